@@ -1,0 +1,1 @@
+//! What was typed: flags and environment variables, unchecked.

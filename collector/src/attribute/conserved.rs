@@ -1,0 +1,1 @@
+//! The conserved sum.

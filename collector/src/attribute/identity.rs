@@ -1,0 +1,1 @@
+//! Container identity from a cgroup path.

@@ -1,0 +1,1 @@
+//! `CGROUP_LIMITS`.

@@ -1,0 +1,3 @@
+//! Getting the summary to the receiver.
+
+pub mod push;

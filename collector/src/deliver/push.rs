@@ -1,0 +1,1 @@
+//! One summary, pushed with retries.

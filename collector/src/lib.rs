@@ -1,0 +1,19 @@
+//! Measures what a CI job uses, container by container, and pushes one summary at the end.
+//!
+//! `sample → attribute → accumulate → summarise → deliver`: a module imports only from its left. Only `sample`
+//! opens files of the kernel, only `deliver` talks to the network, only `args` reads the environment.
+
+pub mod args;
+pub mod config;
+pub mod host;
+pub mod sample;
+
+pub mod attribute;
+
+pub mod accumulate;
+pub mod summarise;
+
+pub mod deliver;
+pub mod output;
+
+pub mod mode;

@@ -1,0 +1,4 @@
+//! What the collector is attached to.
+
+pub mod run;
+pub mod sidecar;

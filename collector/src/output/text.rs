@@ -1,0 +1,1 @@
+//! The report as a person likes to read it.

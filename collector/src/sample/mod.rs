@@ -1,0 +1,9 @@
+//! The kernel's interfaces: one file for each.
+
+pub mod cgroup;
+pub mod cgroupfs;
+pub mod meminfo;
+pub mod mountinfo;
+pub mod pid_stat;
+pub mod system_stat;
+pub mod table;

@@ -1,0 +1,1 @@
+//! The PID table, read cheaply.

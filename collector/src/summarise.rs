@@ -1,0 +1,1 @@
+//! From what was accumulated to the summary on the wire.

@@ -1,0 +1,1 @@
+//! The shipped programs, tested from outside.

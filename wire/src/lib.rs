@@ -1,0 +1,130 @@
+//! The contract between the collector and the receiver, version 1.
+//!
+//! Types only. Every unit is in the field's name; a value that is not known is absent, never 0. A reader
+//! accepts and keeps fields that it does not know, so that an older receiver loses nothing of a newer
+//! collector.
+
+mod payload;
+mod scope;
+
+pub use payload::{
+    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, ProcessCpu,
+    ProcessMemory, QuantileMethod, Series, Stats,
+};
+pub use scope::{Scope, ScopeError};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the payload's schema that this crate writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The body of `POST /api/v1/metrics`: which run a summary belongs to, which of that run's summaries it is,
+/// and the summary.
+///
+/// `P` is the payload: [`Payload`] for who writes or reads it, the raw JSON for who only stores it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submission<P = Payload> {
+    /// Organization (owner of the repository), for example `my-org`.
+    pub organization: String,
+    /// Repository, as `my-repo` or as `my-org/my-repo`; see [`Scope::new`].
+    pub repository: String,
+    /// Workflow, usually its file name.
+    pub workflow: String,
+    /// Job name.
+    pub job: String,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// Which attempt at the run this is, from 1; absent where the CI system does not count attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_attempt: Option<u32>,
+    /// Made once per run by the collector: all summaries of one run share it and end up in one row. Absent
+    /// (as from the original's collector) every push is a row of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary_id: Option<String>,
+    /// Counts the summaries of one run upwards; the highest is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Whether this is the run's last summary; absent means yes.
+    #[serde(default, rename = "final", skip_serializing_if = "Option::is_none")]
+    pub is_final: Option<bool>,
+    /// The summary.
+    pub payload: P,
+}
+
+/// What `POST /api/v1/metrics` answers with 200 or 201.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The row that the run is kept in.
+    pub id: i64,
+    /// A summary of this run with a higher `seq`, or its final one, was there already; nothing changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
+}
+
+/// The body of `POST /api/v1/token`. Later fields left out make a token for everything below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// Organization that the token may push for.
+    pub organization: String,
+    /// Repository; absent: every repository of the organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Workflow; absent: every workflow of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Job; absent: every job of the workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Seconds from now until the token expires; absent: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// What `POST /api/v1/token` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The push token, to be sent as `Authorization: Bearer …`.
+    pub token: String,
+    /// When it expires, for one that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<jiff::Timestamp>,
+}
+
+/// One element of what `GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredRun<P = Payload> {
+    /// Row.
+    pub id: i64,
+    /// Organization.
+    pub organization: String,
+    /// Repository, always as `organization/repository`.
+    pub repository: String,
+    /// Workflow.
+    pub workflow: String,
+    /// Job.
+    pub job: String,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// When the receiver stored this summary, by its own clock.
+    pub received_at: jiff::Timestamp,
+    /// The summary, as it was pushed.
+    pub payload: P,
+}
+
+/// An error as the receiver answers it: `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Kind of problem; `about:blank` where the status says it all.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// HTTP status code.
+    pub status: u16,
+    /// What was wrong with this request, and what would be accepted.
+    pub detail: String,
+    /// The offending field, as a path into the body such as `payload.containers[0].name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}

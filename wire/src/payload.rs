@@ -1,0 +1,261 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What one run used, from the collector's start to `end_time`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Payload {
+    /// [`crate::SCHEMA_VERSION`]; absent in what the original's collector sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<u32>,
+    /// When measuring began, by the collector's wall clock.
+    pub start_time: Timestamp,
+    /// `start_time` plus the time that passed since, so that a clock that was set meanwhile does no harm.
+    pub end_time: Timestamp,
+    /// Seconds between the two, by the boot clock (`CLOCK_BOOTTIME`; suspended time counts).
+    pub duration_seconds: f64,
+    /// Passes over the process table.
+    pub sample_count: u64,
+    /// CPU use of the whole host in percent, 0 to 100, from `/proc/stat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_total_percent: Option<Stats>,
+    /// Memory use of the whole host in bytes: `MemTotal − MemAvailable` of `/proc/meminfo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_used_bytes: Option<Stats>,
+    /// Use by container, most CPU first.
+    #[serde(default)]
+    pub containers: Vec<ContainerUsage>,
+    /// The processes that used the most CPU time.
+    #[serde(default)]
+    pub top_cpu_processes: Vec<ProcessCpu>,
+    /// The processes with the highest resident memory.
+    #[serde(default)]
+    pub top_mem_processes: Vec<ProcessMemory>,
+    /// Use by command name, exited processes included.
+    #[serde(default)]
+    pub top_commands: Vec<CommandUsage>,
+    /// Who measured, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collector: Option<CollectorInfo>,
+    /// How much of the CPU time found its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<Attribution>,
+    /// How the percentiles were computed: [`QuantileMethod::Exact`], or the least exact of those that apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantile_method: Option<QuantileMethod>,
+    /// False for an interim summary, and for one recovered after the collector was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+/// Statistics of one series over the run, in the unit of the field that holds them.
+///
+/// Percentiles are by nearest rank: the smallest observed value that at least p % of the observed time do not
+/// exceed. Each sample weighs as much as the interval that it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Maximum, always exact.
+    pub peak: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 75th percentile.
+    pub p75: f64,
+    /// Median.
+    pub p50: f64,
+    /// Mean over time, always exact.
+    pub avg: f64,
+}
+
+/// How percentiles were computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantileMethod {
+    /// From all samples (up to 16,384 a series).
+    Exact,
+    /// From an `HdrHistogram` with 3 significant digits.
+    Hdr3,
+    /// Some method of a newer collector.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What one container used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerUsage {
+    /// Name by `CGROUP_PROCESS_MAP`, else the container's name in its pod, else its short id; `host` for
+    /// processes in no container, `kernel` for kernel threads, `run` in run mode.
+    pub name: String,
+    /// The container's id, as the runtime wrote it into the cgroup path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Container runtime, where the cgroup path tells it: `docker`, `containerd`, `crio`, `podman`, `ecs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Kubernetes pod UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// CPU use in cores, over the time in which the container was seen.
+    pub cpu_cores: Stats,
+    /// Sum of the resident set sizes (RSS) of its processes, in bytes. Pages shared between processes count
+    /// in each of them.
+    pub memory_bytes: Stats,
+    /// All CPU time charged to it, in seconds, short-lived processes included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Processes seen in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_count: Option<u64>,
+    /// CPU limit in cores: from `CGROUP_LIMITS`, else the cgroup's own (v2 `cpu.max`, v1 `cpu.cfs_quota_us`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit_cores: Option<f64>,
+    /// Memory limit in bytes: from `CGROUP_LIMITS`, else the cgroup's own (v2 `memory.max`, v1
+    /// `memory.limit_in_bytes`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+    /// What the kernel charged to the cgroup while it was watched (v2 `cpu.stat`, v1 `cpuacct.usage`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_cpu_seconds: Option<f64>,
+    /// Time for which the cgroup was throttled while it was watched (`cpu.stat`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_throttled_seconds: Option<f64>,
+    /// Processes killed for want of memory while the cgroup was watched (v2 `memory.events`, v1
+    /// `memory.oom_control`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<u64>,
+    /// The cgroup's own peak in bytes, page cache included (v2 `memory.peak`, v1
+    /// `memory.max_usage_in_bytes`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
+    /// Memory in use less inactive page cache (`inactive_file`), in bytes: what the kubelet evicts by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_set_bytes: Option<Stats>,
+    /// The run's course.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
+    /// Containers that run inside this one (Docker in Docker); their use is part of its figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<NestedUsage>,
+}
+
+/// What a container inside another container used; part of the outer one's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NestedUsage {
+    /// The inner container's id.
+    pub id: String,
+    /// CPU time charged to it, in seconds.
+    pub cpu_seconds: f64,
+    /// Processes seen in it.
+    pub process_count: u64,
+    /// Highest sum of its processes' resident set sizes, in bytes.
+    pub peak_mem_bytes: u64,
+}
+
+/// A series over the run, at most 240 points of equal length, from `start_time`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Length of one step in seconds.
+    pub step_seconds: f64,
+    /// Mean CPU use in each step, in cores.
+    pub cpu_cores: Vec<f64>,
+    /// Highest sum of RSS in each step, in bytes.
+    pub memory_bytes: Vec<u64>,
+}
+
+/// CPU use of one process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessCpu {
+    /// PID, as the collector sees it.
+    pub pid: u32,
+    /// Command name (`comm`, at most 15 bytes), the last one seen.
+    pub name: String,
+    /// Name of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Highest use in one interval; 100 % is one core.
+    pub peak_cpu_percent: f64,
+    /// Mean use over the time in which it was seen; 100 % is one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avg_cpu_percent: Option<f64>,
+    /// Its own CPU time, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+}
+
+/// Memory use of one process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessMemory {
+    /// PID, as the collector sees it.
+    pub pid: u32,
+    /// Command name (`comm`, at most 15 bytes), the last one seen.
+    pub name: String,
+    /// Name of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Highest resident set size, in bytes.
+    pub peak_mem_bytes: u64,
+}
+
+/// Use by all processes of one name in one container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandUsage {
+    /// Command name (`comm`, at most 15 bytes).
+    pub name: String,
+    /// Name of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Processes of this name that were seen.
+    pub process_count: u64,
+    /// Their own CPU time, in seconds.
+    pub cpu_seconds: f64,
+    /// CPU time of children that they waited for and that no pass saw, in seconds: such a child's name is not
+    /// known without eBPF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen_children_cpu_seconds: Option<f64>,
+    /// Highest resident set size of one of them, in bytes.
+    pub peak_mem_bytes: u64,
+}
+
+/// Who measured, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CollectorInfo {
+    /// The collector's version.
+    pub version: String,
+    /// `sidecar`, `run` or `node`.
+    pub mode: String,
+    /// Where short-lived processes were taken from: `ebpf` or `proc`.
+    pub source: String,
+    /// Why it is `proc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_reason: Option<String>,
+    /// The configured interval in seconds.
+    pub interval_seconds: f64,
+    /// CPUs online.
+    pub cpu_count: u32,
+    /// `MemTotal` in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_total_bytes: Option<u64>,
+    /// Kernel release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+}
+
+/// How much of the CPU time found its container. `cpu_seconds` is the sum of the containers' and
+/// `unattributed_cpu_seconds`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attribution {
+    /// All CPU time seen, in seconds.
+    pub cpu_seconds: f64,
+    /// The part of it that only processes which had ended by the next pass account for.
+    pub exited_cpu_seconds: f64,
+    /// The part of it whose container could not be told.
+    pub unattributed_cpu_seconds: f64,
+    /// Processes seen.
+    pub process_count: u64,
+    /// Passes that were due and did not happen, because one before was late.
+    pub missed_samples: u64,
+    /// Records that the eBPF program could not deliver.
+    pub lost_records: u64,
+    /// What the collector itself used, in seconds.
+    pub collector_cpu_seconds: f64,
+}

@@ -1,0 +1,180 @@
+use serde::{Deserialize, Serialize};
+
+/// The longest part of a scope that is accepted, in bytes.
+const MAX_PART_BYTES: usize = 512;
+
+/// Whose run it is: organization / repository / workflow / job, in canonical form.
+///
+/// A prefix (later parts absent) is what a token may be made for; the scope of a run has all four.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Scope {
+    organization: String,
+    repository: Option<String>,
+    workflow: Option<String>,
+    job: Option<String>,
+}
+
+/// Why four strings are no scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeError {
+    /// Which part: `organization`, `repository`, `workflow` or `job`.
+    pub field: &'static str,
+    /// What is wrong with it and what would be accepted.
+    pub reason: String,
+}
+
+impl std::fmt::Display for ScopeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for ScopeError {}
+
+impl Scope {
+    /// A canonical scope from its parts; a part may only be left out if all behind it are.
+    ///
+    /// CI systems write the repository both as `my-repo` and as `my-org/my-repo`: a leading `organization/`
+    /// is dropped, so that both name the same scope.
+    pub fn new(
+        organization: &str,
+        repository: Option<&str>,
+        workflow: Option<&str>,
+        job: Option<&str>,
+    ) -> Result<Self, ScopeError> {
+        let organization = part("organization", organization)?;
+        let repository = repository.map(|full| {
+            let bare = full.strip_prefix(organization.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            part("repository", bare.unwrap_or(full))
+        });
+        let scope = Self {
+            organization,
+            repository: repository.transpose()?,
+            workflow: workflow.map(|text| part("workflow", text)).transpose()?,
+            job: job.map(|text| part("job", text)).transpose()?,
+        };
+        let parts = scope.parts();
+        for (at, (field, value)) in parts.iter().enumerate() {
+            if value.is_none()
+                && let Some((later, _)) = parts[at..].iter().find(|(_, later)| later.is_some())
+            {
+                let reason = format!("is missing, but {later} is given; only trailing parts may be left out");
+                return Err(ScopeError { field, reason });
+            }
+        }
+        Ok(scope)
+    }
+
+    /// The four parts with their names, outermost first; a prefix scope ends with `None`s.
+    pub fn parts(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            ("organization", Some(self.organization.as_str())),
+            ("repository", self.repository.as_deref()),
+            ("workflow", self.workflow.as_deref()),
+            ("job", self.job.as_deref()),
+        ]
+    }
+
+    /// This scope without its last part; `None` for one that is only an organization.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let mut parent = self.clone();
+        if parent.job.take().is_some()
+            || parent.workflow.take().is_some()
+            || parent.repository.take().is_some()
+        {
+            Some(parent)
+        } else {
+            None
+        }
+    }
+
+    /// Organization.
+    pub fn organization(&self) -> &str {
+        &self.organization
+    }
+
+    /// Repository without its organization.
+    pub fn repository(&self) -> Option<&str> {
+        self.repository.as_deref()
+    }
+
+    /// Workflow.
+    pub fn workflow(&self) -> Option<&str> {
+        self.workflow.as_deref()
+    }
+
+    /// Job.
+    pub fn job(&self) -> Option<&str> {
+        self.job.as_deref()
+    }
+
+    /// `organization/repository`, as output shows it.
+    pub fn full_repository(&self) -> Option<String> {
+        self.repository.as_ref().map(|repository| format!("{}/{repository}", self.organization))
+    }
+}
+
+fn part(field: &'static str, text: &str) -> Result<String, ScopeError> {
+    let reason = if text.trim().is_empty() {
+        "is empty".to_owned()
+    } else if text.len() > MAX_PART_BYTES {
+        format!("is {} bytes long; at most {MAX_PART_BYTES} are accepted", text.len())
+    } else if let Some(control) = text.chars().find(|c| c.is_control()) {
+        format!("contains the control character {control:?}")
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(ScopeError { field, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_of_the_repository_are_one_scope() {
+        let short = Scope::new("my-org", Some("my-repo"), Some("ci.yml"), Some("build")).unwrap();
+        let full = Scope::new("my-org", Some("my-org/my-repo"), Some("ci.yml"), Some("build")).unwrap();
+        assert_eq!(short, full);
+        assert_eq!(full.full_repository().as_deref(), Some("my-org/my-repo"));
+    }
+
+    #[test]
+    fn a_prefix_that_only_looks_like_the_organization_stays() {
+        let scope = Scope::new("my", Some("my-org/repo"), None, None).unwrap();
+        assert_eq!(scope.repository(), Some("my-org/repo"));
+    }
+
+    #[test]
+    fn parts_are_checked() {
+        let cases: [(&str, Option<&str>, Option<&str>, &str); 5] = [
+            ("", None, None, "organization: is empty"),
+            ("o", Some("o/"), None, "repository: is empty"),
+            ("o", Some("a\nb"), None, "repository: contains the control character '\\n'"),
+            ("o", Some("  "), None, "repository: is empty"),
+            (
+                "o",
+                None,
+                Some("w"),
+                "repository: is missing, but workflow is given; only trailing parts may be left out",
+            ),
+        ];
+        for (organization, repository, workflow, expected) in cases {
+            let error = Scope::new(organization, repository, workflow, None).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(Scope::new(&"x".repeat(513), None, None, None).is_err());
+    }
+
+    #[test]
+    fn parents_drop_one_part_at_a_time() {
+        let mut scope = Scope::new("o", Some("r"), Some("w"), Some("j")).unwrap();
+        let mut lengths = vec![];
+        while let Some(parent) = scope.parent() {
+            lengths.push(parent.parts().iter().filter(|(_, value)| value.is_some()).count());
+            scope = parent;
+        }
+        assert_eq!(lengths, [3, 2, 1]);
+    }
+}
