@@ -1,1 +1,72 @@
-//! Facts about the machine, read once.
+//! Facts about the machine, read once and handed on, so that what computes with them stays pure.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// What does not change while the collector runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// `sysconf(_SC_CLK_TCK)`: the unit of the times in `/proc/[pid]/stat`; 100 on every common kernel.
+    pub ticks_per_second: u64,
+    /// Bytes in a page.
+    pub page_bytes: u64,
+}
+
+impl Host {
+    /// This machine.
+    pub fn read() -> Self {
+        Self {
+            ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
+            page_bytes: rustix::param::page_size() as u64,
+        }
+    }
+
+    /// Clock ticks as seconds.
+    pub fn seconds(&self, ticks: u64) -> f64 {
+        ticks as f64 / self.ticks_per_second as f64
+    }
+}
+
+/// Release of the running kernel, such as `6.18.44`.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// One reading of the clocks that a pass needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    /// `CLOCK_MONOTONIC`: stands still while the machine sleeps, so that rates stay true.
+    pub monotonic: Duration,
+    /// `CLOCK_BOOTTIME`: goes on while the machine sleeps, so that durations stay true.
+    pub boot: Duration,
+}
+
+impl Instant {
+    /// Now.
+    pub fn now() -> Self {
+        Self { monotonic: read_clock(ClockId::Monotonic), boot: read_clock(ClockId::Boottime) }
+    }
+}
+
+/// CPU time that the collector itself has used, all threads (`CLOCK_PROCESS_CPUTIME_ID`).
+pub fn own_cpu_time() -> Duration {
+    read_clock(ClockId::ProcessCPUTime)
+}
+
+fn read_clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)
+}
+
+/// Raises the soft limit of open files to the hard one and tells it: every process in sight keeps one open.
+///
+/// Returns the limits before and after.
+pub fn raise_open_files() -> (rustix::process::Rlimit, u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { before };
+    // A hard limit of "none" is no reason to hold more descriptors than there can be PIDs.
+    (before, now.current.unwrap_or(1 << 22))
+}

@@ -1,4 +1,9 @@
 //! Which container a process belongs to, and how much CPU time each container used.
 
 pub mod conserved;
+pub mod containers;
 pub mod identity;
+
+/// One of the run's containers; see [`containers::Containers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerIndex(pub u32);

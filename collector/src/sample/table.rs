@@ -1,1 +1,432 @@
-//! The PID table, read cheaply.
+//! The PID table, read cheaply: one pass reads `/proc/[pid]/stat` of every process in sight once.
+//!
+//! A descriptor is kept open for each process as far as `RLIMIT_NOFILE` allows: a `pread` on it costs about
+//! half of open, read and close, and it can never show another process that got the same PID (it answers
+//! ESRCH instead). Beyond that the file is opened each time.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, RawDir, openat};
+use rustix::io::{Errno, pread};
+
+use super::pid_stat::{Comm, PidStat};
+
+/// Descriptors left to everything else: sockets, the database of names, cgroup files.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// How long a process's cgroup is believed without another look, while it uses no CPU time.
+const CGROUP_TRUST: Duration = Duration::from_secs(30);
+
+/// A process, for as long as it lives and ever after: PIDs are reused, (PID, start) is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// PID in the collector's PID namespace.
+    pub pid: u32,
+    /// Field 22 of `stat`: clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// One distinct content of `/proc/[pid]/cgroup`; see [`ProcTable::cgroup_content`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupId(u32);
+
+/// One process as one pass saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its parent's PID; 0 when that is outside the PID namespace.
+    pub ppid: u32,
+    /// Its command name now.
+    pub comm: Comm,
+    /// Whether it has ended and waits for its parent; it holds no memory, but its CPU time still counts here.
+    pub zombie: bool,
+    /// Whether it is a kernel thread.
+    pub kernel_thread: bool,
+    /// Its own CPU time so far, in clock ticks.
+    pub own_ticks: u64,
+    /// CPU time of the children that it waited for so far, in clock ticks.
+    pub reaped_ticks: u64,
+    /// Resident set size in pages.
+    pub rss_pages: u64,
+    /// Its cgroups; `None` where they could not be read, or mean nothing (a zombie's read `/`).
+    pub cgroup: Option<CgroupId>,
+}
+
+impl Observation {
+    fn new(stat: &PidStat) -> Self {
+        Self {
+            key: ProcessKey { pid: stat.pid, start_ticks: stat.start_ticks },
+            ppid: stat.ppid,
+            comm: stat.comm,
+            zombie: stat.is_zombie(),
+            kernel_thread: stat.kernel_thread,
+            own_ticks: stat.own_ticks,
+            reaped_ticks: stat.reaped_ticks,
+            rss_pages: stat.rss_pages,
+            cgroup: None,
+        }
+    }
+}
+
+/// What one pass brought.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Every process that could be read, parents before their children.
+    pub observations: Vec<Observation>,
+    /// Processes that may not be read.
+    pub forbidden: u64,
+    /// Processes whose `stat` made no sense.
+    pub garbled: u64,
+}
+
+/// The processes of one proc tree.
+#[derive(Debug)]
+pub struct ProcTable {
+    path: PathBuf,
+    root: OwnedFd,
+    entries: Vec<Entry>,
+    pids: HashSet<u32>,
+    descriptors: u64,
+    descriptor_budget: u64,
+    cgroups: CgroupContents,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stat: Option<OwnedFd>,
+    last: Observation,
+    /// When the cgroup was read last, and how much CPU time the process had used by then.
+    cgroup_read: Option<(Duration, u64)>,
+    sights: u32,
+    gone: bool,
+}
+
+/// Why a process could not be read.
+enum ReadError {
+    /// It has ended.
+    Gone,
+    Forbidden,
+    Garbled,
+}
+
+impl From<Errno> for ReadError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ACCESS | Errno::PERM => Self::Forbidden,
+            Errno::NOENT | Errno::SRCH => Self::Gone,
+            _ => Self::Garbled,
+        }
+    }
+}
+
+impl ProcTable {
+    /// Opens the proc tree at `path`, to keep at most so many descriptors open that `open_files_limit` leaves
+    /// enough for everything else.
+    pub fn open(path: &Path, open_files_limit: u64) -> io::Result<Self> {
+        let root = File::open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            root: root.into(),
+            entries: Vec::new(),
+            pids: HashSet::new(),
+            descriptors: 0,
+            descriptor_budget: open_files_limit.saturating_sub(RESERVED_DESCRIPTORS),
+            cgroups: CgroupContents::default(),
+            buffer: vec![0; 4096],
+        })
+    }
+
+    /// Reads every process once. `now` only has to grow from pass to pass.
+    pub fn pass(&mut self, now: Duration) -> io::Result<Pass> {
+        let listed = self.list()?;
+        let mut pass = Pass { observations: Vec::with_capacity(listed.len() + 16), ..Pass::default() };
+        // Known processes come first and in the order in which they appeared, so that a parent is read before
+        // its children: what a child uses between the two reads is then seen later rather than twice.
+        for index in 0..self.entries.len() {
+            match self.observe(index, now) {
+                Ok(observation) => pass.observations.push(observation),
+                Err(ReadError::Gone) => self.forget(index),
+                // It is still there, as far as is known: it stays as it was seen last.
+                Err(error) => {
+                    pass.count(&error);
+                    pass.observations.push(self.entries[index].last);
+                }
+            }
+        }
+        self.entries.retain(|entry| !entry.gone);
+        for pid in listed {
+            if self.pids.contains(&pid) {
+                continue;
+            }
+            match self.discover(pid, now) {
+                Ok(observation) => pass.observations.push(observation),
+                Err(error) => pass.count(&error),
+            }
+        }
+        self.cgroups.forget_unused(&self.entries);
+        Ok(pass)
+    }
+
+    /// What `/proc/[pid]/cgroup` holds for the processes of this cgroup.
+    pub fn cgroup_content(&self, id: CgroupId) -> &[u8] {
+        self.cgroups.by_id.get(&id).map_or(&[], |content| content)
+    }
+
+    /// Reads any other file of a process, such as `mountinfo`; `None` if that cannot be done.
+    pub fn read_file(&self, key: ProcessKey, name: &str) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        let file = openat(
+            &self.root,
+            format!("{}/{name}", key.pid),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        io::Read::read_to_end(&mut File::from(file.ok()?), &mut content).ok()?;
+        Some(content)
+    }
+
+    /// Where the tree is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn list(&mut self) -> io::Result<Vec<u32>> {
+        let mut listed = Vec::with_capacity(self.entries.len() + 64);
+        // A directory's position is that of its descriptor: begin anew each time.
+        let directory =
+            openat(&self.root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut space = vec![MaybeUninit::uninit(); 64 * 1024];
+        let mut entries = RawDir::new(directory, &mut space);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            if let Some(pid) = pid(entry.file_name().to_bytes()) {
+                listed.push(pid);
+            }
+        }
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
+    fn discover(&mut self, pid: u32, now: Duration) -> Result<Observation, ReadError> {
+        let file = self.open_file(pid, c"stat")?;
+        let stat = read_stat(&file, &mut self.buffer)?;
+        if stat.pid != pid {
+            return Err(ReadError::Garbled);
+        }
+        let mut entry =
+            Entry { stat: None, last: Observation::new(&stat), cgroup_read: None, sights: 0, gone: false };
+        if self.descriptors < self.descriptor_budget {
+            self.descriptors += 1;
+            entry.stat = Some(file);
+        }
+        self.pids.insert(pid);
+        self.entries.push(entry);
+        Ok(self.complete(self.entries.len() - 1, &stat, now))
+    }
+
+    fn observe(&mut self, index: usize, now: Duration) -> Result<Observation, ReadError> {
+        let entry = &self.entries[index];
+        let stat = if let Some(file) = &entry.stat {
+            read_stat(file, &mut self.buffer)?
+        } else {
+            let key = entry.last.key;
+            let file = self.open_file(key.pid, c"stat")?;
+            let stat = read_stat(&file, &mut self.buffer)?;
+            if stat.start_ticks != key.start_ticks {
+                return Err(ReadError::Gone);
+            }
+            stat
+        };
+        Ok(self.complete(index, &stat, now))
+    }
+
+    fn forget(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.gone = true;
+        self.pids.remove(&entry.last.key.pid);
+        if entry.stat.take().is_some() {
+            self.descriptors -= 1;
+        }
+    }
+
+    /// Adds to a `stat` what it does not tell: the cgroup, and the memory of a process whose first thread ended.
+    fn complete(&mut self, index: usize, stat: &PidStat, now: Duration) -> Observation {
+        let entry = &mut self.entries[index];
+        entry.sights = entry.sights.saturating_add(1);
+        let mut rss_pages = stat.rss_pages;
+        if stat.is_zombie() {
+            // Its `cgroup` reads `/` now: keep what was read while it lived. Other threads may still run.
+            if stat.threads > 1 {
+                rss_pages = self.remaining_thread(index).unwrap_or(rss_pages);
+            }
+        } else if !stat.kernel_thread && entry.cgroup_is_due(stat, now) {
+            entry.cgroup_read = Some((now, stat.own_ticks.saturating_add(stat.reaped_ticks)));
+            let file = self.open_file(stat.pid, c"cgroup").ok();
+            if let Some(content) = file.and_then(|file| self.read_small(&file)) {
+                self.entries[index].last.cgroup = Some(self.cgroups.intern(&content));
+            }
+        }
+        let entry = &mut self.entries[index];
+        let cgroup = entry.last.cgroup;
+        entry.last = Observation { rss_pages, cgroup, ..Observation::new(stat) };
+        entry.last
+    }
+
+    /// For a process whose first thread has ended: RSS, and at first sight the cgroup, from a thread that runs.
+    fn remaining_thread(&mut self, index: usize) -> Option<u64> {
+        let entry = &mut self.entries[index];
+        let tasks = std::fs::read_dir(self.path.join(format!("{}/task", entry.last.key.pid))).ok()?;
+        for thread in tasks.flatten() {
+            let stat = std::fs::read(thread.path().join("stat")).ok();
+            let Some(stat) = stat.and_then(|content| PidStat::parse(&content).ok()) else { continue };
+            if stat.is_zombie() {
+                continue;
+            }
+            if entry.last.cgroup.is_none()
+                && let Ok(content) = std::fs::read(thread.path().join("cgroup"))
+            {
+                entry.last.cgroup = Some(self.cgroups.intern(&content));
+            }
+            return Some(stat.rss_pages);
+        }
+        None
+    }
+
+    fn open_file(&mut self, pid: u32, name: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
+        let mut path = [0u8; 32];
+        let path = join_path(&mut path, pid, name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        match openat(&self.root, path, flags, Mode::empty()) {
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.release_descriptors();
+                openat(&self.root, path, flags, Mode::empty())
+            }
+            result => result,
+        }
+    }
+
+    /// The limit was lower than it said, or was lowered: give up a part of what is kept open.
+    fn release_descriptors(&mut self) {
+        self.descriptor_budget = self.descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+        let excess = self.descriptors - self.descriptor_budget;
+        let kept = self.entries.iter_mut().rev().filter_map(|entry| entry.stat.take());
+        self.descriptors -= kept.take(excess as usize).count() as u64;
+    }
+
+    fn read_small(&mut self, file: &OwnedFd) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        loop {
+            match pread(file, &mut self.buffer[..], content.len() as u64) {
+                Ok(0) => break,
+                Ok(count) => content.extend_from_slice(&self.buffer[..count]),
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+            // A `cgroup` file that fits the buffer ends with its newline: no second read to learn that.
+            if content.len() < self.buffer.len() && content.ends_with(b"\n") {
+                break;
+            }
+        }
+        (!content.is_empty()).then_some(content)
+    }
+}
+
+impl Entry {
+    /// Whether the process could be elsewhere by now: runtimes move a process right after its start, and one
+    /// that used no CPU time since the last look has nothing to charge to the wrong container.
+    fn cgroup_is_due(&self, stat: &PidStat, now: Duration) -> bool {
+        let Some((read_at, ticks)) = self.cgroup_read else { return true };
+        self.sights <= 2
+            || stat.own_ticks.saturating_add(stat.reaped_ticks) != ticks
+            || now.saturating_sub(read_at) >= CGROUP_TRUST
+    }
+}
+
+impl Pass {
+    fn count(&mut self, error: &ReadError) {
+        match error {
+            ReadError::Gone => {}
+            ReadError::Forbidden => self.forbidden += 1,
+            ReadError::Garbled => self.garbled += 1,
+        }
+    }
+}
+
+/// Every distinct content of a `cgroup` file once.
+#[derive(Debug, Default)]
+struct CgroupContents {
+    by_content: HashMap<Box<[u8]>, CgroupId>,
+    by_id: HashMap<CgroupId, Box<[u8]>>,
+    next: u32,
+    /// How many there may be before the unused ones are looked for.
+    sweep_at: usize,
+}
+
+impl CgroupContents {
+    fn intern(&mut self, content: &[u8]) -> CgroupId {
+        if let Some(&id) = self.by_content.get(content) {
+            return id;
+        }
+        let id = CgroupId(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.by_content.insert(content.into(), id);
+        self.by_id.insert(id, content.into());
+        id
+    }
+
+    fn forget_unused(&mut self, entries: &[Entry]) {
+        if self.by_id.len() <= self.sweep_at.max(256) {
+            return;
+        }
+        let used: HashSet<CgroupId> = entries.iter().filter_map(|entry| entry.last.cgroup).collect();
+        self.by_id.retain(|id, _| used.contains(id));
+        self.by_content.retain(|_, id| used.contains(id));
+        self.sweep_at = self.by_id.len() * 2;
+    }
+}
+
+fn read_stat(file: &impl AsFd, buffer: &mut [u8]) -> Result<PidStat, ReadError> {
+    let length = loop {
+        match pread(file, &mut *buffer, 0) {
+            Err(Errno::INTR) => {}
+            result => break result?,
+        }
+    };
+    PidStat::parse(&buffer[..length]).map_err(|_| ReadError::Garbled)
+}
+
+fn pid(name: &[u8]) -> Option<u32> {
+    if !name.first()?.is_ascii_digit() {
+        return None;
+    }
+    std::str::from_utf8(name).ok()?.parse().ok()
+}
+
+/// `PID/name` without an allocation; this runs for every process in every pass.
+fn join_path<'a>(space: &'a mut [u8; 32], pid: u32, name: &std::ffi::CStr) -> &'a std::ffi::CStr {
+    let mut digits = [0u8; 10];
+    let mut at = digits.len();
+    let mut rest = pid;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = &digits[at..];
+    space[..digits.len()].copy_from_slice(digits);
+    space[digits.len()] = b'/';
+    let name = name.to_bytes_with_nul();
+    let start = digits.len() + 1;
+    space[start..start + name.len()].copy_from_slice(name);
+    std::ffi::CStr::from_bytes_until_nul(space).unwrap_or_default()
+}

@@ -1,1 +1,0 @@
-//! Samples over the run, in bounded memory.

@@ -1,0 +1,125 @@
+//! The run's course: at most 240 points however long the run is.
+
+/// The most points there are; with one more, neighbours are put together and steps are twice as long.
+pub const MAX_POINTS: usize = 240;
+
+/// Length of the steps that a run of `seconds` is cut into, beginning with steps of `interval`.
+pub fn step_seconds(interval: f64, seconds: f64) -> f64 {
+    let mut step = interval;
+    while seconds / step > MAX_POINTS as f64 {
+        step *= 2.0;
+    }
+    step
+}
+
+/// One container's course.
+#[derive(Debug)]
+pub struct Course {
+    step: f64,
+    points: Vec<Point>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Point {
+    core_seconds: f32,
+    memory_bytes: u64,
+}
+
+impl Course {
+    /// An empty course, of steps of `interval` seconds to begin with.
+    pub fn new(interval: f64) -> Self {
+        Self { step: interval, points: Vec::new() }
+    }
+
+    /// Adds what was used between two moments of the run, in seconds from its start.
+    pub fn add(&mut self, from: f64, to: f64, core_seconds: f64, memory_bytes: u64) {
+        while self.step < step_seconds(self.step, to) {
+            self.halve();
+        }
+        let last = ((to / self.step).ceil() as usize).clamp(1, MAX_POINTS) - 1;
+        if self.points.len() <= last {
+            self.points.resize(last + 1, Point::default());
+        }
+        let first = ((from / self.step) as usize).min(last);
+        for (index, point) in self.points.iter_mut().enumerate().take(last + 1).skip(first) {
+            let start = (index as f64 * self.step).max(from);
+            let end = ((index + 1) as f64 * self.step).min(to);
+            let share = if to > from { ((end - start) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+            point.core_seconds += (core_seconds * share) as f32;
+            point.memory_bytes = point.memory_bytes.max(memory_bytes);
+        }
+    }
+
+    fn halve(&mut self) {
+        self.step *= 2.0;
+        let pairs = self.points.chunks(2).map(|pair| Point {
+            core_seconds: pair.iter().map(|point| point.core_seconds).sum(),
+            memory_bytes: pair.iter().map(|point| point.memory_bytes).max().unwrap_or_default(),
+        });
+        self.points = pairs.collect();
+    }
+
+    /// The course of a run of `seconds` for the wire: mean cores and highest memory of each step.
+    pub fn to_wire(&self, seconds: f64) -> wire::Series {
+        let mut course = Self { step: self.step, points: self.points.clone() };
+        while course.step < step_seconds(course.step, seconds) {
+            course.halve();
+        }
+        let count = ((seconds / course.step).ceil() as usize).clamp(1, MAX_POINTS);
+        course.points.resize(count, Point::default());
+        let length = |index: usize| (seconds - index as f64 * course.step).min(course.step);
+        let cores = course.points.iter().enumerate().map(|(index, point)| {
+            let length = length(index);
+            if length > 0.0 { round(f64::from(point.core_seconds) / length) } else { 0.0 }
+        });
+        wire::Series {
+            step_seconds: course.step,
+            cpu_cores: cores.collect(),
+            memory_bytes: course.points.iter().map(|point| point.memory_bytes).collect(),
+        }
+    }
+}
+
+/// Four digits behind the point: a chart shows no more, and a payload stays small.
+fn round(cores: f64) -> f64 {
+    (cores * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_run_has_few_points_and_loses_nothing() {
+        let mut course = Course::new(2.0);
+        for pass in 0..10_000u32 {
+            let from = f64::from(pass) * 2.0;
+            course.add(from, from + 2.0, 3.0, u64::from(pass));
+        }
+        let series = course.to_wire(20_000.0);
+        assert_eq!(series.step_seconds, 128.0);
+        assert_eq!(series.cpu_cores.len(), 157);
+        assert!(series.cpu_cores.iter().all(|cores| (cores - 1.5).abs() < 1e-3), "{:?}", series.cpu_cores);
+        assert_eq!(series.memory_bytes[..2], [63, 127]);
+        assert_eq!(series.memory_bytes[156], 9_999);
+    }
+
+    #[test]
+    fn a_late_pass_is_spread_over_the_steps_that_it_covers() {
+        let mut course = Course::new(1.0);
+        course.add(0.0, 1.0, 1.0, 10);
+        course.add(1.0, 4.0, 6.0, 20);
+        let series = course.to_wire(4.0);
+        assert_eq!(series.cpu_cores, [1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(series.memory_bytes, [10, 20, 20, 20]);
+    }
+
+    #[test]
+    fn a_container_that_ended_is_padded_to_the_run() {
+        let mut course = Course::new(1.0);
+        course.add(2.0, 3.0, 1.0, 5);
+        let series = course.to_wire(5.5);
+        assert_eq!(series.cpu_cores, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(series.memory_bytes, [0, 0, 5, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Samples over the run, in bounded memory: pure, no clock and no file.
+
+pub mod course;
+pub mod processes;
+pub mod series;
+
+use std::collections::BTreeMap;
+
+use self::course::Course;
+use self::processes::Processes;
+use self::series::Series;
+use crate::attribute::ContainerIndex;
+use crate::attribute::conserved::Charge;
+use crate::host::Host;
+use crate::sample::pid_stat::Comm;
+use crate::sample::table::ProcessKey;
+
+/// Kept memory values are whole KiB: 4 TiB fit 32 bits, and RSS is in pages anyway.
+const MEMORY_UNIT: f64 = 1024.0;
+/// Kept CPU values are millionths of a core.
+const CPU_UNIT: f64 = 1e-6;
+/// Kept percentages are ten-thousandths.
+const PERCENT_UNIT: f64 = 1e-4;
+
+/// One process in one pass, as far as the run's statistics need it.
+#[derive(Debug, Clone, Copy)]
+pub struct Present {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Command name now.
+    pub comm: Comm,
+    /// Its container; `None` if that could not be told.
+    pub container: Option<ContainerIndex>,
+    /// The container inside that container, where there is one.
+    pub nested: Option<u32>,
+    /// Resident set size in bytes.
+    pub rss_bytes: u64,
+    /// For a process that began in this interval: for how long it was there.
+    pub age_seconds: f64,
+}
+
+/// One pass.
+#[derive(Debug, Clone, Copy)]
+pub struct PassFacts<'a> {
+    /// Seconds from the start of the run.
+    pub at_seconds: f64,
+    /// Seconds since the pass before, without those in which the machine slept; 0 for the first.
+    pub elapsed_seconds: f64,
+    /// The processes seen.
+    pub present: &'a [Present],
+    /// CPU time that was used since the pass before.
+    pub charges: &'a [Charge],
+    /// CPU use of the whole host.
+    pub host_cpu_percent: Option<f64>,
+    /// Memory use of the whole host.
+    pub host_memory_bytes: Option<u64>,
+}
+
+/// The run so far.
+#[derive(Debug)]
+pub struct Accumulator {
+    interval_seconds: f64,
+    tick_ns: u64,
+    passes: u64,
+    host_cpu: Option<Series>,
+    host_memory: Option<Series>,
+    containers: BTreeMap<ContainerIndex, ContainerRun>,
+    processes: Processes,
+    unattributed_ns: u64,
+    exited_ns: u64,
+}
+
+/// One container over the run.
+#[derive(Debug)]
+pub struct ContainerRun {
+    /// CPU use in cores.
+    pub cpu: Series,
+    /// Sum of RSS in bytes.
+    pub memory: Series,
+    /// Working set in bytes, where its cgroup could be read.
+    pub working_set: Option<Series>,
+    /// The run's course.
+    pub course: Course,
+    /// CPU time charged to it.
+    pub cpu_ns: u64,
+    /// Containers inside it.
+    pub nested: BTreeMap<u32, NestedRun>,
+}
+
+/// A container inside another.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NestedRun {
+    /// CPU time charged to it.
+    pub cpu_ns: u64,
+    /// Highest sum of RSS in bytes.
+    pub peak_rss_bytes: u64,
+}
+
+/// What one pass brought for one container.
+#[derive(Debug, Default)]
+struct Interval {
+    cpu_ns: u64,
+    rss_bytes: u64,
+    nested: BTreeMap<u32, (u64, u64)>,
+}
+
+impl Accumulator {
+    /// An empty run with passes `interval_seconds` apart, that keeps the `top` processes of each kind.
+    pub fn new(host: Host, interval_seconds: f64, top: usize) -> Self {
+        Self {
+            interval_seconds,
+            tick_ns: 1_000_000_000 / host.ticks_per_second,
+            passes: 0,
+            host_cpu: None,
+            host_memory: None,
+            containers: BTreeMap::new(),
+            processes: Processes::new(top),
+            unattributed_ns: 0,
+            exited_ns: 0,
+        }
+    }
+
+    /// Adds one pass.
+    pub fn add(&mut self, pass: &PassFacts<'_>) {
+        self.passes += 1;
+        let elapsed = pass.elapsed_seconds;
+        let interval = self.interval_seconds;
+        let series = |unit| move || Series::new(unit, interval);
+        if let Some(percent) = pass.host_cpu_percent {
+            self.host_cpu.get_or_insert_with(series(PERCENT_UNIT)).add(percent, elapsed);
+        }
+        if let Some(bytes) = pass.host_memory_bytes {
+            self.host_memory.get_or_insert_with(series(MEMORY_UNIT)).add(bytes as f64, elapsed);
+        }
+
+        let mut intervals: BTreeMap<ContainerIndex, Interval> = BTreeMap::new();
+        for process in pass.present {
+            self.processes.see(process, elapsed);
+            let Some(container) = process.container else { continue };
+            let interval = intervals.entry(container).or_default();
+            interval.rss_bytes += process.rss_bytes;
+            if let Some(nested) = process.nested {
+                interval.nested.entry(nested).or_default().1 += process.rss_bytes;
+            }
+        }
+        for charge in pass.charges {
+            let ns = charge.ticks * self.tick_ns;
+            let nested = self.processes.charge(charge.process, ns, charge.by_children);
+            if charge.by_children {
+                self.exited_ns += ns;
+            }
+            let Some(container) = charge.container else {
+                self.unattributed_ns += ns;
+                continue;
+            };
+            let interval = intervals.entry(container).or_default();
+            interval.cpu_ns += ns;
+            if let Some(nested) = nested {
+                interval.nested.entry(nested).or_default().0 += ns;
+            }
+        }
+        for (container, used) in intervals {
+            self.container(container).add(&used, pass.at_seconds, elapsed);
+        }
+        self.processes.end_pass(elapsed);
+    }
+
+    /// Adds a reading of a container's working set.
+    pub fn add_working_set(&mut self, container: ContainerIndex, bytes: u64, elapsed_seconds: f64) {
+        let interval = self.interval_seconds;
+        let series =
+            self.container(container).working_set.get_or_insert_with(|| Series::new(MEMORY_UNIT, interval));
+        series.add(bytes as f64, elapsed_seconds);
+    }
+
+    fn container(&mut self, container: ContainerIndex) -> &mut ContainerRun {
+        let interval = self.interval_seconds;
+        self.containers.entry(container).or_insert_with(|| ContainerRun {
+            cpu: Series::new(CPU_UNIT, interval),
+            memory: Series::new(MEMORY_UNIT, interval),
+            working_set: None,
+            course: Course::new(interval),
+            cpu_ns: 0,
+            nested: BTreeMap::new(),
+        })
+    }
+
+    /// Passes so far.
+    pub fn passes(&self) -> u64 {
+        self.passes
+    }
+
+    /// CPU use of the whole host in percent, where it is known.
+    pub fn host_cpu(&self) -> Option<&Series> {
+        self.host_cpu.as_ref()
+    }
+
+    /// Memory use of the whole host in bytes, where it is known.
+    pub fn host_memory(&self) -> Option<&Series> {
+        self.host_memory.as_ref()
+    }
+
+    /// The containers seen.
+    pub fn containers(&self) -> impl Iterator<Item = (ContainerIndex, &ContainerRun)> {
+        self.containers.iter().map(|(index, run)| (*index, run))
+    }
+
+    /// The processes seen.
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// CPU time whose container could not be told.
+    pub fn unattributed_ns(&self) -> u64 {
+        self.unattributed_ns
+    }
+
+    /// CPU time that only processes which had ended by the next pass account for.
+    pub fn exited_ns(&self) -> u64 {
+        self.exited_ns
+    }
+}
+
+impl ContainerRun {
+    fn add(&mut self, used: &Interval, at: f64, elapsed: f64) {
+        let core_seconds = seconds(used.cpu_ns);
+        let cores = if elapsed > 0.0 { core_seconds / elapsed } else { 0.0 };
+        self.cpu.add(cores, elapsed);
+        self.memory.add(used.rss_bytes as f64, elapsed);
+        self.course.add((at - elapsed).max(0.0), at, core_seconds, used.rss_bytes);
+        self.cpu_ns += used.cpu_ns;
+        for (nested, (cpu_ns, rss_bytes)) in &used.nested {
+            let run = self.nested.entry(*nested).or_default();
+            run.cpu_ns += cpu_ns;
+            run.peak_rss_bytes = run.peak_rss_bytes.max(*rss_bytes);
+        }
+    }
+}
+
+/// Nanoseconds as seconds.
+pub fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Processes over the run: the live ones, the heaviest of those that ended, and all of them by command name.
+
+use std::collections::HashMap;
+
+use super::Present;
+use crate::attribute::ContainerIndex;
+use crate::sample::pid_stat::Comm;
+use crate::sample::table::ProcessKey;
+
+/// So many command names are told apart; a job that makes up more of them shares the rest.
+const MAX_COMMANDS: usize = 4096;
+/// What the rest is called.
+const OTHER: &[u8] = b"(other)";
+
+/// One process over its life, as far as it was seen.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessRun {
+    /// Which process.
+    pub key: ProcessKey,
+    /// The last command name seen.
+    pub comm: Comm,
+    /// The last container seen.
+    pub container: Option<ContainerIndex>,
+    /// The last container inside that container.
+    pub nested: Option<u32>,
+    /// Own CPU time since measuring began.
+    pub cpu_ns: u64,
+    /// CPU time of its children that no pass saw.
+    pub children_ns: u64,
+    /// Highest own CPU use in one interval, in cores.
+    pub peak_cores: f64,
+    /// For how long it was seen.
+    pub seen_seconds: f64,
+    /// Highest resident set size.
+    pub peak_rss_bytes: u64,
+    interval_ns: u64,
+    pass: u64,
+}
+
+/// All processes of one name in one container.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CommandRun {
+    /// How many.
+    pub processes: u64,
+    /// Their own CPU time.
+    pub cpu_ns: u64,
+    /// CPU time of their children that no pass saw.
+    pub children_ns: u64,
+    /// Highest resident set size of one of them.
+    pub peak_rss_bytes: u64,
+}
+
+/// A command name in a container.
+pub type CommandKey = (Option<ContainerIndex>, Comm);
+
+/// All processes of the run.
+#[derive(Debug)]
+pub struct Processes {
+    top: usize,
+    pass: u64,
+    live: HashMap<ProcessKey, ProcessRun>,
+    ended: Ended,
+}
+
+/// What is kept of processes that ended.
+#[derive(Debug, Default, Clone)]
+struct Ended {
+    by_cpu: Vec<ProcessRun>,
+    by_memory: Vec<ProcessRun>,
+    commands: HashMap<CommandKey, CommandRun>,
+}
+
+/// What the summary tells of the processes.
+#[derive(Debug)]
+pub struct ProcessReport {
+    /// Most CPU time first.
+    pub by_cpu: Vec<ProcessRun>,
+    /// Largest first.
+    pub by_memory: Vec<ProcessRun>,
+    /// Every command, most CPU time (with its unseen children's) first.
+    pub commands: Vec<(CommandKey, CommandRun)>,
+}
+
+impl Processes {
+    /// Keeps the `top` of each kind.
+    pub fn new(top: usize) -> Self {
+        Self { top, pass: 0, live: HashMap::new(), ended: Ended::default() }
+    }
+
+    /// A process is there in this pass.
+    pub(super) fn see(&mut self, process: &Present, elapsed: f64) {
+        let run = self.live.entry(process.key).or_insert_with(|| ProcessRun::new(process));
+        run.comm = process.comm;
+        run.container = process.container.or(run.container);
+        run.nested = process.nested;
+        run.peak_rss_bytes = run.peak_rss_bytes.max(process.rss_bytes);
+        run.seen_seconds += elapsed.min(process.age_seconds);
+        run.pass = self.pass;
+    }
+
+    /// Charges CPU time to a process that is there; tells the nested container that it is in.
+    pub(super) fn charge(&mut self, key: ProcessKey, ns: u64, by_children: bool) -> Option<u32> {
+        let run = self.live.get_mut(&key)?;
+        if by_children {
+            run.children_ns += ns;
+        } else {
+            run.cpu_ns += ns;
+            run.interval_ns += ns;
+        }
+        run.nested
+    }
+
+    /// Closes the pass: what was not there has ended.
+    pub(super) fn end_pass(&mut self, elapsed: f64) {
+        let (pass, top, ended) = (self.pass, self.top, &mut self.ended);
+        self.live.retain(|_, run| {
+            if run.pass != pass {
+                ended.add(run, top);
+                return false;
+            }
+            if elapsed > 0.0 {
+                run.peak_cores = run.peak_cores.max(super::seconds(run.interval_ns) / elapsed);
+            }
+            run.interval_ns = 0;
+            true
+        });
+        self.pass += 1;
+    }
+
+    /// The heaviest processes and all commands, living and ended.
+    pub fn report(&self) -> ProcessReport {
+        let mut all = self.ended.clone();
+        for run in self.live.values() {
+            all.add(run, self.top);
+        }
+        all.trim(self.top);
+        let mut commands: Vec<_> = all.commands.into_iter().collect();
+        commands.sort_unstable_by_key(|(key, run)| (std::cmp::Reverse(run.cpu_ns + run.children_ns), *key));
+        ProcessReport { by_cpu: all.by_cpu, by_memory: all.by_memory, commands }
+    }
+}
+
+impl ProcessRun {
+    fn new(process: &Present) -> Self {
+        Self {
+            key: process.key,
+            comm: process.comm,
+            container: process.container,
+            nested: process.nested,
+            cpu_ns: 0,
+            children_ns: 0,
+            peak_cores: 0.0,
+            seen_seconds: 0.0,
+            peak_rss_bytes: 0,
+            interval_ns: 0,
+            pass: 0,
+        }
+    }
+}
+
+impl Ended {
+    fn add(&mut self, run: &ProcessRun, top: usize) {
+        let mut key = (run.container, run.comm);
+        if self.commands.len() >= MAX_COMMANDS && !self.commands.contains_key(&key) {
+            key = (run.container, Comm::new(OTHER));
+        }
+        let command = self.commands.entry(key).or_default();
+        command.processes += 1;
+        command.cpu_ns += run.cpu_ns;
+        command.children_ns += run.children_ns;
+        command.peak_rss_bytes = command.peak_rss_bytes.max(run.peak_rss_bytes);
+        if run.cpu_ns > 0 {
+            self.by_cpu.push(*run);
+        }
+        if run.peak_rss_bytes > 0 {
+            self.by_memory.push(*run);
+        }
+        if self.by_cpu.len().max(self.by_memory.len()) > 4 * top + 64 {
+            self.trim(top);
+        }
+    }
+
+    fn trim(&mut self, top: usize) {
+        self.by_cpu.sort_unstable_by_key(|run| (std::cmp::Reverse(run.cpu_ns), run.key));
+        self.by_cpu.truncate(top);
+        self.by_memory.sort_unstable_by_key(|run| (std::cmp::Reverse(run.peak_rss_bytes), run.key));
+        self.by_memory.truncate(top);
+    }
+}

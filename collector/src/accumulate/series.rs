@@ -1,0 +1,194 @@
+//! One quantity over the run, in bounded memory: exact while that is small, then a histogram.
+
+use hdrhistogram::Histogram;
+use wire::{QuantileMethod, Stats};
+
+/// Up to so many samples percentiles are exact: 64 KiB, about as much as the histogram that comes after.
+pub const EXACT_SAMPLES: usize = 16_384;
+/// A sample of the usual weight counts so often in a histogram, so that a shorter one can count less.
+const WEIGHT_UNITS: f64 = 16.0;
+/// Weights that differ by less than this share are the same: ticks are never exactly on time.
+const SAME_WEIGHT: f64 = 0.01;
+
+/// Samples of one quantity, each with the time that it stands for as its weight.
+///
+/// Values are kept in whole units of the caller's choice (bytes as KiB, cores as millionths); peak and mean are
+/// kept apart from them and exact.
+#[derive(Debug)]
+pub struct Series {
+    /// What one unit of a kept value is, in the unit of the statistics.
+    unit: f64,
+    usual_weight: f64,
+    peak: f64,
+    weighted_sum: f64,
+    weight: f64,
+    samples: Samples,
+}
+
+#[derive(Debug)]
+enum Samples {
+    /// Values, and the weights of those that have an unusual one by index.
+    Exact(Vec<u32>, Vec<(u32, f32)>),
+    Histogram(Box<Histogram<u32>>),
+}
+
+impl Series {
+    /// An empty series; `usual_weight` is the interval in seconds.
+    pub fn new(unit: f64, usual_weight: f64) -> Self {
+        let samples = Samples::Exact(Vec::new(), Vec::new());
+        Self { unit, usual_weight, peak: 0.0, weighted_sum: 0.0, weight: 0.0, samples }
+    }
+
+    /// Adds a sample that stands for `seconds`; one that stands for no time only counts for the peak.
+    pub fn add(&mut self, value: f64, seconds: f64) {
+        self.peak = self.peak.max(value);
+        if seconds <= 0.0 {
+            return;
+        }
+        self.weighted_sum += value * seconds;
+        self.weight += seconds;
+        let kept = (value / self.unit).round().clamp(0.0, f64::from(u32::MAX)) as u32;
+        let weight = seconds / self.usual_weight;
+        match &mut self.samples {
+            Samples::Exact(values, unusual) => {
+                if (weight - 1.0).abs() > SAME_WEIGHT {
+                    unusual.push((values.len() as u32, weight as f32));
+                }
+                values.push(kept);
+                if values.len() > EXACT_SAMPLES {
+                    self.pour();
+                }
+            }
+            Samples::Histogram(histogram) => record(histogram, kept, weight),
+        }
+    }
+
+    /// From exact samples to a histogram of 3 significant digits.
+    fn pour(&mut self) {
+        let Samples::Exact(values, unusual) = &self.samples else { return };
+        // Three digits are within what the crate accepts, and it grows by itself to what is recorded.
+        let Ok(mut histogram) = Histogram::new(3) else { return };
+        histogram.auto(true);
+        for (value, weight) in weighted(values, unusual) {
+            record(&mut histogram, value, f64::from(weight));
+        }
+        self.samples = Samples::Histogram(Box::new(histogram));
+    }
+
+    /// The statistics; all zero if there was no sample at all.
+    pub fn stats(&self) -> Stats {
+        let avg = if self.weight > 0.0 { self.weighted_sum / self.weight } else { self.peak };
+        let [p99, p95, p75, p50] =
+            self.percentiles([0.99, 0.95, 0.75, 0.5]).map(|value| value.min(self.peak));
+        Stats { peak: self.peak, p99, p95, p75, p50, avg: avg.min(self.peak) }
+    }
+
+    /// How its percentiles are computed.
+    pub fn method(&self) -> QuantileMethod {
+        match self.samples {
+            Samples::Exact(..) => QuantileMethod::Exact,
+            Samples::Histogram(_) => QuantileMethod::Hdr3,
+        }
+    }
+
+    /// Nearest rank: the smallest value that at least the share `q` of all weight does not exceed. `quantiles`
+    /// fall.
+    fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [f64; N] {
+        match &self.samples {
+            Samples::Histogram(histogram) => {
+                quantiles.map(|q| histogram.value_at_quantile(q) as f64 * self.unit)
+            }
+            Samples::Exact(values, unusual) => {
+                let mut sorted: Vec<(u32, f32)> = weighted(values, unusual).collect();
+                if sorted.is_empty() {
+                    return [self.peak; N];
+                }
+                sorted.sort_unstable_by_key(|(value, _)| *value);
+                let total: f64 = sorted.iter().map(|(_, weight)| f64::from(*weight)).sum();
+                quantiles.map(|q| {
+                    // Sums of weights are not exact: a millionth of a sample decides nothing.
+                    let rank = q * total - 1e-6;
+                    let mut passed = 0.0;
+                    let found = sorted.iter().find(|(_, weight)| {
+                        passed += f64::from(*weight);
+                        passed >= rank
+                    });
+                    found.or(sorted.last()).map_or(self.peak, |(value, _)| f64::from(*value) * self.unit)
+                })
+            }
+        }
+    }
+}
+
+fn record(histogram: &mut Histogram<u32>, value: u32, weight: f64) {
+    let count = (weight * WEIGHT_UNITS).round().clamp(1.0, f64::from(u32::MAX)) as u32;
+    // It resizes itself to what is recorded; should it ever refuse, the largest value that it has stands in.
+    if histogram.record_n(u64::from(value), count).is_err() {
+        histogram.saturating_record_n(u64::from(value), count);
+    }
+}
+
+fn weighted<'a>(values: &'a [u32], unusual: &'a [(u32, f32)]) -> impl Iterator<Item = (u32, f32)> + 'a {
+    let mut unusual = unusual.iter().peekable();
+    values.iter().enumerate().map(move |(index, &value)| {
+        let weight = unusual.next_if(|(at, _)| *at as usize == index).map_or(1.0, |(_, weight)| *weight);
+        (value, weight)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(samples: &[(f64, f64)]) -> Series {
+        let mut series = Series::new(1.0, 2.0);
+        for &(value, seconds) in samples {
+            series.add(value, seconds);
+        }
+        series
+    }
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let samples: Vec<_> = (1..=100).rev().map(|value| (f64::from(value), 2.0)).collect();
+        let stats = series(&samples).stats();
+        let expected = Stats { peak: 100.0, p99: 99.0, p95: 95.0, p75: 75.0, p50: 50.0, avg: 50.5 };
+        assert_eq!(stats, expected);
+        let stats = series(&[(15.0, 2.0), (20.0, 2.0), (35.0, 2.0), (40.0, 2.0), (50.0, 2.0)]).stats();
+        assert_eq!((stats.p50, stats.p75, stats.p95), (35.0, 40.0, 50.0));
+    }
+
+    #[test]
+    fn a_late_sample_weighs_as_much_as_the_time_it_stands_for() {
+        let late = series(&[(1.0, 2.0), (5.0, 6.0)]).stats();
+        let on_time = series(&[(1.0, 2.0), (5.0, 2.0), (5.0, 2.0), (5.0, 2.0)]).stats();
+        assert_eq!(late, on_time);
+        assert_eq!((late.avg, late.p50), (4.0, 5.0));
+    }
+
+    #[test]
+    fn a_sample_of_no_time_counts_for_the_peak_only() {
+        let stats = series(&[(9.0, 0.0), (1.0, 2.0)]).stats();
+        assert_eq!((stats.peak, stats.p99, stats.avg), (9.0, 1.0, 1.0));
+        let only = series(&[(9.0, 0.0)]).stats();
+        assert_eq!((only.peak, only.p50, only.avg), (9.0, 9.0, 9.0));
+    }
+
+    #[test]
+    fn one_sample_more_than_is_kept_exactly_makes_it_a_histogram() {
+        let mut series = Series::new(1.0, 1.0);
+        for value in 0..EXACT_SAMPLES {
+            series.add(value as f64, 1.0);
+        }
+        assert_eq!(series.method(), QuantileMethod::Exact);
+        let exact = series.stats();
+        assert_eq!(exact.p50, (EXACT_SAMPLES / 2 - 1) as f64);
+        series.add(0.0, 1.0);
+        assert_eq!(series.method(), QuantileMethod::Hdr3);
+        let stats = series.stats();
+        assert_eq!(stats.peak, exact.peak);
+        for (exact, poured) in [(exact.p50, stats.p50), (exact.p75, stats.p75), (exact.p99, stats.p99)] {
+            assert!((exact - poured).abs() / exact < 0.002, "{exact} became {poured}");
+        }
+    }
+}

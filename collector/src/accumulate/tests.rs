@@ -1,0 +1,86 @@
+use super::*;
+
+const HOST: Host = Host { ticks_per_second: 100, page_bytes: 4096 };
+const A: ContainerIndex = ContainerIndex(0);
+
+fn present(pid: u32, comm: &str, rss_bytes: u64) -> Present {
+    Present {
+        key: ProcessKey { pid, start_ticks: 1 },
+        comm: Comm::new(comm.as_bytes()),
+        container: Some(A),
+        nested: None,
+        rss_bytes,
+        age_seconds: 100.0,
+    }
+}
+
+fn charge(process: &Present, ticks: u64) -> Charge {
+    Charge { container: process.container, process: process.key, ticks, by_children: false }
+}
+
+fn pass<'a>(at: f64, elapsed: f64, present: &'a [Present], charges: &'a [Charge]) -> PassFacts<'a> {
+    PassFacts {
+        at_seconds: at,
+        elapsed_seconds: elapsed,
+        present,
+        charges,
+        host_cpu_percent: None,
+        host_memory_bytes: None,
+    }
+}
+
+#[test]
+fn memory_peaks_as_a_sum_and_not_as_a_sum_of_peaks() {
+    let mut run = Accumulator::new(HOST, 1.0, 10);
+    for (at, one, two) in [(0.0, 100, 0), (1.0, 700, 100), (2.0, 100, 600)] {
+        let present = [present(1, "a", one * 4096), present(2, "b", two * 4096)];
+        run.add(&pass(at, if at > 0.0 { 1.0 } else { 0.0 }, &present, &[]));
+    }
+    let (_, container) = run.containers().next().unwrap();
+    let stats = container.memory.stats();
+    assert_eq!(stats.peak, 800.0 * 4096.0);
+    assert_eq!(stats.avg, 750.0 * 4096.0);
+}
+
+#[test]
+fn a_process_counts_by_its_last_name_and_its_peak_by_interval() {
+    let mut run = Accumulator::new(HOST, 1.0, 10);
+    let shell = present(7, "sh", 4096);
+    run.add(&pass(0.0, 0.0, &[shell], &[]));
+    run.add(&pass(1.0, 1.0, &[shell], &[charge(&shell, 50)]));
+    let compiler = present(7, "cc1", 8192);
+    run.add(&pass(3.0, 2.0, &[compiler], &[charge(&compiler, 300)]));
+    run.add(&pass(4.0, 1.0, &[], &[]));
+    let report = run.processes().report();
+    assert_eq!(report.commands.len(), 1);
+    let ((container, comm), command) = report.commands[0];
+    assert_eq!((container, comm.to_string(), command.processes), (Some(A), "cc1".to_owned(), 1));
+    assert_eq!(command.cpu_ns, 3_500_000_000);
+    let process = report.by_cpu[0];
+    assert_eq!((process.peak_cores, process.seen_seconds, process.peak_rss_bytes), (1.5, 3.0, 8192));
+}
+
+#[test]
+fn only_the_heaviest_are_kept_and_all_are_counted() {
+    let mut run = Accumulator::new(HOST, 1.0, 3);
+    for pid in 1..=500 {
+        let process = present(pid, "cc1", u64::from(pid) * 4096);
+        let charge = charge(&process, u64::from(501 - pid));
+        run.add(&pass(f64::from(pid), 1.0, &[process], &[charge]));
+    }
+    let report = run.processes().report();
+    assert_eq!(report.by_cpu.iter().map(|run| run.key.pid).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(report.by_memory.iter().map(|run| run.key.pid).collect::<Vec<_>>(), [500, 499, 498]);
+    assert_eq!(report.commands[0].1.processes, 500);
+}
+
+#[test]
+fn names_without_end_share_one_entry() {
+    let mut run = Accumulator::new(HOST, 1.0, 3);
+    let names: Vec<_> = (0..5_000).map(|pid| present(pid, &format!("n{pid}"), 4096)).collect();
+    run.add(&pass(0.0, 0.0, &names, &[]));
+    run.add(&pass(1.0, 1.0, &[], &[]));
+    let commands = run.processes().report().commands;
+    assert_eq!(commands.len(), 4_097);
+    assert_eq!(commands.iter().map(|(_, command)| command.processes).sum::<u64>(), 5_000);
+}
