@@ -1,1 +1,178 @@
-//! What was typed: flags and environment variables, unchecked.
+//! What was typed: flags and environment variables, unchecked. The only module that reads the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::duration;
+
+/// Measures what a CI job uses, container by container.
+///
+/// Without a command it runs beside the job (in its PID namespace) until SIGINT or SIGTERM, then prints one
+/// summary and, with --push-endpoint, pushes it to a receiver.
+///
+/// Exit codes: 0 done; 1 failed; 2 the configuration is wrong, nothing was measured; 3 the summary was printed but
+/// could not be pushed. `run` exits with the command's own code, 128 + n for a signal, 126 and 127 if it could not
+/// be run or found.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, subcommand_precedence_over_arg = true)]
+pub struct Args {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Everything else.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to measure, if not everything in sight.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure one command and all its descendants; its output and exit code are passed through, the report goes
+    /// to standard error.
+    Run {
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+}
+
+/// Flags; every one has a variable.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Time between two passes over the process table.
+    #[arg(long, global = true, env = "COLLECTOR_INTERVAL", default_value = "2s", value_parser = duration::parse)]
+    pub interval: Duration,
+
+    /// Where proc is mounted.
+    #[arg(long, global = true, env = "COLLECTOR_PROC_PATH", default_value = "/proc")]
+    pub proc_path: PathBuf,
+
+    /// Where cgroups are mounted: a v2 hierarchy, or the directory of the v1 hierarchies [default: as mounted].
+    #[arg(long, global = true, env = "COLLECTOR_CGROUP_PATH")]
+    pub cgroup_path: Option<PathBuf>,
+
+    /// Processes and commands of each kind in the summary.
+    #[arg(long, global = true, env = "COLLECTOR_TOP", default_value_t = 10)]
+    pub top: usize,
+
+    /// Form of the report at the end.
+    #[arg(long, global = true, env = "COLLECTOR_OUTPUT", default_value = "text")]
+    pub output: OutputArg,
+
+    /// File for the report, instead of standard output (`run`: standard error).
+    #[arg(long, global = true, env = "COLLECTOR_OUTPUT_FILE")]
+    pub output_file: Option<PathBuf>,
+
+    /// The receiver, such as http://receiver:8080/api/v1/metrics.
+    #[arg(long, global = true, env = "COLLECTOR_PUSH_ENDPOINT")]
+    pub push_endpoint: Option<String>,
+
+    /// Push token, as the receiver made it. A job can read command lines: prefer the variable or the file.
+    #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN", hide_env_values = true)]
+    pub push_token: Option<String>,
+
+    /// File that holds the push token.
+    #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN_FILE")]
+    pub push_token_file: Option<PathBuf>,
+
+    /// Time for the report and the push once told to stop; Kubernetes kills after 30s.
+    #[arg(long, global = true, env = "COLLECTOR_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration::parse)]
+    pub shutdown_timeout: Duration,
+
+    /// Process name → container name, as JSON: every process in that process's cgroup or below it.
+    #[arg(long, global = true, env = "CGROUP_PROCESS_MAP", value_name = "JSON")]
+    pub cgroup_process_map: Option<String>,
+
+    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}.
+    #[arg(long, global = true, env = "CGROUP_LIMITS", value_name = "JSON")]
+    pub cgroup_limits: Option<String>,
+
+    /// Organization that the run belongs to [env also: GITHUB_REPOSITORY_OWNER].
+    #[arg(long, global = true, env = "COLLECTOR_ORGANIZATION")]
+    pub organization: Option<String>,
+
+    /// Repository, with or without its organization [env also: GITHUB_REPOSITORY].
+    #[arg(long, global = true, env = "COLLECTOR_REPOSITORY")]
+    pub repository: Option<String>,
+
+    /// Workflow [env also: GITHUB_WORKFLOW].
+    #[arg(long, global = true, env = "COLLECTOR_WORKFLOW")]
+    pub workflow: Option<String>,
+
+    /// Job [env also: GITHUB_JOB].
+    #[arg(long, global = true, env = "COLLECTOR_JOB")]
+    pub job: Option<String>,
+
+    /// Identifier of the run [env also: GITHUB_RUN_ID].
+    #[arg(long, global = true, env = "COLLECTOR_RUN_ID")]
+    pub run_id: Option<String>,
+
+    /// Which attempt at the run this is [env also: GITHUB_RUN_ATTEMPT].
+    #[arg(long, global = true, env = "COLLECTOR_RUN_ATTEMPT")]
+    pub run_attempt: Option<String>,
+
+    /// Least severe level that is logged.
+    #[arg(long, global = true, env = "COLLECTOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Form of the log, on standard error.
+    #[arg(long, global = true, env = "COLLECTOR_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// Tables for people.
+    Text,
+    /// The summary as it goes over the wire.
+    Json,
+    /// No report.
+    None,
+}
+
+/// Least severe level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything, each pass included.
+    Debug,
+    /// What happens.
+    Info,
+    /// What limits the result.
+    Warn,
+    /// What failed.
+    Error,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line to read.
+    Text,
+    /// A line of JSON.
+    Json,
+}
+
+impl Options {
+    /// Fills in from the variables that CI systems set what was given neither as a flag nor as our own variable.
+    #[must_use]
+    pub fn with_ci_variables(mut self) -> Self {
+        let fill = |option: &mut Option<String>, name| {
+            *option = option.take().filter(|value| !value.is_empty());
+            if option.is_none() {
+                *option = std::env::var(name).ok().filter(|value| !value.is_empty());
+            }
+        };
+        fill(&mut self.organization, "GITHUB_REPOSITORY_OWNER");
+        fill(&mut self.repository, "GITHUB_REPOSITORY");
+        fill(&mut self.workflow, "GITHUB_WORKFLOW");
+        fill(&mut self.job, "GITHUB_JOB");
+        fill(&mut self.run_id, "GITHUB_RUN_ID");
+        fill(&mut self.run_attempt, "GITHUB_RUN_ATTEMPT");
+        self
+    }
+}

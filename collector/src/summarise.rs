@@ -1,1 +1,213 @@
-//! From what was accumulated to the summary on the wire.
+//! From what was accumulated to the summary on the wire: pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use wire::{
+    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, ProcessCpu,
+    ProcessMemory, QuantileMethod,
+};
+
+use crate::accumulate::processes::{CommandKey, CommandRun, ProcessReport, ProcessRun};
+use crate::accumulate::series::Series;
+use crate::accumulate::{Accumulator, ContainerRun, seconds};
+use crate::attribute::ContainerIndex;
+use crate::attribute::containers::Containers;
+use crate::config::limits::Limits;
+
+/// What a container's own cgroup told of the run; what it did not tell is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CgroupFigures {
+    /// CPU time that the kernel charged to it while it was watched.
+    pub cpu_seconds: Option<f64>,
+    /// Time for which it was throttled while it was watched.
+    pub throttled_seconds: Option<f64>,
+    /// Processes killed for want of memory while it was watched.
+    pub oom_kills: Option<u64>,
+    /// Peak of its memory, page cache included.
+    pub memory_peak_bytes: Option<u64>,
+    /// CPU limit.
+    pub cpu_limit_cores: Option<f64>,
+    /// Memory limit.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// Everything that a summary is made of.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Samples.
+    pub accumulator: &'a Accumulator,
+    /// What the containers are.
+    pub containers: &'a Containers,
+    /// What their cgroups told.
+    pub cgroups: &'a BTreeMap<ContainerIndex, CgroupFigures>,
+    /// `CGROUP_LIMITS`, by container name.
+    pub limits: &'a BTreeMap<String, Limits>,
+    /// Who measured.
+    pub collector: CollectorInfo,
+    /// When measuring began.
+    pub start_time: Timestamp,
+    /// For how long it has gone on.
+    pub duration: Duration,
+    /// How many processes of each kind to tell.
+    pub top: usize,
+    /// Passes that were due and did not happen.
+    pub missed_samples: u64,
+    /// Records that were lost.
+    pub lost_records: u64,
+    /// What the collector itself used.
+    pub collector_cpu: Duration,
+    /// Whether this is the whole run.
+    pub complete: bool,
+}
+
+impl Run<'_> {
+    /// The summary.
+    pub fn payload(&self) -> Payload {
+        let processes = self.accumulator.processes().report();
+        let counts = process_counts(&processes);
+        let mut containers: Vec<ContainerUsage> = self
+            .accumulator
+            .containers()
+            .map(|(index, run)| {
+                self.container(index, run, &processes, counts.get(&Some(index)).copied().unwrap_or_default())
+            })
+            .collect();
+        containers.sort_by(|one, other| {
+            other.cpu_seconds.partial_cmp(&one.cpu_seconds).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        let attributed_ns: u64 = self.accumulator.containers().map(|(_, run)| run.cpu_ns).sum();
+        let unattributed_ns = self.accumulator.unattributed_ns();
+        // A time stamp of the wire has milliseconds; two that are cut apart stay in order.
+        let start_time = milliseconds(self.start_time);
+        let end_time = start_time.checked_add(self.duration).map_or(start_time, milliseconds);
+        Payload {
+            schema_version: Some(wire::SCHEMA_VERSION),
+            start_time,
+            end_time,
+            duration_seconds: rounded(self.duration.as_secs_f64()),
+            sample_count: self.accumulator.passes(),
+            cpu_total_percent: self.accumulator.host_cpu().map(Series::stats),
+            mem_used_bytes: self.accumulator.host_memory().map(Series::stats),
+            containers,
+            top_cpu_processes: processes.by_cpu.iter().map(|run| self.process_cpu(run)).collect(),
+            top_mem_processes: processes.by_memory.iter().map(|run| self.process_memory(run)).collect(),
+            top_commands: processes
+                .commands
+                .iter()
+                .take(self.top)
+                .map(|(key, run)| self.command(key, run))
+                .collect(),
+            collector: Some(self.collector.clone()),
+            attribution: Some(Attribution {
+                cpu_seconds: seconds(attributed_ns + unattributed_ns),
+                exited_cpu_seconds: seconds(self.accumulator.exited_ns()),
+                unattributed_cpu_seconds: seconds(unattributed_ns),
+                process_count: counts.values().sum(),
+                missed_samples: self.missed_samples,
+                lost_records: self.lost_records,
+                collector_cpu_seconds: rounded(self.collector_cpu.as_secs_f64()),
+            }),
+            quantile_method: Some(self.quantile_method()),
+            complete: Some(self.complete),
+        }
+    }
+
+    fn container_name(&self, index: Option<ContainerIndex>) -> Option<String> {
+        index.map(|index| self.containers[index].name().to_owned())
+    }
+
+    fn container(
+        &self,
+        index: ContainerIndex,
+        run: &ContainerRun,
+        processes: &ProcessReport,
+        process_count: u64,
+    ) -> ContainerUsage {
+        let container = &self.containers[index];
+        let name = container.name().to_owned();
+        let figures = self.cgroups.get(&index).copied().unwrap_or_default();
+        let limits = self.limits.get(&name);
+        let nested = run.nested.iter().map(|(nested, run)| NestedUsage {
+            id: self.containers.nested_id(*nested).to_owned(),
+            cpu_seconds: seconds(run.cpu_ns),
+            process_count: processes.nested.get(&(index, *nested)).copied().unwrap_or_default(),
+            peak_mem_bytes: run.peak_rss_bytes,
+        });
+        ContainerUsage {
+            id: container.id().map(ToOwned::to_owned),
+            runtime: container.runtime.map(|runtime| runtime.to_string()),
+            pod_uid: container.pod_uid.clone(),
+            cpu_cores: run.cpu.stats(),
+            memory_bytes: run.memory.stats(),
+            cpu_seconds: Some(seconds(run.cpu_ns)),
+            process_count: Some(process_count),
+            cpu_limit_cores: limits.and_then(|limits| limits.cpu_cores).or(figures.cpu_limit_cores),
+            memory_limit_bytes: limits.and_then(|limits| limits.memory_bytes).or(figures.memory_limit_bytes),
+            cgroup_cpu_seconds: figures.cpu_seconds,
+            cpu_throttled_seconds: figures.throttled_seconds,
+            oom_kills: figures.oom_kills,
+            memory_peak_bytes: figures.memory_peak_bytes,
+            working_set_bytes: run.working_set.as_ref().map(Series::stats),
+            series: Some(run.course.to_wire(self.duration.as_secs_f64())),
+            nested: nested.collect(),
+            name,
+        }
+    }
+
+    fn process_cpu(&self, run: &ProcessRun) -> ProcessCpu {
+        let avg = (run.seen_seconds > 0.0).then(|| 100.0 * seconds(run.cpu_ns) / run.seen_seconds);
+        ProcessCpu {
+            pid: run.key.pid,
+            name: run.comm.to_string(),
+            container: self.container_name(run.container),
+            peak_cpu_percent: rounded(100.0 * run.peak_cores),
+            avg_cpu_percent: avg.map(rounded),
+            cpu_seconds: Some(seconds(run.cpu_ns)),
+        }
+    }
+
+    fn process_memory(&self, run: &ProcessRun) -> ProcessMemory {
+        ProcessMemory {
+            pid: run.key.pid,
+            name: run.comm.to_string(),
+            container: self.container_name(run.container),
+            peak_mem_bytes: run.peak_rss_bytes,
+        }
+    }
+
+    fn command(&self, (container, comm): &CommandKey, run: &CommandRun) -> CommandUsage {
+        CommandUsage {
+            name: comm.to_string(),
+            container: self.container_name(*container),
+            process_count: run.processes,
+            cpu_seconds: seconds(run.cpu_ns),
+            unseen_children_cpu_seconds: (run.children_ns > 0).then(|| seconds(run.children_ns)),
+            peak_mem_bytes: run.peak_rss_bytes,
+        }
+    }
+
+    fn quantile_method(&self) -> QuantileMethod {
+        let host = [self.accumulator.host_cpu(), self.accumulator.host_memory()].into_iter().flatten();
+        let containers = self.accumulator.containers().flat_map(|(_, run)| [&run.cpu, &run.memory]);
+        host.chain(containers).map(Series::method).max().unwrap_or(QuantileMethod::Exact)
+    }
+}
+
+fn process_counts(report: &ProcessReport) -> BTreeMap<Option<ContainerIndex>, u64> {
+    let mut counts = BTreeMap::new();
+    for ((container, _), run) in &report.commands {
+        *counts.entry(*container).or_default() += run.processes;
+    }
+    counts
+}
+
+fn milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// Three digits behind the point: what a clock tick can tell, and no noise behind it.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}

@@ -145,7 +145,7 @@ impl Accumulator {
         }
         for charge in pass.charges {
             let ns = charge.ticks * self.tick_ns;
-            let nested = self.processes.charge(charge.process, ns, charge.by_children);
+            let nested = self.processes.charge(charge, ns);
             if charge.by_children {
                 self.exited_ns += ns;
             }

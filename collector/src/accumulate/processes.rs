@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Present;
 use crate::attribute::ContainerIndex;
+use crate::attribute::conserved::Charge;
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::ProcessKey;
 
@@ -11,6 +12,9 @@ use crate::sample::table::ProcessKey;
 const MAX_COMMANDS: usize = 4096;
 /// What the rest is called.
 const OTHER: &[u8] = b"(other)";
+
+/// What processes are called whose parents ended before them and that no pass saw.
+const ORPHANS: &[u8] = b"(orphans)";
 
 /// One process over its life, as far as it was seen.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +72,7 @@ struct Ended {
     by_cpu: Vec<ProcessRun>,
     by_memory: Vec<ProcessRun>,
     commands: HashMap<CommandKey, CommandRun>,
+    nested: HashMap<(ContainerIndex, u32), u64>,
 }
 
 /// What the summary tells of the processes.
@@ -79,6 +84,8 @@ pub struct ProcessReport {
     pub by_memory: Vec<ProcessRun>,
     /// Every command, most CPU time (with its unseen children's) first.
     pub commands: Vec<(CommandKey, CommandRun)>,
+    /// How many processes there were in containers inside others.
+    pub nested: HashMap<(ContainerIndex, u32), u64>,
 }
 
 impl Processes {
@@ -98,10 +105,15 @@ impl Processes {
         run.pass = self.pass;
     }
 
-    /// Charges CPU time to a process that is there; tells the nested container that it is in.
-    pub(super) fn charge(&mut self, key: ProcessKey, ns: u64, by_children: bool) -> Option<u32> {
-        let run = self.live.get_mut(&key)?;
-        if by_children {
+    /// Charges CPU time to a process; tells the nested container that it is in.
+    pub(super) fn charge(&mut self, charge: &Charge, ns: u64) -> Option<u32> {
+        let Some(run) = self.live.get_mut(&charge.process) else {
+            // The collector itself, in run mode: what it reaps are the orphans of its command.
+            let key = (charge.container, Comm::new(ORPHANS));
+            self.ended.commands.entry(key).or_default().children_ns += ns;
+            return None;
+        };
+        if charge.by_children {
             run.children_ns += ns;
         } else {
             run.cpu_ns += ns;
@@ -136,7 +148,7 @@ impl Processes {
         all.trim(self.top);
         let mut commands: Vec<_> = all.commands.into_iter().collect();
         commands.sort_unstable_by_key(|(key, run)| (std::cmp::Reverse(run.cpu_ns + run.children_ns), *key));
-        ProcessReport { by_cpu: all.by_cpu, by_memory: all.by_memory, commands }
+        ProcessReport { by_cpu: all.by_cpu, by_memory: all.by_memory, commands, nested: all.nested }
     }
 }
 
@@ -169,6 +181,9 @@ impl Ended {
         command.cpu_ns += run.cpu_ns;
         command.children_ns += run.children_ns;
         command.peak_rss_bytes = command.peak_rss_bytes.max(run.peak_rss_bytes);
+        if let (Some(container), Some(nested)) = (run.container, run.nested) {
+            *self.nested.entry((container, nested)).or_default() += 1;
+        }
         if run.cpu_ns > 0 {
             self.by_cpu.push(*run);
         }

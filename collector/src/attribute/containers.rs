@@ -1,1 +1,330 @@
-//! The containers of a run.
+//! The containers of a run: which cgroup belongs to which, and what they are called.
+
+use std::collections::HashMap;
+
+use super::ContainerIndex;
+use super::identity::{Identity, Runtime, identify};
+use crate::config::process_map::ProcessMap;
+use crate::sample::cgroup::CgroupLines;
+use crate::sample::mountinfo::PodMount;
+use crate::sample::table::{CgroupId, Observation};
+
+/// So many containers are told apart, as many as a receiver accepts with room to spare; a job that makes more
+/// shares the last.
+const MAX_CONTAINERS: usize = 900;
+/// So many containers inside others are told apart.
+const MAX_NESTED: usize = 10_000;
+/// So many cgroups are remembered; more are looked up again.
+const MAX_CACHED_CGROUPS: usize = 8_192;
+/// So many processes of a container are asked for its name.
+const MAX_NAME_TRIES: u8 = 3;
+/// An id is shown as its first twelve digits, as Docker does.
+const SHORT_ID: usize = 12;
+
+/// Where a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The container that its use counts for.
+    pub container: ContainerIndex,
+    /// The container inside that one, where there is one; see [`Containers::nested_id`].
+    pub nested: Option<u32>,
+}
+
+/// What makes two cgroups the same container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// A container's id.
+    Id(String),
+    /// A cgroup that `CGROUP_PROCESS_MAP` gave a name, and all below it.
+    Path(String),
+    /// The root of the collector's own cgroup namespace.
+    Own,
+    /// Everything in no container.
+    Host,
+    /// Kernel threads.
+    Kernel,
+    /// What came when there were too many to tell apart.
+    Rest,
+}
+
+/// Which cgroup a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupKind<'a> {
+    /// That of the container with this id.
+    Container(&'a str),
+    /// This one.
+    Path(&'a str),
+    /// The root of the collector's own cgroup namespace.
+    Own,
+    /// None.
+    None,
+}
+
+/// One container of the run.
+#[derive(Debug)]
+pub struct Container {
+    key: Key,
+    mapped_name: Option<String>,
+    pod_name: Option<String>,
+    name_tries: u8,
+    /// Its runtime, where the cgroup path tells it.
+    pub runtime: Option<Runtime>,
+    /// UID of its pod.
+    pub pod_uid: Option<String>,
+    /// What `/proc/[pid]/cgroup` held for the first process seen in it.
+    pub cgroup_content: Vec<u8>,
+}
+
+/// All containers of the run.
+#[derive(Debug)]
+pub struct Containers {
+    process_map: ProcessMap,
+    list: Vec<Container>,
+    by_key: HashMap<Key, ContainerIndex>,
+    by_cgroup: HashMap<CgroupId, Place>,
+    nested: Vec<String>,
+    nested_by_id: HashMap<String, u32>,
+}
+
+impl Containers {
+    /// None yet; `process_map` will name them.
+    pub fn new(process_map: ProcessMap) -> Self {
+        Self {
+            process_map,
+            list: Vec::new(),
+            by_key: HashMap::new(),
+            by_cgroup: HashMap::new(),
+            nested: Vec::new(),
+            nested_by_id: HashMap::new(),
+        }
+    }
+
+    /// One container of this name and nothing else; its index is 0.
+    pub fn single(name: &str) -> Self {
+        let mut containers = Self::new(ProcessMap::default());
+        let index = containers.index(Key::Host, None, &[]);
+        containers.list[index.0 as usize].mapped_name = Some(name.to_owned());
+        containers
+    }
+
+    /// Where each of a pass's processes is, in their order; `None` where it cannot be told.
+    ///
+    /// `content` gives what `/proc/[pid]/cgroup` holds for a cgroup.
+    pub fn places<'a>(
+        &mut self,
+        observations: &[Observation],
+        content: impl Fn(CgroupId) -> &'a [u8],
+    ) -> Vec<Option<Place>> {
+        if !self.process_map.is_empty() {
+            for process in observations {
+                self.apply_process_map(process, &content);
+            }
+        }
+        if self.by_cgroup.len() > MAX_CACHED_CGROUPS {
+            self.by_cgroup.clear();
+        }
+        let mut by_pid: HashMap<u32, Place> = HashMap::with_capacity(observations.len());
+        let mut places = Vec::with_capacity(observations.len());
+        for process in observations {
+            let parent = by_pid.get(&process.ppid).copied();
+            let place = match process.cgroup {
+                _ if process.kernel_thread => {
+                    Some(Place { container: self.index(Key::Kernel, None, &[]), nested: None })
+                }
+                Some(cgroup) => Some(match self.by_cgroup.get(&cgroup) {
+                    Some(place) => *place,
+                    None => {
+                        let parent = parent.filter(|_| process.ppid != 1);
+                        let place = self.resolve(content(cgroup), parent);
+                        self.by_cgroup.insert(cgroup, place);
+                        place
+                    }
+                }),
+                // It ended before its cgroup could be read: children start where their parents are.
+                None => parent,
+            };
+            by_pid.extend(place.map(|place| (process.key.pid, place)));
+            places.push(place);
+        }
+        places
+    }
+
+    /// Whether a name for this container could be learnt from the `mountinfo` of one of its own processes.
+    pub fn wants_mountinfo(&self, place: Place) -> bool {
+        let container = &self[place.container];
+        place.nested.is_none()
+            && container.name_tries < MAX_NAME_TRIES
+            && container.pod_name.is_none()
+            && matches!(container.key, Key::Id(_) | Key::Own)
+    }
+
+    /// What the `mountinfo` of one of its processes told, if anything.
+    pub fn learn(&mut self, container: ContainerIndex, mount: Option<PodMount>) {
+        let container = &mut self.list[container.0 as usize];
+        container.name_tries += 1;
+        if let Some(mount) = mount {
+            container.pod_name = Some(mount.container);
+            container.pod_uid.get_or_insert(mount.pod_uid);
+        }
+    }
+
+    /// The id of a container inside another.
+    pub fn nested_id(&self, nested: u32) -> &str {
+        &self.nested[nested as usize]
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// A process whose name the map knows names its cgroup, and all below it.
+    fn apply_process_map<'a>(&mut self, process: &Observation, content: &impl Fn(CgroupId) -> &'a [u8]) {
+        let (Some(cgroup), Some(name)) = (process.cgroup, self.process_map.container_for(process.comm))
+        else {
+            return;
+        };
+        let name = name.to_owned();
+        let content = content(cgroup);
+        let lines = CgroupLines::parse(content);
+        let key = match identify(&lines) {
+            Identity::Container(container) => Key::Id(container.container_id),
+            Identity::Own => Key::Own,
+            Identity::Host { path } => Key::Path(path),
+        };
+        let known = self.by_key.contains_key(&key);
+        let index = match &key {
+            Key::Path(_) => self.index(key, None, content),
+            _ => self.resolve(content, None).container,
+        };
+        self.list[index.0 as usize].mapped_name.get_or_insert(name);
+        if !known {
+            // Cgroups at or below this one were something else until now.
+            self.by_cgroup.clear();
+        }
+    }
+
+    fn resolve(&mut self, content: &[u8], parent: Option<Place>) -> Place {
+        let lines = CgroupLines::parse(content);
+        match identify(&lines) {
+            Identity::Own => Place { container: self.index(Key::Own, None, content), nested: None },
+            Identity::Host { path } => {
+                let key = self.mapped_path(&path).unwrap_or(Key::Host);
+                Place { container: self.index(key, None, content), nested: None }
+            }
+            Identity::Container(found) => {
+                // Docker in Docker can put its containers outside the pod; their parents are still in it.
+                if found.leaves_pod()
+                    && let Some(parent) = parent
+                    && let Key::Id(outer) = &self[parent.container].key
+                    && *outer != found.container_id
+                {
+                    return Place { container: parent.container, nested: self.nest(&found.id) };
+                }
+                let nested = if found.id == found.container_id { None } else { self.nest(&found.id) };
+                let key = Key::Id(found.container_id.clone());
+                Place { container: self.index(key, Some((found.runtime, found.pod_uid)), content), nested }
+            }
+        }
+    }
+
+    /// The nearest cgroup at or above `path` that the process map named.
+    fn mapped_path(&self, path: &str) -> Option<Key> {
+        if self.process_map.is_empty() {
+            return None;
+        }
+        let mut at = Some(path);
+        while let Some(path) = at {
+            let key = Key::Path(path.to_owned());
+            if self.by_key.contains_key(&key) {
+                return Some(key);
+            }
+            at = path.rsplit_once('/').map(|(parent, _)| parent).filter(|parent| !parent.is_empty());
+        }
+        None
+    }
+
+    fn nest(&mut self, id: &str) -> Option<u32> {
+        if let Some(&nested) = self.nested_by_id.get(id) {
+            return Some(nested);
+        }
+        if self.nested.len() >= MAX_NESTED {
+            return None;
+        }
+        let nested = self.nested.len() as u32;
+        self.nested.push(id.to_owned());
+        self.nested_by_id.insert(id.to_owned(), nested);
+        Some(nested)
+    }
+
+    fn index(
+        &mut self,
+        key: Key,
+        known: Option<(Option<Runtime>, Option<String>)>,
+        content: &[u8],
+    ) -> ContainerIndex {
+        if let Some(&index) = self.by_key.get(&key) {
+            return index;
+        }
+        if self.list.len() >= MAX_CONTAINERS && key != Key::Rest {
+            return self.index(Key::Rest, None, &[]);
+        }
+        let index = ContainerIndex(self.list.len() as u32);
+        let (runtime, pod_uid) = known.unwrap_or_default();
+        self.list.push(Container {
+            key: key.clone(),
+            mapped_name: None,
+            pod_name: None,
+            name_tries: 0,
+            runtime,
+            pod_uid,
+            cgroup_content: content.to_owned(),
+        });
+        self.by_key.insert(key, index);
+        index
+    }
+}
+
+impl std::ops::Index<ContainerIndex> for Containers {
+    type Output = Container;
+
+    fn index(&self, index: ContainerIndex) -> &Container {
+        &self.list[index.0 as usize]
+    }
+}
+
+impl Container {
+    /// Its name: as mapped, else as its pod calls it, else its short id, else `host`.
+    pub fn name(&self) -> &str {
+        let given = self.mapped_name.as_deref().or(self.pod_name.as_deref());
+        given.unwrap_or(match &self.key {
+            Key::Id(id) => id.get(..SHORT_ID).unwrap_or(id),
+            Key::Kernel => "kernel",
+            Key::Rest => "(other)",
+            Key::Own | Key::Host | Key::Path(_) => "host",
+        })
+    }
+
+    /// Its id, for what is one.
+    pub fn id(&self) -> Option<&str> {
+        match &self.key {
+            Key::Id(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Which cgroup's own files tell about it and nothing else.
+    pub fn cgroup(&self) -> CgroupKind<'_> {
+        match &self.key {
+            Key::Id(id) => CgroupKind::Container(id),
+            Key::Path(path) => CgroupKind::Path(path),
+            Key::Own => CgroupKind::Own,
+            Key::Host | Key::Kernel | Key::Rest => CgroupKind::None,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod conserved;
 pub mod containers;
+pub mod descendants;
 pub mod identity;
 
 /// One of the run's containers; see [`containers::Containers`].

@@ -1,1 +1,140 @@
-//! `CGROUP_LIMITS`.
+//! `CGROUP_LIMITS`: `{"runner": {"cpu": "2", "memory": "1Gi"}, …}`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::quantity::{cpu_cores, memory_bytes};
+
+/// One container's limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// CPU limit in cores.
+    pub cpu_cores: Option<f64>,
+    /// Memory limit in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Not limits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LimitsError(String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    cpu: Option<Text>,
+    memory: Option<Text>,
+}
+
+/// A quantity as a string, or as a plain number as YAML likes to write it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    String(String),
+    Number(serde_json::Number),
+}
+
+impl Text {
+    fn into_string(self) -> String {
+        match self {
+            Self::String(text) => text,
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// Parses all of it; what is wrong is named by container and field.
+pub fn parse(text: &str) -> Result<BTreeMap<String, Limits>, LimitsError> {
+    let entries: Entries<Raw> = serde_json::from_str(text).map_err(|error| {
+        LimitsError(format!(
+            "{error}; write a JSON object such as {{\"runner\": {{\"cpu\": \"2\", \"memory\": \"1Gi\"}}}}"
+        ))
+    })?;
+    let mut limits = BTreeMap::new();
+    for (container, raw) in entries.0 {
+        let error = |field: &str, error: &dyn std::fmt::Display| {
+            LimitsError(format!("container {container:?}, field {field:?}: {error}"))
+        };
+        let cpu = raw.cpu.map(|text| cpu_cores(&text.into_string())).transpose();
+        let memory = raw.memory.map(|text| memory_bytes(&text.into_string())).transpose();
+        let parsed = Limits {
+            cpu_cores: cpu.map_err(|wrong| error("cpu", &wrong))?,
+            memory_bytes: memory.map_err(|wrong| error("memory", &wrong))?,
+        };
+        if container.is_empty() {
+            return Err(LimitsError("a container's name is empty".to_owned()));
+        }
+        if limits.contains_key(&container) {
+            return Err(LimitsError(format!("container {container:?} is given twice")));
+        }
+        limits.insert(container, parsed);
+    }
+    Ok(limits)
+}
+
+/// A JSON object as it was written, so that a key given twice is not silently the last.
+pub(super) struct Entries<T>(pub(super) Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for InOrder<T> {
+            type Value = Entries<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder(std::marker::PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_example() {
+        let text = r#"{"runner": {"cpu": "2", "memory": "1Gi"}, "sidecar": {"cpu": "500m", "memory": "256Mi"}, "x": {"cpu": 1.5}}"#;
+        let limits = parse(text).unwrap();
+        assert_eq!(limits["runner"], Limits { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) });
+        assert_eq!(limits["sidecar"], Limits { cpu_cores: Some(0.5), memory_bytes: Some(256 << 20) });
+        assert_eq!(limits["x"], Limits { cpu_cores: Some(1.5), memory_bytes: None });
+        assert!(parse("{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            (
+                r#"{"runner": {"memory": "1GiB"}}"#,
+                r#"container "runner", field "memory": "1GiB" has an unknown suffix; write bytes"#,
+            ),
+            (
+                r#"{"runner": {"cpu": "-2"}}"#,
+                r#"container "runner", field "cpu": "-2" is negative; write cores as 2, 0.5 or 500m"#,
+            ),
+            (r#"{"runner": {"disk": "1Gi"}}"#, "unknown field `disk`, expected `cpu` or `memory` at line 1"),
+            (r#"{"a": {"cpu": "1"}, "a": {"cpu": "2"}}"#, r#"container "a" is given twice"#),
+            (r#"{"": {}}"#, "name is empty"),
+            (r#"{"runner": "#, "line 1 column"),
+            ("[]", "expected a JSON object"),
+        ];
+        for (text, expected) in cases {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}

@@ -4,3 +4,236 @@ pub mod duration;
 pub mod limits;
 pub mod process_map;
 pub mod quantity;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use url::Url;
+use wire::Scope;
+
+use self::limits::Limits;
+use self::process_map::ProcessMap;
+use crate::args::{Args, Command, LogFormat, LogLevel, Options};
+use crate::deliver::push::{PushTarget, Secret};
+
+/// Passes closer together than this would measure little but themselves.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// A summary with more than this would be a process table.
+const MAX_TOP: usize = 1000;
+
+/// Everything that the collector was told.
+#[derive(Debug)]
+pub struct Config {
+    /// What to measure.
+    pub mode: Mode,
+    /// Time between two passes.
+    pub interval: Duration,
+    /// Where proc is mounted.
+    pub proc_path: PathBuf,
+    /// Where cgroups are mounted, if not where `mountinfo` says.
+    pub cgroup_path: Option<PathBuf>,
+    /// Processes and commands of each kind in the summary.
+    pub top: usize,
+    /// Form of the report.
+    pub output: Output,
+    /// Where it goes, if not to a standard stream.
+    pub output_file: Option<PathBuf>,
+    /// Where to push, if anywhere.
+    pub push: Option<PushTarget>,
+    /// Whose run it is, if it is known; always where there is something to push to.
+    pub run: Option<RunIdentity>,
+    /// Time for report and push.
+    pub shutdown_timeout: Duration,
+    /// Names of containers by the processes in them.
+    pub process_map: ProcessMap,
+    /// Limits by container name.
+    pub limits: BTreeMap<String, Limits>,
+    /// Least severe level that is logged.
+    pub log_level: LogLevel,
+    /// Form of the log.
+    pub log_format: LogFormat,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything in sight.
+    Sidecar,
+    /// One command.
+    Run {
+        /// The command and its arguments.
+        command: Vec<OsString>,
+    },
+}
+
+pub use crate::args::OutputArg as Output;
+
+/// Whose run it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunIdentity {
+    /// Organization.
+    pub organization: String,
+    /// Repository, as `organization/repository`.
+    pub repository: String,
+    /// Workflow.
+    pub workflow: String,
+    /// Job.
+    pub job: String,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// Which attempt at it, where the CI system counts them.
+    pub run_attempt: Option<u32>,
+}
+
+impl Config {
+    /// Checks what was typed.
+    pub fn from_args(args: Args) -> Result<Self> {
+        let options = args.options.with_ci_variables();
+        if options.interval < MIN_INTERVAL {
+            bail!("--interval is {:?}; at least 10ms is accepted", options.interval);
+        }
+        if options.shutdown_timeout.is_zero() {
+            bail!("--shutdown-timeout is 0; give the push some time, such as 25s");
+        }
+        if options.top > MAX_TOP {
+            bail!("--top is {}; at most {MAX_TOP} is accepted", options.top);
+        }
+        check_proc(&options.proc_path)?;
+        if let Some(path) = &options.cgroup_path
+            && !path.is_dir()
+        {
+            bail!("--cgroup-path {} is no directory", path.display());
+        }
+        let process_map = match given(&options.cgroup_process_map) {
+            Some(text) => ProcessMap::parse(text).context("CGROUP_PROCESS_MAP")?,
+            None => ProcessMap::default(),
+        };
+        let limits = match given(&options.cgroup_limits) {
+            Some(text) => limits::parse(text).context("CGROUP_LIMITS")?,
+            None => BTreeMap::new(),
+        };
+        let push = push_target(&options)?;
+        let run = run_identity(&options, push.is_some())?;
+        let mode = match args.command {
+            None => Mode::Sidecar,
+            Some(Command::Run { command }) => Mode::Run { command },
+        };
+        Ok(Self {
+            mode,
+            interval: options.interval,
+            proc_path: options.proc_path,
+            cgroup_path: options.cgroup_path,
+            top: options.top,
+            output: options.output,
+            output_file: options.output_file,
+            push,
+            run,
+            shutdown_timeout: options.shutdown_timeout,
+            process_map,
+            limits,
+            log_level: options.log_level,
+            log_format: options.log_format,
+        })
+    }
+}
+
+/// A variable that is set but empty is as good as none.
+fn given(option: &Option<String>) -> Option<&str> {
+    option.as_deref().filter(|value| !value.is_empty())
+}
+
+/// A proc tree tells of the machine (`stat`) and of at least one process.
+fn check_proc(path: &Path) -> Result<()> {
+    let entries =
+        std::fs::read_dir(path).with_context(|| format!("--proc-path {} cannot be read", path.display()))?;
+    let has_process = entries.flatten().any(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    if !has_process || !path.join("stat").is_file() {
+        bail!("--proc-path {} is no proc tree: it has no stat file or no process in it", path.display());
+    }
+    Ok(())
+}
+
+fn push_target(options: &Options) -> Result<Option<PushTarget>> {
+    let token = match (given(&options.push_token), &options.push_token_file) {
+        (Some(_), Some(_)) => {
+            bail!("give either --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file, not both")
+        }
+        (Some(token), None) => Some(token.trim().to_owned()),
+        (None, Some(path)) => {
+            let content = std::fs::read_to_string(path);
+            let content =
+                content.with_context(|| format!("--push-token-file {} cannot be read", path.display()))?;
+            if content.trim().is_empty() {
+                bail!("--push-token-file {} is empty", path.display());
+            }
+            Some(content.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    let Some(endpoint) = given(&options.push_endpoint) else { return Ok(None) };
+    let parsed = Url::parse(endpoint);
+    let endpoint = parsed
+        .map_err(|error| anyhow!("{error}"))
+        .and_then(|url| match url.scheme() {
+            "http" | "https" if url.has_host() => Ok(url),
+            scheme => Err(anyhow!("its scheme is {scheme:?}")),
+        })
+        .with_context(|| {
+            format!("--push-endpoint {endpoint:?} is no http or https URL such as http://receiver:8080/api/v1/metrics")
+        })?;
+    let Some(token) = token else {
+        bail!(
+            "--push-endpoint is given without a token: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file"
+        );
+    };
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("the push token has characters that no token has (spaces, line breaks or others beyond ASCII)");
+    }
+    Ok(Some(PushTarget { endpoint, token: Secret::new(token) }))
+}
+
+/// Whose run it is; with something to push to all of it must be there, and all that is missing is named at once.
+fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>> {
+    let repository = given(&options.repository);
+    // A full repository path tells the organization, too.
+    let owner = repository.and_then(|full| full.split_once('/')).map(|(owner, _)| owner);
+    let organization = given(&options.organization).or(owner);
+    let parts = [
+        ("--organization (GITHUB_REPOSITORY_OWNER)", organization),
+        ("--repository (GITHUB_REPOSITORY)", repository),
+        ("--workflow (GITHUB_WORKFLOW)", given(&options.workflow)),
+        ("--job (GITHUB_JOB)", given(&options.job)),
+        ("--run-id (GITHUB_RUN_ID)", given(&options.run_id)),
+    ];
+    let [Some(organization), Some(repository), Some(workflow), Some(job), Some(run_id)] =
+        parts.map(|(_, value)| value)
+    else {
+        let missing: Vec<_> =
+            parts.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
+        if required {
+            bail!("--push-endpoint needs to know whose run this is; missing: {}", missing.join(", "));
+        }
+        return Ok(None);
+    };
+    let scope = Scope::new(organization, Some(repository), Some(workflow), Some(job))?;
+    if run_id.chars().any(char::is_control) {
+        bail!("--run-id (GITHUB_RUN_ID) {run_id:?} contains a control character");
+    }
+    let attempt = given(&options.run_attempt).map(|text| {
+        text.parse::<u32>()
+            .map_err(|_| anyhow!("--run-attempt (GITHUB_RUN_ATTEMPT) {text:?} is no number such as 1"))
+    });
+    Ok(Some(RunIdentity {
+        organization: organization.to_owned(),
+        repository: scope.full_repository().unwrap_or_default(),
+        workflow: workflow.to_owned(),
+        job: job.to_owned(),
+        run_id: run_id.to_owned(),
+        run_attempt: attempt.transpose()?,
+    }))
+}

@@ -1,1 +1,137 @@
-//! In front of a command.
+//! In front of a command: measures it and all its descendants, and passes everything through.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::{ErrorKind, IsTerminal};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use rustix::process::Rlimit;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{debug, error};
+
+use super::finish::finish;
+use super::measurement::{Measurement, Whose};
+use super::ticker::Ticker;
+use crate::config::Config;
+use crate::host;
+
+/// What a shell answers when a command exists but cannot be run, and when it does not exist.
+const EXIT_CANNOT_RUN: u8 = 126;
+const EXIT_NOT_FOUND: u8 = 127;
+
+/// Runs the command; the exit code is its own, or 128 and the signal that ended it.
+pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCode> {
+    // Orphans of the command become our children, so that their CPU time ends up with us.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context("cannot become the subreaper of the command's orphans")?;
+    let mut signals = Forwarded::new()?;
+    let mut child_ended = signal(SignalKind::child())?;
+    let (open_files_before, open_files_limit) = host::raise_open_files();
+    let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
+    let mut measurement = Measurement::begin(config, whose, open_files_limit)?;
+    let child = match spawn(command, open_files_before) {
+        Ok(child) => child,
+        Err(error) => {
+            error!(command = ?command[0], %error, "cannot run the command");
+            eprintln!("collector: cannot run {}: {error}", command[0].display());
+            let code = if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN };
+            return Ok(ExitCode::from(code));
+        }
+    };
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let mut ticker = Ticker::new(config.interval);
+    loop {
+        if has_ended(pid)? {
+            break;
+        }
+        tokio::select! {
+            missed = ticker.tick() => {
+                measurement.count_missed(missed);
+                measurement.pass()?;
+            }
+            signal = signals.recv() => forward(pid, signal),
+            _ = child_ended.recv() => {}
+        }
+    }
+    // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
+    measurement.pass()?;
+    let status = reap(child)?;
+    let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
+    finish(config, &measurement, again).await?;
+    Ok(exit_code(status))
+}
+
+fn spawn(command: &[OsString], open_files: Rlimit) -> std::io::Result<Child> {
+    let mut child = Command::new(&command[0]);
+    child.args(&command[1..]);
+    // SAFETY: between fork and exec only setrlimit is called, which is a plain system call.
+    unsafe {
+        child.pre_exec(move || {
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, open_files).map_err(Into::into)
+        });
+    }
+    child.spawn()
+}
+
+/// Reaps orphans that have ended, and tells whether the command itself has; that one is left as a zombie.
+fn has_ended(command: Pid) -> anyhow::Result<bool> {
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    if waitid(Id::Pid(command), peek)? != WaitStatus::StillAlive {
+        return Ok(true);
+    }
+    // The command lives, so that whatever can be waited for is an orphan; should it end meanwhile, it may be
+    // the one that is found here, and is left alone.
+    loop {
+        match waitid(Id::All, peek)?.pid() {
+            None => return Ok(false),
+            Some(found) if found == command => return Ok(true),
+            Some(orphan) => waitpid(orphan, Some(WaitPidFlag::WNOHANG))?,
+        };
+    }
+}
+
+fn reap(mut child: Child) -> anyhow::Result<ExitStatus> {
+    child.wait().context("cannot wait for the command")
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(super::EXIT_FAILURE))
+}
+
+fn forward(command: Pid, signal: Signal) {
+    // A terminal sends its signals to the whole foreground group: the command has this one already.
+    let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && std::io::stdin().is_terminal();
+    if !from_terminal && let Err(error) = kill(command, signal) {
+        debug!(?signal, %error, "the command could not be signalled");
+    }
+}
+
+/// The signals that are passed on.
+struct Forwarded(Vec<(Signal, tokio::signal::unix::Signal)>);
+
+impl Forwarded {
+    fn new() -> std::io::Result<Self> {
+        use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+        let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+        let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one as i32))?)));
+        Ok(Self(streams.into_iter().collect::<std::io::Result<_>>()?))
+    }
+
+    async fn recv(&mut self) -> Signal {
+        std::future::poll_fn(|context| {
+            for (signal, stream) in &mut self.0 {
+                if stream.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*signal);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}

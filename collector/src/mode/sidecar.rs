@@ -1,1 +1,42 @@
-//! Beside the job.
+//! Beside the job: measures everything in sight until it is told to stop.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::finish::finish;
+use super::measurement::{Measurement, Whose};
+use super::ticker::Ticker;
+use crate::config::Config;
+use crate::host;
+
+/// Runs until SIGINT or SIGTERM.
+pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (_, open_files_limit) = host::raise_open_files();
+    let mut measurement = Measurement::begin(config, Whose::All, open_files_limit)?;
+    let mut ticker = Ticker::new(config.interval);
+    info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring from /proc");
+    let signal = loop {
+        tokio::select! {
+            missed = ticker.tick() => {
+                measurement.count_missed(missed);
+                measurement.pass()?;
+            }
+            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => break "SIGTERM",
+        }
+    };
+    info!(signal, "stopping: one last pass, then the summary");
+    measurement.pass()?;
+    let again = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let delivered = finish(config, &measurement, again).await?;
+    Ok(ExitCode::from(if delivered { super::EXIT_OK } else { super::EXIT_PUSH }))
+}

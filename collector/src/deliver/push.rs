@@ -1,1 +1,0 @@
-//! One summary, pushed with retries.

@@ -1,0 +1,198 @@
+//! One summary, pushed with retries.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, warn};
+use url::Url;
+use wire::{Problem, Stored, Submission};
+
+/// One attempt may take so long: a receiver answers in milliseconds, and a dead one must not eat the whole budget.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first pause between attempts; it doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Of an answer no more than this is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Something that no log may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Where to push and with what right.
+#[derive(Debug, Clone)]
+pub struct PushTarget {
+    /// The receiver's `/api/v1/metrics`.
+    pub endpoint: Url,
+    /// The push token.
+    pub token: Secret,
+}
+
+/// Why a summary was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The receiver will not take it, however often it is sent.
+    #[error("the receiver refused it: {0}")]
+    Refused(String),
+    /// There was no time left for another attempt.
+    #[error("no attempt of {attempts} succeeded in the time given; the last one: {last}")]
+    OutOfTime {
+        /// How many were made.
+        attempts: u32,
+        /// How the last one failed.
+        last: String,
+    },
+    /// The HTTP client could not be made.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(String),
+}
+
+/// What became of one attempt.
+enum Attempt {
+    Stored(Stored),
+    Refused(String),
+    /// May be repeated, not before this time has passed.
+    Failed(String, Option<Duration>),
+}
+
+/// Pushes until the receiver has stored the summary, refuses it for good, or `deadline` has come.
+///
+/// 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
+/// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
+pub async fn push(
+    submission: &Submission,
+    target: &PushTarget,
+    deadline: Instant,
+) -> Result<Stored, PushError> {
+    let client = client().map_err(|error| PushError::Client(chain(&error)))?;
+    let body = serde_json::to_vec(submission).map_err(|error| PushError::Refused(error.to_string()))?;
+    let mut pause = FIRST_PAUSE;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let end = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
+        let attempt = timeout_at(end, attempt(&client, target, body.clone())).await;
+        let (failure, not_before) = match attempt {
+            Ok(Attempt::Stored(stored)) => return Ok(stored),
+            Ok(Attempt::Refused(reason)) => return Err(PushError::Refused(reason)),
+            Ok(Attempt::Failed(failure, not_before)) => (failure, not_before),
+            Err(_) => ("no answer in time".to_owned(), None),
+        };
+        let wait = jittered(pause).max(not_before.unwrap_or_default());
+        if Instant::now() + wait >= deadline {
+            return Err(PushError::OutOfTime { attempts, last: failure });
+        }
+        if attempts == 1 {
+            warn!(endpoint = %target.endpoint, failure, "the summary could not be pushed yet; trying again");
+        } else {
+            debug!(attempts, failure, wait = ?wait, "the summary could not be pushed yet");
+        }
+        sleep(wait).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+fn client() -> reqwest::Result<Client> {
+    // A second call finds the first one's provider in place, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+async fn attempt(client: &Client, target: &PushTarget, body: Vec<u8>) -> Attempt {
+    let request = client
+        .post(target.endpoint.clone())
+        .header(AUTHORIZATION, format!("Bearer {}", target.token.0))
+        .header(CONTENT_TYPE, "application/json")
+        .body(body);
+    let mut response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => return Attempt::Failed(chain(&error.without_url()), None),
+    };
+    let status = response.status();
+    let not_before = retry_after(&response);
+    let answer = match read_limited(&mut response).await {
+        Ok(answer) => answer,
+        Err(error) => return Attempt::Failed(chain(&error), None),
+    };
+    if status.is_success() {
+        return match serde_json::from_slice(&answer) {
+            Ok(stored) => Attempt::Stored(stored),
+            Err(_) => Attempt::Refused(format!(
+                "{status}, but the answer is none of a receiver: {}",
+                excerpt(&answer)
+            )),
+        };
+    }
+    let reason = match serde_json::from_slice::<Problem>(&answer) {
+        Ok(problem) => format!("{status}: {}", problem.detail),
+        Err(_) if answer.is_empty() => status.to_string(),
+        Err(_) => format!("{status}: {}", excerpt(&answer)),
+    };
+    if status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+    {
+        Attempt::Failed(reason, not_before)
+    } else {
+        Attempt::Refused(reason)
+    }
+}
+
+async fn read_limited(response: &mut Response) -> reqwest::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        answer.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES - answer.len())]);
+        if answer.len() >= MAX_ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+/// `Retry-After` as RFC 9110 has it: seconds, or a date.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
+}
+
+/// Half to all of the pause, so that collectors whose jobs ended together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+fn excerpt(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&answer[..answer.len().min(200)]);
+    format!("{:?}", text.trim())
+}
+
+/// The error and its causes; reqwest's own text stops at "error sending request".
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The containers' own cgroups, watched from pass to pass.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::attribute::ContainerIndex;
+use crate::attribute::containers::{CgroupKind, Containers};
+use crate::sample::cgroup::CgroupLines;
+use crate::sample::cgroupfs::{CgroupReader, CgroupReading, Hierarchies};
+use crate::summarise::CgroupFigures;
+
+/// Every container's cgroup that can be read.
+#[derive(Debug)]
+pub(super) struct CgroupWatches {
+    hierarchies: Hierarchies,
+    /// Containers up to this one have been looked for.
+    known: u32,
+    watches: BTreeMap<ContainerIndex, Watch>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    reader: CgroupReader,
+    first: CgroupReading,
+    last: CgroupReading,
+}
+
+impl CgroupWatches {
+    /// The hierarchies below `cgroup_path`, or those that are mounted.
+    pub(super) fn find(proc_path: &Path, cgroup_path: Option<&Path>) -> Self {
+        let mounted = || std::fs::read(proc_path.join("self/mountinfo")).unwrap_or_default();
+        let hierarchies =
+            cgroup_path.map_or_else(|| Hierarchies::from_mountinfo(&mounted()), Hierarchies::below);
+        Self { hierarchies, known: 0, watches: BTreeMap::new() }
+    }
+
+    /// Reads them all; tells their working sets.
+    pub(super) fn read(&mut self, containers: &Containers, first_pass: bool) -> Vec<(ContainerIndex, u64)> {
+        if self.hierarchies.is_empty() {
+            return Vec::new();
+        }
+        for index in (self.known..containers.len() as u32).map(ContainerIndex) {
+            self.open(containers, index, first_pass);
+        }
+        self.known = containers.len() as u32;
+        let mut working_sets = Vec::new();
+        for (index, watch) in &mut self.watches {
+            let Some(reading) = watch.reader.read() else { continue };
+            watch.last = reading;
+            working_sets.extend(reading.working_set_bytes.map(|bytes| (*index, bytes)));
+        }
+        working_sets
+    }
+
+    fn open(&mut self, containers: &Containers, index: ContainerIndex, first_pass: bool) {
+        let container = &containers[index];
+        let lines = CgroupLines::parse(&container.cgroup_content);
+        let (reader, began_with_us) = match container.cgroup() {
+            CgroupKind::Container(id) => (self.hierarchies.container(lines, id), !first_pass),
+            CgroupKind::Path(path) => (self.hierarchies.cgroup(lines, path), false),
+            CgroupKind::Own => (self.hierarchies.own(), false),
+            CgroupKind::None => return,
+        };
+        let Some(mut reader) = reader else { return };
+        let Some(reading) = reader.read() else { return };
+        // All that a container used that came while we watched was used while we watched.
+        let first = if began_with_us { CgroupReading::default() } else { reading };
+        self.watches.insert(index, Watch { reader, first, last: reading });
+    }
+
+    /// What they told of the run.
+    pub(super) fn figures(&self) -> BTreeMap<ContainerIndex, CgroupFigures> {
+        self.watches.iter().map(|(index, watch)| (*index, watch.figures())).collect()
+    }
+}
+
+impl Watch {
+    fn figures(&self) -> CgroupFigures {
+        let grown = |counter: fn(&CgroupReading) -> Option<u64>| {
+            counter(&self.last)?.checked_sub(counter(&self.first).unwrap_or_default())
+        };
+        let seconds = |ns: Option<u64>| ns.map(crate::accumulate::seconds);
+        CgroupFigures {
+            cpu_seconds: seconds(grown(|reading| reading.cpu_ns)),
+            throttled_seconds: seconds(grown(|reading| reading.throttled_ns)),
+            oom_kills: grown(|reading| reading.oom_kills),
+            memory_peak_bytes: self.last.memory_peak_bytes,
+            cpu_limit_cores: self.last.cpu_limit_cores,
+            memory_limit_bytes: self.last.memory_limit_bytes,
+        }
+    }
+}

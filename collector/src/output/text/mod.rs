@@ -1,0 +1,275 @@
+//! The report as a person likes to read it.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use wire::{ContainerUsage, Payload};
+
+use crate::config::RunIdentity;
+
+/// Longer names are cut, so that a row stays a row.
+const MAX_NAME: usize = 40;
+
+/// The report; with `colour`, titles are bold.
+pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> String {
+    let mut report = String::new();
+    header(&mut report, payload, run);
+    section(&mut report, "Containers", containers(payload), colour);
+    section(&mut report, "Commands by CPU", commands(payload), colour);
+    section(&mut report, "Processes by memory", memory(payload), colour);
+    quality(&mut report, payload);
+    report
+}
+
+fn section(report: &mut String, title: &str, table: Option<Table>, colour: bool) {
+    let Some(table) = table else { return };
+    let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let _ = write!(report, "\n{bold}{title}{plain}\n{}\n", table.trim_fmt());
+}
+
+fn header(report: &mut String, payload: &Payload, run: Option<&RunIdentity>) {
+    if let Some(run) = run {
+        let _ = writeln!(
+            report,
+            "{} · {} · {} · run {}",
+            plain(&run.repository),
+            plain(&run.workflow),
+            plain(&run.job),
+            plain(&run.run_id)
+        );
+    }
+    let _ =
+        write!(report, "{} measured, {} samples", duration(payload.duration_seconds), payload.sample_count);
+    if let Some(collector) = &payload.collector {
+        let _ = write!(report, " every {}", duration(collector.interval_seconds));
+    }
+    report.push('\n');
+    let mut host = Vec::new();
+    if let Some(cpu) = &payload.cpu_total_percent {
+        let of =
+            payload.collector.as_ref().map_or(String::new(), |info| format!(" of {} CPUs", info.cpu_count));
+        host.push(format!("CPU {:.0} % avg, {:.0} % peak{of}", cpu.avg, cpu.peak));
+    }
+    if let Some(memory) = &payload.mem_used_bytes {
+        let total = payload.collector.as_ref().and_then(|info| info.memory_total_bytes);
+        let of = total.map_or(String::new(), |total| format!(" of {}", bytes(total as f64)));
+        host.push(format!("memory {} avg, {} peak{of}", bytes(memory.avg), bytes(memory.peak)));
+    }
+    if !host.is_empty() {
+        let _ = writeln!(report, "Host: {}", host.join("; "));
+    }
+}
+
+fn containers(payload: &Payload) -> Option<Table> {
+    if payload.containers.is_empty() {
+        return None;
+    }
+    let any = |has: fn(&ContainerUsage) -> bool| payload.containers.iter().any(has);
+    let limits = any(|it| it.cpu_limit_cores.is_some() || it.memory_limit_bytes.is_some());
+    let trouble = any(|it| it.oom_kills.is_some_and(|kills| kills > 0))
+        || any(|it| it.cpu_throttled_seconds.is_some_and(|seconds| seconds > 0.0));
+    let mut heads = vec!["container", "CPU", "cores avg", "p95", "peak"];
+    heads.extend(limits.then_some("limit"));
+    heads.extend(["memory avg", "p95", "peak"]);
+    heads.extend(limits.then_some("limit"));
+    heads.push("processes");
+    heads.extend(trouble.then_some("trouble"));
+    let mut table = table(&heads);
+    for usage in &payload.containers {
+        let mut row = vec![
+            name(&usage.name),
+            usage.cpu_seconds.map_or(String::new(), seconds),
+            cores(usage.cpu_cores.avg),
+            cores(usage.cpu_cores.p95),
+            cores(usage.cpu_cores.peak),
+        ];
+        if limits {
+            row.push(usage.cpu_limit_cores.map_or(String::new(), |limit| {
+                format!("{} ({:.0} %)", cores(limit), 100.0 * usage.cpu_cores.peak / limit)
+            }));
+        }
+        let memory = &usage.memory_bytes;
+        row.extend([bytes(memory.avg), bytes(memory.p95), bytes(memory.peak)]);
+        if limits {
+            row.push(usage.memory_limit_bytes.map_or(String::new(), |limit| {
+                format!("{} ({:.0} %)", bytes(limit as f64), 100.0 * memory.peak / limit as f64)
+            }));
+        }
+        row.push(usage.process_count.map_or(String::new(), |count| count.to_string()));
+        if trouble {
+            row.push(troubles(usage));
+        }
+        table.add_row(row);
+    }
+    Some(table)
+}
+
+fn troubles(usage: &ContainerUsage) -> String {
+    let mut troubles = Vec::new();
+    match usage.oom_kills {
+        Some(1) => troubles.push("1 OOM kill".to_owned()),
+        Some(kills) if kills > 1 => troubles.push(format!("{kills} OOM kills")),
+        _ => {}
+    }
+    if let Some(throttled) = usage.cpu_throttled_seconds.filter(|throttled| *throttled > 0.0) {
+        troubles.push(format!("throttled {}", seconds(throttled)));
+    }
+    troubles.join(", ")
+}
+
+fn commands(payload: &Payload) -> Option<Table> {
+    if payload.top_commands.is_empty() {
+        return None;
+    }
+    let unseen = payload.top_commands.iter().any(|command| command.unseen_children_cpu_seconds.is_some());
+    let several = payload.containers.len() > 1;
+    let mut heads = vec!["command"];
+    heads.extend(several.then_some("container"));
+    heads.push("CPU");
+    heads.extend(unseen.then_some("+ its short-lived children"));
+    heads.extend(["processes", "largest"]);
+    let mut table = table(&heads);
+    for command in &payload.top_commands {
+        let mut row = vec![name(&command.name)];
+        if several {
+            row.push(command.container.as_deref().map_or(String::new(), name));
+        }
+        row.push(seconds(command.cpu_seconds));
+        if unseen {
+            row.push(command.unseen_children_cpu_seconds.map_or(String::new(), seconds));
+        }
+        row.extend([command.process_count.to_string(), bytes(command.peak_mem_bytes as f64)]);
+        table.add_row(row);
+    }
+    Some(table)
+}
+
+fn memory(payload: &Payload) -> Option<Table> {
+    if payload.top_mem_processes.is_empty() {
+        return None;
+    }
+    let several = payload.containers.len() > 1;
+    let mut heads = vec!["process"];
+    heads.extend(several.then_some("container"));
+    heads.extend(["PID", "peak"]);
+    let mut table = table(&heads);
+    for process in &payload.top_mem_processes {
+        let mut row = vec![name(&process.name)];
+        if several {
+            row.push(process.container.as_deref().map_or(String::new(), name));
+        }
+        row.extend([process.pid.to_string(), bytes(process.peak_mem_bytes as f64)]);
+        table.add_row(row);
+    }
+    Some(table)
+}
+
+fn quality(report: &mut String, payload: &Payload) {
+    let Some(attribution) = &payload.attribution else { return };
+    report.push('\n');
+    if let Some(collector) = &payload.collector {
+        let how = match (collector.source.as_str(), &collector.source_reason) {
+            ("ebpf", _) => "eBPF and /proc".to_owned(),
+            (_, Some(reason)) => format!("/proc ({})", plain(reason)),
+            (_, None) => "/proc".to_owned(),
+        };
+        let _ = write!(report, "Measured from {how}. ");
+    }
+    let total = attribution.cpu_seconds;
+    let share =
+        if total > 0.0 { 100.0 * (total - attribution.unattributed_cpu_seconds) / total } else { 100.0 };
+    let _ = writeln!(report, "CPU time {}, of which {share:.1} % found its container;", seconds(total));
+    let exited = if total > 0.0 { 100.0 * attribution.exited_cpu_seconds / total } else { 0.0 };
+    let _ = writeln!(
+        report,
+        "{exited:.1} % was used by processes that no sample saw (or in their last moments)."
+    );
+    if attribution.missed_samples > 0 || attribution.lost_records > 0 {
+        let _ = writeln!(
+            report,
+            "Samples missed: {}; records lost: {}.",
+            attribution.missed_samples, attribution.lost_records
+        );
+    }
+    let own = 100.0 * attribution.collector_cpu_seconds / payload.duration_seconds.max(0.001);
+    let _ = writeln!(
+        report,
+        "The collector itself used {}, {own:.1} % of one core.",
+        seconds(attribution.collector_cpu_seconds)
+    );
+}
+
+fn table(heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(heads);
+    for (head, column) in heads.iter().zip(table.column_iter_mut()) {
+        // Names to the left, figures to the right.
+        let text = ["container", "command", "process", "trouble"].contains(head);
+        column.set_cell_alignment(if text { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    table
+}
+
+/// A name that can do a terminal no harm and a table no violence.
+fn name(name: &str) -> String {
+    let mut name = plain(name);
+    if name.chars().count() > MAX_NAME {
+        name = name.chars().take(MAX_NAME - 1).collect();
+        name.push('…');
+    }
+    name
+}
+
+/// Control characters and those that turn the direction of text are shown as what they are.
+fn plain(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) {
+            plain.extend(c.escape_unicode());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+fn cores(cores: f64) -> String {
+    format!("{cores:.2}")
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s >= 100.0 => format!("{s:.0} s"),
+        s if s >= 10.0 => format!("{s:.1} s"),
+        s => format!("{s:.2} s"),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 3600.0 => format!("{}h {:02}m", (s / 3600.0) as u64, (s % 3600.0 / 60.0) as u64),
+        s if s >= 60.0 => format!("{}m {:02}s", (s / 60.0) as u64, (s % 60.0) as u64),
+        s if s >= 10.0 || s.fract() == 0.0 => format!("{s:.0}s"),
+        s => format!("{s:.1}s"),
+    }
+}
+
+fn bytes(bytes: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || value >= 99.95 { 0 } else { 1 };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,0 @@
-//! A container's own cgroup files.

@@ -1,0 +1,160 @@
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use super::reader::{CgroupReader, Directories};
+use crate::sample::cgroup::{CgroupLine, CgroupLines};
+use crate::sample::mountinfo::unescape;
+
+/// A search for a container's directory gives up after so many directories.
+const MAX_SEARCHED: usize = 20_000;
+
+/// The cgroup hierarchies that are mounted.
+#[derive(Debug, Default)]
+pub struct Hierarchies {
+    mounts: Vec<Mount>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// Where it is mounted.
+    point: PathBuf,
+    /// What of it is mounted there, as the reader's cgroup namespace names it.
+    root: String,
+    /// v1 controllers; `None` for the v2 hierarchy.
+    controllers: Option<String>,
+}
+
+impl Mount {
+    fn holds(&self, line: CgroupLine<'_>) -> bool {
+        match &self.controllers {
+            None => line.is_unified(),
+            Some(controllers) => {
+                !line.is_unified() && controllers.split(',').any(|one| line.has_controller(one))
+            }
+        }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.as_ref().is_some_and(|all| all.split(',').any(|one| one == controller))
+    }
+}
+
+impl Hierarchies {
+    /// Those that a `mountinfo` lists.
+    pub fn from_mountinfo(content: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(content);
+        let mounts = text.lines().filter_map(|line| {
+            let (before, after) = line.split_once(" - ")?;
+            let mut before = before.split(' ').skip(3);
+            let (root, point) = (before.next()?, before.next()?);
+            let mut after = after.split(' ');
+            let (kind, options) = (after.next()?, after.nth(1)?);
+            let controllers = match kind {
+                "cgroup2" => None,
+                "cgroup" => Some(options.to_owned()),
+                _ => return None,
+            };
+            let plain = |field: &str| String::from_utf8_lossy(&unescape(field.as_bytes())).into_owned();
+            Some(Mount { point: plain(point).into(), root: plain(root), controllers })
+        });
+        Self { mounts: mounts.collect() }
+    }
+
+    /// Those below a directory: a v2 hierarchy, or the usual parent of v1 hierarchies and `unified`.
+    pub fn below(path: &Path) -> Self {
+        let mount = |point: PathBuf, controllers| Mount { point, root: "/".to_owned(), controllers };
+        if is_v2(path) {
+            return Self { mounts: vec![mount(path.to_owned(), None)] };
+        }
+        let directories =
+            std::fs::read_dir(path).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        let mounts = directories.map(|entry| {
+            let controllers =
+                (!is_v2(&entry.path())).then(|| entry.file_name().to_string_lossy().into_owned());
+            mount(entry.path(), controllers)
+        });
+        Self { mounts: mounts.collect() }
+    }
+
+    /// Whether nothing is mounted.
+    pub fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
+    }
+
+    /// A reader of the container with this id, from the cgroups of one of its processes.
+    pub fn container(&self, lines: CgroupLines<'_>, id: &str) -> Option<CgroupReader> {
+        let directories = self.directories(|mount| {
+            let line = lines.iter().find(|line| mount.holds(*line))?;
+            // Cut off what is below the container: dind's children, `/init`.
+            let at = line.path.find(id)?;
+            let end = line.path[at..].find('/').map_or(line.path.len(), |length| at + length);
+            mount.directory(&line.path[..end]).or_else(|| search(&mount.point, id))
+        });
+        CgroupReader::open(directories)
+    }
+
+    /// A reader of exactly this cgroup.
+    pub fn cgroup(&self, lines: CgroupLines<'_>, path: &str) -> Option<CgroupReader> {
+        let directories = self.directories(|mount| {
+            let line = lines.iter().find(|line| mount.holds(*line) && line.path.starts_with(path))?;
+            mount.directory(&line.path[..path.len()])
+        });
+        CgroupReader::open(directories)
+    }
+
+    /// A reader of the cgroup that is the root of what is mounted, if that is one of a container and not the
+    /// machine's: in a container with a cgroup namespace of its own, the container's.
+    pub fn own(&self) -> Option<CgroupReader> {
+        // The machine's root cgroup has no type.
+        let directories =
+            self.directories(|mount| mount.point.join("cgroup.type").exists().then(|| mount.point.clone()));
+        CgroupReader::open(directories)
+    }
+
+    fn directories(&self, find: impl Fn(&Mount) -> Option<PathBuf>) -> Directories {
+        let controller = |name: &str| self.mounts.iter().filter(|mount| mount.has(name)).find_map(&find);
+        Directories {
+            unified: self.mounts.iter().filter(|mount| mount.controllers.is_none()).find_map(&find),
+            cpuacct: controller("cpuacct"),
+            cpu: controller("cpu"),
+            memory: controller("memory"),
+            mount_points: self.mounts.iter().map(|mount| mount.point.clone()).collect(),
+        }
+    }
+}
+
+impl Mount {
+    /// The directory of a cgroup, if it is below what is mounted and not all of it.
+    fn directory(&self, path: &str) -> Option<PathBuf> {
+        if path.split('/').any(|segment| segment == "..") {
+            return None;
+        }
+        let below = path.strip_prefix(self.root.trim_end_matches('/'))?.trim_start_matches('/');
+        let directory = self.point.join(below);
+        (!below.is_empty() && directory.is_dir()).then_some(directory)
+    }
+}
+
+fn is_v2(path: &Path) -> bool {
+    path.join("cgroup.controllers").exists()
+}
+
+/// A directory that the id names: the path that a process shows can be relative to another namespace's root.
+fn search(root: &Path, id: &str) -> Option<PathBuf> {
+    let mut queue = VecDeque::from([root.to_owned()]);
+    for _ in 0..MAX_SEARCHED {
+        let directory = queue.pop_front()?;
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.contains(id) && !name.contains("conmon-") {
+                return Some(entry.path());
+            }
+            queue.push_back(entry.path());
+        }
+    }
+    None
+}

@@ -1,0 +1,11 @@
+//! A container's own cgroup files, where they can be read: v2 (Documentation/admin-guide/cgroup-v2.rst), v1
+//! (Documentation/admin-guide/cgroup-v1/) or, on a hybrid host, some of each.
+
+mod hierarchies;
+mod reader;
+
+pub use hierarchies::Hierarchies;
+pub use reader::{CgroupReader, CgroupReading};
+
+#[cfg(test)]
+mod tests;
