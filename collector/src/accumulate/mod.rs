@@ -16,11 +16,11 @@ use crate::sample::pid_stat::Comm;
 use crate::sample::table::ProcessKey;
 
 /// Kept memory values are whole KiB: 4 TiB fit 32 bits, and RSS is in pages anyway.
-const MEMORY_UNIT: f64 = 1024.0;
+const MEMORY_SCALE: f64 = 1.0 / 1024.0;
 /// Kept CPU values are millionths of a core.
-const CPU_UNIT: f64 = 1e-6;
+const CPU_SCALE: f64 = 1e6;
 /// Kept percentages are ten-thousandths.
-const PERCENT_UNIT: f64 = 1e-4;
+const PERCENT_SCALE: f64 = 1e4;
 
 /// One process in one pass, as far as the run's statistics need it.
 #[derive(Debug, Clone, Copy)]
@@ -125,12 +125,12 @@ impl Accumulator {
         self.passes += 1;
         let elapsed = pass.elapsed_seconds;
         let interval = self.interval_seconds;
-        let series = |unit| move || Series::new(unit, interval);
+        let series = |scale| move || Series::new(scale, interval);
         if let Some(percent) = pass.host_cpu_percent {
-            self.host_cpu.get_or_insert_with(series(PERCENT_UNIT)).add(percent, elapsed);
+            self.host_cpu.get_or_insert_with(series(PERCENT_SCALE)).add(percent, elapsed);
         }
         if let Some(bytes) = pass.host_memory_bytes {
-            self.host_memory.get_or_insert_with(series(MEMORY_UNIT)).add(bytes as f64, elapsed);
+            self.host_memory.get_or_insert_with(series(MEMORY_SCALE)).add(bytes as f64, elapsed);
         }
 
         let mut intervals: BTreeMap<ContainerIndex, Interval> = BTreeMap::new();
@@ -169,15 +169,15 @@ impl Accumulator {
     pub fn add_working_set(&mut self, container: ContainerIndex, bytes: u64, elapsed_seconds: f64) {
         let interval = self.interval_seconds;
         let series =
-            self.container(container).working_set.get_or_insert_with(|| Series::new(MEMORY_UNIT, interval));
+            self.container(container).working_set.get_or_insert_with(|| Series::new(MEMORY_SCALE, interval));
         series.add(bytes as f64, elapsed_seconds);
     }
 
     fn container(&mut self, container: ContainerIndex) -> &mut ContainerRun {
         let interval = self.interval_seconds;
         self.containers.entry(container).or_insert_with(|| ContainerRun {
-            cpu: Series::new(CPU_UNIT, interval),
-            memory: Series::new(MEMORY_UNIT, interval),
+            cpu: Series::new(CPU_SCALE, interval),
+            memory: Series::new(MEMORY_SCALE, interval),
             working_set: None,
             course: Course::new(interval),
             cpu_ns: 0,

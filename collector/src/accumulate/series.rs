@@ -16,8 +16,8 @@ const SAME_WEIGHT: f64 = 0.01;
 /// kept apart from them and exact.
 #[derive(Debug)]
 pub struct Series {
-    /// What one unit of a kept value is, in the unit of the statistics.
-    unit: f64,
+    /// How many units of a kept value make one of the statistics'.
+    scale: f64,
     usual_weight: f64,
     peak: f64,
     weighted_sum: f64,
@@ -33,10 +33,10 @@ enum Samples {
 }
 
 impl Series {
-    /// An empty series; `usual_weight` is the interval in seconds.
-    pub fn new(unit: f64, usual_weight: f64) -> Self {
+    /// An empty series that keeps values in units of `1 / scale`; `usual_weight` is the interval in seconds.
+    pub fn new(scale: f64, usual_weight: f64) -> Self {
         let samples = Samples::Exact(Vec::new(), Vec::new());
-        Self { unit, usual_weight, peak: 0.0, weighted_sum: 0.0, weight: 0.0, samples }
+        Self { scale, usual_weight, peak: 0.0, weighted_sum: 0.0, weight: 0.0, samples }
     }
 
     /// Adds a sample that stands for `seconds`; one that stands for no time only counts for the peak.
@@ -47,7 +47,7 @@ impl Series {
         }
         self.weighted_sum += value * seconds;
         self.weight += seconds;
-        let kept = (value / self.unit).round().clamp(0.0, f64::from(u32::MAX)) as u32;
+        let kept = (value * self.scale).round().clamp(0.0, f64::from(u32::MAX)) as u32;
         let weight = seconds / self.usual_weight;
         match &mut self.samples {
             Samples::Exact(values, unusual) => {
@@ -78,8 +78,8 @@ impl Series {
     /// The statistics; all zero if there was no sample at all.
     pub fn stats(&self) -> Stats {
         let avg = if self.weight > 0.0 { self.weighted_sum / self.weight } else { self.peak };
-        let [p99, p95, p75, p50] =
-            self.percentiles([0.99, 0.95, 0.75, 0.5]).map(|value| value.min(self.peak));
+        let percentiles = self.percentiles([0.99, 0.95, 0.75, 0.5]);
+        let [p99, p95, p75, p50] = percentiles.map(|value| Some(value.min(self.peak)));
         Stats { peak: self.peak, p99, p95, p75, p50, avg: avg.min(self.peak) }
     }
 
@@ -96,7 +96,7 @@ impl Series {
     fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [f64; N] {
         match &self.samples {
             Samples::Histogram(histogram) => {
-                quantiles.map(|q| histogram.value_at_quantile(q) as f64 * self.unit)
+                quantiles.map(|q| histogram.value_at_quantile(q) as f64 / self.scale)
             }
             Samples::Exact(values, unusual) => {
                 let mut sorted: Vec<(u32, f32)> = weighted(values, unusual).collect();
@@ -113,7 +113,7 @@ impl Series {
                         passed += f64::from(*weight);
                         passed >= rank
                     });
-                    found.or(sorted.last()).map_or(self.peak, |(value, _)| f64::from(*value) * self.unit)
+                    found.or(sorted.last()).map_or(self.peak, |(value, _)| f64::from(*value) / self.scale)
                 })
             }
         }
@@ -152,10 +152,11 @@ mod tests {
     fn percentiles_are_by_nearest_rank() {
         let samples: Vec<_> = (1..=100).rev().map(|value| (f64::from(value), 2.0)).collect();
         let stats = series(&samples).stats();
-        let expected = Stats { peak: 100.0, p99: 99.0, p95: 95.0, p75: 75.0, p50: 50.0, avg: 50.5 };
+        let [p99, p95, p75, p50] = [99.0, 95.0, 75.0, 50.0].map(Some);
+        let expected = Stats { peak: 100.0, p99, p95, p75, p50, avg: 50.5 };
         assert_eq!(stats, expected);
         let stats = series(&[(15.0, 2.0), (20.0, 2.0), (35.0, 2.0), (40.0, 2.0), (50.0, 2.0)]).stats();
-        assert_eq!((stats.p50, stats.p75, stats.p95), (35.0, 40.0, 50.0));
+        assert_eq!((stats.p50, stats.p75, stats.p95), (Some(35.0), Some(40.0), Some(50.0)));
     }
 
     #[test]
@@ -163,15 +164,15 @@ mod tests {
         let late = series(&[(1.0, 2.0), (5.0, 6.0)]).stats();
         let on_time = series(&[(1.0, 2.0), (5.0, 2.0), (5.0, 2.0), (5.0, 2.0)]).stats();
         assert_eq!(late, on_time);
-        assert_eq!((late.avg, late.p50), (4.0, 5.0));
+        assert_eq!((late.avg, late.p50), (4.0, Some(5.0)));
     }
 
     #[test]
     fn a_sample_of_no_time_counts_for_the_peak_only() {
         let stats = series(&[(9.0, 0.0), (1.0, 2.0)]).stats();
-        assert_eq!((stats.peak, stats.p99, stats.avg), (9.0, 1.0, 1.0));
+        assert_eq!((stats.peak, stats.p99, stats.avg), (9.0, Some(1.0), 1.0));
         let only = series(&[(9.0, 0.0)]).stats();
-        assert_eq!((only.peak, only.p50, only.avg), (9.0, 9.0, 9.0));
+        assert_eq!((only.peak, only.p50, only.avg), (9.0, Some(9.0), 9.0));
     }
 
     #[test]
@@ -182,12 +183,13 @@ mod tests {
         }
         assert_eq!(series.method(), QuantileMethod::Exact);
         let exact = series.stats();
-        assert_eq!(exact.p50, (EXACT_SAMPLES / 2 - 1) as f64);
+        assert_eq!(exact.p50, Some((EXACT_SAMPLES / 2 - 1) as f64));
         series.add(0.0, 1.0);
         assert_eq!(series.method(), QuantileMethod::Hdr3);
         let stats = series.stats();
         assert_eq!(stats.peak, exact.peak);
         for (exact, poured) in [(exact.p50, stats.p50), (exact.p75, stats.p75), (exact.p99, stats.p99)] {
+            let (exact, poured) = (exact.unwrap(), poured.unwrap());
             assert!((exact - poured).abs() / exact < 0.002, "{exact} became {poured}");
         }
     }

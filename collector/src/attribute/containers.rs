@@ -6,7 +6,7 @@ use super::ContainerIndex;
 use super::identity::{Identity, Runtime, identify};
 use crate::config::process_map::ProcessMap;
 use crate::sample::cgroup::CgroupLines;
-use crate::sample::mountinfo::PodMount;
+use crate::sample::mountinfo;
 use crate::sample::table::{CgroupId, Observation};
 
 /// So many containers are told apart, as many as a receiver accepts with room to spare; a job that makes more
@@ -66,6 +66,8 @@ pub struct Container {
     key: Key,
     mapped_name: Option<String>,
     pod_name: Option<String>,
+    /// The id of the collector's own container, which no cgroup path shows.
+    own_id: Option<String>,
     name_tries: u8,
     /// Its runtime, where the cgroup path tells it.
     pub runtime: Option<Runtime>,
@@ -79,6 +81,8 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Containers {
     process_map: ProcessMap,
+    /// Whether the root of the collector's cgroup namespace is its own container, and not the machine.
+    own_is_container: bool,
     list: Vec<Container>,
     by_key: HashMap<Key, ContainerIndex>,
     by_cgroup: HashMap<CgroupId, Place>,
@@ -87,10 +91,12 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// None yet; `process_map` will name them.
-    pub fn new(process_map: ProcessMap) -> Self {
+    /// None yet; `process_map` will name them. `own_is_container`: whether the collector has a cgroup namespace of
+    /// its own, so that its root is a container.
+    pub fn new(process_map: ProcessMap, own_is_container: bool) -> Self {
         Self {
             process_map,
+            own_is_container,
             list: Vec::new(),
             by_key: HashMap::new(),
             by_cgroup: HashMap::new(),
@@ -101,7 +107,7 @@ impl Containers {
 
     /// One container of this name and nothing else; its index is 0.
     pub fn single(name: &str) -> Self {
-        let mut containers = Self::new(ProcessMap::default());
+        let mut containers = Self::new(ProcessMap::default(), false);
         let index = containers.index(Key::Host, None, &[]);
         containers.list[index.0 as usize].mapped_name = Some(name.to_owned());
         containers
@@ -158,13 +164,16 @@ impl Containers {
             && matches!(container.key, Key::Id(_) | Key::Own)
     }
 
-    /// What the `mountinfo` of one of its processes told, if anything.
-    pub fn learn(&mut self, container: ContainerIndex, mount: Option<PodMount>) {
+    /// Takes what the `mountinfo` of one of its processes tells.
+    pub fn learn(&mut self, container: ContainerIndex, mountinfo: &[u8]) {
         let container = &mut self.list[container.0 as usize];
         container.name_tries += 1;
-        if let Some(mount) = mount {
+        if let Some(mount) = mountinfo::pod_mount(mountinfo) {
             container.pod_name = Some(mount.container);
             container.pod_uid.get_or_insert(mount.pod_uid);
+        }
+        if container.key == Key::Own && container.own_id.is_none() {
+            container.own_id = mountinfo::docker_id(mountinfo);
         }
     }
 
@@ -212,7 +221,14 @@ impl Containers {
     fn resolve(&mut self, content: &[u8], parent: Option<Place>) -> Place {
         let lines = CgroupLines::parse(content);
         match identify(&lines) {
-            Identity::Own => Place { container: self.index(Key::Own, None, content), nested: None },
+            Identity::Own => {
+                let key = if self.own_is_container || self.by_key.contains_key(&Key::Own) {
+                    Key::Own
+                } else {
+                    Key::Host
+                };
+                Place { container: self.index(key, None, content), nested: None }
+            }
             Identity::Host { path } => {
                 let key = self.mapped_path(&path).unwrap_or(Key::Host);
                 Place { container: self.index(key, None, content), nested: None }
@@ -280,6 +296,7 @@ impl Containers {
             key: key.clone(),
             mapped_name: None,
             pod_name: None,
+            own_id: None,
             name_tries: 0,
             runtime,
             pod_uid,
@@ -303,10 +320,10 @@ impl Container {
     pub fn name(&self) -> &str {
         let given = self.mapped_name.as_deref().or(self.pod_name.as_deref());
         given.unwrap_or(match &self.key {
-            Key::Id(id) => id.get(..SHORT_ID).unwrap_or(id),
+            _ if self.id().is_some() => self.id().map_or("", |id| id.get(..SHORT_ID).unwrap_or(id)),
             Key::Kernel => "kernel",
             Key::Rest => "(other)",
-            Key::Own | Key::Host | Key::Path(_) => "host",
+            _ => "host",
         })
     }
 
@@ -314,7 +331,7 @@ impl Container {
     pub fn id(&self) -> Option<&str> {
         match &self.key {
             Key::Id(id) => Some(id),
-            _ => None,
+            _ => self.own_id.as_deref(),
         }
     }
 

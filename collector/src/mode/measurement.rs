@@ -19,7 +19,6 @@ use crate::config::limits::Limits;
 use crate::host::{self, Host, Instant};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::meminfo::MemInfo;
-use crate::sample::mountinfo;
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::table::{Observation, ProcTable};
 use crate::summarise::Run;
@@ -73,7 +72,10 @@ impl Measurement {
         let began_ticks = boot_ticks(&config.proc_path, host, started);
         let meminfo = read(&config.proc_path, "meminfo").ok().and_then(|content| MemInfo::parse(&content));
         let (mode, containers) = match &whose {
-            Whose::All => ("sidecar", Containers::new(config.process_map.clone())),
+            Whose::All => (
+                "sidecar",
+                Containers::new(config.process_map.clone(), has_own_cgroup_namespace(&config.proc_path)),
+            ),
             Whose::DescendantsOf { .. } => ("run", Containers::single("run")),
         };
         let info = CollectorInfo {
@@ -195,9 +197,8 @@ impl Measurement {
                 && !process.zombie
                 && self.containers.wants_mountinfo(*place)
             {
-                let content = self.table.read_file(process.key, "mountinfo");
-                let mount = content.and_then(|content| mountinfo::pod_mount(&content));
-                self.containers.learn(place.container, mount);
+                let content = self.table.read_file(process.key, "mountinfo").unwrap_or_default();
+                self.containers.learn(place.container, &content);
             }
         }
     }
@@ -276,6 +277,13 @@ fn boot_ticks(proc_path: &std::path::Path, host: Host, now: Instant) -> u64 {
         })
         .unwrap_or_else(|| now.boot.as_secs_f64());
     (seconds * host.ticks_per_second as f64) as u64
+}
+
+/// Whether the collector has a cgroup namespace of its own: the machine's has a fixed number
+/// (`PROC_CGROUP_INIT_INO` of `include/linux/proc_ns.h`).
+fn has_own_cgroup_namespace(proc_path: &std::path::Path) -> bool {
+    let namespace = std::fs::read_link(proc_path.join("self/ns/cgroup"));
+    namespace.is_ok_and(|namespace| namespace.as_os_str() != "cgroup:[4026531835]")
 }
 
 fn read(proc_path: &std::path::Path, name: &str) -> io::Result<Vec<u8>> {

@@ -80,7 +80,7 @@ fn containers(payload: &Payload) -> Option<Table> {
             name(&usage.name),
             usage.cpu_seconds.map_or(String::new(), seconds),
             cores(usage.cpu_cores.avg),
-            cores(usage.cpu_cores.p95),
+            usage.cpu_cores.p95.map_or(String::new(), cores),
             cores(usage.cpu_cores.peak),
         ];
         if limits {
@@ -89,7 +89,7 @@ fn containers(payload: &Payload) -> Option<Table> {
             }));
         }
         let memory = &usage.memory_bytes;
-        row.extend([bytes(memory.avg), bytes(memory.p95), bytes(memory.peak)]);
+        row.extend([bytes(memory.avg), memory.p95.map_or(String::new(), bytes), bytes(memory.peak)]);
         if limits {
             row.push(usage.memory_limit_bytes.map_or(String::new(), |limit| {
                 format!("{} ({:.0} %)", bytes(limit as f64), 100.0 * memory.peak / limit as f64)

@@ -1,0 +1,151 @@
+//! What was typed: flags and environment variables, unchecked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use jiff::{Span, SpanRelativeTo};
+
+/// Stores what CI jobs used and answers questions about it.
+///
+/// Exit codes: 0 stopped as told; 1 failed; 2 the configuration is wrong.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// Something else than serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a push token without a running receiver.
+    Token(TokenArgs),
+}
+
+/// How to serve.
+#[derive(Debug, ClapArgs)]
+pub struct ServeArgs {
+    /// Address to listen on; `:8080` means port 8080 of every address.
+    #[arg(long, env = "RECEIVER_ADDR", default_value = ":8080")]
+    pub addr: String,
+
+    /// SQLite database; made if it is not there.
+    #[arg(long, env = "RECEIVER_DB", default_value = "metrics.db")]
+    pub db: PathBuf,
+
+    /// Secret that reading and making tokens needs (required, here or by --read-token-file).
+    #[arg(long, env = "RECEIVER_READ_TOKEN", hide_env_values = true)]
+    pub read_token: Option<String>,
+
+    /// File that holds it.
+    #[arg(long, env = "RECEIVER_READ_TOKEN_FILE")]
+    pub read_token_file: Option<PathBuf>,
+
+    /// Key that push tokens are made from.
+    #[command(flatten)]
+    pub key: KeyArgs,
+
+    /// Largest body of a push, in bytes.
+    #[arg(long, env = "RECEIVER_MAX_BODY", default_value_t = 4 * 1024 * 1024)]
+    pub max_body: usize,
+
+    /// Time for requests in flight once told to stop.
+    #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration)]
+    pub shutdown_timeout: Duration,
+
+    /// Least severe level that is logged.
+    #[arg(long, env = "RECEIVER_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Form of the log, on standard error.
+    #[arg(long, env = "RECEIVER_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Key that push tokens are made from.
+#[derive(Debug, ClapArgs)]
+pub struct KeyArgs {
+    /// Secret key that push tokens are made from (required, here or by --hmac-key-file).
+    #[arg(long, env = "RECEIVER_HMAC_KEY", hide_env_values = true)]
+    pub hmac_key: Option<String>,
+
+    /// File that holds it.
+    #[arg(long, env = "RECEIVER_HMAC_KEY_FILE")]
+    pub hmac_key_file: Option<PathBuf>,
+}
+
+/// What a token is made for. Later parts left out: for everything below.
+#[derive(Debug, ClapArgs)]
+pub struct TokenArgs {
+    /// Organization.
+    #[arg(long)]
+    pub organization: String,
+    /// Repository, with or without its organization.
+    #[arg(long)]
+    pub repository: Option<String>,
+    /// Workflow.
+    #[arg(long)]
+    pub workflow: Option<String>,
+    /// Job.
+    #[arg(long)]
+    pub job: Option<String>,
+    /// For how long it is valid, such as 30d or 12h [default: for ever].
+    #[arg(long, value_parser = duration)]
+    pub expires_in: Option<Duration>,
+    /// Key to make it from.
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
+/// Least severe level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// Requests and what happens.
+    Info,
+    /// What went wrong for somebody.
+    Warn,
+    /// What went wrong here.
+    Error,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line to read.
+    Text,
+    /// A line of JSON.
+    Json,
+}
+
+/// A length of time such as `30d`, `12h`, `90s`, `1h30m`; a day has 24 hours.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no length of time: write it as 30d, 12h, 90m or 45s");
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        for (text, seconds) in
+            [("30d", 2_592_000), ("12h", 43_200), ("1h30m", 5_400), ("45s", 45), ("2w", 1_209_600)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "30", "-1d", "0s", "soon", "1mo"] {
+            assert!(duration(text).unwrap_err().contains("30d"), "{text}");
+        }
+    }
+}

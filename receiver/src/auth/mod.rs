@@ -1,0 +1,142 @@
+//! Who may: one read token, and push tokens that are made from a key and a scope and stored nowhere.
+//!
+//! A push token is the lower-case hexadecimal HMAC-SHA256 (RFC 2104) of the key over
+//! `"runner-resource-collector/push/v1" 0x00`, then for organization, repository, workflow and job each `0x01`, its
+//! length as 4 bytes big-endian and its UTF-8 bytes, or `0x00` for a part that is left out, and at last `0x00`, or
+//! `0x01` and the expiry in Unix seconds as 8 bytes big-endian. A token that expires is followed by `.` and its
+//! expiry in decimal. Lengths come first so that no two scopes share an encoding.
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use wire::Scope;
+
+/// Separates these tokens from anything else that the same key might sign.
+const DOMAIN: &[u8] = b"runner-resource-collector/push/v1\0";
+const MAC_BYTES: usize = 32;
+
+/// The secret that reading and making tokens needs; only its digest is kept.
+#[derive(Clone)]
+pub struct ReadToken([u8; 32]);
+
+impl ReadToken {
+    /// From the secret.
+    pub fn new(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// Whether this is it; how long it takes tells nothing.
+    pub fn verify(&self, token: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        self.0.ct_eq(&digest).into()
+    }
+}
+
+/// The key that push tokens are made from.
+#[derive(Clone)]
+pub struct TokenKey(Hmac<Sha256>);
+
+impl std::fmt::Debug for ReadToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A push token as it was sent: well formed, not yet verified.
+#[derive(Clone)]
+pub struct PushToken {
+    mac: [u8; MAC_BYTES],
+    expires_at: Option<i64>,
+}
+
+/// Why a token does not let a summary in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// It was made for another scope, or not by this receiver.
+    OtherScope,
+    /// It was made for this scope and has expired.
+    Expired,
+}
+
+impl TokenKey {
+    /// From the secret.
+    pub fn new(secret: &str) -> Self {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        Self(Hmac::new_from_slice(secret.as_bytes()).expect("a key of any length"))
+    }
+
+    /// A token for this scope and everything below it.
+    pub fn mint(&self, scope: &Scope, expires_at: Option<Timestamp>) -> String {
+        let expires_at = expires_at.map(Timestamp::as_second);
+        let mac = hex::encode(self.mac(scope, expires_at).finalize().into_bytes());
+        expires_at.map_or(mac.clone(), |expires_at| format!("{mac}.{expires_at}"))
+    }
+
+    /// Whether `token` was made for `scope` or one that holds it, and is still valid at `now`.
+    pub fn verify(&self, token: &PushToken, scope: &Scope, now: Timestamp) -> Result<(), Denied> {
+        let mut scopes = std::iter::successors(Some(scope.clone()), Scope::parent);
+        // All are looked at, so that the time it takes does not tell which it was made for.
+        let verified = |scope: Scope| self.mac(&scope, token.expires_at).verify_slice(&token.mac).is_ok();
+        if !scopes.by_ref().map(verified).fold(false, |any, one| any | one) {
+            return Err(Denied::OtherScope);
+        }
+        if token.expires_at.is_some_and(|expires_at| expires_at <= now.as_second()) {
+            return Err(Denied::Expired);
+        }
+        Ok(())
+    }
+
+    fn mac(&self, scope: &Scope, expires_at: Option<i64>) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
+        mac.update(DOMAIN);
+        for (_, part) in scope.parts() {
+            match part {
+                None => mac.update(&[0]),
+                Some(part) => {
+                    mac.update(&[1]);
+                    // A part of a scope has at most 512 bytes.
+                    mac.update(&(part.len() as u32).to_be_bytes());
+                    mac.update(part.as_bytes());
+                }
+            }
+        }
+        match expires_at {
+            None => mac.update(&[0]),
+            Some(expires_at) => {
+                mac.update(&[1]);
+                mac.update(&expires_at.to_be_bytes());
+            }
+        }
+        mac
+    }
+}
+
+impl PushToken {
+    /// `None` if it has not the form of a push token.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (mac, expires_at) = match text.split_once('.') {
+            None => (text, None),
+            Some((mac, seconds)) => {
+                let canonical =
+                    seconds.bytes().all(|byte| byte.is_ascii_digit()) && !seconds.starts_with('0');
+                (mac, Some(seconds.parse().ok().filter(|_| canonical)?))
+            }
+        };
+        if mac.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return None;
+        }
+        let mut bytes = [0; MAC_BYTES];
+        hex::decode_to_slice(mac, &mut bytes).ok()?;
+        Some(Self { mac: bytes, expires_at })
+    }
+}
+
+#[cfg(test)]
+mod tests;

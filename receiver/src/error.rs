@@ -1,0 +1,130 @@
+//! Errors as clients read them (RFC 9457) and as the log gets them: two texts.
+
+use axum::Json;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tracing::error;
+use wire::Problem;
+
+use crate::store::StoreError;
+
+/// When a client may come back after 503.
+const RETRY_SECONDS: &str = "1";
+
+/// Why a request was not granted.
+#[derive(Debug)]
+pub enum AppError {
+    /// No token, or none that has the form of one.
+    Unauthorized(&'static str),
+    /// A token that is not for this.
+    Forbidden(&'static str),
+    /// No such path.
+    NotFound,
+    /// Not with this method; those that are allowed.
+    MethodNotAllowed(&'static str),
+    /// The body did not come in time.
+    Timeout,
+    /// The body is larger than this many bytes.
+    TooLarge(usize),
+    /// The body is not of this type.
+    UnsupportedMediaType,
+    /// The request makes no sense.
+    Malformed(String),
+    /// A field, named by its path, has a value that cannot be.
+    Invalid {
+        /// The field.
+        field: String,
+        /// What is wrong and what would be accepted.
+        detail: String,
+    },
+    /// The same summary was stored with another content.
+    Conflict(String),
+    /// Not now.
+    Unavailable(&'static str),
+    /// Something broke here: the text is for the log.
+    Internal(String),
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::Unavailable("the receiver has too much to do; nothing was stored"),
+            StoreError::Full => Self::Unavailable("the receiver's disk is full; nothing was stored"),
+            StoreError::Failed(text) => Self::Internal(text),
+        }
+    }
+}
+
+impl AppError {
+    /// A field of the request that cannot be.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), detail: detail.into() }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Unavailable(detail) => (*detail).to_owned(),
+            Self::NotFound => "there is nothing at this path; GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}, POST /api/v1/metrics and POST /api/v1/token are what there is".to_owned(),
+            Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
+            Self::Timeout => "the body did not come in time".to_owned(),
+            Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Self::UnsupportedMediaType => "the body must be application/json".to_owned(),
+            Self::Malformed(detail) | Self::Conflict(detail) | Self::Invalid { detail, .. } => detail.clone(),
+            Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
+        }
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(text) = &self {
+            error!(error = text, "a request failed");
+        }
+        let status = self.status();
+        let field = match &self {
+            Self::Invalid { field, .. } => Some(field.clone()),
+            _ => None,
+        };
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: self.detail(),
+            field,
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self {
+            Self::Unauthorized(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"receiver\""));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Unavailable(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}

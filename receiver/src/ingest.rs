@@ -1,0 +1,117 @@
+//! `POST /api/v1/metrics` and how bodies are read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use wire::{ContainerUsage, Stored};
+
+use crate::app::{AppState, bearer};
+use crate::auth::{Denied, PushToken};
+use crate::error::AppError;
+use crate::store::{NewContainer, NewRun, Outcome, SummaryKey};
+use crate::validate::{self, Valid};
+
+/// A body must have come by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Stores a summary.
+pub(crate) async fn push(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Stored>), AppError> {
+    // Who has no token does not get us to read a body.
+    let token = PushToken::parse(bearer(&headers)?);
+    let token = token.ok_or(AppError::Unauthorized("this is no push token; POST /api/v1/token makes one"))?;
+    let body = read(&headers, body, state.max_body).await?;
+    let valid = validate::submission(&body)?;
+    let now = Timestamp::now();
+    state.key.verify(&token, &valid.scope, now).map_err(|denied| {
+        AppError::Forbidden(match denied {
+            Denied::OtherScope => {
+                "this push token was not made for this organization, repository, workflow and job"
+            }
+            Denied::Expired => "this push token has expired",
+        })
+    })?;
+    match state.store.insert(new_run(valid, &body, now)).await? {
+        Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
+        Outcome::Replaced(id) | Outcome::Repeated(id) => {
+            Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
+        }
+        Outcome::Superseded(id) => Ok((StatusCode::OK, Json(Stored { id, superseded: true }))),
+        Outcome::Conflict => Err(AppError::Conflict(
+            "another summary with this summary_id and seq was stored already".to_owned(),
+        )),
+    }
+}
+
+/// A whole body, if it says that it is JSON, comes in time and is not larger than `limit` bytes.
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, AppError> {
+    if !is_json(headers) {
+        return Err(AppError::UnsupportedMediaType);
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(AppError::TooLarge(limit));
+    }
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    match collected.map_err(|_| AppError::Timeout)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(AppError::TooLarge(limit)),
+        Err(error) => Err(AppError::Malformed(format!("the body could not be read: {error}"))),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+fn new_run(valid: Valid, body: &[u8], received_at: Timestamp) -> NewRun {
+    let Valid { submission, payload, scope } = valid;
+    NewRun {
+        scope,
+        run_id: submission.run_id,
+        run_attempt: submission.run_attempt,
+        summary: submission
+            .summary_id
+            .zip(submission.seq)
+            .map(|(summary_id, seq)| SummaryKey { summary_id, seq }),
+        is_final: submission.is_final.unwrap_or(true),
+        complete: payload.complete,
+        start_time: payload.start_time,
+        end_time: payload.end_time,
+        duration_seconds: payload.duration_seconds,
+        cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
+        received_at,
+        digest: Sha256::digest(body).into(),
+        containers: payload.containers.iter().map(new_container).collect(),
+        payload: submission.payload.get().to_owned(),
+    }
+}
+
+fn new_container(usage: &ContainerUsage) -> NewContainer {
+    NewContainer {
+        name: usage.name.clone(),
+        cpu_seconds: usage.cpu_seconds,
+        cpu_peak_cores: usage.cpu_cores.peak,
+        cpu_p95_cores: usage.cpu_cores.p95,
+        cpu_limit_cores: usage.cpu_limit_cores,
+        cpu_throttled_seconds: usage.cpu_throttled_seconds,
+        memory_peak_bytes: usage.memory_bytes.peak,
+        memory_p95_bytes: usage.memory_bytes.p95,
+        memory_limit_bytes: usage.memory_limit_bytes,
+        oom_kills: usage.oom_kills,
+    }
+}

@@ -1,0 +1,20 @@
+//! Stores what CI jobs used and answers questions about it.
+//!
+//! `auth` decides who may, `ingest` and `query` speak HTTP, `validate` decides what a summary is, and only `store`
+//! knows SQL; `store` knows no HTTP.
+
+pub mod args;
+pub mod config;
+pub mod logging;
+
+pub mod auth;
+pub mod store;
+pub mod validate;
+
+pub mod error;
+pub mod ingest;
+pub mod mint;
+pub mod query;
+
+pub mod app;
+pub mod serve;

@@ -1,0 +1,52 @@
+//! `POST /api/v1/token`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
+use wire::{Scope, Token, TokenRequest};
+
+use crate::app::AppState;
+use crate::auth::TokenKey;
+use crate::error::AppError;
+use crate::{ingest, validate};
+
+/// Makes a push token for who knows the read token.
+pub(crate) async fn mint(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Token>, AppError> {
+    state.authorize_reader(&headers)?;
+    let body = ingest::read(&headers, body, state.max_body).await?;
+    let request: TokenRequest = validate::parse(&body, "")?;
+    let scope = Scope::new(
+        &request.organization,
+        request.repository.as_deref(),
+        request.workflow.as_deref(),
+        request.job.as_deref(),
+    )?;
+    let expires_at = request.expires_in_seconds.map(|seconds| expiry(Timestamp::now(), seconds)).transpose();
+    let expires_at = expires_at.map_err(|detail| AppError::invalid("expires_in_seconds", detail))?;
+    Ok(Json(token(&state.key, &scope, expires_at)))
+}
+
+/// The token and when it expires.
+pub fn token(key: &TokenKey, scope: &Scope, expires_at: Option<Timestamp>) -> Token {
+    Token { token: key.mint(scope, expires_at), expires_at }
+}
+
+/// Whole seconds, as the token carries them.
+pub fn expiry(now: Timestamp, seconds: u64) -> Result<Timestamp, String> {
+    let expires_at = i64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok())
+        .and_then(|time| Timestamp::from_second(time.as_second()).ok());
+    expires_at.ok_or_else(|| {
+        format!("is {seconds}; seconds from now, more than 0 and before the year 10000, are accepted")
+    })
+}

@@ -1,0 +1,221 @@
+//! What is stored: the only module that knows SQL.
+//!
+//! One thread owns the connection that writes; readers have connections of their own. A write is answered after
+//! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
+
+mod read;
+mod schema;
+mod write;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use wire::Scope;
+
+pub use self::read::{RunQuery, RunRow};
+pub use self::schema::OpenError;
+use self::write::Command;
+
+/// So many writes may wait for their turn; beyond that a client is told to come back.
+const QUEUE: usize = 1024;
+/// So many queries run at a time.
+const READERS: usize = 4;
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writes: mpsc::Sender<Command>,
+    readers: Arc<Readers>,
+}
+
+/// Ends the writing thread, and with it the database.
+#[derive(Debug)]
+pub struct Closer {
+    writer: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Readers {
+    connections: Mutex<Vec<rusqlite::Connection>>,
+    permits: Semaphore,
+}
+
+/// Why something could not be stored or read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// There is too much to do; nothing was stored.
+    #[error("the queue of writes is full")]
+    Busy,
+    /// The disk is full; nothing was stored.
+    #[error("the disk is full")]
+    Full,
+    /// The database failed; nothing was stored.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+        match error.sqlite_error_code() {
+            Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
+            Some(DiskFull) => Self::Full,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A summary to be stored.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Whose run it is; all four parts.
+    pub scope: Scope,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// Which attempt at it.
+    pub run_attempt: Option<u32>,
+    /// Made once per run by the collector, and the number of this summary.
+    pub summary: Option<SummaryKey>,
+    /// Whether it is the run's last.
+    pub is_final: bool,
+    /// Whether it is the whole run.
+    pub complete: Option<bool>,
+    /// When measuring began.
+    pub start_time: Timestamp,
+    /// When it ended.
+    pub end_time: Timestamp,
+    /// For how long.
+    pub duration_seconds: f64,
+    /// CPU time in all.
+    pub cpu_seconds: Option<f64>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// SHA-256 of the body, to tell a repeat from something else.
+    pub digest: [u8; 32],
+    /// The payload as it came.
+    pub payload: String,
+    /// What is asked for by container.
+    pub containers: Vec<NewContainer>,
+}
+
+/// Which summary of which run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SummaryKey {
+    /// The same for all summaries of a run.
+    pub summary_id: String,
+    /// Counts them.
+    pub seq: u64,
+}
+
+/// What is asked for by container.
+#[derive(Debug, Clone, Default)]
+pub struct NewContainer {
+    /// Its name.
+    pub name: String,
+    /// CPU time charged to it.
+    pub cpu_seconds: Option<f64>,
+    /// Highest CPU use.
+    pub cpu_peak_cores: f64,
+    /// 95th percentile of CPU use.
+    pub cpu_p95_cores: Option<f64>,
+    /// CPU limit.
+    pub cpu_limit_cores: Option<f64>,
+    /// Time for which it was throttled.
+    pub cpu_throttled_seconds: Option<f64>,
+    /// Highest sum of RSS.
+    pub memory_peak_bytes: f64,
+    /// 95th percentile of the sum of RSS.
+    pub memory_p95_bytes: Option<f64>,
+    /// Memory limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: Option<u64>,
+}
+
+/// What became of a summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new row.
+    Created(i64),
+    /// The row of its run, which now holds it.
+    Replaced(i64),
+    /// The row that holds exactly this already.
+    Repeated(i64),
+    /// The row of its run, which holds a later one.
+    Superseded(i64),
+    /// Its number is taken by something else.
+    Conflict,
+}
+
+impl Store {
+    /// Opens the database, or makes it.
+    pub fn open(path: &Path) -> Result<(Self, Closer), OpenError> {
+        let writer = schema::open_for_writing(path)?;
+        let readers = (0..READERS).map(|_| schema::open_for_reading(path)).collect::<Result<Vec<_>, _>>()?;
+        let (writes, queue) = mpsc::channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || write::run(writer, queue))
+            .map_err(|error| OpenError::Thread(error.to_string()))?;
+        let readers = Readers { connections: Mutex::new(readers), permits: Semaphore::new(READERS) };
+        Ok((Self { writes, readers: Arc::new(readers) }, Closer { writer }))
+    }
+
+    /// Stores a summary; once it is queued it is stored even if nobody waits for the answer any more.
+    pub async fn insert(&self, run: NewRun) -> Result<Outcome, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.writes.try_send(Command { run, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Failed("the writer has ended".to_owned()),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
+    }
+
+    /// The runs of a job, newest first.
+    pub async fn runs(&self, query: RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.read(move |connection| read::runs(connection, &query)).await
+    }
+
+    /// Whether the database answers, and the writer lives.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if self.writes.is_closed() {
+            return Err(StoreError::Failed("the writer has ended".to_owned()));
+        }
+        self.read(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
+            .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(&self.readers);
+        let failed = |what: &str| StoreError::Failed(what.to_owned());
+        let _permit = self.readers.permits.acquire().await.map_err(|_| failed("the readers have ended"))?;
+        let result = tokio::task::spawn_blocking(move || {
+            let pop = || readers.connections.lock().ok()?.pop();
+            let connection = pop().ok_or_else(|| failed("no reader is left"))?;
+            let result = query(&connection).map_err(StoreError::from);
+            if let Ok(mut connections) = readers.connections.lock() {
+                connections.push(connection);
+            }
+            result
+        });
+        result.await.map_err(|error| failed(&error.to_string()))?
+    }
+}
+
+impl Closer {
+    /// Waits for what is queued to be stored, and closes the database. Every [`Store`] must be gone by then.
+    pub fn close(self) {
+        if self.writer.join().is_err() {
+            tracing::error!("the writer ended in a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Opening the database and bringing it up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Marks a database as ours (`PRAGMA application_id`): "RRCv" in ASCII.
+const APPLICATION_ID: i32 = 0x5252_4376;
+/// SQLite before this one can corrupt a WAL database with several connections (the WAL-reset bug).
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// How long a connection waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Each brings a database from the version that is its index to the next.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        organization TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        workflow TEXT NOT NULL,
+        job TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        run_attempt INTEGER,
+        summary_id TEXT,
+        seq INTEGER,
+        is_final INTEGER NOT NULL,
+        complete INTEGER,
+        start_time_ms INTEGER NOT NULL,
+        end_time_ms INTEGER NOT NULL,
+        duration_seconds REAL NOT NULL,
+        cpu_seconds REAL,
+        received_at_ms INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        payload TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX runs_of_job ON runs (organization, repository, workflow, job, id);
+    CREATE INDEX runs_by_run_id ON runs (organization, repository, workflow, job, run_id, id);
+    CREATE UNIQUE INDEX runs_by_summary ON runs (organization, repository, workflow, job, summary_id)
+        WHERE summary_id IS NOT NULL;
+    CREATE TABLE containers (
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        cpu_seconds REAL,
+        cpu_peak_cores REAL NOT NULL,
+        cpu_p95_cores REAL,
+        cpu_limit_cores REAL,
+        cpu_throttled_seconds REAL,
+        memory_peak_bytes REAL NOT NULL,
+        memory_p95_bytes REAL,
+        memory_limit_bytes INTEGER,
+        oom_kills INTEGER,
+        PRIMARY KEY (run, position)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The SQLite library is one that can corrupt the database.
+    #[error("SQLite {0} can corrupt a database in WAL mode; 3.51.3 or newer is needed")]
+    OldSqlite(&'static str),
+    /// It was made by a newer receiver.
+    #[error(
+        "the database is of version {found}, newer than this program knows ({known}); run the program that made it, or a newer one"
+    )]
+    Newer {
+        /// Its version.
+        found: i64,
+        /// The newest one known.
+        known: usize,
+    },
+    /// It belongs to another program.
+    #[error("the file is a database of another program; name another file")]
+    Foreign,
+    /// It cannot be opened or read.
+    #[error("the database cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// WAL mode was refused.
+    #[error(
+        "the database cannot use WAL mode (it is in {0:?} mode); its file system may not support locks or shared memory"
+    )]
+    NoWal(String),
+    /// The writing thread could not be started.
+    #[error("cannot start the writer: {0}")]
+    Thread(String),
+}
+
+/// The connection that writes; the database exists and is up to date afterwards.
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(OpenError::OldSqlite(rusqlite::version()));
+    }
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // A foreign database must not even be switched to WAL mode.
+    let version = check(&connection)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::NoWal(mode));
+    }
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;",
+    )?;
+    migrate(&mut connection, version)?;
+    Ok(connection)
+}
+
+/// A connection that reads.
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch("PRAGMA query_only = ON;")?;
+    Ok(connection)
+}
+
+/// The database's version; 0 for one that was just made.
+fn check(connection: &Connection) -> Result<usize, OpenError> {
+    let integer = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let version = integer("PRAGMA user_version")?;
+    let application = integer("PRAGMA application_id")?;
+    let tables = integer("SELECT count(*) FROM sqlite_schema")?;
+    let ours = application == i64::from(APPLICATION_ID);
+    let new = application == 0 && version == 0 && tables == 0;
+    if !ours && !new {
+        return Err(OpenError::Foreign);
+    }
+    match usize::try_from(version) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        _ => Err(OpenError::Newer { found: version, known: MIGRATIONS.len() }),
+    }
+}
+
+/// All that is missing, in one transaction: a database is of one version or of the other.
+fn migrate(connection: &mut Connection, version: usize) -> Result<(), OpenError> {
+    if version == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // Another process may have done it meanwhile.
+    let version = check(&transaction)?;
+    for migration in &MIGRATIONS[version..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+use super::*;
+
+fn run(seq: Option<u64>, is_final: bool, body: &str) -> NewRun {
+    NewRun {
+        scope: Scope::new("o", Some("r"), Some("w"), Some("j")).unwrap(),
+        run_id: "1".to_owned(),
+        run_attempt: None,
+        summary: seq.map(|seq| SummaryKey { summary_id: "s".to_owned(), seq }),
+        is_final,
+        complete: None,
+        start_time: Timestamp::UNIX_EPOCH,
+        end_time: Timestamp::UNIX_EPOCH,
+        duration_seconds: 0.0,
+        cpu_seconds: None,
+        received_at: Timestamp::UNIX_EPOCH,
+        digest: <sha2::Sha256 as sha2::Digest>::digest(body).into(),
+        payload: body.to_owned(),
+        containers: vec![NewContainer { name: body.to_owned(), ..NewContainer::default() }],
+    }
+}
+
+#[test]
+fn every_order_of_summaries_ends_with_the_right_one() {
+    use Outcome::{Conflict, Created, Repeated, Replaced, Superseded};
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
+    let steps = [
+        (run(Some(2), false, "two"), Created(1)),
+        (run(Some(2), false, "two"), Repeated(1)),
+        (run(Some(2), false, "other"), Conflict),
+        (run(Some(1), false, "one"), Superseded(1)),
+        (run(Some(3), false, "three"), Replaced(1)),
+        (run(Some(5), true, "final"), Replaced(1)),
+        (run(Some(4), false, "four"), Superseded(1)),
+        (run(Some(6), false, "late interim"), Superseded(1)),
+        (run(Some(5), true, "final"), Repeated(1)),
+        (run(Some(7), true, "recovered"), Replaced(1)),
+        (run(None, true, "alone"), Created(2)),
+        (run(None, true, "alone"), Created(3)),
+    ];
+    for (step, (run, expected)) in steps.into_iter().enumerate() {
+        let outcome = write::execute(&mut connection, vec![run]).remove(0).unwrap();
+        assert_eq!(outcome, expected, "step {step}");
+    }
+    let kept: (String, String) = connection
+        .query_row("SELECT payload, name FROM runs JOIN containers ON run = id WHERE id = 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(kept, ("recovered".to_owned(), "recovered".to_owned()));
+}
+
+#[test]
+fn a_batch_is_one_transaction_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
+    let batch = vec![
+        run(Some(1), false, "one"),
+        run(None, true, "x"),
+        run(Some(2), true, "two"),
+        run(Some(1), false, "one"),
+    ];
+    let outcomes: Vec<_> = write::execute(&mut connection, batch).into_iter().map(Result::unwrap).collect();
+    assert_eq!(
+        outcomes,
+        [Outcome::Created(1), Outcome::Created(2), Outcome::Replaced(1), Outcome::Superseded(1)]
+    );
+}
+
+#[test]
+fn the_query_of_a_job_is_served_by_its_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
+    for (sql, index) in [(read::RUNS, "runs_of_job"), (read::RUNS_WITH_ID, "runs_by_run_id")] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let plan: Vec<String> =
+            statement.raw_query().mapped(|row| row.get(3)).collect::<rusqlite::Result<_>>().unwrap();
+        let plan = plan.join("\n");
+        assert!(plan.starts_with(&format!("SEARCH runs USING INDEX {index} (")), "{plan}");
+        assert!(plan.contains("id<?") && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_ours_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE notes (text)").unwrap();
+    assert!(matches!(schema::open_for_writing(&path), Err(OpenError::Foreign)));
+    let mode: String = other.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "delete");
+
+    let path = directory.path().join("newer.db");
+    schema::open_for_writing(&path).unwrap().execute_batch("PRAGMA user_version = 999").unwrap();
+    assert!(matches!(schema::open_for_writing(&path), Err(OpenError::Newer { found: 999, .. })));
+
+    let path = directory.path().join("text.db");
+    std::fs::write(&path, "this is no database, and it is long enough to be told from one").unwrap();
+    let error = schema::open_for_writing(&path).unwrap_err().to_string();
+    assert!(error.contains("file is not a database"), "{error}");
+}

@@ -1,0 +1,200 @@
+//! The thread that writes.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error};
+use wire::Scope;
+
+use super::{NewRun, Outcome, StoreError, SummaryKey};
+
+/// So many writes share a transaction at the most.
+const MAX_BATCH: usize = 256;
+
+/// One write and who waits for it.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) run: NewRun,
+    pub(super) reply: oneshot::Sender<Result<Outcome, StoreError>>,
+}
+
+/// Writes until nobody is left who could ask for it.
+///
+/// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
+pub(super) fn run(mut connection: Connection, mut queue: mpsc::Receiver<Command>) {
+    let mut batch = Vec::new();
+    while let Some(first) = queue.blocking_recv() {
+        batch.push(first);
+        while batch.len() < MAX_BATCH
+            && let Ok(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        let results = write(&mut connection, &batch);
+        debug!(writes = batch.len(), "batch");
+        for (index, command) in batch.drain(..).enumerate() {
+            let result = match &results {
+                Ok(outcomes) => outcomes[index].clone(),
+                Err(failed) => Err(failed.clone()),
+            };
+            if let Err(failed) = &result {
+                error!(error = %failed, "a summary could not be stored");
+            }
+            // Whoever asked may have gone; it is stored all the same.
+            let _ = command.reply.send(result);
+        }
+    }
+    if let Err(failed) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;") {
+        error!(error = %failed, "the write-ahead log could not be emptied; the next start will do it");
+    }
+}
+
+/// All of a batch in one transaction; one that fails takes only itself back.
+fn write(
+    connection: &mut Connection,
+    batch: &[Command],
+) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for command in batch {
+        let savepoint = transaction.savepoint()?;
+        let outcome = insert(&savepoint, &command.run);
+        if outcome.is_ok() {
+            savepoint.commit()?;
+        } else {
+            savepoint.finish()?;
+        }
+        outcomes.push(outcome.map_err(StoreError::from));
+    }
+    transaction.commit()?;
+    Ok(outcomes)
+}
+
+fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
+    let Some(key) = &run.summary else {
+        return Ok(Outcome::Created(insert_row(connection, run)?));
+    };
+    let Some(stored) = stored(connection, &run.scope, key)? else {
+        return Ok(Outcome::Created(insert_row(connection, run)?));
+    };
+    if key.seq == stored.seq {
+        let same = stored.digest == run.digest;
+        return Ok(if same { Outcome::Repeated(stored.id) } else { Outcome::Conflict });
+    }
+    if key.seq < stored.seq || (stored.is_final && !run.is_final) {
+        return Ok(Outcome::Superseded(stored.id));
+    }
+    replace_row(connection, stored.id, run)?;
+    Ok(Outcome::Replaced(stored.id))
+}
+
+struct Stored {
+    id: i64,
+    seq: u64,
+    is_final: bool,
+    digest: [u8; 32],
+}
+
+fn stored(connection: &Connection, scope: &Scope, key: &SummaryKey) -> rusqlite::Result<Option<Stored>> {
+    let [organization, repository, workflow, job] = scope.parts().map(|(_, part)| part);
+    let mut statement = connection.prepare_cached(
+        "SELECT id, seq, is_final, digest FROM runs
+         WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4 AND summary_id = ?5",
+    )?;
+    let row = statement.query_row(params![organization, repository, workflow, job, key.summary_id], |row| {
+        let seq: i64 = row.get(1)?;
+        Ok(Stored { id: row.get(0)?, seq: seq.cast_unsigned(), is_final: row.get(2)?, digest: row.get(3)? })
+    });
+    row.optional()
+}
+
+fn insert_row(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
+    let [organization, repository, workflow, job] = run.scope.parts().map(|(_, part)| part);
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO runs (organization, repository, workflow, job, run_id, run_attempt, summary_id, seq, is_final,
+             complete, start_time_ms, end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload)
+         VALUES (:organization, :repository, :workflow, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final,
+             :complete, :start_time_ms, :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest,
+             :payload)",
+    )?;
+    statement.execute(named_params! {
+        ":organization": organization,
+        ":repository": repository,
+        ":workflow": workflow,
+        ":job": job,
+        ":run_id": run.run_id,
+        ":run_attempt": run.run_attempt,
+        ":summary_id": run.summary.as_ref().map(|key| &key.summary_id),
+        ":seq": run.summary.as_ref().map(|key| key.seq.cast_signed()),
+        ":is_final": run.is_final,
+        ":complete": run.complete,
+        ":start_time_ms": run.start_time.as_millisecond(),
+        ":end_time_ms": run.end_time.as_millisecond(),
+        ":duration_seconds": run.duration_seconds,
+        ":cpu_seconds": run.cpu_seconds,
+        ":received_at_ms": run.received_at.as_millisecond(),
+        ":digest": run.digest,
+        ":payload": run.payload,
+    })?;
+    let id = connection.last_insert_rowid();
+    insert_containers(connection, id, run)?;
+    Ok(id)
+}
+
+fn replace_row(connection: &Connection, id: i64, run: &NewRun) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE runs SET run_id = :run_id, run_attempt = :run_attempt, seq = :seq, is_final = :is_final,
+             complete = :complete, start_time_ms = :start_time_ms, end_time_ms = :end_time_ms,
+             duration_seconds = :duration_seconds, cpu_seconds = :cpu_seconds, received_at_ms = :received_at_ms,
+             digest = :digest, payload = :payload
+         WHERE id = :id",
+    )?;
+    statement.execute(named_params! {
+        ":id": id,
+        ":run_id": run.run_id,
+        ":run_attempt": run.run_attempt,
+        ":seq": run.summary.as_ref().map(|key| key.seq.cast_signed()),
+        ":is_final": run.is_final,
+        ":complete": run.complete,
+        ":start_time_ms": run.start_time.as_millisecond(),
+        ":end_time_ms": run.end_time.as_millisecond(),
+        ":duration_seconds": run.duration_seconds,
+        ":cpu_seconds": run.cpu_seconds,
+        ":received_at_ms": run.received_at.as_millisecond(),
+        ":digest": run.digest,
+        ":payload": run.payload,
+    })?;
+    connection.prepare_cached("DELETE FROM containers WHERE run = ?1")?.execute([id])?;
+    insert_containers(connection, id, run)
+}
+
+fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_limit_cores,
+             cpu_throttled_seconds, memory_peak_bytes, memory_p95_bytes, memory_limit_bytes, oom_kills)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    for (position, container) in run.containers.iter().enumerate() {
+        statement.execute(params![
+            id,
+            position as i64,
+            container.name,
+            container.cpu_seconds,
+            container.cpu_peak_cores,
+            container.cpu_p95_cores,
+            container.cpu_limit_cores,
+            container.cpu_throttled_seconds,
+            container.memory_peak_bytes,
+            container.memory_p95_bytes,
+            container.memory_limit_bytes.map(u64::cast_signed),
+            container.oom_kills.map(u64::cast_signed),
+        ])?;
+    }
+    Ok(())
+}
+
+/// Only for rows that a test wants to look at.
+#[cfg(test)]
+pub(super) fn execute(connection: &mut Connection, runs: Vec<NewRun>) -> Vec<Result<Outcome, StoreError>> {
+    let batch = runs.into_iter().map(|run| Command { run, reply: oneshot::channel().0 });
+    write(connection, &batch.collect::<Vec<_>>()).unwrap()
+}
