@@ -1,1 +1,70 @@
-fn main() {}
+//! What a contributor types: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench …`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod cgroup;
+mod demo;
+mod programs;
+mod test;
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 110)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build both programs and measure a real build with them: receiver, token, collector, push, query, report.
+    Demo {
+        /// Leave the receiver running and print its address and tokens.
+        #[arg(long)]
+        keep: bool,
+        /// What to measure instead of a clean build of the receiver.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Install what the tests need and run all of them.
+    Test {
+        /// Only these groups: unit (no privileges, the shipped programs over sockets), kernel (root, cgroups).
+        #[arg(long, value_enum)]
+        group: Vec<test::Group>,
+    },
+    /// Build both programs.
+    Build {
+        /// With optimisations.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Measure what this project promises.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo { keep, command } => demo::run(keep, &command),
+        Command::Test { group } => test::run(&group),
+        Command::Build { release } => build::programs(release).map(|programs| {
+            println!("{}\n{}", programs.collector.display(), programs.receiver.display());
+        }),
+        Command::Bench(bench) => bench::run(&bench),
+    }
+}

@@ -1,0 +1,31 @@
+//! What this project promises, measured.
+
+use anyhow::Result;
+use clap::Subcommand;
+
+mod accuracy;
+mod clock;
+mod sampling;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// How much of the CPU time that the kernel charged to a container does the summary attribute to it?
+    Accuracy {
+        /// The table as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What does one process cost in one pass, next to what others take?
+    Sampling {
+        /// Passes of each.
+        #[arg(long, default_value_t = 10)]
+        passes: u32,
+    },
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Accuracy { json } => accuracy::run(*json),
+        Bench::Sampling { passes } => sampling::run(*passes),
+    }
+}

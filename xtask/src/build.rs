@@ -1,0 +1,64 @@
+//! Cargo, asked for what the other commands need.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) collector: PathBuf,
+    pub(crate) receiver: PathBuf,
+    /// Workloads for tests and benchmarks.
+    pub(crate) workload: PathBuf,
+}
+
+/// The workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Says what is run, runs it, and fails if it fails.
+pub(crate) fn checked(command: &mut Command) -> Result<()> {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    eprintln!("+ {line}");
+    let status = command.status().with_context(|| format!("cannot run {line}"))?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+/// Builds the programs and tells where they are.
+pub(crate) fn programs(release: bool) -> Result<Programs> {
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--locked",
+        "--package=collector",
+        "--package=receiver",
+        "--package=tests",
+        "--bins",
+    ]);
+    if release {
+        build.arg("--release");
+    }
+    checked(&mut build)?;
+    let profile = if release { "release" } else { "debug" };
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let program = |name: &str| target.join(profile).join(name);
+    Ok(Programs {
+        collector: program("collector"),
+        receiver: program("receiver"),
+        workload: program("workload"),
+    })
+}
