@@ -17,7 +17,7 @@ use crate::config::duration;
 /// could not be pushed. `run` exits with the command's own code, 128 + n for a signal, 126 and 127 if it could not
 /// be run or found.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, subcommand_precedence_over_arg = true)]
+#[command(version, max_term_width = 110, subcommand_precedence_over_arg = true, args_override_self = true)]
 pub struct Args {
     /// What to measure.
     #[command(subcommand)]

@@ -10,7 +10,7 @@ use jiff::{Span, SpanRelativeTo};
 ///
 /// Exit codes: 0 stopped as told; 1 failed; 2 the configuration is wrong.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, args_conflicts_with_subcommands = true)]
+#[command(version, max_term_width = 110, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Args {
     /// Something else than serving.
     #[command(subcommand)]

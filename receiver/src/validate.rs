@@ -68,7 +68,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, AppErr
                 } else {
                     format!("{prefix}{path}")
                 };
-                AppError::invalid(missing_field(&field, &inner), inner.to_string())
+                let hint = if field.ends_with("_time") {
+                    "; a time such as 2026-02-06T14:30:00Z is accepted"
+                } else {
+                    ""
+                };
+                AppError::invalid(missing_field(&field, &inner), format!("{inner}{hint}"))
             }
             _ => AppError::Malformed(format!("the body is no JSON: {inner}")),
         }

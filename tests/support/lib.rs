@@ -1,1 +1,6 @@
-//! Support for tests of the shipped programs.
+//! Support for tests of the shipped programs: where they are, how they are started and spoken to.
+
+pub mod http;
+pub mod program;
+pub mod receiver;
+pub mod scene;

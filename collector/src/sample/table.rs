@@ -150,6 +150,11 @@ impl ProcTable {
         // Known processes come first and in the order in which they appeared, so that a parent is read before
         // its children: what a child uses between the two reads is then seen later rather than twice.
         for index in 0..self.entries.len() {
+            // What lived before the list was made and is not on it has ended.
+            if listed.binary_search(&self.entries[index].last.key.pid).is_err() {
+                self.forget(index);
+                continue;
+            }
             match self.observe(index, now) {
                 Ok(observation) => pass.observations.push(observation),
                 Err(ReadError::Gone) => self.forget(index),
@@ -233,17 +238,16 @@ impl ProcTable {
 
     fn observe(&mut self, index: usize, now: Duration) -> Result<Observation, ReadError> {
         let entry = &self.entries[index];
+        let key = entry.last.key;
         let stat = if let Some(file) = &entry.stat {
             read_stat(file, &mut self.buffer)?
         } else {
-            let key = entry.last.key;
             let file = self.open_file(key.pid, c"stat")?;
-            let stat = read_stat(&file, &mut self.buffer)?;
-            if stat.start_ticks != key.start_ticks {
-                return Err(ReadError::Gone);
-            }
-            stat
+            read_stat(&file, &mut self.buffer)?
         };
+        if stat.start_ticks != key.start_ticks {
+            return Err(ReadError::Gone);
+        }
         Ok(self.complete(index, &stat, now))
     }
 

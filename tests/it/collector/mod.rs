@@ -1,0 +1,5 @@
+//! The collector over scenes of proc, and in front of commands.
+
+mod configuration;
+mod run_mode;
+mod scenes;

@@ -1,0 +1,103 @@
+//! In front of a command.
+
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+use tests::program::{Program, collector, workload};
+use wire::Payload;
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = collector();
+    command.args(["run", "--interval=50ms", "--output=json", "--log-level=error", "--"]).args(arguments);
+    command.output().unwrap()
+}
+
+#[test]
+fn output_and_exit_code_are_the_commands() {
+    let output = run(&["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(output.stdout, b"out\n");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let payload: Payload = serde_json::from_str(stderr.strip_prefix("err\n").unwrap()).unwrap();
+    assert_eq!(payload.collector.unwrap().mode, "run");
+    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).status.code(), Some(128 + 9));
+    assert_eq!(run(&["/nowhere/program"]).status.code(), Some(127));
+    assert_eq!(run(&["/etc/passwd"]).status.code(), Some(126));
+}
+
+#[test]
+fn standard_input_is_the_commands() {
+    let mut command = collector();
+    command.args(["run", "--output=none", "--log-level=error", "--", "cat"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"through").unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"through");
+}
+
+#[test]
+fn everything_that_the_command_started_is_in_it_orphans_included() {
+    let workload = workload();
+    let script = format!("{0} burn 300; {0} orphans 5 60; {0} threads 2 200", workload.display());
+    let output = run(&["sh", "-c", &script]);
+    let payload: Payload = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(payload.containers.len(), 1);
+    let usage = &payload.containers[0];
+    assert_eq!(usage.name, "run");
+    // 0.3 s, 5 times 0.06 s, 2 times 0.2 s; spinning takes no less CPU time than it was told, unless it had to wait.
+    let seconds = usage.cpu_seconds.unwrap();
+    assert!(seconds > 0.55 && seconds < 1.3, "{seconds}");
+    assert_eq!(payload.attribution.unwrap().unattributed_cpu_seconds, 0.0);
+    assert!(payload.top_commands.iter().any(|command| command.name == "workload"));
+}
+
+#[test]
+fn signals_are_passed_on() {
+    let mut command = collector();
+    command.args([
+        "run",
+        "--output=none",
+        "--log-format=json",
+        "--log-level=debug",
+        "--interval=20ms",
+        "--",
+        "sh",
+        "-c",
+    ]);
+    command.arg("trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
+    let program = Program::start(&mut command);
+    for _ in 0..10 {
+        program.wait_for("pass");
+    }
+    program.signal(Signal::SIGTERM);
+    let ended = program.wait();
+    assert_eq!(ended.status.code(), Some(3));
+    assert_eq!(ended.stdout, "ready\nterm\n");
+}
+
+#[test]
+fn the_report_can_go_to_a_file_as_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.txt");
+    let mut command = collector();
+    command.args(["run", "--interval=20ms", "--log-level=error", "--output-file"]).arg(&file);
+    let output = command.args(["--", "sh", "-c", "sleep 0.1"]).output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let report = std::fs::read_to_string(file).unwrap();
+    for part in ["Containers", "Commands by CPU", "cores avg", "Measured from /proc", "run "] {
+        assert!(report.contains(part), "{part} is not in\n{report}");
+    }
+    assert!(!report.contains('\u{1b}'));
+}
+
+#[test]
+fn few_descriptors_are_enough() {
+    let mut command = std::process::Command::new("sh");
+    command
+        .arg("-c")
+        .arg("ulimit -n 32; exec \"$0\" run --interval=20ms --output=json --log-level=error -- sleep 0.2");
+    let output = command.arg(tests::program::path("COLLECTOR_BIN", "collector")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let payload: Payload = serde_json::from_slice(&output.stderr).unwrap();
+    assert!(payload.sample_count > 2);
+}

@@ -1,0 +1,136 @@
+//! A program that was started and is watched by its log.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A shipped program: named by its variable, else beside this test.
+///
+/// # Panics
+/// If it is not there.
+pub fn path(variable: &str, name: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(
+        || {
+            let test = std::env::current_exe().expect("the path of this test");
+            test.parent().and_then(|deps| deps.parent()).expect("a target directory").join(name)
+        },
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is not built; run `cargo xtask test`", path.display());
+    path
+}
+
+/// The collector.
+pub fn collector() -> Command {
+    Command::new(path("COLLECTOR_BIN", "collector"))
+}
+
+/// Workloads that are hard to account for.
+pub fn workload() -> PathBuf {
+    path("WORKLOAD_BIN", "workload")
+}
+
+/// A running program that logs JSON on standard error; killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    log: mpsc::Receiver<String>,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit status.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error and nobody had waited for.
+    pub stderr: String,
+}
+
+impl Program {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = child.stderr.take().expect("standard error");
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Its PID.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of the log with this message.
+    pub fn wait_for(&self, message: &str) -> Value {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        while let Ok(line) = self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            let value: Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["message"] == message {
+                return value;
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        panic!("no {message:?} in the log:\n{seen}");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("the program is gone");
+    }
+
+    /// SIGTERM, and wait.
+    pub fn stop(self) -> Ended {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// Waits for it to end.
+    pub fn wait(mut self) -> Ended {
+        let mut stdout = String::new();
+        self.child.stdout.take().expect("standard output").read_to_string(&mut stdout).expect("UTF-8");
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                break status;
+            }
+            assert!(Instant::now() < end, "the program did not end in {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut stderr = String::new();
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            stderr.push_str(&line);
+            stderr.push('\n');
+        }
+        Ended { status, stdout, stderr }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Scenes: proc trees made of text, changed while a collector looks at them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// One process of a scene.
+#[derive(Debug, Clone, Copy)]
+pub struct Process<'a> {
+    /// PID.
+    pub pid: u32,
+    /// Parent's PID.
+    pub ppid: u32,
+    /// Name.
+    pub comm: &'a [u8],
+    /// State, `S` or `Z` for example.
+    pub state: char,
+    /// `utime` + `stime`.
+    pub own: u64,
+    /// `cutime` + `cstime`.
+    pub reaped: u64,
+    /// Start in ticks since boot.
+    pub start: u64,
+    /// RSS in pages.
+    pub rss: u64,
+    /// What `cgroup` holds.
+    pub cgroup: &'a str,
+    /// What `mountinfo` holds.
+    pub mountinfo: &'a str,
+}
+
+/// A process that other tests change parts of.
+pub const PROCESS: Process<'static> = Process {
+    pid: 1,
+    ppid: 0,
+    comm: b"init",
+    state: 'S',
+    own: 0,
+    reaped: 0,
+    start: 100,
+    rss: 0,
+    cgroup: "0::/\n",
+    mountinfo: "",
+};
+
+/// Uptime of every scene, in seconds: what starts at 100,000 ticks or later began with or after the collector.
+pub const UPTIME: &str = "1000.00 2000.00\n";
+
+/// Writes a scene; processes that are not in it end.
+///
+/// # Panics
+/// If that cannot be done.
+pub fn write(root: &Path, processes: &[Process<'_>]) {
+    let put = |path: &str, content: &[u8]| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("create");
+        // In place, as the kernel's files change: a reader may keep them open.
+        fs::write(path, content).expect("write");
+    };
+    put("uptime", UPTIME.as_bytes());
+    put("meminfo", b"MemTotal: 1000000 kB\nMemFree: 1 kB\nMemAvailable: 750000 kB\n");
+    if !root.join("stat").exists() {
+        put("stat", b"cpu  100 0 100 800 0 0 0 0 0 0\n");
+    }
+    for process in processes {
+        let mut stat = format!("{} (", process.pid).into_bytes();
+        stat.extend_from_slice(process.comm);
+        let Process { ppid, state, own, reaped, start, rss, .. } = process;
+        let rest =
+            format!(") {state} {ppid} 1 1 0 -1 0 0 0 0 0 {own} 0 {reaped} 0 20 0 1 0 {start} 0 {rss}\n");
+        stat.extend_from_slice(rest.as_bytes());
+        put(&format!("{}/cgroup", process.pid), process.cgroup.as_bytes());
+        put(&format!("{}/mountinfo", process.pid), process.mountinfo.as_bytes());
+        put(&format!("{}/stat", process.pid), &stat);
+    }
+    for entry in fs::read_dir(root).expect("list").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(pid) = name.parse::<u32>() else { continue };
+        if !processes.iter().any(|process| process.pid == pid) {
+            fs::remove_dir_all(entry.path()).expect("remove");
+        }
+    }
+}
+
+/// Puts the collector of a scene into a cgroup namespace of its own.
+///
+/// # Panics
+/// If that cannot be done.
+pub fn own_cgroup_namespace(root: &Path) {
+    fs::create_dir_all(root.join("self/ns")).expect("create");
+    symlink("cgroup:[4026532000]", root.join("self/ns/cgroup")).expect("link");
+}
