@@ -1,5 +1,7 @@
 //! What was typed: flags and environment variables, unchecked. The only module that reads the environment.
 
+#![expect(clippy::doc_markdown, reason = "these comments are the help text, read in a terminal")]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,7 +69,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_OUTPUT_FILE")]
     pub output_file: Option<PathBuf>,
 
-    /// The receiver, such as http://receiver:8080/api/v1/metrics.
+    /// The receiver, such as `http://receiver:8080/api/v1/metrics`.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_ENDPOINT")]
     pub push_endpoint: Option<String>,
 

@@ -1,5 +1,7 @@
 //! The shipped programs, tested from outside.
 
+#![expect(clippy::unwrap_used, clippy::type_complexity, reason = "a test says what it found by failing")]
+
 mod collector;
 #[cfg(feature = "kernel")]
 mod kernel;

@@ -62,12 +62,14 @@ pub fn read(stream: &mut TcpStream) -> Answer {
 
 /// A request with a bearer token (or none, if empty) and a JSON body (or none, if empty).
 pub fn request(address: &str, method: &str, path: &str, token: &str, body: &str) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
-    if !token.is_empty() {
-        request += &format!("authorization: Bearer {token}\r\n");
-    }
-    if !body.is_empty() {
-        request += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
-    }
+    let authorization =
+        if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
+    let content = if body.is_empty() {
+        String::new()
+    } else {
+        format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
+    };
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{authorization}{content}");
     raw(address, format!("{request}\r\n{body}").as_bytes())
 }

@@ -137,14 +137,13 @@ impl Containers {
                 _ if process.kernel_thread => {
                     Some(Place { container: self.index(Key::Kernel, None, &[]), nested: None })
                 }
-                Some(cgroup) => Some(match self.by_cgroup.get(&cgroup) {
-                    Some(place) => *place,
-                    None => {
-                        let parent = parent.filter(|_| process.ppid != 1);
-                        let place = self.resolve(content(cgroup), parent);
-                        self.by_cgroup.insert(cgroup, place);
-                        place
-                    }
+                Some(cgroup) => Some(if let Some(place) = self.by_cgroup.get(&cgroup) {
+                    *place
+                } else {
+                    let parent = parent.filter(|_| process.ppid != 1);
+                    let place = self.resolve(content(cgroup), parent);
+                    self.by_cgroup.insert(cgroup, place);
+                    place
                 }),
                 // It ended before its cgroup could be read: children start where their parents are.
                 None => parent,

@@ -107,11 +107,11 @@ impl Config {
         {
             bail!("--cgroup-path {} is no directory", path.display());
         }
-        let process_map = match given(&options.cgroup_process_map) {
+        let process_map = match given(options.cgroup_process_map.as_ref()) {
             Some(text) => ProcessMap::parse(text).context("CGROUP_PROCESS_MAP")?,
             None => ProcessMap::default(),
         };
-        let limits = match given(&options.cgroup_limits) {
+        let limits = match given(options.cgroup_limits.as_ref()) {
             Some(text) => limits::parse(text).context("CGROUP_LIMITS")?,
             None => BTreeMap::new(),
         };
@@ -141,8 +141,8 @@ impl Config {
 }
 
 /// A variable that is set but empty is as good as none.
-fn given(option: &Option<String>) -> Option<&str> {
-    option.as_deref().filter(|value| !value.is_empty())
+fn given(option: Option<&String>) -> Option<&str> {
+    option.map(String::as_str).filter(|value| !value.is_empty())
 }
 
 /// A proc tree tells of the machine (`stat`) and of at least one process.
@@ -159,7 +159,7 @@ fn check_proc(path: &Path) -> Result<()> {
 }
 
 fn push_target(options: &Options) -> Result<Option<PushTarget>> {
-    let token = match (given(&options.push_token), &options.push_token_file) {
+    let token = match (given(options.push_token.as_ref()), &options.push_token_file) {
         (Some(_), Some(_)) => {
             bail!("give either --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file, not both")
         }
@@ -175,7 +175,7 @@ fn push_target(options: &Options) -> Result<Option<PushTarget>> {
         }
         (None, None) => None,
     };
-    let Some(endpoint) = given(&options.push_endpoint) else { return Ok(None) };
+    let Some(endpoint) = given(options.push_endpoint.as_ref()) else { return Ok(None) };
     let parsed = Url::parse(endpoint);
     let endpoint = parsed
         .map_err(|error| anyhow!("{error}"))
@@ -199,16 +199,16 @@ fn push_target(options: &Options) -> Result<Option<PushTarget>> {
 
 /// Whose run it is; with something to push to all of it must be there, and all that is missing is named at once.
 fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>> {
-    let repository = given(&options.repository);
+    let repository = given(options.repository.as_ref());
     // A full repository path tells the organization, too.
     let owner = repository.and_then(|full| full.split_once('/')).map(|(owner, _)| owner);
-    let organization = given(&options.organization).or(owner);
+    let organization = given(options.organization.as_ref()).or(owner);
     let parts = [
         ("--organization (GITHUB_REPOSITORY_OWNER)", organization),
         ("--repository (GITHUB_REPOSITORY)", repository),
-        ("--workflow (GITHUB_WORKFLOW)", given(&options.workflow)),
-        ("--job (GITHUB_JOB)", given(&options.job)),
-        ("--run-id (GITHUB_RUN_ID)", given(&options.run_id)),
+        ("--workflow (GITHUB_WORKFLOW)", given(options.workflow.as_ref())),
+        ("--job (GITHUB_JOB)", given(options.job.as_ref())),
+        ("--run-id (GITHUB_RUN_ID)", given(options.run_id.as_ref())),
     ];
     let [Some(organization), Some(repository), Some(workflow), Some(job), Some(run_id)] =
         parts.map(|(_, value)| value)
@@ -224,7 +224,7 @@ fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>
     if run_id.chars().any(char::is_control) {
         bail!("--run-id (GITHUB_RUN_ID) {run_id:?} contains a control character");
     }
-    let attempt = given(&options.run_attempt).map(|text| {
+    let attempt = given(options.run_attempt.as_ref()).map(|text| {
         text.parse::<u32>()
             .map_err(|_| anyhow!("--run-attempt (GITHUB_RUN_ATTEMPT) {text:?} is no number such as 1"))
     });

@@ -269,13 +269,10 @@ fn seen(process: &Observation, place: Option<Place>) -> Seen {
 /// Now, in clock ticks since the boot that `start_ticks` of processes count from: `/proc/uptime`, which like them
 /// follows the reader's time namespace, else the boot clock.
 fn boot_ticks(proc_path: &std::path::Path, host: Host, now: Instant) -> u64 {
-    let uptime = read(proc_path, "uptime").ok();
-    let seconds = uptime
-        .as_deref()
-        .and_then(|content| {
-            std::str::from_utf8(content).ok()?.split_ascii_whitespace().next()?.parse::<f64>().ok()
-        })
-        .unwrap_or_else(|| now.boot.as_secs_f64());
+    let uptime = read(proc_path, "uptime").unwrap_or_default();
+    let seconds =
+        String::from_utf8_lossy(&uptime).split_ascii_whitespace().next().and_then(|text| text.parse().ok());
+    let seconds: f64 = seconds.unwrap_or(now.boot.as_secs_f64());
     (seconds * host.ticks_per_second as f64) as u64
 }
 

@@ -1,4 +1,4 @@
-//! `/proc/meminfo` (proc_meminfo(5)).
+//! `/proc/meminfo` (`proc_meminfo(5)`).
 
 /// What the collector takes from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! `/proc/stat` (proc_stat(5)): CPU time of the whole host.
+//! `/proc/stat` (`proc_stat(5))`: CPU time of the whole host.
 
 /// Time of all CPUs since boot, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

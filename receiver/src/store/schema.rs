@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Marks a database as ours (`PRAGMA application_id`): "RRCv" in ASCII.
+/// Marks a database as ours (`PRAGMA application_id`): "`RRCv`" in ASCII.
 const APPLICATION_ID: i32 = 0x5252_4376;
 /// SQLite before this one can corrupt a WAL database with several connections (the WAL-reset bug).
 const OLDEST_SQLITE: i32 = 3_051_003;

@@ -90,7 +90,7 @@ pub(crate) fn run(passes: u32) -> Result<()> {
         ours.add(collector(&programs, passes, None)?, passes)?;
         floor.add(open_read_close(passes)?, passes)?;
         // It reads the table once more than it reports.
-        pidstat.add(peers.pidstat(passes)?, passes + 1)?;
+        pidstat.add(Peers::pidstat(passes)?, passes + 1)?;
         psutil.add(peers.psutil(passes)?, passes)?;
         process_exporter.add(exporter.scrapes(3)?, 3)?;
     }
@@ -164,7 +164,7 @@ fn collector(programs: &Programs, passes: u32, open_files: Option<u32>) -> Resul
     for _ in 0..passes {
         running.wait_for("pass")?;
     }
-    let used = cpu_time(running.pid())? - before;
+    let used = cpu_time(running.pid())?.saturating_sub(before);
     running.stop()?;
     Ok(used)
 }
@@ -189,7 +189,7 @@ fn open_read_close(passes: u32) -> Result<Duration> {
         }
         // The first pass warms up.
         if pass > 0 {
-            used += own_cpu_time()? - before;
+            used += own_cpu_time()?.saturating_sub(before);
         }
         sleep(INTERVAL);
     }
@@ -230,7 +230,7 @@ impl Peers {
         Ok(Self { directory })
     }
 
-    fn pidstat(&self, passes: u32) -> Result<Duration> {
+    fn pidstat(passes: u32) -> Result<Duration> {
         let mut pidstat = Command::new("pidstat");
         pidstat.args(["-u", "-r", "-p", "ALL", "1", &passes.to_string()]).stdout(Stdio::null());
         children_cpu(&mut pidstat)
@@ -285,7 +285,7 @@ impl Exporter {
             self.scrape()?;
             sleep(INTERVAL);
         }
-        Ok(cpu_time(self.child.id())? - before)
+        Ok(cpu_time(self.child.id())?.saturating_sub(before))
     }
 }
 
@@ -310,5 +310,5 @@ fn children_cpu(command: &mut Command) -> Result<Duration> {
         bail!("{command:?}: {status}");
     }
     std::io::stdout().flush()?;
-    Ok(used()? - before)
+    Ok(used()?.saturating_sub(before))
 }
