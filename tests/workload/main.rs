@@ -61,7 +61,9 @@ fn deaf(count: u64, ms: &str) {
     // SAFETY: ignoring a signal runs no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.expect("ignore SIGCHLD");
     for _ in 0..count {
-        myself().args(["burn", ms]).spawn().expect("burn");
+        let child = myself().args(["burn", ms]).spawn().expect("burn");
+        // Nobody can be waited for by name where SIGCHLD is ignored.
+        drop(child);
         // Waits until there is no child left; there is nobody to be told about.
         while wait().is_ok() {}
     }
@@ -81,7 +83,9 @@ fn mover(first: &Path, second: &Path, rounds: u64, ms: u64) {
 fn threads(count: u64, ms: u64) {
     let workers: Vec<_> =
         (0..count).map(|_| std::thread::spawn(move || burn(Duration::from_millis(ms)))).collect();
-    workers.into_iter().for_each(|worker| worker.join().expect("a thread"));
+    for worker in workers {
+        worker.join().expect("a thread");
+    }
 }
 
 /// Processes that hold memory and do nothing, until standard input ends.

@@ -82,8 +82,14 @@ fn install_needed(root: bool) -> Result<()> {
 
 /// Installs Debian packages.
 pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
-    checked(Command::new("apt-get").args(["update", "--quiet"]))?;
-    let mut install = Command::new("apt-get");
+    let apt_get = || {
+        // Standard output is for results.
+        let mut apt_get = Command::new("apt-get");
+        apt_get.stdout(std::io::stderr());
+        apt_get
+    };
+    checked(apt_get().args(["update", "--quiet"]))?;
+    let mut install = apt_get();
     install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
     checked(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }

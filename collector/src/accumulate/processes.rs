@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use super::Present;
 use crate::attribute::ContainerIndex;
 use crate::attribute::conserved::Charge;
@@ -62,7 +64,7 @@ pub type CommandKey = (Option<ContainerIndex>, Comm);
 pub struct Processes {
     top: usize,
     pass: u64,
-    live: HashMap<ProcessKey, ProcessRun>,
+    live: FxHashMap<ProcessKey, ProcessRun>,
     ended: Ended,
 }
 
@@ -91,7 +93,7 @@ pub struct ProcessReport {
 impl Processes {
     /// Keeps the `top` of each kind.
     pub fn new(top: usize) -> Self {
-        Self { top, pass: 0, live: HashMap::new(), ended: Ended::default() }
+        Self { top, pass: 0, live: FxHashMap::default(), ended: Ended::default() }
     }
 
     /// A process is there in this pass.

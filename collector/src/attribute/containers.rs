@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use super::ContainerIndex;
 use super::identity::{Identity, Runtime, identify};
 use crate::config::process_map::ProcessMap;
@@ -85,7 +87,7 @@ pub struct Containers {
     own_is_container: bool,
     list: Vec<Container>,
     by_key: HashMap<Key, ContainerIndex>,
-    by_cgroup: HashMap<CgroupId, Place>,
+    by_cgroup: FxHashMap<CgroupId, Place>,
     nested: Vec<String>,
     nested_by_id: HashMap<String, u32>,
 }
@@ -99,7 +101,7 @@ impl Containers {
             own_is_container,
             list: Vec::new(),
             by_key: HashMap::new(),
-            by_cgroup: HashMap::new(),
+            by_cgroup: FxHashMap::default(),
             nested: Vec::new(),
             nested_by_id: HashMap::new(),
         }
@@ -129,7 +131,8 @@ impl Containers {
         if self.by_cgroup.len() > MAX_CACHED_CGROUPS {
             self.by_cgroup.clear();
         }
-        let mut by_pid: HashMap<u32, Place> = HashMap::with_capacity(observations.len());
+        let mut by_pid: FxHashMap<u32, Place> = FxHashMap::default();
+        by_pid.reserve(observations.len());
         let mut places = Vec::with_capacity(observations.len());
         for process in observations {
             let parent = by_pid.get(&process.ppid).copied();

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, pread};
 
@@ -91,7 +92,7 @@ pub struct ProcTable {
     path: PathBuf,
     root: OwnedFd,
     entries: Vec<Entry>,
-    pids: HashSet<u32>,
+    pids: FxHashSet<u32>,
     descriptors: u64,
     descriptor_budget: u64,
     cgroups: CgroupContents,
@@ -135,7 +136,7 @@ impl ProcTable {
             path: path.to_owned(),
             root: root.into(),
             entries: Vec::new(),
-            pids: HashSet::new(),
+            pids: FxHashSet::default(),
             descriptors: 0,
             descriptor_budget: open_files_limit.saturating_sub(RESERVED_DESCRIPTORS),
             cgroups: CgroupContents::default(),

@@ -239,7 +239,7 @@ impl Peers {
     fn psutil(&self, passes: u32) -> Result<Duration> {
         let script = format!(
             "import psutil, time\n\
-             attrs = ['name', 'cpu_times', 'memory_info', 'create_time']\n\
+             attrs = ['name', 'ppid', 'status', 'num_threads', 'cpu_times', 'memory_info', 'create_time']\n\
              list(psutil.process_iter(attrs))\n\
              begin = time.process_time()\n\
              for _ in range({passes}):\n    list(psutil.process_iter(attrs))\n    time.sleep(1)\n\

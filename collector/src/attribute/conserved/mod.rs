@@ -8,7 +8,7 @@
 //! What a parent's `reaped` grew by, less what was already counted of the children that it waited for while
 //! they were still seen, is the CPU time of processes that were not (or not lately) seen.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::ContainerIndex;
 use crate::sample::table::ProcessKey;
@@ -55,7 +55,7 @@ pub struct ConservedSum {
     /// Ticks since boot at the first pass: what began earlier had used CPU time that is none of ours.
     began_ticks: u64,
     passes: u64,
-    known: HashMap<ProcessKey, Known>,
+    known: FxHashMap<ProcessKey, Known>,
     /// PID 1 of the namespace: the last to adopt an orphan.
     init: Option<ProcessKey>,
     /// Processes that vanished and whose reaper has not shown them yet.
@@ -99,15 +99,15 @@ struct Reaper {
 impl ConservedSum {
     /// `began_ticks`: now, in clock ticks since boot.
     pub fn new(began_ticks: u64) -> Self {
-        Self { began_ticks, passes: 0, known: HashMap::new(), init: None, pending: Vec::new() }
+        Self { began_ticks, passes: 0, known: FxHashMap::default(), init: None, pending: Vec::new() }
     }
 
     /// What was used between the previous pass and this one. `seen` has parents before their children.
     pub fn advance(&mut self, seen: &[Seen]) -> Vec<Charge> {
         self.passes += 1;
         let mut charges = Vec::new();
-        let mut reapers = HashMap::new();
-        let by_pid: HashMap<u32, ProcessKey> =
+        let mut reapers = FxHashMap::default();
+        let by_pid: FxHashMap<u32, ProcessKey> =
             seen.iter().map(|process| (process.key.pid, process.key)).collect();
         self.init = by_pid.get(&1).copied();
         for process in seen {
@@ -133,7 +133,7 @@ impl ConservedSum {
         process: &Seen,
         parent: Option<ProcessKey>,
         charges: &mut Vec<Charge>,
-        reapers: &mut HashMap<ProcessKey, Reaper>,
+        reapers: &mut FxHashMap<ProcessKey, Reaper>,
     ) {
         let ours = process.key.start_ticks >= self.began_ticks && self.passes > 1;
         let baseline = if ours { (0, 0) } else { (process.own_ticks, process.reaped_ticks) };
@@ -168,7 +168,7 @@ impl ConservedSum {
 
     /// Finds for each process that vanished who waited for it, and takes what was already counted of it off what
     /// that one's `reaped` grew by.
-    fn settle_gone(&mut self, reapers: &mut HashMap<ProcessKey, Reaper>) {
+    fn settle_gone(&mut self, reapers: &mut FxHashMap<ProcessKey, Reaper>) {
         let passes = self.passes;
         let mut gone: Vec<Gone> = std::mem::take(&mut self.pending);
         let vanished = self.known.values().filter(|known| known.pass < passes && known.pass + 1 == passes);
@@ -247,7 +247,7 @@ impl Reaper {
 }
 
 /// Takes what was already counted of `gone` off what one of `candidates` grew by; false if it is in none of them.
-fn settle(reapers: &mut HashMap<ProcessKey, Reaper>, candidates: &[ProcessKey], gone: &Known) -> bool {
+fn settle(reapers: &mut FxHashMap<ProcessKey, Reaper>, candidates: &[ProcessKey], gone: &Known) -> bool {
     let ticks = gone.seen_ticks();
     let unexplained =
         |candidate: &ProcessKey| reapers.get(candidate).map_or(0, |reaper| reaper.unexplained_ticks);

@@ -307,7 +307,9 @@ proptest! {
     fn all_that_was_used_is_charged_once(before in proptest::collection::vec(step(), 0..30),
                                          steps in proptest::collection::vec(step(), 0..120)) {
         let mut kernel = Kernel::new();
-        before.iter().for_each(|step| kernel.apply(step));
+        for step in &before {
+            kernel.apply(step);
+        }
         kernel.clock += 1;
         let mut sum = ConservedSum::new(kernel.clock);
         kernel.clock += 1;
