@@ -49,15 +49,15 @@ impl Series {
         self.weight += seconds;
         let kept = (value * self.scale).round().clamp(0.0, f64::from(u32::MAX)) as u32;
         let weight = seconds / self.usual_weight;
+        if matches!(&self.samples, Samples::Exact(values, _) if values.len() == EXACT_SAMPLES) {
+            self.pour();
+        }
         match &mut self.samples {
             Samples::Exact(values, unusual) => {
                 if (weight - 1.0).abs() > SAME_WEIGHT {
                     unusual.push((values.len() as u32, weight as f32));
                 }
                 values.push(kept);
-                if values.len() > EXACT_SAMPLES {
-                    self.pour();
-                }
             }
             Samples::Histogram(histogram) => record(histogram, kept, weight),
         }
@@ -66,8 +66,10 @@ impl Series {
     /// From exact samples to a histogram of 3 significant digits.
     fn pour(&mut self) {
         let Samples::Exact(values, unusual) = &self.samples else { return };
-        // Three digits are within what the crate accepts, and it grows by itself to what is recorded.
-        let Ok(mut histogram) = Histogram::new(3) else { return };
+        // As large as it must be now: growing step by step would leave it up to twice as large. The bounds are
+        // within what the crate accepts.
+        let highest = values.iter().copied().max().unwrap_or_default().max(2);
+        let Ok(mut histogram) = Histogram::new_with_max(u64::from(highest), 3) else { return };
         histogram.auto(true);
         for (value, weight) in weighted(values, unusual) {
             record(&mut histogram, value, f64::from(weight));
