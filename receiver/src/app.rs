@@ -5,30 +5,15 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tracing::info;
 
-use crate::auth::{ReadToken, TokenKey};
 use crate::error::AppError;
-use crate::store::Store;
+use crate::state::AppState;
 use crate::{ingest, mint, query};
-
-/// What handlers need.
-#[derive(Debug)]
-pub struct AppState {
-    /// The database.
-    pub store: Store,
-    /// What reading needs.
-    pub read_token: ReadToken,
-    /// What push tokens are made from.
-    pub key: TokenKey,
-    /// Largest body, in bytes.
-    pub max_body: usize,
-}
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -65,29 +50,4 @@ async fn log(request: Request, next: Next) -> Response {
         info!(%method, route = route.as_deref().unwrap_or("(none)"), status = status.as_u16(), micros, "request");
     }
     response
-}
-
-/// The bearer token of a request (RFC 6750).
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
-    let header = headers
-        .get(AUTHORIZATION)
-        .ok_or(AppError::Unauthorized("an Authorization header with a Bearer token is needed"))?;
-    let token = header.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
-    token
-        .filter(|token| !token.is_empty())
-        .ok_or(AppError::Unauthorized("the Authorization header holds no Bearer token"))
-}
-
-impl AppState {
-    /// Lets only who knows the read token through.
-    pub(crate) fn authorize_reader(&self, headers: &HeaderMap) -> Result<(), AppError> {
-        if self.read_token.verify(bearer(headers)?) {
-            Ok(())
-        } else {
-            Err(AppError::Unauthorized("this is not the read token"))
-        }
-    }
 }

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use wire::{ContainerUsage, Stored};
 
-use crate::app::{AppState, bearer};
 use crate::auth::{Denied, PushToken};
 use crate::error::AppError;
+use crate::state::{AppState, bearer};
 use crate::store::{NewContainer, NewRun, Outcome, SummaryKey};
 use crate::validate::{self, Valid};
 

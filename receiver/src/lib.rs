@@ -12,6 +12,8 @@ pub mod store;
 pub mod validate;
 
 pub mod error;
+pub mod state;
+
 pub mod ingest;
 pub mod mint;
 pub mod query;

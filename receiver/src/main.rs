@@ -7,7 +7,7 @@ use clap::Parser;
 use receiver::args::{Args, Command, ServeArgs, TokenArgs};
 use receiver::auth::TokenKey;
 use receiver::config::{Config, hmac_key};
-use receiver::{app, logging, mint, serve, store};
+use receiver::{app, logging, mint, serve, state, store};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -46,7 +46,7 @@ async fn listen(config: Config) -> Result<()> {
     let listener = serve::bind(&config.addresses).await?;
     info!(address = %listener.local_addr()?, db, "listening");
     let state =
-        app::AppState { store, read_token: config.read_token, key: config.key, max_body: config.max_body };
+        state::AppState { store, read_token: config.read_token, key: config.key, max_body: config.max_body };
     let stop = async move {
         let signal = tokio::select! {
             _ = interrupt.recv() => "SIGINT",

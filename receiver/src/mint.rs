@@ -9,9 +9,9 @@ use axum::http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use wire::{Scope, Token, TokenRequest};
 
-use crate::app::AppState;
 use crate::auth::TokenKey;
 use crate::error::AppError;
+use crate::state::AppState;
 use crate::{ingest, validate};
 
 /// Makes a push token for who knows the read token.

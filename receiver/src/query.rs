@@ -12,8 +12,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use serde_json::value::RawValue;
 use wire::{Scope, StoredRun};
 
-use crate::app::AppState;
 use crate::error::AppError;
+use crate::state::AppState;
 use crate::store::{RunQuery, RunRow};
 
 const DEFAULT_LIMIT: u32 = 100;

@@ -71,10 +71,10 @@ fn write(
 
 fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
     let Some(key) = &run.summary else {
-        return Ok(Outcome::Created(insert_row(connection, run)?));
+        return Ok(Outcome::Created(insert_row(connection, None, run)?));
     };
     let Some(stored) = stored(connection, &run.scope, key)? else {
-        return Ok(Outcome::Created(insert_row(connection, run)?));
+        return Ok(Outcome::Created(insert_row(connection, None, run)?));
     };
     if key.seq == stored.seq {
         let same = stored.digest == run.digest;
@@ -83,7 +83,9 @@ fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
     if key.seq < stored.seq || (stored.is_final && !run.is_final) {
         return Ok(Outcome::Superseded(stored.id));
     }
-    replace_row(connection, stored.id, run)?;
+    // Its containers go with it; the new row keeps the id.
+    connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([stored.id])?;
+    insert_row(connection, Some(stored.id), run)?;
     Ok(Outcome::Replaced(stored.id))
 }
 
@@ -107,16 +109,18 @@ fn stored(connection: &Connection, scope: &Scope, key: &SummaryKey) -> rusqlite:
     row.optional()
 }
 
-fn insert_row(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
+/// A new row; with an id of its own choice if none is given.
+fn insert_row(connection: &Connection, id: Option<i64>, run: &NewRun) -> rusqlite::Result<i64> {
     let [organization, repository, workflow, job] = run.scope.parts().map(|(_, part)| part);
     let mut statement = connection.prepare_cached(
-        "INSERT INTO runs (organization, repository, workflow, job, run_id, run_attempt, summary_id, seq, is_final,
+        "INSERT INTO runs (id, organization, repository, workflow, job, run_id, run_attempt, summary_id, seq, is_final,
              complete, start_time_ms, end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload)
-         VALUES (:organization, :repository, :workflow, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final,
+         VALUES (:id, :organization, :repository, :workflow, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final,
              :complete, :start_time_ms, :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest,
              :payload)",
     )?;
     statement.execute(named_params! {
+        ":id": id,
         ":organization": organization,
         ":repository": repository,
         ":workflow": workflow,
@@ -138,33 +142,6 @@ fn insert_row(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
     let id = connection.last_insert_rowid();
     insert_containers(connection, id, run)?;
     Ok(id)
-}
-
-fn replace_row(connection: &Connection, id: i64, run: &NewRun) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE runs SET run_id = :run_id, run_attempt = :run_attempt, seq = :seq, is_final = :is_final,
-             complete = :complete, start_time_ms = :start_time_ms, end_time_ms = :end_time_ms,
-             duration_seconds = :duration_seconds, cpu_seconds = :cpu_seconds, received_at_ms = :received_at_ms,
-             digest = :digest, payload = :payload
-         WHERE id = :id",
-    )?;
-    statement.execute(named_params! {
-        ":id": id,
-        ":run_id": run.run_id,
-        ":run_attempt": run.run_attempt,
-        ":seq": run.summary.as_ref().map(|key| key.seq.cast_signed()),
-        ":is_final": run.is_final,
-        ":complete": run.complete,
-        ":start_time_ms": run.start_time.as_millisecond(),
-        ":end_time_ms": run.end_time.as_millisecond(),
-        ":duration_seconds": run.duration_seconds,
-        ":cpu_seconds": run.cpu_seconds,
-        ":received_at_ms": run.received_at.as_millisecond(),
-        ":digest": run.digest,
-        ":payload": run.payload,
-    })?;
-    connection.prepare_cached("DELETE FROM containers WHERE run = ?1")?.execute([id])?;
-    insert_containers(connection, id, run)
 }
 
 fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite::Result<()> {

@@ -220,6 +220,7 @@ impl Peers {
         checked(
             Command::new("apt-get")
                 .args(["download", "--quiet", "prometheus-process-exporter"])
+                .stdout(std::io::stderr())
                 .current_dir(at),
         )?;
         let package = std::fs::read_dir(at)?
