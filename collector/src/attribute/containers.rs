@@ -71,6 +71,8 @@ pub struct Container {
     /// The id of the collector's own container, which no cgroup path shows.
     own_id: Option<String>,
     name_tries: u8,
+    /// Whether its cgroup is in a pod, as far as its path tells.
+    in_pod: bool,
     /// Its runtime, where the cgroup path tells it.
     pub runtime: Option<Runtime>,
     /// UID of its pod.
@@ -236,17 +238,21 @@ impl Containers {
                 Place { container: self.index(key, None, content), nested: None }
             }
             Identity::Container(found) => {
-                // Docker in Docker can put its containers outside the pod; their parents are still in it.
+                // Docker in Docker can put its containers outside the pod; their parents are still in it. Where there
+                // are no pods a child in another container was only moved there.
                 if found.leaves_pod()
                     && let Some(parent) = parent
-                    && let Key::Id(outer) = &self[parent.container].key
-                    && *outer != found.container_id
+                    && self[parent.container].in_pod
+                    && self[parent.container].id() != Some(&found.container_id)
                 {
                     return Place { container: parent.container, nested: self.nest(&found.id) };
                 }
                 let nested = if found.id == found.container_id { None } else { self.nest(&found.id) };
                 let key = Key::Id(found.container_id.clone());
-                Place { container: self.index(key, Some((found.runtime, found.pod_uid)), content), nested }
+                let in_pod = !found.leaves_pod();
+                let container = self.index(key, Some((found.runtime, found.pod_uid)), content);
+                self.list[container.0 as usize].in_pod |= in_pod;
+                Place { container, nested }
             }
         }
     }
@@ -300,6 +306,7 @@ impl Containers {
             pod_name: None,
             own_id: None,
             name_tries: 0,
+            in_pod: false,
             runtime,
             pod_uid,
             cgroup_content: content.to_owned(),
