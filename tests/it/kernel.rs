@@ -101,6 +101,16 @@ fn threads_count_and_the_kernels_own_figure_is_told() {
 }
 
 #[test]
+fn a_program_whose_first_thread_has_ended_is_not_lost() {
+    let cgroups = [Cgroup::new('5'), Cgroup::new('6')];
+    let script = format!("{} headless 900 50000000; true", workload().display());
+    let payload = measure(&cgroups, "100ms", &script);
+    assert_share(&payload, &cgroups[0], 97.0, 101.0);
+    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(&cgroups[0].id)).unwrap();
+    assert!(usage.memory_bytes.peak > 50e6, "{:?}", usage.memory_bytes);
+}
+
+#[test]
 fn a_process_that_moves_is_charged_where_it_ran() {
     let cgroups = [Cgroup::new('e'), Cgroup::new('f')];
     // A child of a shell that stays: being moved does not make it a container inside its parent's.

@@ -20,10 +20,11 @@ fn main() {
         Some("deaf") => deaf(number(1), &args[2]),
         Some("mover") => mover(Path::new(&args[1]), Path::new(&args[2]), number(3), number(4)),
         Some("threads") => threads(number(1), number(2)),
+        Some("headless") => headless(number(1), number(2) as usize),
         Some("idle") => idle(number(1), number(2) as usize),
         _ => {
             eprintln!(
-                "burn MS | orphans N MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | idle N BYTES"
+                "burn MS | orphans N MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | headless MS BYTES | idle N BYTES"
             );
             exit(2);
         }
@@ -89,6 +90,18 @@ fn threads(count: u64, ms: u64) {
     for worker in workers {
         worker.join().expect("a thread");
     }
+}
+
+/// A process whose first thread ends at once while another works and holds memory.
+fn headless(ms: u64, bytes: usize) {
+    std::thread::spawn(move || {
+        let memory = vec![1u8; bytes];
+        burn(Duration::from_millis(ms));
+        std::hint::black_box(&memory);
+        exit(0);
+    });
+    // SAFETY: ends this thread and nothing else; what it owns is not used any more.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
 /// Processes that hold memory and do nothing, until standard input ends.

@@ -15,6 +15,8 @@ use crate::sample::table::ProcessKey;
 
 /// `reaped` is printed as two numbers, each rounded down to a tick: its growth may show two ticks too little.
 const ROUNDING_TICKS: u64 = 2;
+/// So far up the ancestors of a process that vanished are looked at; a tree that is deeper was made to be.
+const MAX_ANCESTORS: usize = 256;
 /// How many passes a process that vanished waits for its reaper to show it. One is enough for a process that
 /// ended between the read of its parent and its own.
 const PATIENCE: u8 = 1;
@@ -65,7 +67,10 @@ pub struct ConservedSum {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     pass: u64,
+    sights: u32,
     parent: Option<ProcessKey>,
+    /// The parent that the pass before saw: it may have adopted, and reaped, before it ended itself.
+    former_parent: Option<ProcessKey>,
     zombie: bool,
     container: Option<ContainerIndex>,
     own_ticks: u64,
@@ -143,12 +148,18 @@ impl ConservedSum {
         // A counter that fell gives no reading: the highest value seen stays the one to count from.
         let own = process.own_ticks.saturating_sub(own_before);
         let reaped = process.reaped_ticks.saturating_sub(reaped_before);
-        // What was used before a move belongs to where the process was; but one that is seen for the second time
-        // was moved by its runtime, right after it was made.
         let container = process.container.or_else(|| before.and_then(|known| known.container));
-        if own > 0 {
-            charges.push(Charge { container, process: process.key, ticks: own, by_children: false });
-        }
+        // A runtime moves a process right after it was made: what one that is seen for the second time used was used
+        // where it is now. Later moves come at any time between two passes, on average in the middle.
+        let left = before.filter(|known| known.sights > 1 && known.container != container);
+        let behind = if left.is_some() { own / 2 } else { 0 };
+        let mut charge = |container, ticks| {
+            if ticks > 0 {
+                charges.push(Charge { container, process: process.key, ticks, by_children: false });
+            }
+        };
+        charge(left.and_then(|known| known.container), behind);
+        charge(container, own - behind);
         if reaped > 0 {
             let reaper =
                 Reaper { key: process.key, container, unexplained_ticks: reaped, foreign: Vec::new() };
@@ -156,7 +167,9 @@ impl ConservedSum {
         }
         let known = Known {
             pass: self.passes,
+            sights: before.map_or(1, |known| known.sights.saturating_add(1)),
             parent,
+            former_parent: before.and_then(|known| known.parent),
             zombie: process.zombie,
             container,
             own_ticks: process.own_ticks.max(own_before),
@@ -193,23 +206,24 @@ impl ConservedSum {
     /// Who may have waited for a process: its parent if that lives, else the nearest ancestor that does, and
     /// then those above it (any of them may be a subreaper), and at last PID 1.
     fn candidates(&self, gone: &Known) -> Vec<ProcessKey> {
-        let mut candidates = Vec::new();
-        let mut next = gone.parent;
-        let mut steps = 0;
-        while let Some(key) = next {
-            let Some(known) = self.known.get(&key) else { break };
-            if known.pass == self.passes {
-                candidates.push(key);
-            }
-            if steps == 0 && self.only_reaper(key) {
-                return candidates;
-            }
-            next = known.parent;
-            steps += 1;
-            if steps > 4096 {
-                break;
-            }
+        if let Some(parent) = gone.parent
+            && self.only_reaper(parent)
+        {
+            return vec![parent];
         }
+        let mut ancestors: Vec<ProcessKey> =
+            [gone.parent, gone.former_parent].into_iter().flatten().collect();
+        let mut at = 0;
+        while let Some(known) = ancestors.get(at).map(|key| self.known.get(key)) {
+            for above in known.into_iter().flat_map(|known| [known.parent, known.former_parent]).flatten() {
+                if !ancestors.contains(&above) && ancestors.len() < MAX_ANCESTORS {
+                    ancestors.push(above);
+                }
+            }
+            at += 1;
+        }
+        let live = |key: &ProcessKey| self.known.get(key).is_some_and(|known| known.pass == self.passes);
+        let mut candidates: Vec<ProcessKey> = ancestors.into_iter().filter(live).collect();
         candidates.extend(self.init.filter(|init| !candidates.contains(init)));
         candidates
     }

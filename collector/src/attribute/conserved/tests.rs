@@ -129,6 +129,15 @@ fn a_process_that_moves_leaves_behind_what_it_used_before() {
 }
 
 #[test]
+fn what_was_used_in_the_interval_of_a_move_is_shared_but_for_that_of_a_runtime() {
+    let at = |own, container| seen(10, 0, own, 0, container);
+    let later = total(&[&[at(0, A)], &[at(0, A)], &[at(100, B)]]);
+    assert_eq!(later, BTreeMap::from([(Some(0), 50), (Some(1), 50)]));
+    let at_once = total(&[&[at(0, A)], &[at(100, B)]]);
+    assert_eq!(at_once, BTreeMap::from([(Some(1), 100)]));
+}
+
+#[test]
 fn a_parent_that_ignores_sigchld_takes_nothing_from_others() {
     // The kernel drops the child's time, so that no `reaped` ever shows it: what was seen stays counted, and the
     // parent's later children count in full.
