@@ -13,6 +13,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 /// The headers of a request must have come by then.
@@ -48,16 +49,18 @@ pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output 
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut stop = std::pin::pin!(stop);
+    let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &connections) => accepted,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             () = &mut stop => break,
         };
         let Some((stream, permit)) = accepted else { continue };
         let service = TowerToHyperService::new(app.clone());
         let builder = Arc::clone(&builder);
         let watcher = graceful.watcher();
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 debug!(error = %error, "a connection ended early");
@@ -69,6 +72,9 @@ pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output 
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         warn!(grace = ?grace, "some requests were not finished in time");
     }
+    // What is still open ends here: each connection holds the database, which is to be closed next. A write that is
+    // queued is stored all the same.
+    tasks.shutdown().await;
 }
 
 async fn accept(

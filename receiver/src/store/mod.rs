@@ -40,7 +40,7 @@ pub struct Closer {
 #[derive(Debug)]
 struct Readers {
     connections: Mutex<Vec<rusqlite::Connection>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 /// Why something could not be stored or read.
@@ -160,7 +160,8 @@ impl Store {
             .name("writer".to_owned())
             .spawn(move || write::run(writer, queue))
             .map_err(|error| OpenError::Thread(error.to_string()))?;
-        let readers = Readers { connections: Mutex::new(readers), permits: Semaphore::new(READERS) };
+        let readers =
+            Readers { connections: Mutex::new(readers), permits: Arc::new(Semaphore::new(READERS)) };
         Ok((Self { writes, readers: Arc::new(readers) }, Closer { writer }))
     }
 
@@ -194,8 +195,11 @@ impl Store {
     ) -> Result<T, StoreError> {
         let readers = Arc::clone(&self.readers);
         let failed = |what: &str| StoreError::Failed(what.to_owned());
-        let _permit = self.readers.permits.acquire().await.map_err(|_| failed("the readers have ended"))?;
+        let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| failed("the readers have ended"))?;
         let result = tokio::task::spawn_blocking(move || {
+            // Held as long as the connection is in use: whoever asked may be gone before the query ends.
+            let _permit = permit;
             let pop = || readers.connections.lock().ok()?.pop();
             let connection = pop().ok_or_else(|| failed("no reader is left"))?;
             let result = query(&connection).map_err(StoreError::from);

@@ -100,3 +100,55 @@ fn a_database_that_is_not_ours_is_left_alone() {
     let error = schema::open_for_writing(&path).unwrap_err().to_string();
     assert!(error.contains("file is not a database"), "{error}");
 }
+
+#[test]
+fn a_full_disk_is_told_as_one_and_takes_nothing_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
+    write::execute(&mut connection, vec![run(None, true, "before")]).remove(0).unwrap();
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    // SQLite answers a database that may not grow as it answers a full disk.
+    connection.pragma_update(None, "max_page_count", pages).unwrap();
+    let large = "x".repeat(1 << 20);
+    let batch = vec![run(None, true, "small"), run(None, true, &large), run(None, true, "small too")];
+    let outcomes = write::try_execute(&mut connection, batch);
+    assert!(matches!(outcomes, Err(StoreError::Full)), "{outcomes:?}");
+    let count = |connection: &rusqlite::Connection| -> i64 {
+        connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count(&connection), 1, "nothing of the batch was acknowledged, so nothing of it is stored");
+    connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+    assert_eq!(
+        write::execute(&mut connection, vec![run(None, true, &large)]).remove(0).unwrap(),
+        Outcome::Created(2)
+    );
+    assert_eq!(count(&connection), 2);
+}
+
+#[tokio::test]
+async fn a_query_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _closer) = Store::open(&directory.path().join("db")).unwrap();
+    let mut ends = vec![];
+    for _ in 0..READERS {
+        let (began, has_begun) = oneshot::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        let asked = store.clone();
+        let asking = tokio::spawn(async move {
+            let slow = asked.read(move |_| {
+                let _ = began.send(());
+                let _ = may_end.recv();
+                Ok(())
+            });
+            slow.await
+        });
+        has_begun.await.unwrap();
+        asking.abort();
+        ends.push(end);
+    }
+    let mut next = std::pin::pin!(store.check());
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(200), &mut next).await;
+    assert!(waited.is_err(), "it did not wait for a connection: {waited:?}");
+    drop(ends);
+    next.await.unwrap();
+}

@@ -57,13 +57,15 @@ fn write(
     let mut outcomes = Vec::with_capacity(batch.len());
     for command in batch {
         let savepoint = transaction.savepoint()?;
-        let outcome = insert(&savepoint, &command.run);
-        if outcome.is_ok() {
-            savepoint.commit()?;
-        } else {
-            savepoint.finish()?;
+        let outcome = insert(&savepoint, &command.run).map_err(StoreError::from);
+        match &outcome {
+            Ok(_) => savepoint.commit()?,
+            // A full disk, among others, takes back the whole transaction and not just this write: there is no
+            // savepoint to return to, and what came before it in the batch is not stored either.
+            Err(failed) if savepoint.is_autocommit() => return Err(failed.clone()),
+            Err(_) => savepoint.finish()?,
         }
-        outcomes.push(outcome.map_err(StoreError::from));
+        outcomes.push(outcome);
     }
     transaction.commit()?;
     Ok(outcomes)
@@ -172,6 +174,15 @@ fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite
 /// Only for rows that a test wants to look at.
 #[cfg(test)]
 pub(super) fn execute(connection: &mut Connection, runs: Vec<NewRun>) -> Vec<Result<Outcome, StoreError>> {
+    try_execute(connection, runs).unwrap()
+}
+
+/// The same, for a batch that fails as a whole.
+#[cfg(test)]
+pub(super) fn try_execute(
+    connection: &mut Connection,
+    runs: Vec<NewRun>,
+) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
     let batch = runs.into_iter().map(|run| Command { run, reply: oneshot::channel().0 });
-    write(connection, &batch.collect::<Vec<_>>()).unwrap()
+    write(connection, &batch.collect::<Vec<_>>())
 }

@@ -63,6 +63,27 @@ fn a_request_in_flight_is_finished_before_it_stops() {
 }
 
 #[test]
+fn a_request_that_never_ends_does_not_hold_up_the_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("db");
+    let receiver = Receiver::start_with(&database, &["--shutdown-timeout=1s"]);
+    let mut stream = connect(&receiver.address);
+    let head = format!(
+        "POST /api/v1/metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+        receiver.job_token()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // A whole request behind it shows that the first part was read.
+    assert!(receiver.runs().is_empty());
+    let begin = std::time::Instant::now();
+    let ended = receiver.stop();
+    let waited = begin.elapsed().as_secs_f64();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert!((0.9..5.0).contains(&waited), "it stopped after {waited} s");
+    assert!(!directory.path().join("db-wal").exists(), "the database was not closed");
+}
+
+#[test]
 fn probes_answer() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&directory.path().join("db"));
