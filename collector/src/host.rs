@@ -21,11 +21,6 @@ impl Host {
             page_bytes: rustix::param::page_size() as u64,
         }
     }
-
-    /// Clock ticks as seconds.
-    pub fn seconds(&self, ticks: u64) -> f64 {
-        ticks as f64 / self.ticks_per_second as f64
-    }
 }
 
 /// Release of the running kernel, such as `6.18.44`.

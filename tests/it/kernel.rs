@@ -1,48 +1,13 @@
 //! On the real kernel, as root: cgroups made for the test, and what the kernel charged to them.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
+use tests::cgroup::Cgroup;
 use tests::program::{Program, path, workload};
 use wire::Payload;
 
-/// A v2 cgroup named like a container; removed when dropped.
-struct Cgroup {
-    path: PathBuf,
-    id: String,
-}
-
-impl Cgroup {
-    fn new(digit: char) -> Self {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-        let mount = mount.expect("a mounted cgroup v2 hierarchy").split(' ').nth(1).unwrap();
-        let id = format!("{:032x}{}", std::process::id(), digit.to_string().repeat(32));
-        let path = Path::new(mount).join(&id);
-        std::fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { path, id }
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(self.path.join("cpu.stat")).unwrap();
-        let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
-        usage.parse::<f64>().unwrap() / 1e6
-    }
-
-    fn wait_until_empty(&self) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !std::fs::read_to_string(self.path.join("cgroup.events")).unwrap().contains("populated 0") {
-            assert!(Instant::now() < end, "something still runs in {}", self.path.display());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.path);
-    }
+fn cgroups() -> [Cgroup; 2] {
+    [Cgroup::new().unwrap(), Cgroup::new().unwrap()]
 }
 
 /// Runs a script in the first cgroup with a collector beside it that runs as nobody; `$1`, `$2` are the cgroups.
@@ -59,28 +24,28 @@ fn measure(cgroups: &[Cgroup; 2], interval: &str, script: &str) -> Payload {
     program.wait_for("measuring from /proc");
     let mut job = Command::new("sh");
     job.args(["-c", &format!("echo $$ > \"$1/cgroup.procs\"; {script}"), "sh"]);
-    assert!(job.args([&cgroups[0].path, &cgroups[1].path]).status().unwrap().success(), "{script}");
-    cgroups.iter().for_each(Cgroup::wait_until_empty);
+    assert!(job.args([cgroups[0].path(), cgroups[1].path()]).status().unwrap().success(), "{script}");
+    cgroups.iter().try_for_each(Cgroup::wait_until_empty).unwrap();
     let ended = program.stop();
     assert!(ended.status.success(), "{}", ended.stderr);
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
 fn attributed(payload: &Payload, cgroup: &Cgroup) -> f64 {
-    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(&cgroup.id));
+    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(cgroup.id()));
     usage.and_then(|usage| usage.cpu_seconds).unwrap_or_default()
 }
 
 #[track_caller]
 fn assert_share(payload: &Payload, cgroup: &Cgroup, low: f64, high: f64) {
-    let (found, truth) = (attributed(payload, cgroup), cgroup.cpu_seconds());
+    let (found, truth) = (attributed(payload, cgroup), cgroup.cpu_seconds().unwrap());
     let share = 100.0 * found / truth;
     assert!((low..=high).contains(&share), "{found} s of {truth} s are {share:.1} %");
 }
 
 #[test]
 fn a_thousand_short_processes_are_charged_to_their_container() {
-    let cgroups = [Cgroup::new('a'), Cgroup::new('b')];
+    let cgroups = cgroups();
     let payload = measure(&cgroups, "500ms", "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done");
     assert_share(&payload, &cgroups[0], 97.0, 103.0);
     let sum: f64 = payload.containers.iter().filter_map(|usage| usage.cpu_seconds).sum();
@@ -90,42 +55,42 @@ fn a_thousand_short_processes_are_charged_to_their_container() {
 
 #[test]
 fn threads_count_and_the_kernels_own_figure_is_told() {
-    let cgroups = [Cgroup::new('c'), Cgroup::new('d')];
+    let cgroups = cgroups();
     let script = format!("exec {} threads 4 800", workload().display());
     let payload = measure(&cgroups, "300ms", &script);
     assert_share(&payload, &cgroups[0], 97.0, 101.0);
-    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(&cgroups[0].id)).unwrap();
+    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(cgroups[0].id())).unwrap();
     let told = usage.cgroup_cpu_seconds.expect("the kernel's own figure");
-    assert!((told - cgroups[0].cpu_seconds()).abs() < 0.05, "{told}");
+    assert!((told - cgroups[0].cpu_seconds().unwrap()).abs() < 0.05, "{told}");
     assert!(usage.cpu_cores.peak > 1.0, "{:?}", usage.cpu_cores);
 }
 
 #[test]
 fn a_program_whose_first_thread_has_ended_is_not_lost() {
-    let cgroups = [Cgroup::new('5'), Cgroup::new('6')];
+    let cgroups = cgroups();
     let script = format!("{} headless 900 50000000; true", workload().display());
     let payload = measure(&cgroups, "100ms", &script);
     assert_share(&payload, &cgroups[0], 97.0, 101.0);
-    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(&cgroups[0].id)).unwrap();
+    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(cgroups[0].id())).unwrap();
     assert!(usage.memory_bytes.peak > 50e6, "{:?}", usage.memory_bytes);
 }
 
 #[test]
 fn a_process_that_moves_is_charged_where_it_ran() {
-    let cgroups = [Cgroup::new('e'), Cgroup::new('f')];
+    let cgroups = cgroups();
     // A child of a shell that stays: being moved does not make it a container inside its parent's.
     let script = format!("{} mover \"$1\" \"$2\" 4 600; true", workload().display());
     let payload = measure(&cgroups, "50ms", &script);
     assert_share(&payload, &cgroups[0], 85.0, 115.0);
     assert_share(&payload, &cgroups[1], 85.0, 115.0);
     let found = attributed(&payload, &cgroups[0]) + attributed(&payload, &cgroups[1]);
-    let truth = cgroups[0].cpu_seconds() + cgroups[1].cpu_seconds();
+    let truth = cgroups[0].cpu_seconds().unwrap() + cgroups[1].cpu_seconds().unwrap();
     assert!((found / truth - 1.0).abs() < 0.03, "{found} of {truth}");
 }
 
 #[test]
 fn orphans_are_not_counted_twice() {
-    let cgroups = [Cgroup::new('7'), Cgroup::new('8')];
+    let cgroups = cgroups();
     let script = format!("{} orphans 20 150; sleep 0.5", workload().display());
     let payload = measure(&cgroups, "50ms", &script);
     // Seen by at least one pass each; what init reaps of their last moments goes to them as well.

@@ -1,5 +1,6 @@
 //! Support for tests of the shipped programs: where they are, how they are started and spoken to.
 
+pub mod cgroup;
 pub mod http;
 pub mod program;
 pub mod receiver;

@@ -8,7 +8,6 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
-mod cgroup;
 mod demo;
 mod programs;
 mod test;

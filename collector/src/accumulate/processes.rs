@@ -14,7 +14,6 @@ use crate::sample::table::ProcessKey;
 const MAX_COMMANDS: usize = 4096;
 /// What the rest is called.
 const OTHER: &[u8] = b"(other)";
-
 /// What processes are called whose parents ended before them and that no pass saw.
 const ORPHANS: &[u8] = b"(orphans)";
 

@@ -93,8 +93,7 @@ impl Series {
         }
     }
 
-    /// Nearest rank: the smallest value that at least the share `q` of all weight does not exceed. `quantiles`
-    /// fall.
+    /// Nearest rank: the smallest value that at least the share `q` of all weight does not exceed.
     fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [f64; N] {
         match &self.samples {
             Samples::Histogram(histogram) => {

@@ -17,7 +17,6 @@ use wire::Scope;
 use self::limits::Limits;
 use self::process_map::ProcessMap;
 use crate::args::{Args, Command, LogFormat, LogLevel, Options};
-use crate::deliver::push::{PushTarget, Secret};
 
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -86,6 +85,37 @@ pub struct RunIdentity {
     pub run_id: String,
     /// Which attempt at it, where the CI system counts them.
     pub run_attempt: Option<u32>,
+}
+
+/// Something that no log may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Where to push and with what right.
+#[derive(Debug, Clone)]
+pub struct PushTarget {
+    /// The receiver's `/api/v1/metrics`.
+    pub endpoint: Url,
+    /// The push token.
+    pub token: Secret,
 }
 
 impl Config {
@@ -236,4 +266,14 @@ fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>
         run_id: run_id.to_owned(),
         run_attempt: attempt.transpose()?,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Secret;
+
+    #[test]
+    fn a_secret_does_not_show() {
+        assert_eq!(format!("{:?}", Secret::new("t0ken".to_owned())), "(secret)");
+    }
 }

@@ -18,9 +18,11 @@ use crate::config::Config;
 use crate::config::limits::Limits;
 use crate::host::{self, Host, Instant};
 use crate::mode::watch::CgroupWatches;
+use crate::sample::cgroup;
 use crate::sample::meminfo::MemInfo;
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::table::{Observation, ProcTable};
+use crate::sample::uptime;
 use crate::summarise::Run;
 
 /// What the measurement looks at and how often.
@@ -69,12 +71,14 @@ impl Measurement {
         let table = ProcTable::open(&config.proc_path, open_files_limit)
             .with_context(|| format!("cannot open the proc tree {}", config.proc_path.display()))?;
         let started = Instant::now();
-        let began_ticks = boot_ticks(&config.proc_path, host, started);
-        let meminfo = read(&config.proc_path, "meminfo").ok().and_then(|content| MemInfo::parse(&content));
+        // What start times of processes count from; the boot clock is the same but for a time namespace.
+        let uptime = uptime::read_seconds(&config.proc_path).unwrap_or(started.boot.as_secs_f64());
+        let began_ticks = (uptime * host.ticks_per_second as f64) as u64;
+        let meminfo = MemInfo::read(&config.proc_path);
         let (mode, containers) = match &whose {
             Whose::All => (
                 "sidecar",
-                Containers::new(config.process_map.clone(), has_own_cgroup_namespace(&config.proc_path)),
+                Containers::new(config.process_map.clone(), cgroup::has_own_namespace(&config.proc_path)),
             ),
             Whose::DescendantsOf { .. } => ("run", Containers::single("run")),
         };
@@ -232,14 +236,13 @@ impl Measurement {
     }
 
     fn read_host(&mut self) -> (Option<f64>, Option<u64>) {
-        let times = read(&self.proc_path, "stat").ok().and_then(|content| CpuTimes::parse(&content));
+        let times = CpuTimes::read(&self.proc_path);
         let percent = match (&self.host_cpu, &times) {
             (Some(before), Some(now)) => now.busy_percent_since(before),
             _ => None,
         };
         self.host_cpu = times;
-        let meminfo = read(&self.proc_path, "meminfo").ok().and_then(|content| MemInfo::parse(&content));
-        (percent, meminfo.map(|meminfo| meminfo.used_bytes()))
+        (percent, MemInfo::read(&self.proc_path).map(|meminfo| meminfo.used_bytes()))
     }
 
     /// Says once that some processes cannot be read: what they use is then missing.
@@ -264,25 +267,4 @@ fn seen(process: &Observation, place: Option<Place>) -> Seen {
         reaped_ticks: process.reaped_ticks,
         container: place.map(|place| place.container),
     }
-}
-
-/// Now, in clock ticks since the boot that `start_ticks` of processes count from: `/proc/uptime`, which like them
-/// follows the reader's time namespace, else the boot clock.
-fn boot_ticks(proc_path: &std::path::Path, host: Host, now: Instant) -> u64 {
-    let uptime = read(proc_path, "uptime").unwrap_or_default();
-    let seconds =
-        String::from_utf8_lossy(&uptime).split_ascii_whitespace().next().and_then(|text| text.parse().ok());
-    let seconds: f64 = seconds.unwrap_or(now.boot.as_secs_f64());
-    (seconds * host.ticks_per_second as f64) as u64
-}
-
-/// Whether the collector has a cgroup namespace of its own: the machine's has a fixed number
-/// (`PROC_CGROUP_INIT_INO` of `include/linux/proc_ns.h`).
-fn has_own_cgroup_namespace(proc_path: &std::path::Path) -> bool {
-    let namespace = std::fs::read_link(proc_path.join("self/ns/cgroup"));
-    namespace.is_ok_and(|namespace| namespace.as_os_str() != "cgroup:[4026531835]")
-}
-
-fn read(proc_path: &std::path::Path, name: &str) -> io::Result<Vec<u8>> {
-    std::fs::read(proc_path.join(name))
 }

@@ -34,7 +34,7 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     let (open_files_before, open_files_limit) = host::raise_open_files();
     let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
     let mut measurement = Measurement::begin(config, whose, open_files_limit)?;
-    let child = match spawn(command, open_files_before) {
+    let mut child = match spawn(command, open_files_before) {
         Ok(child) => child,
         Err(error) => {
             error!(command = ?command[0], %error, "cannot run the command");
@@ -60,7 +60,7 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     }
     // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
     measurement.pass()?;
-    let status = reap(child)?;
+    let status = child.wait().context("cannot wait for the command")?;
     let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
     finish(config, &measurement, again).await?;
     Ok(exit_code(status))
@@ -93,10 +93,6 @@ fn has_ended(command: Pid) -> anyhow::Result<bool> {
             Some(orphan) => waitpid(orphan, Some(WaitPidFlag::WNOHANG))?,
         };
     }
-}
-
-fn reap(mut child: Child) -> anyhow::Result<ExitStatus> {
-    child.wait().context("cannot wait for the command")
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

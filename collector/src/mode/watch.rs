@@ -28,9 +28,7 @@ struct Watch {
 impl CgroupWatches {
     /// The hierarchies below `cgroup_path`, or those that are mounted.
     pub(super) fn find(proc_path: &Path, cgroup_path: Option<&Path>) -> Self {
-        let mounted = || std::fs::read(proc_path.join("self/mountinfo")).unwrap_or_default();
-        let hierarchies =
-            cgroup_path.map_or_else(|| Hierarchies::from_mountinfo(&mounted()), Hierarchies::below);
+        let hierarchies = cgroup_path.map_or_else(|| Hierarchies::mounted(proc_path), Hierarchies::below);
         Self { hierarchies, known: 0, watches: BTreeMap::new() }
     }
 

@@ -1,6 +1,18 @@
 //! `/proc/[pid]/cgroup` (cgroups(7)): the cgroup of a process in every hierarchy, as the reader's cgroup namespace
 //! shows it.
 
+use std::path::Path;
+
+/// Link to the machine's cgroup namespace, which has a fixed number (`PROC_CGROUP_INIT_INO` of
+/// `include/linux/proc_ns.h`).
+const MACHINE_NAMESPACE: &str = "cgroup:[4026531835]";
+
+/// Whether the collector has a cgroup namespace of its own.
+pub fn has_own_namespace(proc_path: &Path) -> bool {
+    let namespace = std::fs::read_link(proc_path.join("self/ns/cgroup"));
+    namespace.is_ok_and(|namespace| namespace.as_os_str() != MACHINE_NAMESPACE)
+}
+
 /// The lines of the file.
 #[derive(Debug, Clone, Copy)]
 pub struct CgroupLines<'a> {

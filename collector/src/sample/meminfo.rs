@@ -1,5 +1,7 @@
 //! `/proc/meminfo` (`proc_meminfo(5)`).
 
+use std::path::Path;
+
 /// What the collector takes from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemInfo {
@@ -10,6 +12,11 @@ pub struct MemInfo {
 }
 
 impl MemInfo {
+    /// Reads it; `None` if that cannot be done or it does not tell what is needed.
+    pub fn read(proc_path: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read(proc_path.join("meminfo")).ok()?)
+    }
+
     /// `None` if it does not tell what is needed.
     pub fn parse(content: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(content).ok()?;

@@ -7,3 +7,4 @@ pub mod mountinfo;
 pub mod pid_stat;
 pub mod system_stat;
 pub mod table;
+pub mod uptime;

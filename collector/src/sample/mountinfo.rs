@@ -1,4 +1,4 @@
-//! `/proc/[pid]/mountinfo` (`proc_pid_mountinfo(5))`: the kubelet mounts a container's termination log from a
+//! `/proc/[pid]/mountinfo` (`proc_pid_mountinfo(5)`): the kubelet mounts a container's termination log from a
 //! directory that names the pod and the container, and Docker its `hostname` from one that names the container.
 
 /// What the kubelet's mount tells.

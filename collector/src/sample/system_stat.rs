@@ -1,4 +1,6 @@
-//! `/proc/stat` (`proc_stat(5))`: CPU time of the whole host.
+//! `/proc/stat` (`proc_stat(5)`): CPU time of the whole host.
+
+use std::path::Path;
 
 /// Time of all CPUs since boot, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +12,11 @@ pub struct CpuTimes {
 }
 
 impl CpuTimes {
+    /// Reads it; `None` if that cannot be done or it does not tell.
+    pub fn read(proc_path: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read(proc_path.join("stat")).ok()?)
+    }
+
     /// Takes the content of the file; `None` if it does not tell, or tells only zeros as gVisor does.
     pub fn parse(content: &[u8]) -> Option<Self> {
         let line = content.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"cpu "))?;

@@ -22,7 +22,6 @@ use super::pid_stat::{Comm, PidStat};
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// How long a process's cgroup is believed without another look, while it uses no CPU time.
 const CGROUP_TRUST: Duration = Duration::from_secs(30);
-
 /// So many passes in a row may go without listing the tree.
 const PASSES_PER_LISTING: u32 = 15;
 
@@ -206,11 +205,6 @@ impl ProcTable {
         );
         io::Read::read_to_end(&mut File::from(file.ok()?), &mut content).ok()?;
         Some(content)
-    }
-
-    /// Where the tree is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Whether no PID was given out since the tree was listed: then no process is there that is not known.

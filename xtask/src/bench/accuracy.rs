@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use tests::cgroup::Cgroup;
 use wire::Payload;
 
 use crate::build::{self, Programs};
-use crate::cgroup::Cgroup;
 use crate::programs::Running;
 
 /// The user that the collector runs as: `nobody`.
@@ -131,13 +130,7 @@ fn measure(programs: &Programs, workload: &Workload) -> Result<Vec<Row>> {
         bail!("{}: {status}", workload.name);
     }
     // Orphans end a moment later.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !(cgroups[0].is_empty()? && cgroups[1].is_empty()?) {
-        if Instant::now() > deadline {
-            bail!("{}: something still runs", workload.name);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    cgroups.iter().try_for_each(Cgroup::wait_until_empty)?;
     let status = running.stop()?;
     if !status.success() {
         bail!("the collector ended with {status}");

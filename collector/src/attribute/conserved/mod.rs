@@ -184,10 +184,10 @@ impl ConservedSum {
     fn settle_gone(&mut self, reapers: &mut FxHashMap<ProcessKey, Reaper>) {
         let passes = self.passes;
         let mut gone: Vec<Gone> = std::mem::take(&mut self.pending);
-        let vanished = self.known.values().filter(|known| known.pass < passes && known.pass + 1 == passes);
+        let vanished = self.known.values().filter(|known| known.pass + 1 == passes);
         gone.extend(vanished.map(|&last| Gone { last, age: 0 }));
         // Those with one possible reaper first, then the largest: what fits in one place only takes it first.
-        gone.sort_unstable_by_key(|gone| {
+        gone.sort_by_cached_key(|gone| {
             let direct = gone.last.parent.is_some_and(|parent| self.only_reaper(parent));
             (!direct, std::cmp::Reverse(gone.last.seen_ticks()))
         });
@@ -203,8 +203,9 @@ impl ConservedSum {
         self.known.retain(|_, known| known.pass + u64::from(PATIENCE) >= passes);
     }
 
-    /// Who may have waited for a process: its parent if that lives, else the nearest ancestor that does, and
-    /// then those above it (any of them may be a subreaper), and at last PID 1.
+    /// Who may have waited for a process: its parent and nobody else if that lives; otherwise every ancestor that
+    /// can be seen, nearest first, those of the pass before included (any of them may be a subreaper), and at last
+    /// PID 1.
     fn candidates(&self, gone: &Known) -> Vec<ProcessKey> {
         if let Some(parent) = gone.parent
             && self.only_reaper(parent)

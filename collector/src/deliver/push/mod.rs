@@ -6,8 +6,9 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
-use url::Url;
 use wire::{Problem, Stored, Submission};
+
+use crate::config::PushTarget;
 
 /// One attempt may take so long: a receiver answers in milliseconds, and a dead one must not eat the whole budget.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,32 +17,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Of an answer no more than this is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// Something that no log may show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps it.
-    pub fn new(secret: String) -> Self {
-        Self(secret)
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// Where to push and with what right.
-#[derive(Debug, Clone)]
-pub struct PushTarget {
-    /// The receiver's `/api/v1/metrics`.
-    pub endpoint: Url,
-    /// The push token.
-    pub token: Secret,
-}
 
 /// Why a summary was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +94,7 @@ fn client() -> reqwest::Result<Client> {
 async fn attempt(client: &Client, target: &PushTarget, body: Vec<u8>) -> Attempt {
     let request = client
         .post(target.endpoint.clone())
-        .header(AUTHORIZATION, format!("Bearer {}", target.token.0))
+        .header(AUTHORIZATION, format!("Bearer {}", target.token.reveal()))
         .header(CONTENT_TYPE, "application/json")
         .body(body);
     let mut response = match request.send().await {

@@ -40,6 +40,11 @@ impl Mount {
 }
 
 impl Hierarchies {
+    /// Those that are mounted where the collector is; none if that cannot be read.
+    pub fn mounted(proc_path: &Path) -> Self {
+        Self::from_mountinfo(&std::fs::read(proc_path.join("self/mountinfo")).unwrap_or_default())
+    }
+
     /// Those that a `mountinfo` lists.
     pub fn from_mountinfo(content: &[u8]) -> Self {
         let text = String::from_utf8_lossy(content);
