@@ -1,2 +1,171 @@
 //! The records that the eBPF program and the collector share: integers only, padding explicit, sizes asserted.
 #![no_std]
+
+/// Bytes of a command name (`TASK_COMM_LEN`), the closing 0 included.
+pub const COMM_LEN: usize = 16;
+/// Bytes kept of one cgroup's name, the closing 0 included: `cri-containerd-<64 hex digits>.scope` needs 86.
+pub const NAME_LEN: usize = 96;
+/// So many cgroups from the innermost one upwards make up a path.
+pub const PATH_DEPTH: usize = 8;
+/// So many PID namespaces inside one another the kernel allows (`MAX_PID_NS_LEVEL`).
+pub const PID_NS_LEVELS: u32 = 32;
+
+/// What a record is: its first field.
+pub mod kind {
+    /// [`super::ExitRecord`].
+    pub const EXIT: u32 = 1;
+    /// [`super::CgroupRecord`].
+    pub const CGROUP: u32 = 2;
+}
+
+/// The last word on one process: written when its thread group leader is freed (`sched_process_free`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// [`kind::EXIT`].
+    pub kind: u32,
+    /// PID in the collector's PID namespace.
+    pub pid: u32,
+    /// Its parent's when it ended; 0 where that is out of sight.
+    pub parent_pid: u32,
+    /// 1 if it was in the cgroups of that parent.
+    pub in_parents_cgroups: u32,
+    /// Nanoseconds from boot to its start (`task_struct.start_boottime`).
+    pub start_boottime_ns: u64,
+    /// CPU time of all its threads in nanoseconds (`signal_struct.sum_sched_runtime`).
+    pub cpu_ns: u64,
+    /// CPU time of the children that it waited for in nanoseconds (`signal_struct.cutime`, `cstime`).
+    pub reaped_ns: u64,
+    /// Highest resident set size in pages (`signal_struct.maxrss`), that of the image before an exec included.
+    pub max_rss_pages: u64,
+    /// Its cgroups.
+    pub cgroups: CgroupIds,
+    /// Command name at its end.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// Which cgroups a task is in.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CgroupIds {
+    /// In the v2 hierarchy (`kernfs_node.id`: the inode of its directory).
+    pub unified: u64,
+    /// In the v1 hierarchy of the CPU accounting controller; 0 where there is none.
+    pub v1: u64,
+}
+
+/// A cgroup, written when a process of one that was not yet told of ends.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgroupRecord {
+    /// [`kind::CGROUP`].
+    pub kind: u32,
+    /// So many of `names` are set.
+    pub depth: u32,
+    /// The cgroup's id in its hierarchy.
+    pub id: u64,
+    /// 1 for one of the v1 hierarchy.
+    pub v1: u64,
+    /// Its name, its parent's, and so on; the root has none.
+    pub names: [[u8; NAME_LEN]; PATH_DEPTH],
+}
+
+/// What the collector tells the program when it loads it: where the running kernel keeps what.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Byte offsets in `task_struct`.
+    pub task: TaskOffsets,
+    /// Byte offset of `signal_struct.live`.
+    pub signal_live: u32,
+    /// Of `signal_struct.sum_sched_runtime`.
+    pub signal_sum_sched_runtime: u32,
+    /// Of `signal_struct.cutime`.
+    pub signal_cutime: u32,
+    /// Of `signal_struct.cstime`.
+    pub signal_cstime: u32,
+    /// Of `signal_struct.maxrss`.
+    pub signal_maxrss: u32,
+    /// Of `css_set.dfl_cgrp`.
+    pub css_set_dfl_cgrp: u32,
+    /// Of the element of `css_set.subsys` whose controller accounts CPU; 0 if there is none.
+    pub css_set_cpu: u32,
+    /// Of `cgroup_subsys_state.cgroup`.
+    pub css_cgroup: u32,
+    /// Of `cgroup.kn`.
+    pub cgroup_kn: u32,
+    /// Of `kernfs_node.id`.
+    pub kernfs_id: u32,
+    /// Of `kernfs_node.name`.
+    pub kernfs_name: u32,
+    /// Of `kernfs_node.parent`, which newer kernels call `__parent`.
+    pub kernfs_parent: u32,
+    /// Of `pid.level`.
+    pub pid_level: u32,
+    /// Of `pid.numbers`.
+    pub pid_numbers: u32,
+    /// Size of `upid`.
+    pub upid_size: u32,
+    /// Of `upid.nr`.
+    pub upid_nr: u32,
+    /// Of `upid.ns`.
+    pub upid_ns: u32,
+    /// Of `pid_namespace.ns.inum`.
+    pub pid_ns_inum: u32,
+    /// Inode of the collector's own PID namespace: what has no PID in it makes no record.
+    pub own_pid_ns: u32,
+    /// PID in that namespace of the process whose descendants alone make records; 0: all do.
+    pub root_pid: u32,
+    /// Bytes of the ring buffer beyond which every record wakes the reader.
+    pub wake_bytes: u32,
+}
+
+/// Byte offsets in `task_struct`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TaskOffsets {
+    /// Of `pid`.
+    pub pid: u32,
+    /// Of `tgid`.
+    pub tgid: u32,
+    /// Of `start_boottime`, which kernels before 5.5 call `real_start_time`.
+    pub start_boottime: u32,
+    /// Of `signal`.
+    pub signal: u32,
+    /// Of `group_leader`.
+    pub group_leader: u32,
+    /// Of `real_parent`.
+    pub real_parent: u32,
+    /// Of `thread_pid`.
+    pub thread_pid: u32,
+    /// Of `cgroups`.
+    pub cgroups: u32,
+    /// Of `comm`.
+    pub comm: u32,
+}
+
+/// What the program counts, on each CPU.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Processes that began.
+    pub forks: u64,
+    /// Programs that were executed.
+    pub execs: u64,
+    /// Processes that ended, all threads of them.
+    pub exits: u64,
+    /// Processes whose last word was written.
+    pub records: u64,
+    /// Processes whose last word found no room in the ring buffer.
+    pub lost_ring: u64,
+    /// Processes that found no room in a map.
+    pub lost_map: u64,
+}
+
+const _: () = {
+    assert!(size_of::<ExitRecord>() == 80);
+    assert!(size_of::<CgroupIds>() == 16);
+    assert!(size_of::<CgroupRecord>() == 24 + NAME_LEN * PATH_DEPTH);
+    assert!(size_of::<Config>() == 120);
+    assert!(size_of::<Counters>() == 48);
+};

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod ebpf;
 mod programs;
 mod test;
 
@@ -36,6 +37,8 @@ enum Command {
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
     },
+    /// Build the BPF object alone and print where it is.
+    BuildEbpf,
     /// Build both programs.
     Build {
         /// With optimisations.
@@ -61,6 +64,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo { keep, command } => demo::run(keep, &command),
         Command::Test { group } => test::run(&group),
+        Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
         Command::Build { release } => build::programs(release).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),

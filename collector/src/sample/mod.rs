@@ -1,5 +1,6 @@
 //! The kernel's interfaces: one file for each.
 
+pub mod bpf;
 pub mod cgroup;
 pub mod cgroupfs;
 pub mod meminfo;

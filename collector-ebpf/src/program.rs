@@ -1,0 +1,322 @@
+//! The eBPF program: follows processes in the kernel and writes the last word on each one that ends.
+//!
+//! Identity is gone when a task is freed, and its CPU time is not complete before: what a process is called and
+//! where it is, is kept when its last thread exits (`EXITING`); what it used is read when its leader is freed.
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
+use aya_ebpf::macros::{btf_tracepoint, map};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::programs::BtfTracePointContext;
+use collector_ebpf::{
+    COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, NAME_LEN, PATH_DEPTH, PID_NS_LEVELS,
+    kind,
+};
+
+/// A reader polls; only a buffer that fills up wakes it.
+const NO_WAKEUP: u64 = 1;
+const FORCE_WAKEUP: u64 = 2;
+const AVAILABLE_DATA: u64 = 0;
+
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    task: collector_ebpf::TaskOffsets {
+        pid: 0,
+        tgid: 0,
+        start_boottime: 0,
+        signal: 0,
+        group_leader: 0,
+        real_parent: 0,
+        thread_pid: 0,
+        cgroups: 0,
+        comm: 0,
+    },
+    signal_live: 0,
+    signal_sum_sched_runtime: 0,
+    signal_cutime: 0,
+    signal_cstime: 0,
+    signal_maxrss: 0,
+    css_set_dfl_cgrp: 0,
+    css_set_cpu: 0,
+    css_cgroup: 0,
+    cgroup_kn: 0,
+    kernfs_id: 0,
+    kernfs_name: 0,
+    kernfs_parent: 0,
+    pid_level: 0,
+    pid_numbers: 0,
+    upid_size: 0,
+    upid_nr: 0,
+    upid_ns: 0,
+    pid_ns_inum: 0,
+    own_pid_ns: 0,
+    root_pid: 0,
+    wake_bytes: 0,
+};
+
+/// Records for the collector.
+#[map]
+static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+/// What is known of a process whose last thread has exited, by the address of its leader.
+#[map]
+static EXITING: HashMap<u64, ExitRecord> = HashMap::with_max_entries(16_384, 0);
+/// Descendants of the root process, by PID in the initial namespace: filled only where there is a root.
+#[map]
+static MEMBERS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
+/// Cgroups that the collector has been told of: (id, 1 for v1).
+#[map]
+static TOLD: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(4_096, 0);
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+fn config() -> &'static Config {
+    // A volatile read of the address keeps the compiler from folding the zeroes above into the code.
+    // SAFETY: CONFIG is initialised and never written while the program runs.
+    unsafe { &*core::ptr::read_volatile(&&raw const CONFIG) }
+}
+
+fn offset(value: &u32) -> usize {
+    // SAFETY: a plain read of an initialised value that the loader may have changed.
+    unsafe { core::ptr::read_volatile(value) as usize }
+}
+
+/// An address in the kernel.
+#[derive(Clone, Copy)]
+struct Address(u64);
+
+impl Address {
+    fn read<T>(self, offset: usize) -> Option<T> {
+        // SAFETY: the helper checks the address and fails where nothing can be read.
+        unsafe { bpf_probe_read_kernel((self.0 as usize + offset) as *const T) }.ok()
+    }
+
+    fn follow(self, offset: usize) -> Option<Self> {
+        self.read::<u64>(offset).filter(|address| *address != 0).map(Self)
+    }
+}
+
+fn count(field: fn(&mut Counters) -> &mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: each CPU has its own, and programs do not preempt one another there.
+        *field(unsafe { &mut *counters }) += 1;
+    }
+}
+
+/// The task's PID in the collector's PID namespace.
+fn own_pid(task: Address) -> Option<u32> {
+    let config = config();
+    let pid = task.follow(offset(&config.task.thread_pid))?;
+    let level: u32 = pid.read(offset(&config.pid_level))?;
+    let wanted = offset(&config.own_pid_ns) as u32;
+    for index in 0..PID_NS_LEVELS {
+        if index > level {
+            break;
+        }
+        let upid = Address(
+            pid.0 + (offset(&config.pid_numbers) + index as usize * offset(&config.upid_size)) as u64,
+        );
+        let namespace = upid.follow(offset(&config.upid_ns))?;
+        if namespace.read::<u32>(offset(&config.pid_ns_inum))? == wanted {
+            return upid.read(offset(&config.upid_nr));
+        }
+    }
+    None
+}
+
+fn kernfs_id(cgroup: Address) -> Option<u64> {
+    let config = config();
+    cgroup.follow(offset(&config.cgroup_kn))?.read(offset(&config.kernfs_id))
+}
+
+/// The task's cgroups: that of the v2 hierarchy, and that of the v1 hierarchy that accounts CPU.
+fn cgroups(css_set: Address) -> (Option<Address>, Option<Address>) {
+    let config = config();
+    let unified = css_set.follow(offset(&config.css_set_dfl_cgrp));
+    let cpu = offset(&config.css_set_cpu);
+    let v1 = if cpu == 0 {
+        None
+    } else {
+        css_set.follow(cpu).and_then(|state| state.follow(offset(&config.css_cgroup)))
+    };
+    (unified, v1)
+}
+
+/// Tells the collector of a cgroup that it has not been told of.
+#[inline(never)]
+fn tell_cgroup(cgroup: Address, id: u64, v1: u64) -> Option<()> {
+    let config = config();
+    let key = [id, v1];
+    // SAFETY: only the presence is looked at.
+    if unsafe { TOLD.get(key) }.is_some() {
+        return Some(());
+    }
+    let mut at = cgroup.follow(offset(&config.cgroup_kn));
+    let mut entry = RECORDS.reserve::<CgroupRecord>(0)?;
+    let record = entry.as_mut_ptr();
+    let mut depth = 0;
+    // SAFETY: the record lies in the ring buffer and is as large as its type.
+    unsafe {
+        (&raw mut (*record).kind).write(kind::CGROUP);
+        (&raw mut (*record).id).write(id);
+        (&raw mut (*record).v1).write(v1);
+        for level in 0..PATH_DEPTH {
+            let name = (&raw mut (*record).names[level]).cast::<u8>();
+            name.write(0);
+            let Some(node) = at else { continue };
+            let parent = node.follow(offset(&config.kernfs_parent));
+            if let Some(text) = node.follow(offset(&config.kernfs_name))
+                && parent.is_some()
+            {
+                bpf_probe_read_kernel_str(name.cast(), NAME_LEN as u32, text.0 as *const _);
+                depth = level as u32 + 1;
+            }
+            at = parent;
+        }
+        (&raw mut (*record).depth).write(depth);
+    }
+    entry.submit(NO_WAKEUP);
+    let _ = TOLD.insert(key, 1, 0);
+    Some(())
+}
+
+/// A process or thread began: whoever descends from a member is one.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn process_fork(context: BtfTracePointContext) -> i32 {
+    let config = config();
+    let parent = Address(context.arg::<*const u8>(0) as u64);
+    let child = Address(context.arg::<*const u8>(1) as u64);
+    let _ = (|| {
+        let (pid, tgid): (u32, u32) =
+            (child.read(offset(&config.task.pid))?, child.read(offset(&config.task.tgid))?);
+        if pid != tgid {
+            return None;
+        }
+        count(|counters| &mut counters.forks);
+        let root = offset(&config.root_pid) as u32;
+        if root == 0 {
+            return Some(());
+        }
+        let parent_tgid: u32 = parent.read(offset(&config.task.tgid))?;
+        // SAFETY: only the presence is looked at.
+        let member = unsafe { MEMBERS.get(parent_tgid) }.is_some() || {
+            let leader = parent.follow(offset(&config.task.group_leader))?;
+            own_pid(leader) == Some(root)
+        };
+        if member && MEMBERS.insert(tgid, 1, 0).is_err() {
+            count(|counters| &mut counters.lost_map);
+        }
+        Some(())
+    })();
+    0
+}
+
+/// A program is executed.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn process_exec(_context: BtfTracePointContext) -> i32 {
+    count(|counters| &mut counters.execs);
+    0
+}
+
+/// A thread exits; when it is the last of its process, what that was is kept for when it is freed.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn process_exit(context: BtfTracePointContext) -> i32 {
+    let task = Address(context.arg::<*const u8>(0) as u64);
+    let _ = keep_identity(task);
+    0
+}
+
+fn keep_identity(task: Address) -> Option<()> {
+    let config = config();
+    let signal = task.follow(offset(&config.task.signal))?;
+    if signal.read::<u32>(offset(&config.signal_live))? != 0 {
+        return None;
+    }
+    let leader = task.follow(offset(&config.task.group_leader))?;
+    if offset(&config.root_pid) != 0 {
+        let tgid: u32 = leader.read(offset(&config.task.tgid))?;
+        // It was a member if it could be removed.
+        MEMBERS.remove(tgid).ok()?;
+    }
+    let pid = own_pid(leader)?;
+    count(|counters| &mut counters.exits);
+    let css_set = task.follow(offset(&config.task.cgroups))?;
+    let (unified, v1) = cgroups(css_set);
+    let mut ids = CgroupIds { unified: 0, v1: 0 };
+    if let Some(cgroup) = unified {
+        ids.unified = kernfs_id(cgroup)?;
+        let _ = tell_cgroup(cgroup, ids.unified, 0);
+    }
+    if let Some(cgroup) = v1 {
+        ids.v1 = kernfs_id(cgroup)?;
+        let _ = tell_cgroup(cgroup, ids.v1, 1);
+    }
+    let (mut parent_pid, mut in_parents_cgroups) = (0, 0);
+    if let Some(parent) = leader.follow(offset(&config.task.real_parent)) {
+        parent_pid = parent.follow(offset(&config.task.group_leader)).and_then(own_pid).unwrap_or(0);
+        let parents = parent.follow(offset(&config.task.cgroups));
+        in_parents_cgroups = u32::from(parents.is_some_and(|parents| parents.0 == css_set.0));
+    }
+    let mut record = ExitRecord {
+        kind: kind::EXIT,
+        pid,
+        parent_pid,
+        in_parents_cgroups,
+        start_boottime_ns: leader.read(offset(&config.task.start_boottime))?,
+        cpu_ns: 0,
+        reaped_ns: 0,
+        max_rss_pages: signal.read(offset(&config.signal_maxrss))?,
+        cgroups: ids,
+        comm: [0; COMM_LEN],
+    };
+    let comm = (leader.0 as usize + offset(&config.task.comm)) as *const u8;
+    // SAFETY: the helper checks the address.
+    let _ = unsafe { bpf_probe_read_kernel_buf(comm, &mut record.comm) };
+    if EXITING.insert(leader.0, record, 0).is_err() {
+        count(|counters| &mut counters.lost_map);
+    }
+    Some(())
+}
+
+/// A task is freed; when it leads a process, that has nothing more to use.
+#[btf_tracepoint(function = "sched_process_free")]
+fn process_free(context: BtfTracePointContext) -> i32 {
+    let task = Address(context.arg::<*const u8>(0) as u64);
+    let _ = last_word(task);
+    0
+}
+
+fn last_word(task: Address) -> Option<()> {
+    let config = config();
+    let (pid, tgid): (u32, u32) =
+        (task.read(offset(&config.task.pid))?, task.read(offset(&config.task.tgid))?);
+    if pid != tgid {
+        return None;
+    }
+    let kept = EXITING.get_ptr_mut(task.0)?;
+    // SAFETY: nobody else has this task's entry: it is freed only once.
+    let record = unsafe { &mut *kept };
+    if let Some(signal) = task.follow(offset(&config.task.signal)) {
+        record.cpu_ns = signal.read(offset(&config.signal_sum_sched_runtime))?;
+        let cutime: u64 = signal.read(offset(&config.signal_cutime))?;
+        let cstime: u64 = signal.read(offset(&config.signal_cstime))?;
+        record.reaped_ns = cutime + cstime;
+    }
+    if let Some(mut entry) = RECORDS.reserve::<ExitRecord>(0) {
+        entry.write(*record);
+        let full = RECORDS.query(AVAILABLE_DATA) > offset(&config.wake_bytes) as u64;
+        entry.submit(if full { FORCE_WAKEUP } else { NO_WAKEUP });
+        count(|counters| &mut counters.records);
+    } else {
+        count(|counters| &mut counters.lost_ring);
+    }
+    let _ = EXITING.remove(task.0);
+    Some(())
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
