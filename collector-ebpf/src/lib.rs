@@ -6,7 +6,7 @@ pub const COMM_LEN: usize = 16;
 /// Bytes kept of one cgroup's name, the closing 0 included: `cri-containerd-<64 hex digits>.scope` needs 86.
 pub const NAME_LEN: usize = 96;
 /// So many cgroups from the innermost one upwards make up a path.
-pub const PATH_DEPTH: usize = 8;
+pub const PATH_DEPTH: usize = 12;
 /// So many PID namespaces inside one another the kernel allows (`MAX_PID_NS_LEVEL`).
 pub const PID_NS_LEVELS: u32 = 32;
 
@@ -16,6 +16,8 @@ pub mod kind {
     pub const EXIT: u32 = 1;
     /// [`super::CgroupRecord`].
     pub const CGROUP: u32 = 2;
+    /// [`super::MoveRecord`].
+    pub const MOVE: u32 = 3;
 }
 
 /// The last word on one process: written when its thread group leader is freed (`sched_process_free`).
@@ -32,6 +34,8 @@ pub struct ExitRecord {
     pub in_parents_cgroups: u32,
     /// Nanoseconds from boot to its start (`task_struct.start_boottime`).
     pub start_boottime_ns: u64,
+    /// Nanoseconds from boot to the exit of its last thread.
+    pub end_boottime_ns: u64,
     /// CPU time of all its threads in nanoseconds (`signal_struct.sum_sched_runtime`).
     pub cpu_ns: u64,
     /// CPU time of the children that it waited for in nanoseconds (`signal_struct.cutime`, `cstime`).
@@ -54,18 +58,39 @@ pub struct CgroupIds {
     pub v1: u64,
 }
 
-/// A cgroup, written when a process of one that was not yet told of ends.
+/// A process has been moved to other cgroups (`cgroup_attach_task`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MoveRecord {
+    /// [`kind::MOVE`].
+    pub kind: u32,
+    /// PID in the collector's PID namespace.
+    pub pid: u32,
+    /// Its parent's; 0 where that is out of sight.
+    pub parent_pid: u32,
+    /// Always 0.
+    pub unused: u32,
+    /// Nanoseconds from boot to its start (`task_struct.start_boottime`).
+    pub start_boottime_ns: u64,
+    /// CPU time of all its threads so far in nanoseconds (`signal_struct.sum_sched_runtime` and, for the living,
+    /// `sched_entity.sum_exec_runtime`).
+    pub cpu_ns: u64,
+    /// Where it is now.
+    pub cgroups: CgroupIds,
+}
+
+/// A cgroup, written when a process ends in or moves to one that was not yet told of.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CgroupRecord {
     /// [`kind::CGROUP`].
     pub kind: u32,
-    /// So many of `names` are set.
+    /// So many of `ids` and `names` are set.
     pub depth: u32,
-    /// The cgroup's id in its hierarchy.
-    pub id: u64,
     /// 1 for one of the v1 hierarchy.
     pub v1: u64,
+    /// Its id, its parent's, and so on up to the root.
+    pub ids: [u64; PATH_DEPTH],
     /// Its name, its parent's, and so on; the root has none.
     pub names: [[u8; NAME_LEN]; PATH_DEPTH],
 }
@@ -86,6 +111,8 @@ pub struct Config {
     pub signal_cstime: u32,
     /// Of `signal_struct.maxrss`.
     pub signal_maxrss: u32,
+    /// Of `signal_struct.thread_head`.
+    pub signal_thread_head: u32,
     /// Of `css_set.dfl_cgrp`.
     pub css_set_dfl_cgrp: u32,
     /// Of the element of `css_set.subsys` whose controller accounts CPU; 0 if there is none.
@@ -142,6 +169,51 @@ pub struct TaskOffsets {
     pub cgroups: u32,
     /// Of `comm`.
     pub comm: u32,
+    /// Of `thread_node`.
+    pub thread_node: u32,
+    /// Of `se.sum_exec_runtime`.
+    pub sum_exec_runtime: u32,
+}
+
+impl Config {
+    /// What the program is built with; the loader replaces it.
+    pub const UNSET: Self = Self {
+        task: TaskOffsets {
+            pid: 0,
+            tgid: 0,
+            start_boottime: 0,
+            signal: 0,
+            group_leader: 0,
+            real_parent: 0,
+            thread_pid: 0,
+            cgroups: 0,
+            comm: 0,
+            thread_node: 0,
+            sum_exec_runtime: 0,
+        },
+        signal_live: 0,
+        signal_sum_sched_runtime: 0,
+        signal_cutime: 0,
+        signal_cstime: 0,
+        signal_maxrss: 0,
+        signal_thread_head: 0,
+        css_set_dfl_cgrp: 0,
+        css_set_cpu: 0,
+        css_cgroup: 0,
+        cgroup_kn: 0,
+        kernfs_id: 0,
+        kernfs_name: 0,
+        kernfs_parent: 0,
+        pid_level: 0,
+        pid_numbers: 0,
+        upid_size: 0,
+        upid_nr: 0,
+        upid_ns: 0,
+        pid_ns_inum: 0,
+        own_pid_ns: 0,
+        root_pid: 0,
+        wake_bytes: 0,
+    };
 }
 
 /// What the program counts, on each CPU.
@@ -152,20 +224,23 @@ pub struct Counters {
     pub forks: u64,
     /// Programs that were executed.
     pub execs: u64,
+    /// Processes that were moved to other cgroups.
+    pub moves: u64,
     /// Processes that ended, all threads of them.
     pub exits: u64,
     /// Processes whose last word was written.
     pub records: u64,
-    /// Processes whose last word found no room in the ring buffer.
+    /// Processes whose last word, or a move, found no room in the ring buffer.
     pub lost_ring: u64,
     /// Processes that found no room in a map.
     pub lost_map: u64,
 }
 
 const _: () = {
-    assert!(size_of::<ExitRecord>() == 80);
+    assert!(size_of::<ExitRecord>() == 88);
     assert!(size_of::<CgroupIds>() == 16);
-    assert!(size_of::<CgroupRecord>() == 24 + NAME_LEN * PATH_DEPTH);
-    assert!(size_of::<Config>() == 120);
-    assert!(size_of::<Counters>() == 48);
+    assert!(size_of::<CgroupRecord>() == 16 + (8 + NAME_LEN) * PATH_DEPTH);
+    assert!(size_of::<Config>() == 132);
+    assert!(size_of::<MoveRecord>() == 48);
+    assert!(size_of::<Counters>() == 56);
 };

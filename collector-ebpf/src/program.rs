@@ -2,60 +2,29 @@
 //!
 //! Identity is gone when a task is freed, and its CPU time is not complete before: what a process is called and
 //! where it is, is kept when its last thread exits (`EXITING`); what it used is read when its leader is freed.
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
 use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use collector_ebpf::{
-    COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, NAME_LEN, PATH_DEPTH, PID_NS_LEVELS,
-    kind,
+    COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, MoveRecord, NAME_LEN, PATH_DEPTH,
+    PID_NS_LEVELS, kind,
 };
 
 /// A reader polls; only a buffer that fills up wakes it.
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE_DATA: u64 = 0;
+/// So many threads of a process that is moved are asked what they used: a runtime moves what it has just started.
+const MOVED_THREADS: u32 = 64;
 
 #[unsafe(no_mangle)]
-static CONFIG: Config = Config {
-    task: collector_ebpf::TaskOffsets {
-        pid: 0,
-        tgid: 0,
-        start_boottime: 0,
-        signal: 0,
-        group_leader: 0,
-        real_parent: 0,
-        thread_pid: 0,
-        cgroups: 0,
-        comm: 0,
-    },
-    signal_live: 0,
-    signal_sum_sched_runtime: 0,
-    signal_cutime: 0,
-    signal_cstime: 0,
-    signal_maxrss: 0,
-    css_set_dfl_cgrp: 0,
-    css_set_cpu: 0,
-    css_cgroup: 0,
-    cgroup_kn: 0,
-    kernfs_id: 0,
-    kernfs_name: 0,
-    kernfs_parent: 0,
-    pid_level: 0,
-    pid_numbers: 0,
-    upid_size: 0,
-    upid_nr: 0,
-    upid_ns: 0,
-    pid_ns_inum: 0,
-    own_pid_ns: 0,
-    root_pid: 0,
-    wake_bytes: 0,
-};
+static CONFIG: Config = Config::UNSET;
 
-/// Records for the collector.
+/// Records for the collector, which chooses the size.
 #[map]
-static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+static RECORDS: RingBuf = RingBuf::with_byte_size(4_096, 0);
 /// What is known of a process whose last thread has exited, by the address of its leader.
 #[map]
 static EXITING: HashMap<u64, ExitRecord> = HashMap::with_max_entries(16_384, 0);
@@ -69,13 +38,13 @@ static TOLD: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(4_096, 0);
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 fn config() -> &'static Config {
-    // A volatile read of the address keeps the compiler from folding the zeroes above into the code.
-    // SAFETY: CONFIG is initialised and never written while the program runs.
-    unsafe { &*core::ptr::read_volatile(&&raw const CONFIG) }
+    &CONFIG
 }
 
+/// The value that the loader put there.
 fn offset(value: &u32) -> usize {
-    // SAFETY: a plain read of an initialised value that the loader may have changed.
+    // Volatile, or the compiler would fold the zeroes above into the code.
+    // SAFETY: a plain read of an initialised value.
     unsafe { core::ptr::read_volatile(value) as usize }
 }
 
@@ -99,6 +68,14 @@ fn count(field: fn(&mut Counters) -> &mut u64) {
         // SAFETY: each CPU has its own, and programs do not preempt one another there.
         *field(unsafe { &mut *counters }) += 1;
     }
+}
+
+/// The PID of a task that leads its process, in the initial namespace.
+fn leaders_pid(task: Address) -> Option<u32> {
+    let config = config();
+    let (pid, tgid): (u32, u32) =
+        (task.read(offset(&config.task.pid))?, task.read(offset(&config.task.tgid))?);
+    (pid == tgid).then_some(tgid)
 }
 
 /// The task's PID in the collector's PID namespace.
@@ -127,19 +104,6 @@ fn kernfs_id(cgroup: Address) -> Option<u64> {
     cgroup.follow(offset(&config.cgroup_kn))?.read(offset(&config.kernfs_id))
 }
 
-/// The task's cgroups: that of the v2 hierarchy, and that of the v1 hierarchy that accounts CPU.
-fn cgroups(css_set: Address) -> (Option<Address>, Option<Address>) {
-    let config = config();
-    let unified = css_set.follow(offset(&config.css_set_dfl_cgrp));
-    let cpu = offset(&config.css_set_cpu);
-    let v1 = if cpu == 0 {
-        None
-    } else {
-        css_set.follow(cpu).and_then(|state| state.follow(offset(&config.css_cgroup)))
-    };
-    (unified, v1)
-}
-
 /// Tells the collector of a cgroup that it has not been told of.
 #[inline(never)]
 fn tell_cgroup(cgroup: Address, id: u64, v1: u64) -> Option<()> {
@@ -156,26 +120,46 @@ fn tell_cgroup(cgroup: Address, id: u64, v1: u64) -> Option<()> {
     // SAFETY: the record lies in the ring buffer and is as large as its type.
     unsafe {
         (&raw mut (*record).kind).write(kind::CGROUP);
-        (&raw mut (*record).id).write(id);
         (&raw mut (*record).v1).write(v1);
         for level in 0..PATH_DEPTH {
             let name = (&raw mut (*record).names[level]).cast::<u8>();
             name.write(0);
+            let id = at.and_then(|node| node.read(offset(&config.kernfs_id)));
+            (&raw mut (*record).ids[level]).write(id.unwrap_or(0));
             let Some(node) = at else { continue };
-            let parent = node.follow(offset(&config.kernfs_parent));
+            depth = level as u32 + 1;
+            at = node.follow(offset(&config.kernfs_parent));
             if let Some(text) = node.follow(offset(&config.kernfs_name))
-                && parent.is_some()
+                && at.is_some()
             {
                 bpf_probe_read_kernel_str(name.cast(), NAME_LEN as u32, text.0 as *const _);
-                depth = level as u32 + 1;
             }
-            at = parent;
         }
         (&raw mut (*record).depth).write(depth);
     }
     entry.submit(NO_WAKEUP);
     let _ = TOLD.insert(key, 1, 0);
     Some(())
+}
+
+/// Which cgroups these are: that of the v2 hierarchy, and that of the v1 hierarchy that accounts CPU. The collector
+/// has been told of them.
+fn told_cgroups(css_set: Address) -> Option<CgroupIds> {
+    let config = config();
+    let mut ids = CgroupIds { unified: 0, v1: 0 };
+    if let Some(cgroup) = css_set.follow(offset(&config.css_set_dfl_cgrp)) {
+        ids.unified = kernfs_id(cgroup)?;
+        let _ = tell_cgroup(cgroup, ids.unified, 0);
+    }
+    let cpu = offset(&config.css_set_cpu);
+    if cpu != 0
+        && let Some(state) = css_set.follow(cpu)
+        && let Some(cgroup) = state.follow(offset(&config.css_cgroup))
+    {
+        ids.v1 = kernfs_id(cgroup)?;
+        let _ = tell_cgroup(cgroup, ids.v1, 1);
+    }
+    Some(ids)
 }
 
 /// A process or thread began: whoever descends from a member is one.
@@ -185,11 +169,7 @@ fn process_fork(context: BtfTracePointContext) -> i32 {
     let parent = Address(context.arg::<*const u8>(0) as u64);
     let child = Address(context.arg::<*const u8>(1) as u64);
     let _ = (|| {
-        let (pid, tgid): (u32, u32) =
-            (child.read(offset(&config.task.pid))?, child.read(offset(&config.task.tgid))?);
-        if pid != tgid {
-            return None;
-        }
+        let tgid = leaders_pid(child)?;
         count(|counters| &mut counters.forks);
         let root = offset(&config.root_pid) as u32;
         if root == 0 {
@@ -216,6 +196,60 @@ fn process_exec(_context: BtfTracePointContext) -> i32 {
     0
 }
 
+/// A task was moved to another cgroup; what its process used before counts for where it was.
+#[btf_tracepoint(function = "cgroup_attach_task")]
+fn cgroup_move(context: BtfTracePointContext) -> i32 {
+    let task = Address(context.arg::<*const u8>(2) as u64);
+    let _ = tell_move(task);
+    0
+}
+
+fn tell_move(task: Address) -> Option<()> {
+    let config = config();
+    // A single thread that is moved leaves its process where it is.
+    leaders_pid(task)?;
+    let pid = own_pid(task)?;
+    count(|counters| &mut counters.moves);
+    let signal = task.follow(offset(&config.task.signal))?;
+    let mut cpu_ns: u64 = signal.read(offset(&config.signal_sum_sched_runtime))?;
+    let head = signal.0 + offset(&config.signal_thread_head) as u64;
+    let mut node = head;
+    for _ in 0..MOVED_THREADS {
+        node = Address(node).read(0)?;
+        if node == head {
+            break;
+        }
+        let thread = Address(node - offset(&config.task.thread_node) as u64);
+        cpu_ns += thread.read::<u64>(offset(&config.task.sum_exec_runtime))?;
+    }
+    let cgroups = told_cgroups(task.follow(offset(&config.task.cgroups))?)?;
+    let parent = task.follow(offset(&config.task.real_parent));
+    let parent = parent.and_then(|parent| parent.follow(offset(&config.task.group_leader)));
+    let record = MoveRecord {
+        kind: kind::MOVE,
+        pid,
+        parent_pid: parent.and_then(own_pid).unwrap_or(0),
+        unused: 0,
+        start_boottime_ns: task.read(offset(&config.task.start_boottime))?,
+        cpu_ns,
+        cgroups,
+    };
+    write(&record);
+    Some(())
+}
+
+/// Hands a record to the collector, or counts it as lost.
+fn write<T: Copy + 'static>(record: &T) -> bool {
+    let Some(mut entry) = RECORDS.reserve::<T>(0) else {
+        count(|counters| &mut counters.lost_ring);
+        return false;
+    };
+    entry.write(*record);
+    let full = RECORDS.query(AVAILABLE_DATA) > offset(&config().wake_bytes) as u64;
+    entry.submit(if full { FORCE_WAKEUP } else { NO_WAKEUP });
+    true
+}
+
 /// A thread exits; when it is the last of its process, what that was is kept for when it is freed.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(context: BtfTracePointContext) -> i32 {
@@ -239,16 +273,7 @@ fn keep_identity(task: Address) -> Option<()> {
     let pid = own_pid(leader)?;
     count(|counters| &mut counters.exits);
     let css_set = task.follow(offset(&config.task.cgroups))?;
-    let (unified, v1) = cgroups(css_set);
-    let mut ids = CgroupIds { unified: 0, v1: 0 };
-    if let Some(cgroup) = unified {
-        ids.unified = kernfs_id(cgroup)?;
-        let _ = tell_cgroup(cgroup, ids.unified, 0);
-    }
-    if let Some(cgroup) = v1 {
-        ids.v1 = kernfs_id(cgroup)?;
-        let _ = tell_cgroup(cgroup, ids.v1, 1);
-    }
+    let cgroups = told_cgroups(css_set)?;
     let (mut parent_pid, mut in_parents_cgroups) = (0, 0);
     if let Some(parent) = leader.follow(offset(&config.task.real_parent)) {
         parent_pid = parent.follow(offset(&config.task.group_leader)).and_then(own_pid).unwrap_or(0);
@@ -261,10 +286,12 @@ fn keep_identity(task: Address) -> Option<()> {
         parent_pid,
         in_parents_cgroups,
         start_boottime_ns: leader.read(offset(&config.task.start_boottime))?,
+        // SAFETY: the helper reads a clock.
+        end_boottime_ns: unsafe { bpf_ktime_get_boot_ns() },
         cpu_ns: 0,
         reaped_ns: 0,
         max_rss_pages: signal.read(offset(&config.signal_maxrss))?,
-        cgroups: ids,
+        cgroups,
         comm: [0; COMM_LEN],
     };
     let comm = (leader.0 as usize + offset(&config.task.comm)) as *const u8;
@@ -286,11 +313,7 @@ fn process_free(context: BtfTracePointContext) -> i32 {
 
 fn last_word(task: Address) -> Option<()> {
     let config = config();
-    let (pid, tgid): (u32, u32) =
-        (task.read(offset(&config.task.pid))?, task.read(offset(&config.task.tgid))?);
-    if pid != tgid {
-        return None;
-    }
+    leaders_pid(task)?;
     let kept = EXITING.get_ptr_mut(task.0)?;
     // SAFETY: nobody else has this task's entry: it is freed only once.
     let record = unsafe { &mut *kept };
@@ -300,13 +323,8 @@ fn last_word(task: Address) -> Option<()> {
         let cstime: u64 = signal.read(offset(&config.signal_cstime))?;
         record.reaped_ns = cutime + cstime;
     }
-    if let Some(mut entry) = RECORDS.reserve::<ExitRecord>(0) {
-        entry.write(*record);
-        let full = RECORDS.query(AVAILABLE_DATA) > offset(&config.wake_bytes) as u64;
-        entry.submit(if full { FORCE_WAKEUP } else { NO_WAKEUP });
+    if write(record) {
         count(|counters| &mut counters.records);
-    } else {
-        count(|counters| &mut counters.lost_ring);
     }
     let _ = EXITING.remove(task.0);
     Some(())

@@ -57,6 +57,10 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_CGROUP_PATH")]
     pub cgroup_path: Option<PathBuf>,
 
+    /// Follow processes in the kernel: needs CAP_BPF and CAP_PERFMON.
+    #[arg(long, global = true, env = "COLLECTOR_EBPF", default_value = "auto")]
+    pub ebpf: EbpfArg,
+
     /// Processes and commands of each kind in the summary.
     #[arg(long, global = true, env = "COLLECTOR_TOP", default_value_t = 10)]
     pub top: usize,
@@ -135,6 +139,17 @@ pub enum OutputArg {
     Json,
     /// No report.
     None,
+}
+
+/// Whether to follow processes with eBPF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EbpfArg {
+    /// Where that can be done; else from /proc alone, and the summary says why.
+    Auto,
+    /// Or measure nothing.
+    Require,
+    /// From /proc alone.
+    Off,
 }
 
 /// Least severe level that is logged.

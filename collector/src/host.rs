@@ -21,6 +21,11 @@ impl Host {
             page_bytes: rustix::param::page_size() as u64,
         }
     }
+
+    /// Nanoseconds of a clock tick.
+    pub fn tick_ns(self) -> u64 {
+        1_000_000_000 / self.ticks_per_second
+    }
 }
 
 /// Release of the running kernel, such as `6.18.44`.

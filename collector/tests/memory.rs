@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use collector::accumulate::{Accumulator, PassFacts, Present};
 use collector::attribute::ContainerIndex;
 use collector::attribute::conserved::{ConservedSum, Seen};
-use collector::host::Host;
 use collector::sample::pid_stat::Comm;
 use collector::sample::table::ProcessKey;
 
 const CONTAINERS: u32 = 100;
 const PROCESSES: u32 = 1_000;
+const TICK_NS: u64 = 10_000_000;
 const PASSES: u32 = 86_400;
 /// Of 32 MiB in all; what the program needs before it measures is well under the rest.
 const BUDGET_BYTES: u64 = 22 << 20;
@@ -26,9 +26,8 @@ fn resident_bytes() -> u64 {
 #[test]
 fn a_day_of_a_hundred_containers_fits() {
     let before = resident_bytes();
-    let host = Host { ticks_per_second: 100, page_bytes: 4096 };
-    let mut conserved = ConservedSum::new(0);
-    let mut run = Accumulator::new(host, 1.0, 10);
+    let mut conserved = ConservedSum::new(0, TICK_NS);
+    let mut run = Accumulator::new(1.0, 10);
     let mut used: BTreeMap<u32, u64> = BTreeMap::new();
     for pass in 0..PASSES {
         let pids = pass..pass + PROCESSES;
@@ -44,19 +43,20 @@ fn a_day_of_a_hundred_containers_fits() {
                 key,
                 ppid: 0,
                 zombie: false,
-                own_ticks: *own_ticks,
-                reaped_ticks: 0,
+                own_ns: *own_ticks * TICK_NS,
+                reaped_ns: 0,
                 container,
             });
             let comm = Comm::new(format!("command-{}", pid % 3_000).as_bytes());
             let rss_bytes = (noise % 500_000) * 4096;
             present.push(Present { key, comm, container, nested: None, rss_bytes, age_seconds: 1.0 });
         }
-        let charges = conserved.advance(&seen);
+        let charges = conserved.advance(&seen, None);
         run.add(&PassFacts {
             at_seconds: f64::from(pass),
             elapsed_seconds: if pass > 0 { 1.0 } else { 0.0 },
             present: &present,
+            exited: None,
             charges: &charges,
             host_cpu_percent: Some(f64::from(pass % 100)),
             host_memory_bytes: Some(u64::from(pass) << 12),

@@ -10,8 +10,7 @@ use self::course::Course;
 use self::processes::Processes;
 use self::series::Series;
 use crate::attribute::ContainerIndex;
-use crate::attribute::conserved::Charge;
-use crate::host::Host;
+use crate::attribute::conserved::{Charge, RECORD_PATIENCE, Source};
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::ProcessKey;
 
@@ -39,6 +38,23 @@ pub struct Present {
     pub age_seconds: f64,
 }
 
+/// A process that ended, as the eBPF program tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Exited {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Command name at its end.
+    pub comm: Comm,
+    /// Its container; `None` if that could not be told.
+    pub container: Option<ContainerIndex>,
+    /// The container inside that container, where there is one.
+    pub nested: Option<u32>,
+    /// Highest resident set size in bytes.
+    pub peak_rss_bytes: u64,
+    /// From its start to its end, but not from before measuring began.
+    pub lived_seconds: f64,
+}
+
 /// One pass.
 #[derive(Debug, Clone, Copy)]
 pub struct PassFacts<'a> {
@@ -48,6 +64,8 @@ pub struct PassFacts<'a> {
     pub elapsed_seconds: f64,
     /// The processes seen.
     pub present: &'a [Present],
+    /// The last word on processes that ended, where the eBPF program runs.
+    pub exited: Option<&'a [Exited]>,
     /// CPU time that was used since the pass before.
     pub charges: &'a [Charge],
     /// CPU use of the whole host.
@@ -60,7 +78,6 @@ pub struct PassFacts<'a> {
 #[derive(Debug)]
 pub struct Accumulator {
     interval_seconds: f64,
-    tick_ns: u64,
     passes: u64,
     host_cpu: Option<Series>,
     host_memory: Option<Series>,
@@ -106,10 +123,9 @@ struct Interval {
 
 impl Accumulator {
     /// An empty run with passes `interval_seconds` apart, that keeps the `top` processes of each kind.
-    pub fn new(host: Host, interval_seconds: f64, top: usize) -> Self {
+    pub fn new(interval_seconds: f64, top: usize) -> Self {
         Self {
             interval_seconds,
-            tick_ns: 1_000_000_000 / host.ticks_per_second,
             passes: 0,
             host_cpu: None,
             host_memory: None,
@@ -143,10 +159,13 @@ impl Accumulator {
                 interval.nested.entry(nested).or_default().1 += process.rss_bytes;
             }
         }
+        for process in pass.exited.unwrap_or_default() {
+            self.processes.end(process);
+        }
         for charge in pass.charges {
-            let ns = charge.ticks * self.tick_ns;
-            let nested = self.processes.charge(charge, ns);
-            if charge.by_children {
+            let ns = charge.ns;
+            let nested = self.processes.charge(charge);
+            if charge.source != Source::Living {
                 self.exited_ns += ns;
             }
             let Some(container) = charge.container else {
@@ -162,7 +181,7 @@ impl Accumulator {
         for (container, used) in intervals {
             self.container(container).add(&used, pass.at_seconds, elapsed);
         }
-        self.processes.end_pass(elapsed);
+        self.processes.end_pass(elapsed, if pass.exited.is_some() { RECORD_PATIENCE } else { 0 });
     }
 
     /// Adds a reading of a container's working set.
@@ -215,7 +234,7 @@ impl Accumulator {
         self.unattributed_ns
     }
 
-    /// CPU time that only processes which had ended by the next pass account for.
+    /// CPU time that no pass saw: of processes, or of the last moments of processes, that had ended by the next one.
     pub fn exited_ns(&self) -> u64 {
         self.exited_ns
     }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
 
-use super::Present;
+use super::{Exited, Present};
 use crate::attribute::ContainerIndex;
-use crate::attribute::conserved::Charge;
+use crate::attribute::conserved::{Charge, Source};
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::ProcessKey;
 
@@ -40,6 +40,8 @@ pub struct ProcessRun {
     pub peak_rss_bytes: u64,
     interval_ns: u64,
     pass: u64,
+    /// Whether the last word on it has been told.
+    ended: bool,
 }
 
 /// All processes of one name in one container.
@@ -97,7 +99,7 @@ impl Processes {
 
     /// A process is there in this pass.
     pub(super) fn see(&mut self, process: &Present, elapsed: f64) {
-        let run = self.live.entry(process.key).or_insert_with(|| ProcessRun::new(process));
+        let run = self.live.entry(process.key).or_insert_with(|| ProcessRun::new(process.key, process.comm));
         run.comm = process.comm;
         run.container = process.container.or(run.container);
         run.nested = process.nested;
@@ -106,15 +108,29 @@ impl Processes {
         run.pass = self.pass;
     }
 
+    /// The last word on a process, whether a pass saw it or not.
+    pub(super) fn end(&mut self, process: &Exited) {
+        let run = self.live.entry(process.key).or_insert_with(|| ProcessRun {
+            nested: process.nested,
+            ..ProcessRun::new(process.key, process.comm)
+        });
+        run.comm = process.comm;
+        run.container = process.container.or(run.container);
+        run.peak_rss_bytes = run.peak_rss_bytes.max(process.peak_rss_bytes);
+        run.seen_seconds = run.seen_seconds.max(process.lived_seconds);
+        run.ended = true;
+    }
+
     /// Charges CPU time to a process; tells the nested container that it is in.
-    pub(super) fn charge(&mut self, charge: &Charge, ns: u64) -> Option<u32> {
+    pub(super) fn charge(&mut self, charge: &Charge) -> Option<u32> {
+        let ns = charge.ns;
         let Some(run) = self.live.get_mut(&charge.process) else {
             // The collector itself, in run mode: what it reaps are the orphans of its command.
             let key = (charge.container, Comm::new(ORPHANS));
             self.ended.commands.entry(key).or_default().children_ns += ns;
             return None;
         };
-        if charge.by_children {
+        if charge.source == Source::Reaped {
             run.children_ns += ns;
         } else {
             run.cpu_ns += ns;
@@ -123,19 +139,20 @@ impl Processes {
         run.nested
     }
 
-    /// Closes the pass: what was not there has ended.
-    pub(super) fn end_pass(&mut self, elapsed: f64) {
+    /// Closes the pass: what was not there has ended. The last word on it may come up to `patience` passes later.
+    pub(super) fn end_pass(&mut self, elapsed: f64, patience: u64) {
         let (pass, top, ended) = (self.pass, self.top, &mut self.ended);
         self.live.retain(|_, run| {
-            if run.pass != pass {
-                ended.add(run, top);
-                return false;
-            }
             if elapsed > 0.0 {
                 run.peak_cores = run.peak_cores.max(super::seconds(run.interval_ns) / elapsed);
             }
             run.interval_ns = 0;
-            true
+            let patience = if run.ended { 0 } else { patience };
+            let gone = run.pass.saturating_add(patience) < pass;
+            if gone {
+                ended.add(run, top);
+            }
+            !gone
         });
         self.pass += 1;
     }
@@ -154,12 +171,12 @@ impl Processes {
 }
 
 impl ProcessRun {
-    fn new(process: &Present) -> Self {
+    fn new(key: ProcessKey, comm: Comm) -> Self {
         Self {
-            key: process.key,
-            comm: process.comm,
-            container: process.container,
-            nested: process.nested,
+            key,
+            comm,
+            container: None,
+            nested: None,
             cpu_ns: 0,
             children_ns: 0,
             peak_cores: 0.0,
@@ -167,6 +184,7 @@ impl ProcessRun {
             peak_rss_bytes: 0,
             interval_ns: 0,
             pass: 0,
+            ended: false,
         }
     }
 }

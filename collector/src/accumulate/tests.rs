@@ -1,6 +1,6 @@
 use super::*;
 
-const HOST: Host = Host { ticks_per_second: 100, page_bytes: 4096 };
+const TICK_NS: u64 = 10_000_000;
 const A: ContainerIndex = ContainerIndex(0);
 
 fn present(pid: u32, comm: &str, rss_bytes: u64) -> Present {
@@ -15,7 +15,7 @@ fn present(pid: u32, comm: &str, rss_bytes: u64) -> Present {
 }
 
 fn charge(process: &Present, ticks: u64) -> Charge {
-    Charge { container: process.container, process: process.key, ticks, by_children: false }
+    Charge { container: process.container, process: process.key, ns: ticks * TICK_NS, source: Source::Living }
 }
 
 fn pass<'a>(at: f64, elapsed: f64, present: &'a [Present], charges: &'a [Charge]) -> PassFacts<'a> {
@@ -23,6 +23,7 @@ fn pass<'a>(at: f64, elapsed: f64, present: &'a [Present], charges: &'a [Charge]
         at_seconds: at,
         elapsed_seconds: elapsed,
         present,
+        exited: None,
         charges,
         host_cpu_percent: None,
         host_memory_bytes: None,
@@ -31,7 +32,7 @@ fn pass<'a>(at: f64, elapsed: f64, present: &'a [Present], charges: &'a [Charge]
 
 #[test]
 fn memory_peaks_as_a_sum_and_not_as_a_sum_of_peaks() {
-    let mut run = Accumulator::new(HOST, 1.0, 10);
+    let mut run = Accumulator::new(1.0, 10);
     for (at, one, two) in [(0.0, 100, 0), (1.0, 700, 100), (2.0, 100, 600)] {
         let present = [present(1, "a", one * 4096), present(2, "b", two * 4096)];
         run.add(&pass(at, if at > 0.0 { 1.0 } else { 0.0 }, &present, &[]));
@@ -44,7 +45,7 @@ fn memory_peaks_as_a_sum_and_not_as_a_sum_of_peaks() {
 
 #[test]
 fn a_process_counts_by_its_last_name_and_its_peak_by_interval() {
-    let mut run = Accumulator::new(HOST, 1.0, 10);
+    let mut run = Accumulator::new(1.0, 10);
     let shell = present(7, "sh", 4096);
     run.add(&pass(0.0, 0.0, &[shell], &[]));
     run.add(&pass(1.0, 1.0, &[shell], &[charge(&shell, 50)]));
@@ -62,7 +63,7 @@ fn a_process_counts_by_its_last_name_and_its_peak_by_interval() {
 
 #[test]
 fn only_the_heaviest_are_kept_and_all_are_counted() {
-    let mut run = Accumulator::new(HOST, 1.0, 3);
+    let mut run = Accumulator::new(1.0, 3);
     for pid in 1..=500 {
         let process = present(pid, "cc1", u64::from(pid) * 4096);
         let charge = charge(&process, u64::from(501 - pid));
@@ -76,11 +77,48 @@ fn only_the_heaviest_are_kept_and_all_are_counted() {
 
 #[test]
 fn names_without_end_share_one_entry() {
-    let mut run = Accumulator::new(HOST, 1.0, 3);
+    let mut run = Accumulator::new(1.0, 3);
     let names: Vec<_> = (0..5_000).map(|pid| present(pid, &format!("n{pid}"), 4096)).collect();
     run.add(&pass(0.0, 0.0, &names, &[]));
     run.add(&pass(1.0, 1.0, &[], &[]));
     let commands = run.processes().report().commands;
     assert_eq!(commands.len(), 4_097);
     assert_eq!(commands.iter().map(|(_, command)| command.processes).sum::<u64>(), 5_000);
+}
+
+#[test]
+fn what_the_kernel_tells_of_an_exit_counts_once_however_late_it_comes() {
+    let mut run = Accumulator::new(1.0, 10);
+    let shell = present(7, "sh", 4096);
+    let exit = |pid, peak_rss_bytes| Exited {
+        key: ProcessKey { pid, start_ticks: 1 },
+        comm: Comm::new(b"cc1"),
+        container: Some(A),
+        nested: None,
+        peak_rss_bytes,
+        lived_seconds: 0.5,
+    };
+    let last = |pid, ticks| Charge {
+        container: Some(A),
+        process: ProcessKey { pid, start_ticks: 1 },
+        ns: ticks * TICK_NS,
+        source: Source::Exit,
+    };
+    let mut traced = |at: f64, present: &[Present], exited: &[Exited], charges: &[Charge]| {
+        run.add(&PassFacts { exited: Some(exited), ..pass(at, 1.0, present, charges) });
+    };
+    traced(0.0, &[shell], &[], &[]);
+    traced(1.0, &[shell], &[], &[charge(&shell, 20)]);
+    // Gone, but its record has not come yet; another was never seen.
+    traced(2.0, &[], &[exit(8, 1 << 20)], &[last(8, 40)]);
+    traced(3.0, &[], &[exit(7, 1 << 22)], &[last(7, 30)]);
+    traced(4.0, &[], &[], &[]);
+    let report = run.processes().report();
+    let [(key, command)] = report.commands[..] else { panic!("{:?}", report.commands) };
+    assert_eq!(key, (Some(A), Comm::new(b"cc1")), "the name at the end");
+    assert_eq!((command.processes, command.cpu_ns), (2, 90 * TICK_NS));
+    assert_eq!(command.peak_rss_bytes, 1 << 22);
+    assert_eq!(run.exited_ns(), 70 * TICK_NS);
+    let short = report.by_cpu.iter().find(|run| run.key.pid == 8).unwrap();
+    assert_eq!((short.peak_cores, short.seen_seconds), (0.4, 0.5));
 }

@@ -7,8 +7,10 @@ use rustc_hash::FxHashMap;
 use super::ContainerIndex;
 use super::identity::{Identity, Runtime, identify};
 use crate::config::process_map::ProcessMap;
+use crate::sample::bpf::CgroupIds;
 use crate::sample::cgroup::CgroupLines;
 use crate::sample::mountinfo;
+use crate::sample::pid_stat::Comm;
 use crate::sample::table::{CgroupId, Observation};
 
 /// So many containers are told apart, as many as a receiver accepts with room to spare; a job that makes more
@@ -90,6 +92,8 @@ pub struct Containers {
     list: Vec<Container>,
     by_key: HashMap<Key, ContainerIndex>,
     by_cgroup: FxHashMap<CgroupId, Place>,
+    /// The same, for cgroups that the eBPF program told of.
+    by_ids: FxHashMap<CgroupIds, Place>,
     nested: Vec<String>,
     nested_by_id: HashMap<String, u32>,
 }
@@ -104,6 +108,7 @@ impl Containers {
             list: Vec::new(),
             by_key: HashMap::new(),
             by_cgroup: FxHashMap::default(),
+            by_ids: FxHashMap::default(),
             nested: Vec::new(),
             nested_by_id: HashMap::new(),
         }
@@ -127,7 +132,11 @@ impl Containers {
     ) -> Vec<Option<Place>> {
         if !self.process_map.is_empty() {
             for process in observations {
-                self.apply_process_map(process, &content);
+                if let Some(cgroup) = process.cgroup
+                    && self.process_map.container_for(process.comm).is_some()
+                {
+                    self.apply_process_map(process.comm, content(cgroup));
+                }
             }
         }
         if self.by_cgroup.len() > MAX_CACHED_CGROUPS {
@@ -157,6 +166,32 @@ impl Containers {
             places.push(place);
         }
         places
+    }
+
+    /// Where a process is that the eBPF program told of; `None` where it cannot be told.
+    ///
+    /// `parent`: where its parent is. `content` gives what `/proc/[pid]/cgroup` would hold for its cgroups.
+    pub fn place_of(
+        &mut self,
+        cgroups: CgroupIds,
+        comm: Comm,
+        parent: Option<Place>,
+        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
+    ) -> Option<Place> {
+        let mapped = !self.process_map.is_empty() && self.process_map.container_for(comm).is_some();
+        if !mapped && let Some(place) = self.by_ids.get(&cgroups) {
+            return Some(*place);
+        }
+        let content = content(cgroups)?;
+        if mapped {
+            self.apply_process_map(comm, &content);
+        }
+        let place = self.resolve(&content, parent);
+        if self.by_ids.len() > MAX_CACHED_CGROUPS {
+            self.by_ids.clear();
+        }
+        self.by_ids.insert(cgroups, place);
+        Some(place)
     }
 
     /// Whether a name for this container could be learnt from the `mountinfo` of one of its own processes.
@@ -197,13 +232,9 @@ impl Containers {
     }
 
     /// A process whose name the map knows names its cgroup, and all below it.
-    fn apply_process_map<'a>(&mut self, process: &Observation, content: &impl Fn(CgroupId) -> &'a [u8]) {
-        let (Some(cgroup), Some(name)) = (process.cgroup, self.process_map.container_for(process.comm))
-        else {
-            return;
-        };
+    fn apply_process_map(&mut self, comm: Comm, content: &[u8]) {
+        let Some(name) = self.process_map.container_for(comm) else { return };
         let name = name.to_owned();
-        let content = content(cgroup);
         let lines = CgroupLines::parse(content);
         let key = match identify(&lines) {
             Identity::Container(container) => Key::Id(container.container_id),
@@ -219,6 +250,7 @@ impl Containers {
         if !known {
             // Cgroups at or below this one were something else until now.
             self.by_cgroup.clear();
+            self.by_ids.clear();
         }
     }
 
@@ -234,7 +266,10 @@ impl Containers {
                 Place { container: self.index(key, None, content), nested: None }
             }
             Identity::Host { path } => {
-                let key = self.mapped_path(&path).unwrap_or(Key::Host);
+                // Below the root of a container's own namespace, which engines inside it use (`/init`).
+                let inside = self.own_is_container && !path.starts_with("/..");
+                let elsewhere = if inside { Key::Own } else { Key::Host };
+                let key = self.mapped_path(&path).unwrap_or(elsewhere);
                 Place { container: self.index(key, None, content), nested: None }
             }
             Identity::Container(found) => {

@@ -34,6 +34,8 @@ pub struct Config {
     pub proc_path: PathBuf,
     /// Where cgroups are mounted, if not where `mountinfo` says.
     pub cgroup_path: Option<PathBuf>,
+    /// Whether to follow processes with eBPF.
+    pub ebpf: Ebpf,
     /// Processes and commands of each kind in the summary.
     pub top: usize,
     /// Form of the report.
@@ -68,7 +70,7 @@ pub enum Mode {
     },
 }
 
-pub use crate::args::OutputArg as Output;
+pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
 
 /// Whose run it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +158,7 @@ impl Config {
             interval: options.interval,
             proc_path: options.proc_path,
             cgroup_path: options.cgroup_path,
+            ebpf: options.ebpf,
             top: options.top,
             output: options.output,
             output_file: options.output_file,

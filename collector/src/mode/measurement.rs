@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use wire::{CollectorInfo, Payload};
 
 use crate::accumulate::{Accumulator, PassFacts, Present};
 use crate::attribute::ContainerIndex;
 use crate::attribute::conserved::{ConservedSum, Seen};
 use crate::attribute::containers::{Containers, Place};
-use crate::config::Config;
 use crate::config::limits::Limits;
+use crate::config::{Config, Ebpf};
 use crate::host::{self, Host, Instant};
+use crate::mode::trace::{Placed, Trace};
 use crate::mode::watch::CgroupWatches;
+use crate::sample::bpf::{CgroupIds, Options, Unavailable};
 use crate::sample::cgroup;
 use crate::sample::meminfo::MemInfo;
 use crate::sample::system_stat::CpuTimes;
@@ -40,6 +42,7 @@ pub struct Measurement {
     conserved: ConservedSum,
     accumulator: Accumulator,
     cgroups: CgroupWatches,
+    trace: Option<Trace>,
 
     start_time: Timestamp,
     started: Instant,
@@ -82,11 +85,13 @@ impl Measurement {
             ),
             Whose::DescendantsOf { .. } => ("run", Containers::single("run")),
         };
+        let cgroups = CgroupWatches::find(&config.proc_path, config.cgroup_path.as_deref());
+        let trace = start_trace(config, &whose, host, &cgroups)?;
         let info = CollectorInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: mode.to_owned(),
-            source: "proc".to_owned(),
-            source_reason: Some("built without eBPF".to_owned()),
+            source: if trace.is_ok() { "ebpf" } else { "proc" }.to_owned(),
+            source_reason: trace.as_ref().err().map(ToString::to_string),
             interval_seconds: config.interval.as_secs_f64(),
             cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
             memory_total_bytes: meminfo.map(|meminfo| meminfo.total_bytes),
@@ -101,9 +106,10 @@ impl Measurement {
             info,
             table,
             containers,
-            conserved: ConservedSum::new(began_ticks),
-            accumulator: Accumulator::new(host, config.interval.as_secs_f64(), config.top),
-            cgroups: CgroupWatches::find(&config.proc_path, config.cgroup_path.as_deref()),
+            conserved: ConservedSum::new(began_ticks, host.tick_ns()),
+            accumulator: Accumulator::new(config.interval.as_secs_f64(), config.top),
+            cgroups,
+            trace: trace.ok(),
             start_time: Timestamp::now(),
             started,
             began_ticks,
@@ -118,15 +124,43 @@ impl Measurement {
 
     /// Reads everything once and charges what was used since the pass before.
     pub fn pass(&mut self) -> io::Result<()> {
+        self.pass_and(|| (), false)
+    }
+
+    /// The last pass; `after_reading` happens once everything has been read, so that a process that it does away with
+    /// was still there to be seen.
+    pub fn last_pass<T>(&mut self, after_reading: impl FnOnce() -> T) -> io::Result<T> {
+        self.pass_and(after_reading, true)
+    }
+
+    /// Waits until records of the eBPF program should be read before the next pass, and reads them.
+    pub async fn relieve(&mut self) {
+        match &mut self.trace {
+            Some(trace) => trace.relieve().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn pass_and<T>(&mut self, after_reading: impl FnOnce() -> T, last: bool) -> io::Result<T> {
         let now = Instant::now();
         let elapsed = self.last.map_or(Duration::ZERO, |last| now.monotonic.saturating_sub(last.monotonic));
         let pass = self.table.pass(now.monotonic)?;
         self.note_unreadable(pass.forbidden, pass.garbled);
         let (processes, places) = self.select(pass.observations);
+        let done = after_reading();
+        let mut placed = self.placed(&processes, &places, last);
 
+        let tick_ns = self.host.tick_ns();
         let seen: Vec<Seen> =
-            processes.iter().zip(&places).map(|(process, place)| seen(process, *place)).collect();
-        let charges = self.conserved.advance(&seen);
+            processes.iter().zip(&places).map(|(process, place)| seen(process, *place, tick_ns)).collect();
+        if let Some(placed) = &mut placed {
+            // What ended before measuring began is none of ours.
+            placed.exited.retain(|exited| {
+                let ours = exited.key.start_ticks >= self.began_ticks || self.conserved.knows(exited.key);
+                ours && self.last.is_some()
+            });
+        }
+        let charges = self.conserved.advance(&seen, placed.as_ref().map(|placed| &placed.traced));
         let elapsed_seconds = elapsed.as_secs_f64();
         let present = self.present(&processes, &places, elapsed_seconds, now);
         let (host_cpu_percent, host_memory_bytes) = self.read_host();
@@ -134,6 +168,7 @@ impl Measurement {
             at_seconds: self.since_start(now).as_secs_f64(),
             elapsed_seconds,
             present: &present,
+            exited: placed.as_ref().map(|placed| placed.exited.as_slice()),
             charges: &charges,
             host_cpu_percent,
             host_memory_bytes,
@@ -145,11 +180,25 @@ impl Measurement {
         debug!(
             pass = self.accumulator.passes(),
             processes = processes.len(),
-            charged_ticks = charges.iter().map(|charge| charge.ticks).sum::<u64>(),
+            exits = placed.as_ref().map(|placed| placed.traced.exits.len()),
+            charged_ns = charges.iter().map(|charge| charge.ns).sum::<u64>(),
             elapsed_seconds,
             "pass"
         );
-        Ok(())
+        Ok(done)
+    }
+
+    /// What the eBPF program told since the pass before.
+    fn placed(&mut self, processes: &[Observation], places: &[Option<Place>], last: bool) -> Option<Placed> {
+        let trace = self.trace.as_mut()?;
+        if last {
+            trace.wait_for_last_words();
+        }
+        let single = match self.whose {
+            Whose::All => None,
+            Whose::DescendantsOf { .. } => Some(Place { container: ContainerIndex(0), nested: None }),
+        };
+        Some(trace.place(&mut self.containers, (processes, places), single, self.host, self.began_ticks))
     }
 
     /// Passes that were due and did not happen, because one before was late.
@@ -170,7 +219,7 @@ impl Measurement {
             duration: self.since_start(self.last.unwrap_or(self.started)),
             top: self.top,
             missed_samples: self.missed_samples,
-            lost_records: 0,
+            lost_records: self.trace.as_ref().map_or(0, Trace::lost),
             collector_cpu: host::own_cpu_time(),
             complete,
         };
@@ -258,13 +307,42 @@ impl Measurement {
     }
 }
 
-fn seen(process: &Observation, place: Option<Place>) -> Seen {
+/// Starts the eBPF program, or tells why it does not run; that is an error only where it is required.
+fn start_trace(
+    config: &Config,
+    whose: &Whose,
+    host: Host,
+    cgroups: &CgroupWatches,
+) -> anyhow::Result<Result<Trace, Unavailable>> {
+    let (unified, v1) = cgroups.root_ids();
+    let options = Options {
+        proc_path: &config.proc_path,
+        root: match whose {
+            Whose::All => None,
+            Whose::DescendantsOf { pid, .. } => Some(*pid),
+        },
+        tick_ns: host.tick_ns(),
+        cgroup_roots: CgroupIds { unified, v1 },
+    };
+    let trace = match config.ebpf {
+        Ebpf::Off => Err(Unavailable::Off),
+        Ebpf::Auto | Ebpf::Require => Trace::start(&options),
+    };
+    match (&trace, config.ebpf) {
+        (Ok(_), _) => info!("following processes with eBPF"),
+        (Err(reason), Ebpf::Require) => anyhow::bail!("--ebpf=require: {reason}"),
+        (Err(reason), _) => info!(%reason, "measuring from /proc alone, without eBPF"),
+    }
+    Ok(trace)
+}
+
+fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> Seen {
     Seen {
         key: process.key,
         ppid: process.ppid,
         zombie: process.zombie,
-        own_ticks: process.own_ticks,
-        reaped_ticks: process.reaped_ticks,
+        own_ns: process.own_ticks * tick_ns,
+        reaped_ns: process.reaped_ticks * tick_ns,
         container: place.map(|place| place.container),
     }
 }

@@ -5,6 +5,7 @@ pub mod measurement;
 pub mod run;
 pub mod sidecar;
 pub mod ticker;
+mod trace;
 mod watch;
 
 use std::process::ExitCode;

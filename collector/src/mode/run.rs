@@ -54,13 +54,13 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
                 measurement.count_missed(missed);
                 measurement.pass()?;
             }
+            () = measurement.relieve() => {}
             signal = signals.recv() => forward(pid, signal),
             _ = child_ended.recv() => {}
         }
     }
     // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
-    measurement.pass()?;
-    let status = child.wait().context("cannot wait for the command")?;
+    let status = measurement.last_pass(|| child.wait())?.context("cannot wait for the command")?;
     let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
     finish(config, &measurement, again).await?;
     Ok(exit_code(status))

@@ -18,19 +18,20 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (_, open_files_limit) = host::raise_open_files();
     let mut measurement = Measurement::begin(config, Whose::All, open_files_limit)?;
     let mut ticker = Ticker::new(config.interval);
-    info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring from /proc");
+    info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring");
     let signal = loop {
         tokio::select! {
             missed = ticker.tick() => {
                 measurement.count_missed(missed);
                 measurement.pass()?;
             }
+            () = measurement.relieve() => {}
             _ = interrupt.recv() => break "SIGINT",
             _ = terminate.recv() => break "SIGTERM",
         }
     };
     info!(signal, "stopping: one last pass, then the summary");
-    measurement.pass()?;
+    measurement.last_pass(|| ())?;
     let again = async {
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -32,6 +32,11 @@ impl CgroupWatches {
         Self { hierarchies, known: 0, watches: BTreeMap::new() }
     }
 
+    /// The inodes of the roots of the mounted hierarchies; see [`Hierarchies::root_ids`].
+    pub(super) fn root_ids(&self) -> (u64, u64) {
+        self.hierarchies.root_ids()
+    }
+
     /// Reads them all; tells their working sets.
     pub(super) fn read(&mut self, containers: &Containers, first_pass: bool) -> Vec<(ContainerIndex, u64)> {
         if self.hierarchies.is_empty() {

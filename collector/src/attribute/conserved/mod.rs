@@ -7,19 +7,29 @@
 //!
 //! What a parent's `reaped` grew by, less what was already counted of the children that it waited for while
 //! they were still seen, is the CPU time of processes that were not (or not lately) seen.
+//!
+//! Where the eBPF program tells the last word on each process ([`traced`]), that is charged instead, to the
+//! nanosecond, and nothing is concluded from `reaped`; but for intervals in which records were lost.
+
+mod settle;
+pub mod traced;
 
 use rustc_hash::FxHashMap;
+
+use self::settle::Reaper;
+use self::traced::Traced;
 
 use super::ContainerIndex;
 use crate::sample::table::ProcessKey;
 
 /// `reaped` is printed as two numbers, each rounded down to a tick: its growth may show two ticks too little.
 const ROUNDING_TICKS: u64 = 2;
-/// So far up the ancestors of a process that vanished are looked at; a tree that is deeper was made to be.
-const MAX_ANCESTORS: usize = 256;
 /// How many passes a process that vanished waits for its reaper to show it. One is enough for a process that
 /// ended between the read of its parent and its own.
 const PATIENCE: u8 = 1;
+/// How many passes what was counted of a process that vanished is kept for its record. The kernel frees a process
+/// some milliseconds after it was waited for.
+pub const RECORD_PATIENCE: u64 = 16;
 
 /// One process as a pass saw it, with its container resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +40,10 @@ pub struct Seen {
     pub ppid: u32,
     /// Whether it has ended: it waits for nobody any more, and its children were adopted.
     pub zombie: bool,
-    /// Own CPU time so far, in ticks.
-    pub own_ticks: u64,
-    /// CPU time of reaped children so far, in ticks.
-    pub reaped_ticks: u64,
+    /// Own CPU time so far, in nanoseconds.
+    pub own_ns: u64,
+    /// CPU time of reaped children so far, in nanoseconds.
+    pub reaped_ns: u64,
     /// Where it is; `None` if that could not be told.
     pub container: Option<ContainerIndex>,
 }
@@ -45,10 +55,21 @@ pub struct Charge {
     pub container: Option<ContainerIndex>,
     /// The process that used it itself, or that waited for those that did.
     pub process: ProcessKey,
-    /// In clock ticks, more than 0.
-    pub ticks: u64,
-    /// Whether it was used by children of `process` that no pass saw (or by their last moments).
-    pub by_children: bool,
+    /// In nanoseconds, more than 0.
+    pub ns: u64,
+    /// How it is known.
+    pub source: Source,
+}
+
+/// How CPU time is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// From the process while it lived.
+    Living,
+    /// The record of its exit tells so much more than was counted while it lived.
+    Exit,
+    /// Its reaper's growth: children of the process that no pass saw, or their last moments.
+    Reaped,
 }
 
 /// The growth of the conserved sum from pass to pass.
@@ -56,6 +77,7 @@ pub struct Charge {
 pub struct ConservedSum {
     /// Ticks since boot at the first pass: what began earlier had used CPU time that is none of ours.
     began_ticks: u64,
+    tick_ns: u64,
     passes: u64,
     known: FxHashMap<ProcessKey, Known>,
     /// PID 1 of the namespace: the last to adopt an orphan.
@@ -73,59 +95,90 @@ struct Known {
     former_parent: Option<ProcessKey>,
     zombie: bool,
     container: Option<ContainerIndex>,
-    own_ticks: u64,
-    reaped_ticks: u64,
+    own_ns: u64,
+    reaped_ns: u64,
     /// What it used in the last interval in which it was seen.
-    recent_ticks: u64,
+    recent_ns: u64,
+    /// How much of it its reaper's growth has been searched for already.
+    gone_ns: u64,
+    /// The pass before which the kernel told where it was moved to.
+    moved: u64,
+    /// Whether the last word on it has been told.
+    ended: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Gone {
     last: Known,
+    /// What to look for in its reaper's growth.
+    ns: u64,
     age: u8,
 }
 
 impl Known {
     /// What its reaper's `reaped` grows by, as far as it was seen.
-    fn seen_ticks(&self) -> u64 {
-        self.own_ticks.saturating_add(self.reaped_ticks)
+    fn seen_ns(&self) -> u64 {
+        self.own_ns.saturating_add(self.reaped_ns)
     }
-}
-
-/// What a live process's `reaped` grew by and nobody has been named for yet.
-struct Reaper {
-    key: ProcessKey,
-    container: Option<ContainerIndex>,
-    unexplained_ticks: u64,
-    /// Containers other than its own of processes that it waited for, with how busy they were.
-    foreign: Vec<(ContainerIndex, u64)>,
 }
 
 impl ConservedSum {
-    /// `began_ticks`: now, in clock ticks since boot.
-    pub fn new(began_ticks: u64) -> Self {
-        Self { began_ticks, passes: 0, known: FxHashMap::default(), init: None, pending: Vec::new() }
+    /// `began_ticks`: now, in clock ticks since boot, each of `tick_ns` nanoseconds.
+    pub fn new(began_ticks: u64, tick_ns: u64) -> Self {
+        Self { began_ticks, tick_ns, passes: 0, known: FxHashMap::default(), init: None, pending: Vec::new() }
     }
 
-    /// What was used between the previous pass and this one. `seen` has parents before their children.
-    pub fn advance(&mut self, seen: &[Seen]) -> Vec<Charge> {
+    /// What was used between the previous pass and this one. `seen` has parents before their children; `traced` is
+    /// what the eBPF program told in the meantime, where there is one.
+    pub fn advance(&mut self, seen: &[Seen], traced: Option<&Traced>) -> Vec<Charge> {
         self.passes += 1;
         let mut charges = Vec::new();
         let mut reapers = FxHashMap::default();
-        let by_pid: FxHashMap<u32, ProcessKey> =
+        let mut by_pid: FxHashMap<u32, ProcessKey> =
             seen.iter().map(|process| (process.key.pid, process.key)).collect();
         self.init = by_pid.get(&1).copied();
+        // What the first pass sees is the baseline, and all that ended before it is none of ours.
+        let traced = traced.filter(|_| self.passes > 1);
+        for moved in traced.iter().flat_map(|traced| &traced.moves) {
+            self.note_move(moved, &mut charges);
+        }
         for process in seen {
             let parent = by_pid.get(&process.ppid).copied().filter(|parent| *parent != process.key);
             self.observe(process, parent, &mut charges, &mut reapers);
         }
-        self.settle_gone(&mut reapers);
-        for reaper in reapers.into_values() {
-            reaper.charge(&mut charges);
+        let complete = traced.is_some_and(|traced| traced.lost == 0 && !self.is_silent(traced));
+        let exits = traced.map_or(&[][..], |traced| &traced.exits);
+        self.note_exits(exits, complete, &mut by_pid, &mut charges, &mut reapers);
+        self.settle_gone(&mut reapers, complete);
+        if !complete {
+            for reaper in reapers.into_values() {
+                reaper.charge(&mut charges);
+            }
         }
+        self.forget(traced.is_some());
         // The order of a hash map is not for output.
-        charges.sort_unstable_by_key(|charge| (charge.process, charge.by_children, charge.container));
+        charges.sort_unstable_by_key(|charge| (charge.process, charge.source, charge.container));
         charges
+    }
+
+    /// Whether processes ended and the program saw none: it does not run any more.
+    fn is_silent(&self, traced: &Traced) -> bool {
+        let vanished = |known: &Known| known.pass + 1 == self.passes && !known.zombie && !known.ended;
+        traced.ended == 0 && self.known.values().any(vanished)
+    }
+
+    /// Drops what is needed no more: ancestors that are gone are needed as long as a descendant is pending.
+    fn forget(&mut self, traced: bool) {
+        let passes = self.passes;
+        self.known.retain(|_, known| {
+            let patience = if traced && !known.ended { RECORD_PATIENCE } else { u64::from(PATIENCE) };
+            known.pass + patience >= passes
+        });
+    }
+
+    /// Whether this process has been seen.
+    pub fn knows(&self, key: ProcessKey) -> bool {
+        self.known.contains_key(&key)
     }
 
     /// The container in which a process was last seen.
@@ -141,29 +194,28 @@ impl ConservedSum {
         reapers: &mut FxHashMap<ProcessKey, Reaper>,
     ) {
         let ours = process.key.start_ticks >= self.began_ticks && self.passes > 1;
-        let baseline = if ours { (0, 0) } else { (process.own_ticks, process.reaped_ticks) };
+        let baseline = if ours { (0, 0) } else { (process.own_ns, process.reaped_ns) };
         let before = self.known.get(&process.key);
-        let (own_before, reaped_before) =
-            before.map_or(baseline, |known| (known.own_ticks, known.reaped_ticks));
+        let (own_before, reaped_before) = before.map_or(baseline, |known| (known.own_ns, known.reaped_ns));
         // A counter that fell gives no reading: the highest value seen stays the one to count from.
-        let own = process.own_ticks.saturating_sub(own_before);
-        let reaped = process.reaped_ticks.saturating_sub(reaped_before);
-        let container = process.container.or_else(|| before.and_then(|known| known.container));
+        let own = process.own_ns.saturating_sub(own_before);
+        let reaped = process.reaped_ns.saturating_sub(reaped_before);
+        let told = before.filter(|known| known.moved == self.passes);
+        let sighted = told.and_then(|known| known.container).or(process.container);
+        let container = sighted.or_else(|| before.and_then(|known| known.container));
         // A runtime moves a process right after it was made: what one that is seen for the second time used was used
         // where it is now. Later moves come at any time between two passes, on average in the middle.
-        let left = before.filter(|known| known.sights > 1 && known.container != container);
+        let left = before.filter(|known| told.is_none() && known.sights > 1 && known.container != container);
         let behind = if left.is_some() { own / 2 } else { 0 };
-        let mut charge = |container, ticks| {
-            if ticks > 0 {
-                charges.push(Charge { container, process: process.key, ticks, by_children: false });
+        let mut charge = |container, ns| {
+            if ns > 0 {
+                charges.push(Charge { container, process: process.key, ns, source: Source::Living });
             }
         };
         charge(left.and_then(|known| known.container), behind);
         charge(container, own - behind);
         if reaped > 0 {
-            let reaper =
-                Reaper { key: process.key, container, unexplained_ticks: reaped, foreign: Vec::new() };
-            reapers.insert(process.key, reaper);
+            reapers.insert(process.key, Reaper::new(process.key, container, reaped));
         }
         let known = Known {
             pass: self.passes,
@@ -172,125 +224,15 @@ impl ConservedSum {
             former_parent: before.and_then(|known| known.parent),
             zombie: process.zombie,
             container,
-            own_ticks: process.own_ticks.max(own_before),
-            reaped_ticks: process.reaped_ticks.max(reaped_before),
-            recent_ticks: own + reaped,
+            own_ns: process.own_ns.max(own_before),
+            reaped_ns: process.reaped_ns.max(reaped_before),
+            recent_ns: own + reaped,
+            gone_ns: before.map_or(0, |known| known.gone_ns),
+            moved: before.map_or(0, |known| known.moved),
+            ended: before.is_some_and(|known| known.ended),
         };
         self.known.insert(process.key, known);
     }
-
-    /// Finds for each process that vanished who waited for it, and takes what was already counted of it off what
-    /// that one's `reaped` grew by.
-    fn settle_gone(&mut self, reapers: &mut FxHashMap<ProcessKey, Reaper>) {
-        let passes = self.passes;
-        let mut gone: Vec<Gone> = std::mem::take(&mut self.pending);
-        let vanished = self.known.values().filter(|known| known.pass + 1 == passes);
-        gone.extend(vanished.map(|&last| Gone { last, age: 0 }));
-        // Those with one possible reaper first, then the largest: what fits in one place only takes it first.
-        gone.sort_by_cached_key(|gone| {
-            let direct = gone.last.parent.is_some_and(|parent| self.only_reaper(parent));
-            (!direct, std::cmp::Reverse(gone.last.seen_ticks()))
-        });
-        for mut one in gone {
-            let candidates = self.candidates(&one.last);
-            let settled = settle(reapers, &candidates, &one.last);
-            if !settled && one.age < PATIENCE && one.last.seen_ticks() > 0 {
-                one.age += 1;
-                self.pending.push(one);
-            }
-        }
-        // Ancestors that are gone are needed as long as a descendant is pending.
-        self.known.retain(|_, known| known.pass + u64::from(PATIENCE) >= passes);
-    }
-
-    /// Who may have waited for a process: its parent and nobody else if that lives; otherwise every ancestor that
-    /// can be seen, nearest first, those of the pass before included (any of them may be a subreaper), and at last
-    /// PID 1.
-    fn candidates(&self, gone: &Known) -> Vec<ProcessKey> {
-        if let Some(parent) = gone.parent
-            && self.only_reaper(parent)
-        {
-            return vec![parent];
-        }
-        let mut ancestors: Vec<ProcessKey> =
-            [gone.parent, gone.former_parent].into_iter().flatten().collect();
-        let mut at = 0;
-        while let Some(known) = ancestors.get(at).map(|key| self.known.get(key)) {
-            for above in known.into_iter().flat_map(|known| [known.parent, known.former_parent]).flatten() {
-                if !ancestors.contains(&above) && ancestors.len() < MAX_ANCESTORS {
-                    ancestors.push(above);
-                }
-            }
-            at += 1;
-        }
-        let live = |key: &ProcessKey| self.known.get(key).is_some_and(|known| known.pass == self.passes);
-        let mut candidates: Vec<ProcessKey> = ancestors.into_iter().filter(live).collect();
-        candidates.extend(self.init.filter(|init| !candidates.contains(init)));
-        candidates
-    }
-
-    /// Whether the children of this process can have been waited for by nobody else: it lives.
-    fn only_reaper(&self, parent: ProcessKey) -> bool {
-        self.known.get(&parent).is_some_and(|known| known.pass == self.passes && !known.zombie)
-    }
-}
-
-impl Reaper {
-    /// Charges what nobody was named for to the reaper's container; but if it waited for processes of other
-    /// containers (a `pause` that adopts orphans, a runtime's shim), to theirs: such a reaper starts nothing
-    /// that works itself.
-    fn charge(self, charges: &mut Vec<Charge>) {
-        let mut rest = self.unexplained_ticks;
-        let weights: u64 = self.foreign.iter().map(|(_, weight)| weight).sum();
-        let mut charge = |container, ticks| {
-            if ticks > 0 {
-                charges.push(Charge { container, process: self.key, ticks, by_children: true });
-            }
-        };
-        for (at, (container, weight)) in self.foreign.iter().enumerate() {
-            let share = if at + 1 == self.foreign.len() {
-                rest
-            } else {
-                let share = u128::from(self.unexplained_ticks) * u128::from(*weight) / u128::from(weights);
-                u64::try_from(share).unwrap_or(rest).min(rest)
-            };
-            rest -= share;
-            charge(Some(*container), share);
-        }
-        charge(self.container, rest);
-    }
-}
-
-/// Takes what was already counted of `gone` off what one of `candidates` grew by; false if it is in none of them.
-fn settle(reapers: &mut FxHashMap<ProcessKey, Reaper>, candidates: &[ProcessKey], gone: &Known) -> bool {
-    let ticks = gone.seen_ticks();
-    let unexplained =
-        |candidate: &ProcessKey| reapers.get(candidate).map_or(0, |reaper| reaper.unexplained_ticks);
-    let takers = if let Some(one) = candidates.iter().position(|candidate| unexplained(candidate) >= ticks) {
-        &candidates[one..=one]
-    } else if candidates.iter().map(unexplained).sum::<u64>() >= ticks {
-        // Which of several it was can be unclear when many vanish at once; their sum is not.
-        candidates
-    } else {
-        let nearly =
-            |candidate| unexplained(candidate) > 0 && unexplained(candidate) + ROUNDING_TICKS >= ticks;
-        let Some(one) = candidates.iter().position(nearly) else { return ticks == 0 };
-        &candidates[one..=one]
-    };
-    let mut left = ticks;
-    for candidate in takers {
-        let Some(reaper) = reapers.get_mut(candidate) else { continue };
-        let taken = left.min(reaper.unexplained_ticks);
-        reaper.unexplained_ticks -= taken;
-        left -= taken;
-        if let Some(container) = gone.container
-            && reaper.container != Some(container)
-            && taken > 0
-        {
-            reaper.foreign.push((container, gone.recent_ticks + 1));
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -8,30 +8,31 @@ const A: Option<ContainerIndex> = Some(ContainerIndex(0));
 const B: Option<ContainerIndex> = Some(ContainerIndex(1));
 const BEGAN: u64 = 1_000;
 
-fn seen(pid: u32, ppid: u32, own_ticks: u64, reaped_ticks: u64, container: Option<ContainerIndex>) -> Seen {
-    started(pid, 500 + u64::from(pid), ppid, own_ticks, reaped_ticks, container)
+fn seen(pid: u32, ppid: u32, own_ns: u64, reaped_ns: u64, container: Option<ContainerIndex>) -> Seen {
+    started(pid, 500 + u64::from(pid), ppid, own_ns, reaped_ns, container)
 }
 
 fn started(
     pid: u32,
     start_ticks: u64,
     ppid: u32,
-    own_ticks: u64,
-    reaped_ticks: u64,
+    own_ns: u64,
+    reaped_ns: u64,
     container: Option<ContainerIndex>,
 ) -> Seen {
-    Seen { key: ProcessKey { pid, start_ticks }, ppid, zombie: false, own_ticks, reaped_ticks, container }
+    Seen { key: ProcessKey { pid, start_ticks }, ppid, zombie: false, own_ns, reaped_ns, container }
 }
 
 /// Ticks by container and by whether children used them, pass by pass.
 fn run(passes: &[&[Seen]]) -> Vec<BTreeMap<(Option<u32>, bool), u64>> {
-    let mut sum = ConservedSum::new(BEGAN);
+    let mut sum = ConservedSum::new(BEGAN, 1);
     let pass = |seen: &&[Seen]| {
         let mut by_container = BTreeMap::new();
-        for charge in sum.advance(seen) {
-            assert!(charge.ticks > 0);
-            *by_container.entry((charge.container.map(|index| index.0), charge.by_children)).or_default() +=
-                charge.ticks;
+        for charge in sum.advance(seen, None) {
+            assert!(charge.ns > 0);
+            *by_container
+                .entry((charge.container.map(|index| index.0), charge.source == Source::Reaped))
+                .or_default() += charge.ns;
         }
         by_container
     };
@@ -289,8 +290,8 @@ impl Kernel {
             key: ProcessKey { pid: *pid, start_ticks: process.start },
             ppid: process.parent,
             zombie: process.zombie,
-            own_ticks: process.own,
-            reaped_ticks: process.reaped,
+            own_ns: process.own,
+            reaped_ns: process.reaped,
             container: Some(ContainerIndex(process.container)),
         });
         seen.collect()
@@ -320,15 +321,15 @@ proptest! {
             kernel.apply(step);
         }
         kernel.clock += 1;
-        let mut sum = ConservedSum::new(kernel.clock);
+        let mut sum = ConservedSum::new(kernel.clock, 1);
         kernel.clock += 1;
-        prop_assert!(sum.advance(&kernel.seen()).is_empty());
+        prop_assert!(sum.advance(&kernel.seen(), None).is_empty());
         kernel.used = 0;
         let mut charged = 0;
         for step in steps.iter().chain([&Step::Pass]) {
             kernel.apply(step);
             if matches!(step, Step::Pass) {
-                charged += sum.advance(&kernel.seen()).iter().map(|charge| charge.ticks).sum::<u64>();
+                charged += sum.advance(&kernel.seen(), None).iter().map(|charge| charge.ns).sum::<u64>();
                 prop_assert_eq!(charged, kernel.used);
             }
         }
@@ -338,7 +339,7 @@ proptest! {
     #[test]
     fn containers_that_keep_to_themselves_get_their_own(steps in proptest::collection::vec(step(), 0..120)) {
         let mut kernels = [Kernel::new(), Kernel::new()];
-        let mut sum = ConservedSum::new(0);
+        let mut sum = ConservedSum::new(0, 1);
         let mut charged = [0u64; 2];
         for (at, step) in steps.iter().chain([&Step::Pass]).enumerate() {
             if !matches!(step, Step::Move(..)) {
@@ -354,8 +355,8 @@ proptest! {
                     })
                 }).collect();
                 let before = [kernels[0].used, kernels[1].used];
-                for charge in sum.advance(&seen) {
-                    charged[charge.container.unwrap().0 as usize] += charge.ticks;
+                for charge in sum.advance(&seen, None) {
+                    charged[charge.container.unwrap().0 as usize] += charge.ns;
                 }
                 if at == 0 {
                     charged = before;

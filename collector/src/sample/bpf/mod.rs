@@ -3,19 +3,26 @@
 pub mod btf;
 pub mod offsets;
 
-use std::collections::HashMap;
+mod paths;
+
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::BtfTracePoint;
 use aya::{Ebpf, EbpfLoader};
-use collector_ebpf::{CgroupIds, CgroupRecord, Config, Counters, ExitRecord, NAME_LEN, kind};
+pub use collector_ebpf::CgroupIds;
+use collector_ebpf::{CgroupRecord, Config, Counters, ExitRecord, MoveRecord, kind};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use self::btf::{Btf, BtfError};
+use self::paths::CgroupPaths;
+use super::pid_stat::Comm;
+use super::table::ProcessKey;
+use super::uptime;
 
 /// The object, where the collector was built with one.
 pub const OBJECT: Option<&[u8]> = {
@@ -30,9 +37,18 @@ pub const OBJECT: Option<&[u8]> = {
 };
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-const PROGRAMS: [&str; 4] = ["process_fork", "process_exec", "process_exit", "process_free"];
-/// Bytes of the ring buffer: what some 12,000 processes of one interval need.
-pub const RING_BYTES: u32 = 1 << 20;
+/// The programs and the tracepoints that they are attached to.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+    ("process_free", "sched_process_free"),
+    (MOVES, "cgroup_attach_task"),
+];
+/// Not needed where the descendants of one process are followed: wherever they move, they belong to it.
+const MOVES: &str = "cgroup_move";
+/// Bytes of the ring buffer: what some 10,000 processes of one interval need.
+const RING_BYTES: u32 = 1 << 20;
 
 /// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +74,9 @@ pub enum Unavailable {
     /// The PID namespace of the collector cannot be told.
     #[error("cannot tell the own PID namespace: {0}")]
     Namespace(io::Error),
+    /// The ring buffer cannot be waited for.
+    #[error("cannot wait for the ring buffer: {0}")]
+    Events(io::Error),
     /// The kernel's lockdown forbids it.
     #[error("the kernel is locked down (confidentiality), which forbids eBPF programs to read its memory")]
     Lockdown,
@@ -66,13 +85,85 @@ pub enum Unavailable {
     Refused(String),
 }
 
+/// The last word on a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its parent's PID when it ended, 0 if that is out of sight.
+    pub parent_pid: u32,
+    /// Whether it was in that parent's cgroups.
+    pub in_parents_cgroups: bool,
+    /// Command name at its end.
+    pub comm: Comm,
+    /// From boot to its end in nanoseconds, in the clock of its start.
+    pub end_ns: u64,
+    /// CPU time of all its threads in nanoseconds.
+    pub own_ns: u64,
+    /// CPU time of the children that it waited for in nanoseconds.
+    pub reaped_ns: u64,
+    /// Highest resident set size in pages.
+    pub peak_rss_pages: u64,
+    /// Where it was.
+    pub cgroups: CgroupIds,
+}
+
+/// A process was moved to other cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its parent's PID, 0 if that is out of sight.
+    pub parent_pid: u32,
+    /// CPU time of all its threads so far in nanoseconds.
+    pub own_ns: u64,
+    /// Where it is now.
+    pub cgroups: CgroupIds,
+}
+
 /// What was read from the ring buffer since it was read last.
 #[derive(Debug, Default)]
 pub struct Drained {
     /// Processes that ended.
-    pub exits: Vec<ExitRecord>,
-    /// Processes whose record was lost since then.
+    pub exits: Vec<Exit>,
+    /// Processes that were moved, in the order of the moves.
+    pub moves: Vec<Move>,
+}
+
+/// What the program counted since it was asked last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// Processes that ended.
+    pub ended: u64,
+    /// Records that found no room.
     pub lost: u64,
+}
+
+/// How start times in `/proc` are made of those in the kernel's memory.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    tick_ns: u64,
+    offset_ns: i64,
+}
+
+impl Clock {
+    fn key(self, pid: u32, start_boottime_ns: u64) -> ProcessKey {
+        let start_ticks = start_boottime_ns.saturating_add_signed(self.offset_ns) / self.tick_ns;
+        ProcessKey { pid, start_ticks }
+    }
+}
+
+/// What the program is told when it starts.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// Where proc is mounted: PIDs are those of its PID namespace.
+    pub proc_path: &'a Path,
+    /// Only the descendants of the process with this PID are followed.
+    pub root: Option<u32>,
+    /// Nanoseconds of a clock tick.
+    pub tick_ns: u64,
+    /// The inodes of the roots of the mounted cgroup hierarchies, v2 and v1: paths begin there.
+    pub cgroup_roots: CgroupIds,
 }
 
 /// The program while it runs.
@@ -81,15 +172,16 @@ pub struct Tracer {
     _program: Ebpf,
     records: RingBuf<MapData>,
     counters: PerCpuArray<MapData, CountersValue>,
-    cgroups: HashMap<(u64, bool), String>,
-    lost: u64,
+    clock: Clock,
+    cgroups: CgroupPaths,
+    counted: Counters,
 }
 
 impl std::fmt::Debug for Tracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tracer")
             .field("cgroups", &self.cgroups)
-            .field("lost", &self.lost)
+            .field("counted", &self.counted)
             .finish_non_exhaustive()
     }
 }
@@ -109,81 +201,152 @@ struct ConfigValue(Config);
 unsafe impl aya::Pod for ConfigValue {}
 
 impl Tracer {
-    /// Loads and attaches the program. `root`: only the descendants of the process with this PID are followed.
-    pub fn start(root: Option<u32>) -> Result<Self, Unavailable> {
+    /// Loads and attaches the program.
+    pub fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
         let object = OBJECT.ok_or(Unavailable::NotBuilt)?;
         check_capabilities()?;
         let bytes = fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)?;
         let mut config = offsets::resolve(&Btf::parse(&bytes)?)?;
-        let namespace = fs::metadata("/proc/self/ns/pid").map_err(Unavailable::Namespace)?;
-        config.own_pid_ns = namespace.ino() as u32;
-        config.root_pid = root.unwrap_or(0);
+        config.own_pid_ns = pid_namespace(options.proc_path).map_err(Unavailable::Namespace)?;
+        config.root_pid = options.root.unwrap_or(0);
         config.wake_bytes = RING_BYTES / 2;
-        Self::load(object, config)
+        Self::load(object, config, &bytes, options)
             .map_err(|error| if locked_down() { Unavailable::Lockdown } else { Unavailable::Refused(error) })
     }
 
-    fn load(object: &[u8], config: Config) -> Result<Self, String> {
+    fn load(object: &[u8], config: Config, btf: &[u8], options: &Options<'_>) -> Result<Self, String> {
         let config = ConfigValue(config);
+        let btf = aya::Btf::parse(btf, aya::Endianness::default()).map_err(|error| causes(&error))?;
         let mut loader = EbpfLoader::new();
-        loader.override_global("CONFIG", &config, true).map_max_entries("RECORDS", RING_BYTES);
+        loader.btf(Some(&btf)).override_global("CONFIG", &config, true);
+        loader.map_max_entries("RECORDS", RING_BYTES);
         let mut program = loader.load(object).map_err(|error| causes(&error))?;
-        let btf = aya::Btf::from_sys_fs().map_err(|error| causes(&error))?;
         let records = program.take_map("RECORDS").ok_or("no map RECORDS")?;
         let records = RingBuf::try_from(records).map_err(|error| causes(&error))?;
         let counters = program.take_map("COUNTERS").ok_or("no map COUNTERS")?;
         let counters = PerCpuArray::try_from(counters).map_err(|error| causes(&error))?;
-        for name in PROGRAMS {
-            let tracepoint = name.replacen("process", "sched_process", 1);
+        for (name, tracepoint) in PROGRAMS {
+            if options.root.is_some() && name == MOVES {
+                continue;
+            }
             let one = program.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
             let one: &mut BtfTracePoint =
                 one.try_into().map_err(|error: aya::programs::ProgramError| causes(&error))?;
-            one.load(&tracepoint, &btf).map_err(|error| format!("{name}: {}", causes(&error)))?;
+            one.load(tracepoint, &btf).map_err(|error| format!("{name}: {}", causes(&error)))?;
             one.attach().map_err(|error| format!("{name}: {}", causes(&error)))?;
         }
-        Ok(Self { _program: program, records, counters, cgroups: HashMap::new(), lost: 0 })
+        Ok(Self {
+            _program: program,
+            records,
+            counters,
+            clock: Clock { tick_ns: options.tick_ns, offset_ns: uptime::namespace_offset_ns() },
+            cgroups: CgroupPaths::new(options.cgroup_roots),
+            counted: Counters::default(),
+        })
     }
 
     /// Everything that was written since the last time.
-    pub fn drain(&mut self) -> Drained {
-        let mut drained = Drained::default();
+    pub fn drain(&mut self, into: &mut Drained) {
+        let clock = self.clock;
         while let Some(record) = self.records.next() {
             let Some(kind) = record.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)) else { continue };
             match kind {
-                kind::EXIT => drained.exits.extend(read::<ExitRecord>(&record)),
+                kind::EXIT => into.exits.extend(read(&record).map(|record| exit(clock, &record))),
+                kind::MOVE => into.moves.extend(read(&record).map(|record| moved(clock, &record))),
                 kind::CGROUP => {
                     if let Some(cgroup) = read::<CgroupRecord>(&record) {
-                        self.cgroups.insert((cgroup.id, cgroup.v1 == 1), path(&cgroup));
+                        self.cgroups.learn(&cgroup);
                     }
                 }
                 _ => {}
             }
         }
-        let lost = self.lost();
-        drained.lost = lost - self.lost;
-        self.lost = lost;
-        drained
     }
 
-    /// What `/proc/[pid]/cgroup` would hold for a process of these cgroups, seen from the initial cgroup namespace.
-    pub fn cgroup_content(&self, ids: CgroupIds) -> Option<Vec<u8>> {
-        let mut content = String::new();
-        if let Some(path) = self.cgroups.get(&(ids.v1, true)) {
-            content = format!("1:cpuacct:{path}\n");
-        }
-        if let Some(path) = self.cgroups.get(&(ids.unified, false)) {
-            content.push_str("0::");
-            content.push_str(path);
-            content.push('\n');
-        }
-        (!content.is_empty()).then(|| content.into_bytes())
+    /// What `/proc/[pid]/cgroup` would hold for a process of these cgroups; `None` if their record was lost.
+    pub fn cgroup_content(&mut self, ids: CgroupIds) -> Option<Vec<u8>> {
+        self.cgroups.content(ids)
     }
 
-    /// Processes that left no record, since the start.
-    pub fn lost(&self) -> u64 {
-        let Ok(counters) = self.counters.get(&0, 0) else { return self.lost };
-        counters.iter().map(|one| one.0.lost_ring + one.0.lost_map).sum::<u64>().max(self.lost)
+    /// What the program counted since this was asked last.
+    pub fn growth(&mut self) -> Growth {
+        let counted = self.counters();
+        let lost = |counters: &Counters| counters.lost_ring + counters.lost_map;
+        let growth = Growth {
+            ended: counted.exits.saturating_sub(self.counted.exits),
+            lost: lost(&counted).saturating_sub(lost(&self.counted)),
+        };
+        self.counted = counted;
+        growth
     }
+
+    /// Processes that have ended and that the kernel has not freed yet: their last word is to come.
+    pub fn unfinished(&self) -> u64 {
+        let counted = self.counters();
+        counted.exits.saturating_sub(counted.records + counted.lost_ring + counted.lost_map)
+    }
+
+    fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        let Ok(per_cpu) = self.counters.get(&0, 0) else { return self.counted };
+        for CountersValue(one) in per_cpu.iter() {
+            sum.forks += one.forks;
+            sum.execs += one.execs;
+            sum.moves += one.moves;
+            sum.exits += one.exits;
+            sum.records += one.records;
+            sum.lost_ring += one.lost_ring;
+            sum.lost_map += one.lost_map;
+        }
+        sum
+    }
+}
+
+impl AsRawFd for Tracer {
+    /// As [`AsFd`]; tokio asks for both.
+    fn as_raw_fd(&self) -> RawFd {
+        self.records.as_raw_fd()
+    }
+}
+
+impl AsFd for Tracer {
+    /// Readable once the ring buffer is half full.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.records.as_fd()
+    }
+}
+
+fn exit(clock: Clock, record: &ExitRecord) -> Exit {
+    Exit {
+        key: clock.key(record.pid, record.start_boottime_ns),
+        parent_pid: record.parent_pid,
+        in_parents_cgroups: record.in_parents_cgroups == 1,
+        comm: Comm::new(record.comm.split(|&byte| byte == 0).next().unwrap_or_default()),
+        end_ns: record.end_boottime_ns.saturating_add_signed(clock.offset_ns),
+        own_ns: record.cpu_ns,
+        reaped_ns: record.reaped_ns,
+        peak_rss_pages: record.max_rss_pages,
+        cgroups: record.cgroups,
+    }
+}
+
+fn moved(clock: Clock, record: &MoveRecord) -> Move {
+    Move {
+        key: clock.key(record.pid, record.start_boottime_ns),
+        parent_pid: record.parent_pid,
+        own_ns: record.cpu_ns,
+        cgroups: record.cgroups,
+    }
+}
+
+/// The inode of the PID namespace that this proc mount shows.
+fn pid_namespace(proc_path: &Path) -> io::Result<u32> {
+    // The PIDs of the reader, from the namespace of the mount inwards: only one if that is its own.
+    let status = fs::read_to_string(proc_path.join("self/status"))?;
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let own = pids.is_some_and(|pids| pids.split_ascii_whitespace().count() == 1);
+    let namespace = if own { "self/ns/pid" } else { "1/ns/pid" };
+    Ok(fs::metadata(proc_path.join(namespace))?.ino() as u32)
 }
 
 /// Both are asked for by name: without either the kernel only answers that it is not permitted.
@@ -206,16 +369,6 @@ fn locked_down() -> bool {
 fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
     // SAFETY: both records are integers only, so that any bytes make one; the length is checked.
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
-
-fn path(cgroup: &CgroupRecord) -> String {
-    let mut path = String::new();
-    for name in cgroup.names.iter().take(cgroup.depth as usize).rev() {
-        let end = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
-        path.push('/');
-        path.push_str(&String::from_utf8_lossy(&name[..end]));
-    }
-    if path.is_empty() { "/".to_owned() } else { path }
 }
 
 /// An error with all that caused it, in one line.

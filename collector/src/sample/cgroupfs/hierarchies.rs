@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::reader::{CgroupReader, Directories};
@@ -79,6 +80,16 @@ impl Hierarchies {
             mount(entry.path(), controllers)
         });
         Self { mounts: mounts.collect() }
+    }
+
+    /// The inodes of the roots of what is mounted, which the kernel knows the cgroups by: of the v2 hierarchy and of
+    /// the v1 hierarchy that accounts CPU time; 0 where that is not mounted, or only a part of it.
+    pub fn root_ids(&self) -> (u64, u64) {
+        let inode = |wanted: &dyn Fn(&Mount) -> bool| {
+            let mount = self.mounts.iter().find(|mount| mount.root == "/" && wanted(mount));
+            mount.and_then(|mount| std::fs::metadata(&mount.point).ok()).map_or(0, |meta| meta.ino())
+        };
+        (inode(&|mount| mount.controllers.is_none()), inode(&|mount| mount.has("cpuacct")))
     }
 
     /// Whether nothing is mounted.

@@ -1,0 +1,163 @@
+//! Who waited for a process that vanished, and what is left of a reaper's growth without them.
+
+use rustc_hash::FxHashMap;
+
+use super::{Charge, ConservedSum, Gone, Known, PATIENCE, ROUNDING_TICKS, Source};
+use crate::attribute::ContainerIndex;
+use crate::sample::table::ProcessKey;
+
+/// So far up the ancestors of a process that vanished are looked at; a tree that is deeper was made to be.
+const MAX_ANCESTORS: usize = 256;
+
+/// What a process's `reaped` grew by and nobody has been named for yet.
+pub(super) struct Reaper {
+    key: ProcessKey,
+    container: Option<ContainerIndex>,
+    pub(super) unexplained_ns: u64,
+    /// Containers other than its own of processes that it waited for, with how busy they were.
+    foreign: Vec<(ContainerIndex, u64)>,
+}
+
+impl ConservedSum {
+    /// Finds for each process that vanished who waited for it, and takes what was already counted of it off what
+    /// that one's `reaped` grew by. `complete`: nothing will be charged for the growth, so that nothing is taken off.
+    pub(super) fn settle_gone(&mut self, reapers: &mut FxHashMap<ProcessKey, Reaper>, complete: bool) {
+        let passes = self.passes;
+        let mut gone: Vec<Gone> = std::mem::take(&mut self.pending);
+        for known in self.known.values_mut() {
+            let news = known.ended && known.seen_ns() > known.gone_ns;
+            if known.pass < passes && (known.pass + 1 == passes || news) {
+                let ns = known.seen_ns() - known.gone_ns;
+                known.gone_ns += ns;
+                gone.push(Gone { last: *known, ns, age: 0 });
+            }
+        }
+        if complete {
+            return;
+        }
+        // Those with one possible reaper first, then the largest: what fits in one place only takes it first.
+        gone.sort_by_cached_key(|gone| {
+            let direct = gone.last.parent.is_some_and(|parent| self.only_reaper(parent));
+            (!direct, std::cmp::Reverse(gone.ns))
+        });
+        for mut one in gone {
+            let mut candidates = self.candidates(&one.last);
+            if one.last.parent.is_none() && one.last.ended {
+                // Its parent left no record: who waited for that one is in the same container, most likely.
+                candidates.extend(neighbours(reapers, &one.last));
+            }
+            let settled = settle(reapers, &candidates, &one, ROUNDING_TICKS * self.tick_ns);
+            if !settled && one.age < PATIENCE && one.ns > 0 {
+                one.age += 1;
+                self.pending.push(one);
+            }
+        }
+    }
+
+    /// Who may have waited for a process: its parent and nobody else if that lives; otherwise every ancestor that
+    /// can be seen or whose last word was told, nearest first, those of the pass before included (any of them may be a subreaper), and at last
+    /// PID 1.
+    fn candidates(&self, gone: &Known) -> Vec<ProcessKey> {
+        if let Some(parent) = gone.parent
+            && self.only_reaper(parent)
+        {
+            return vec![parent];
+        }
+        let mut ancestors: Vec<ProcessKey> =
+            [gone.parent, gone.former_parent].into_iter().flatten().collect();
+        let mut at = 0;
+        while let Some(known) = ancestors.get(at).map(|key| self.known.get(key)) {
+            for above in known.into_iter().flat_map(|known| [known.parent, known.former_parent]).flatten() {
+                if !ancestors.contains(&above) && ancestors.len() < MAX_ANCESTORS {
+                    ancestors.push(above);
+                }
+            }
+            at += 1;
+        }
+        let told = |known: &Known| known.pass == self.passes || known.ended;
+        let live = |key: &ProcessKey| self.known.get(key).is_some_and(told);
+        let mut candidates: Vec<ProcessKey> = ancestors.into_iter().filter(live).collect();
+        candidates.extend(self.init.filter(|init| !candidates.contains(init)));
+        candidates
+    }
+
+    /// Whether the children of this process can have been waited for by nobody else: it lives.
+    fn only_reaper(&self, parent: ProcessKey) -> bool {
+        self.known.get(&parent).is_some_and(|known| known.pass == self.passes && !known.zombie)
+    }
+}
+
+impl Reaper {
+    pub(super) fn new(key: ProcessKey, container: Option<ContainerIndex>, grown_ns: u64) -> Self {
+        Self { key, container, unexplained_ns: grown_ns, foreign: Vec::new() }
+    }
+
+    /// Charges what nobody was named for to the reaper's container; but if it waited for processes of other
+    /// containers (a `pause` that adopts orphans, a runtime's shim), to theirs: such a reaper starts nothing
+    /// that works itself.
+    pub(super) fn charge(self, charges: &mut Vec<Charge>) {
+        let mut rest = self.unexplained_ns;
+        let weights: u64 = self.foreign.iter().map(|(_, weight)| weight).sum();
+        let mut charge = |container, ns| {
+            if ns > 0 {
+                charges.push(Charge { container, process: self.key, ns, source: Source::Reaped });
+            }
+        };
+        for (at, (container, weight)) in self.foreign.iter().enumerate() {
+            let share = if at + 1 == self.foreign.len() {
+                rest
+            } else {
+                let share = u128::from(self.unexplained_ns) * u128::from(*weight) / u128::from(weights);
+                u64::try_from(share).unwrap_or(rest).min(rest)
+            };
+            rest -= share;
+            charge(Some(*container), share);
+        }
+        charge(self.container, rest);
+    }
+}
+
+/// Those with growth in the container of a process, most first.
+fn neighbours(reapers: &FxHashMap<ProcessKey, Reaper>, gone: &Known) -> Vec<ProcessKey> {
+    let near = reapers.values().filter(|one| one.container == gone.container && one.unexplained_ns > 0);
+    let mut near: Vec<_> = near.map(|one| (std::cmp::Reverse(one.unexplained_ns), one.key)).collect();
+    near.sort_unstable();
+    near.truncate(MAX_ANCESTORS);
+    near.into_iter().map(|(_, key)| key).collect()
+}
+
+/// Takes what was already counted of `gone` off what one of `candidates` grew by; false if it is in none of them.
+fn settle(
+    reapers: &mut FxHashMap<ProcessKey, Reaper>,
+    candidates: &[ProcessKey],
+    gone: &Gone,
+    rounding_ns: u64,
+) -> bool {
+    let ns = gone.ns;
+    let unexplained =
+        |candidate: &ProcessKey| reapers.get(candidate).map_or(0, |reaper| reaper.unexplained_ns);
+    let takers = if let Some(one) = candidates.iter().position(|candidate| unexplained(candidate) >= ns) {
+        &candidates[one..=one]
+    } else if candidates.iter().map(unexplained).sum::<u64>() >= ns {
+        // Which of several it was can be unclear when many vanish at once; their sum is not.
+        candidates
+    } else {
+        let nearly = |candidate| unexplained(candidate) > 0 && unexplained(candidate) + rounding_ns >= ns;
+        let Some(one) = candidates.iter().position(nearly) else { return ns == 0 };
+        &candidates[one..=one]
+    };
+    let mut left = ns;
+    for candidate in takers {
+        let Some(reaper) = reapers.get_mut(candidate) else { continue };
+        let taken = left.min(reaper.unexplained_ns);
+        reaper.unexplained_ns -= taken;
+        left -= taken;
+        if let Some(container) = gone.last.container
+            && reaper.container != Some(container)
+            && taken > 0
+        {
+            reaper.foreign.push((container, gone.last.recent_ns + 1));
+        }
+    }
+    true
+}

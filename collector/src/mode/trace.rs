@@ -1,0 +1,151 @@
+//! The eBPF program beside the passes: its records kept until the next pass, then placed.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tracing::{debug, warn};
+
+use crate::accumulate::Exited;
+use crate::attribute::conserved::traced::{Ended, Moved, Traced};
+use crate::attribute::containers::{Containers, Place};
+use crate::host::Host;
+use crate::sample::bpf::{CgroupIds, Drained, Options, Tracer, Unavailable};
+use crate::sample::pid_stat::Comm;
+use crate::sample::table::{Observation, ProcessKey};
+
+/// For so long the last records are waited for; the kernel frees a process a few milliseconds after its end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_WORDS_POLL: Duration = Duration::from_millis(5);
+
+/// The program, and what it told since the last pass.
+#[derive(Debug)]
+pub(super) struct Trace {
+    tracer: AsyncFd<Tracer>,
+    waiting: Drained,
+    lost: u64,
+}
+
+/// What a pass learns from the records.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub(super) traced: Traced,
+    pub(super) exited: Vec<Exited>,
+}
+
+impl Trace {
+    pub(super) fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
+        let tracer = Tracer::start(options)?;
+        // SAFETY: the tracer keeps the descriptor of its ring buffer open and the same until it is dropped.
+        let tracer = unsafe { AsyncFd::register_with_interest(tracer, Interest::READABLE) };
+        let tracer = tracer.map_err(|error| Unavailable::Events(error.into()))?;
+        Ok(Self { tracer, waiting: Drained::default(), lost: 0 })
+    }
+
+    /// Waits until the ring buffer is half full, and empties it. Cancelling loses nothing.
+    pub(super) async fn relieve(&mut self) {
+        match self.tracer.readable_mut().await {
+            Ok(mut ready) => {
+                ready.get_inner_mut().drain(&mut self.waiting);
+                ready.clear_ready();
+            }
+            Err(error) => {
+                debug!(%error, "the ring buffer cannot be waited for; it is read at each pass");
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Takes what was told up to now.
+    fn take(&mut self) -> (Drained, u64, u64) {
+        let tracer = self.tracer.get_mut();
+        // What is counted before the records are read has been written by then.
+        let growth = tracer.growth();
+        tracer.drain(&mut self.waiting);
+        if growth.lost > 0 && self.lost == 0 {
+            warn!(
+                lost = growth.lost,
+                "records of the eBPF program were lost; what those processes used is concluded from /proc"
+            );
+        }
+        self.lost += growth.lost;
+        (std::mem::take(&mut self.waiting), growth.ended, growth.lost)
+    }
+
+    /// Waits until the kernel has freed what had ended by now.
+    pub(super) fn wait_for_last_words(&mut self) {
+        let until = Instant::now() + LAST_WORDS;
+        while self.tracer.get_ref().unfinished() > 0 && Instant::now() < until {
+            std::thread::sleep(LAST_WORDS_POLL);
+        }
+    }
+
+    /// Records lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// What was told since the last pass, with the places of what it is about. `single`: everything is there.
+    pub(super) fn place(
+        &mut self,
+        containers: &mut Containers,
+        seen: (&[Observation], &[Option<Place>]),
+        single: Option<Place>,
+        host: Host,
+        began_ticks: u64,
+    ) -> Placed {
+        let (drained, ended, lost) = self.take();
+        let mut placed = Placed { traced: Traced { ended, lost, ..Traced::default() }, exited: Vec::new() };
+        if drained.exits.is_empty() && drained.moves.is_empty() {
+            return placed;
+        }
+        let places: FxHashMap<u32, (ProcessKey, Place)> = seen
+            .0
+            .iter()
+            .zip(seen.1)
+            .filter_map(|(process, place)| Some((process.key.pid, (process.key, (*place)?))))
+            .collect();
+        let place_of_pid = |pid: u32| places.get(&pid).map(|(_, place)| *place);
+        let tracer = self.tracer.get_mut();
+        let mut place = |cgroups: CgroupIds, comm: Comm, parent: Option<Place>| {
+            single.or_else(|| containers.place_of(cgroups, comm, parent, |ids| tracer.cgroup_content(ids)))
+        };
+        for moved in &drained.moves {
+            let parent = place_of_pid(moved.parent_pid);
+            let to = place(moved.cgroups, Comm::new(b""), parent);
+            placed.traced.moves.push(Moved {
+                key: moved.key,
+                from: parent.map(|place| place.container),
+                to: to.map(|place| place.container),
+                own_ns: moved.own_ns,
+            });
+        }
+        let tick_ns = host.tick_ns();
+        for exit in &drained.exits {
+            let parent = place_of_pid(exit.parent_pid);
+            let seen = places.get(&exit.key.pid).filter(|(key, _)| *key == exit.key).map(|(_, place)| *place);
+            // Without its cgroup's name, which was lost: where it was seen, or where its parent is.
+            let place = place(exit.cgroups, exit.comm, parent)
+                .or(seen)
+                .or_else(|| parent.filter(|_| exit.in_parents_cgroups));
+            placed.traced.exits.push(Ended {
+                key: exit.key,
+                parent_pid: exit.parent_pid,
+                container: place.map(|place| place.container),
+                own_ns: exit.own_ns,
+                reaped_ns: exit.reaped_ns,
+            });
+            let start_ns = exit.key.start_ticks.max(began_ticks) * tick_ns;
+            placed.exited.push(Exited {
+                key: exit.key,
+                comm: exit.comm,
+                container: place.map(|place| place.container),
+                nested: place.and_then(|place| place.nested),
+                peak_rss_bytes: exit.peak_rss_pages * host.page_bytes,
+                lived_seconds: exit.end_ns.saturating_sub(start_ns) as f64 / 1e9,
+            });
+        }
+        placed
+    }
+}
