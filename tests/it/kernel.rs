@@ -21,7 +21,7 @@ fn measure(cgroups: &[Cgroup; 2], interval: &str, script: &str) -> Payload {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&collector);
     command.args(["--log-format=json", "--output=json", &format!("--interval={interval}")]);
     let program = Program::start(&mut command);
-    program.wait_for("measuring from /proc");
+    program.wait_for("measuring");
     let mut job = Command::new("sh");
     job.args(["-c", &format!("echo $$ > \"$1/cgroup.procs\"; {script}"), "sh"]);
     assert!(job.args([cgroups[0].path(), cgroups[1].path()]).status().unwrap().success(), "{script}");

@@ -30,7 +30,7 @@ fn a_sidecar_pushes_one_summary_when_it_is_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&directory.path().join("metrics.db"));
     let program = Program::start(&mut pushing(&receiver, &receiver.job_token()));
-    program.wait_for("measuring from /proc");
+    program.wait_for("measuring");
     let ended = program.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     let runs = receiver.runs();
@@ -50,7 +50,7 @@ fn a_push_that_fails_loses_nothing_and_is_told_by_the_exit_code() {
     let cases = [(other.as_str(), "403 Forbidden"), ("not-a-push-token", "401 Unauthorized")];
     for (token, status) in cases {
         let program = Program::start(&mut pushing(&receiver, token));
-        program.wait_for("measuring from /proc");
+        program.wait_for("measuring");
         let ended = program.stop();
         assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
         assert!(ended.stderr.contains(status) && !ended.stderr.contains(token), "{}", ended.stderr);
@@ -72,7 +72,7 @@ fn a_receiver_that_comes_up_late_still_gets_the_summary() {
     let mut command = pushing(&receiver, &token);
     receiver.stop();
     let program = Program::start(command.arg("--output=none"));
-    program.wait_for("measuring from /proc");
+    program.wait_for("measuring");
     program.signal(nix::sys::signal::Signal::SIGTERM);
     program.wait_for("the summary could not be pushed yet; trying again");
     let receiver = Receiver::start_with(&database, &[&format!("--addr={address}")]);
@@ -89,7 +89,7 @@ fn the_shutdown_timeout_holds_and_a_second_signal_ends_it_sooner() {
         command.arg(format!("--push-endpoint=http://{}/", silent.local_addr().unwrap())).envs(SCOPE);
         command.args([timeout, "--push-token=t0ken", "--log-format=json", "--output=none"]);
         let program = Program::start(&mut command);
-        program.wait_for("measuring from /proc");
+        program.wait_for("measuring");
         let begin = std::time::Instant::now();
         program.signal(nix::sys::signal::Signal::SIGTERM);
         if again {

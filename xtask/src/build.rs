@@ -5,6 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::ebpf;
+use crate::setup::{self, For};
+
 /// Where the programs are.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -12,6 +15,26 @@ pub(crate) struct Programs {
     pub(crate) receiver: PathBuf,
     /// Workloads for tests and benchmarks.
     pub(crate) workload: PathBuf,
+    /// What the collector has embedded.
+    object: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Has a cargo command embed the same object, so that it does not build another collector over this one.
+    pub(crate) fn embed(&self, command: &mut Command) {
+        if let Some(object) = &self.object {
+            command.env("COLLECTOR_BPF_OBJECT", object);
+        }
+    }
+}
+
+/// Whether the collector needs the eBPF program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// What its toolchain lacks is installed, or it is an error.
+    Required,
+    /// Without it the collector measures from /proc alone.
+    IfPossible,
 }
 
 /// The workspace.
@@ -39,8 +62,19 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
 }
 
 /// Builds the programs and tells where they are.
-pub(crate) fn programs(release: bool) -> Result<Programs> {
+pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
+    let object = match (setup::ensure(For::Object).and_then(|()| ebpf::build()), object) {
+        (Ok(object), _) => Some(object),
+        (Err(error), Object::Required) => return Err(error),
+        (Err(error), Object::IfPossible) => {
+            eprintln!("going on without eBPF: {error:#}");
+            None
+        }
+    };
     let mut build = cargo();
+    if let Some(object) = &object {
+        build.env("COLLECTOR_BPF_OBJECT", object);
+    }
     build.args([
         "build",
         "--locked",
@@ -60,5 +94,6 @@ pub(crate) fn programs(release: bool) -> Result<Programs> {
         collector: program("collector"),
         receiver: program("receiver"),
         workload: program("workload"),
+        object,
     })
 }

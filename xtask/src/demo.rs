@@ -8,12 +8,12 @@ use collector::config::RunIdentity;
 use collector::output::text;
 use serde_json::json;
 
-use crate::build;
+use crate::build::{self, Object};
 use crate::programs::Receiver;
 
 pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
     step("building collector and receiver");
-    let programs = build::programs(false)?;
+    let programs = build::programs(false, Object::IfPossible)?;
     let directory = tempfile::Builder::new().prefix("runner-resource-collector-").tempdir()?;
 
     step("starting a receiver on a loopback port, with a temporary database");

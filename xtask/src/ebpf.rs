@@ -4,15 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use object::build::elf::{Builder, SectionData};
+use object::elf;
 
 use crate::build::{cargo, checked, root};
+use crate::setup;
 
 const TARGET: &str = "bpfel-unknown-none";
 /// What Debian's `rustc-web` and `libstd-rust-web-dev-bpf` install.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 /// How the object can be built here.
-enum Toolchain {
+#[derive(Debug)]
+pub(crate) enum Toolchain {
     /// A rustup nightly with its sources: `core` is built along.
     Nightly,
     /// A system compiler that brings `core` for the BPF target.
@@ -22,9 +26,9 @@ enum Toolchain {
 /// Builds the object and tells where it is.
 pub(crate) fn build() -> Result<PathBuf> {
     let mut build = cargo();
-    if !runs("bpf-linker", &["--version"]) {
-        bail!("bpf-linker is needed and not installed (cargo install bpf-linker)");
-    }
+    let Some(linker) = linker() else {
+        bail!("bpf-linker is needed and not installed; cargo xtask setup installs it");
+    };
     let name = match toolchain()? {
         Toolchain::Nightly => {
             build.env("RUSTUP_TOOLCHAIN", "nightly").env_remove("CARGO").env_remove("RUSTC");
@@ -39,19 +43,51 @@ pub(crate) fn build() -> Result<PathBuf> {
     // Paths of this machine have no place in the object: the same sources make the same bytes anywhere.
     let remap = format!("--remap-path-prefix={}=.", root().display());
     let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", &remap];
+    let linker = format!("-Clinker={}", linker.display());
+    let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", &linker, &remap];
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     let target = root().join("target/bpf");
     build.args(["build", "--locked", "--package=collector-ebpf", "--features=bpf", "--profile=bpf"]);
     build.arg(format!("--target={TARGET}")).arg("--target-dir").arg(&target);
     checked(&mut build)?;
-    let object = target.join(TARGET).join("bpf/collector-ebpf");
-    let size = std::fs::metadata(&object).with_context(|| object.display().to_string())?.len();
-    eprintln!("built with {name}: {} ({size} bytes)", object.display());
+    let built = target.join(TARGET).join("bpf/collector-ebpf");
+    let built = std::fs::read(&built).with_context(|| built.display().to_string())?;
+    let (stripped, programs) = strip(&built)?;
+    let object = target.join("collector-ebpf.o");
+    // Left alone if it is the same, so that cargo does not build the collector again.
+    if std::fs::read(&object).ok().as_ref() != Some(&stripped) {
+        std::fs::write(&object, &stripped).with_context(|| object.display().to_string())?;
+    }
+    eprintln!("built with {name}: {} bytes, programs {}", stripped.len(), programs.join(", "));
     Ok(object)
 }
 
-fn toolchain() -> Result<Toolchain> {
+/// The object without what debuggers read (BTF stays: the verifier quotes the source with it), and its programs.
+fn strip(object: &[u8]) -> Result<(Vec<u8>, Vec<String>)> {
+    let mut elf = Builder::read(object).context("the BPF object is not an ELF file")?;
+    let mut programs = Vec::new();
+    for section in &mut elf.sections {
+        let name = section.name.to_string();
+        section.delete = name.starts_with(".debug") || name.starts_with(".rel.debug");
+        programs.extend(name.strip_prefix("tp_btf/").map(ToOwned::to_owned));
+    }
+    elf.delete_orphans();
+    // LLVM keeps the sections' names among the symbols' names; written anew they get a table of their own.
+    let names = elf.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped).context("cannot write the stripped BPF object")?;
+    Ok((stripped, programs))
+}
+
+pub(crate) fn linker() -> Option<PathBuf> {
+    setup::find("bpf-linker")
+}
+
+pub(crate) fn toolchain() -> Result<Toolchain> {
     let sysroot = |rustc: &mut Command| -> Option<PathBuf> {
         let output =
             rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
@@ -66,16 +102,12 @@ fn toolchain() -> Result<Toolchain> {
         return Ok(Toolchain::System);
     }
     bail!(
-        "no toolchain for {TARGET}: either `rustup toolchain install nightly --component rust-src`, or on Debian \
-         the packages rustc-web and libstd-rust-web-dev-bpf"
+        "no Rust toolchain for {TARGET}: cargo xtask setup installs Debian's (rustc-web, libstd-rust-web-dev-bpf); \
+         elsewhere, `rustup toolchain install nightly --component rust-src`"
     )
 }
 
 fn has_core(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("libcore-"))
-}
-
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }

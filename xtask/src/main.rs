@@ -11,6 +11,7 @@ mod build;
 mod demo;
 mod ebpf;
 mod programs;
+mod setup;
 mod test;
 
 #[derive(Debug, Parser)]
@@ -33,13 +34,20 @@ enum Command {
     },
     /// Install what the tests need and run all of them.
     Test {
-        /// Only these groups: unit (no privileges, the shipped programs over sockets), kernel (root, cgroups).
+        /// Only these groups: unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf (root,
+        /// the eBPF program).
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
     },
-    /// Build the BPF object alone and print where it is.
+    /// Install what the eBPF program is built with, and what the tests need.
+    Setup {
+        /// Only report; fail if something is missing.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the BPF object alone; print its toolchain, size and programs, and where it is.
     BuildEbpf,
-    /// Build both programs.
+    /// Build both programs, the collector with the BPF object in it.
     Build {
         /// With optimisations.
         #[arg(long)]
@@ -64,8 +72,9 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo { keep, command } => demo::run(keep, &command),
         Command::Test { group } => test::run(&group),
+        Command::Setup { check } => setup::run(check),
         Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
-        Command::Build { release } => build::programs(release).map(|programs| {
+        Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
         Command::Bench(bench) => bench::run(&bench),

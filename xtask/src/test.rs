@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::build::{self, checked};
+use crate::build::{self, Object, checked};
+use crate::setup::{self, For};
 
 /// Tests that need the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,23 +15,31 @@ pub(crate) enum Group {
     Unit,
     /// Root: cgroups and real processes in them.
     Kernel,
+    /// Root, on a kernel with BTF: the eBPF program.
+    Bpf,
 }
 
-/// Programs that the tests run, and Debian's packages for them.
-const NEEDED: [(&str, &str); 3] = [("cc", "gcc"), ("setpriv", "util-linux"), ("python3", "python3-minimal")];
+impl Group {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Kernel => "kernel",
+            Self::Bpf => "bpf",
+        }
+    }
+}
 
 pub(crate) fn run(groups: &[Group]) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     let all = groups.is_empty();
     let wanted = |group| all || groups.contains(&group);
-    install_needed(root)?;
-    if wanted(Group::Kernel) && !all && !root {
-        bail!("the group kernel makes cgroups, which needs root");
-    }
-    let programs = build::programs(false)?;
+    setup::ensure(For::Tests)?;
+    let programs =
+        build::programs(false, if groups == [Group::Unit] { Object::IfPossible } else { Object::Required })?;
     let with_programs = |command: &mut Command| {
         command.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
         command.env("WORKLOAD_BIN", &programs.workload);
+        programs.embed(command);
     };
     if wanted(Group::Unit) {
         let mut test = build::cargo();
@@ -38,58 +47,22 @@ pub(crate) fn run(groups: &[Group]) -> Result<()> {
         with_programs(&mut test);
         checked(&mut test)?;
     }
-    if wanted(Group::Kernel) && root {
+    for group in [Group::Kernel, Group::Bpf].into_iter().filter(|group| wanted(*group)) {
+        let name = group.name();
+        if !root {
+            if !all {
+                bail!("the group {name} needs root");
+            }
+            println!("Not run: the group {name}, which needs root (sudo cargo xtask test --group {name}).");
+            continue;
+        }
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
         let mut test = build::cargo();
-        test.args([
-            "test",
-            "--locked",
-            "--package=tests",
-            "--features=kernel",
-            "--test=it",
-            "--",
-            "kernel::",
-        ]);
-        test.arg("--test-threads=1");
+        test.args(["test", "--locked", "--package=tests", "--test=it"]).arg(format!("--features={name}"));
+        test.arg("--").arg(format!("{name}::")).arg("--test-threads=1");
         with_programs(&mut test);
         checked(&mut test)?;
     }
-    if all && !root {
-        println!(
-            "Not run: the group kernel, which makes cgroups and needs root (sudo cargo xtask test --group kernel)."
-        );
-    }
     println!("All tests passed that were run.");
     Ok(())
-}
-
-fn install_needed(root: bool) -> Result<()> {
-    let found = |program: &str| {
-        std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
-        })
-    };
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if !root || !found("apt-get") {
-        bail!("these are needed and not installed: {}", missing.join(", "));
-    }
-    apt_install(&missing)
-}
-
-/// Installs Debian packages.
-pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
-    let apt_get = || {
-        // Standard output is for results.
-        let mut apt_get = Command::new("apt-get");
-        apt_get.stdout(std::io::stderr());
-        apt_get
-    };
-    checked(apt_get().args(["update", "--quiet"]))?;
-    let mut install = apt_get();
-    install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
-    checked(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }

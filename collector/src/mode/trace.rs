@@ -52,7 +52,7 @@ impl Trace {
             }
             Err(error) => {
                 debug!(%error, "the ring buffer cannot be waited for; it is read at each pass");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

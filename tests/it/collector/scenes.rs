@@ -27,7 +27,7 @@ fn play(options: &[&str], environment: &[(&str, &str)], scenes: &[&[Process<'_>]
     let mut command = sidecar(&root);
     command.args(options).envs(environment.iter().copied());
     let program = Program::start(&mut command);
-    program.wait_for("measuring from /proc");
+    program.wait_for("measuring");
     for scene in &scenes[1..] {
         write(&root, scene);
         // The first may have begun before the scene was changed.
@@ -186,7 +186,7 @@ fn files_that_make_no_sense_do_not_stop_it() {
     let root = directory.path().join("proc");
     write(&root, &[PROCESS, Process { pid: 5, ..PROCESS }]);
     let program = Program::start(&mut sidecar(&root));
-    program.wait_for("measuring from /proc");
+    program.wait_for("measuring");
     for (path, content) in [("5/stat", "nonsense"), ("stat", ""), ("meminfo", "x"), ("1/cgroup", "\u{0}")] {
         std::fs::write(root.join(path), content).unwrap();
     }
@@ -219,7 +219,7 @@ fn the_cgroups_own_figures_are_told_where_they_can_be_read() {
     write(&root, &[runner(20, 0)]);
     let mut command = sidecar(&root);
     let program = Program::start(command.arg("--cgroup-path").arg(&cgroups));
-    program.wait_for("measuring from /proc");
+    program.wait_for("measuring");
     put("cpu.stat", "usage_usec 7500000\nthrottled_usec 300100\n");
     put("memory.current", "12000\n");
     put("memory.events", "oom_kill 4\n");

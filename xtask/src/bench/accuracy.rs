@@ -38,7 +38,7 @@ pub(crate) fn run(as_json: bool) -> Result<()> {
             "this makes cgroups to compare with, which needs root; the collector itself then runs as nobody"
         );
     }
-    let programs = build::programs(true)?;
+    let programs = build::programs(true, build::Object::Required)?;
     let mut rows = Vec::new();
     for workload in workloads()? {
         eprintln!("== {}", workload.name);
@@ -120,7 +120,7 @@ fn measure(programs: &Programs, workload: &Workload) -> Result<Vec<Row>> {
     command.args(["--reuid", UNPRIVILEGED, "--regid", UNPRIVILEGED, "--clear-groups"]).arg(&collector);
     command.args(["--interval=2s", "--log-format=json", "--output=json", "--output-file"]).arg(&report);
     let running = Running::start(&mut command)?;
-    running.wait_for("measuring from /proc")?;
+    running.wait_for("measuring")?;
 
     let mut job = Command::new("sh");
     job.args(["-c", &format!("echo $$ > \"$1/cgroup.procs\"\n{}", workload.script), "sh"]);

@@ -76,7 +76,7 @@ pub(crate) fn run(passes: u32) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the tools to compare with are installed for this, which needs root");
     }
-    let programs = build::programs(true)?;
+    let programs = build::programs(true, build::Object::IfPossible)?;
     let peers = Peers::prepare()?;
     let mut failed = Vec::new();
 
@@ -210,7 +210,7 @@ struct Exporter {
 impl Peers {
     fn prepare() -> Result<Self> {
         if !Path::new("/usr/bin/pidstat").exists() {
-            crate::test::apt_install(&["sysstat"])?;
+            crate::setup::apt_install(&["sysstat"])?;
         }
         let directory = tempfile::tempdir()?;
         let at = directory.path();
