@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::type_complexity, reason = "a test says what it found by failing")]
 
+#[cfg(feature = "bpf")]
+mod bpf;
 mod collector;
+#[cfg(feature = "faults")]
+mod faults;
 #[cfg(feature = "kernel")]
 mod kernel;
 mod receiver;

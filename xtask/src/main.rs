@@ -35,7 +35,7 @@ enum Command {
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf (root,
-        /// the eBPF program).
+        /// the eBPF program), faults (root; what breaks around the programs, injected).
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
     },

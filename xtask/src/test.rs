@@ -17,6 +17,8 @@ pub(crate) enum Group {
     Kernel,
     /// Root, on a kernel with BTF: the eBPF program.
     Bpf,
+    /// Root: the shipped programs killed, disks filled, peers that misbehave.
+    Faults,
 }
 
 impl Group {
@@ -25,6 +27,7 @@ impl Group {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
+            Self::Faults => "faults",
         }
     }
 }
@@ -47,7 +50,7 @@ pub(crate) fn run(groups: &[Group]) -> Result<()> {
         with_programs(&mut test);
         checked(&mut test)?;
     }
-    for group in [Group::Kernel, Group::Bpf].into_iter().filter(|group| wanted(*group)) {
+    for group in [Group::Kernel, Group::Bpf, Group::Faults].into_iter().filter(|group| wanted(*group)) {
         let name = group.name();
         if !root {
             if !all {

@@ -1,0 +1,1 @@
+//! The collector while everything around it is being torn down.

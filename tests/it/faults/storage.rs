@@ -1,0 +1,1 @@
+//! The receiver while its process, its disk and its clients fail.
