@@ -2,11 +2,12 @@
 //!
 //! Identity is gone when a task is freed, and its CPU time is not complete before: what a process is called and
 //! where it is, is kept when its last thread exits (`EXITING`); what it used is read when its leader is freed.
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
-use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::{debug, trace};
 use collector_ebpf::{
     COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, MoveRecord, NAME_LEN, PATH_DEPTH,
     PID_NS_LEVELS, kind,
@@ -16,6 +17,9 @@ use collector_ebpf::{
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE_DATA: u64 = 0;
+/// An entry is made only where there is none (`BPF_NOEXIST`), or else refused so (`EEXIST`).
+const IF_NONE: u64 = 1;
+const THERE_IS_ONE: i32 = -17;
 /// So many threads of a process that is moved are asked what they used: a runtime moves what it has just started.
 const MOVED_THREADS: u32 = 64;
 
@@ -28,6 +32,9 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(4_096, 0);
 /// What is known of a process whose last thread has exited, by the address of its leader.
 #[map]
 static EXITING: HashMap<u64, ExitRecord> = HashMap::with_max_entries(16_384, 0);
+/// What processes executed last, by the address of their leader. One that was evicted is called what it calls itself.
+#[map]
+static EXECUTED: LruHashMap<u64, Executed> = LruHashMap::with_max_entries(16_384, 0);
 /// Descendants of the root process, by PID in the initial namespace: filled only where there is a root.
 #[map]
 static MEMBERS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
@@ -47,6 +54,17 @@ fn offset(value: &u32) -> usize {
     // SAFETY: a plain read of an initialised value.
     unsafe { core::ptr::read_volatile(value) as usize }
 }
+
+/// What a process executed last; it may have called itself something else since.
+#[derive(Clone, Copy)]
+struct Executed {
+    /// Its start: an address is used again.
+    start_boottime_ns: u64,
+    comm: Name,
+}
+
+/// A command name as the kernel keeps it, comparable at once.
+type Name = [u64; 2];
 
 /// An address in the kernel.
 #[derive(Clone, Copy)]
@@ -76,6 +94,26 @@ fn leaders_pid(task: Address) -> Option<u32> {
     let (pid, tgid): (u32, u32) =
         (task.read(offset(&config.task.pid))?, task.read(offset(&config.task.tgid))?);
     (pid == tgid).then_some(tgid)
+}
+
+/// What a task calls itself.
+fn comm(task: Address) -> Option<Name> {
+    task.read(offset(&config().task.comm))
+}
+
+/// What the process that this task leads executed, if that is remembered.
+fn executed(leader: Address) -> Option<Name> {
+    // SAFETY: it is copied at once; should it be evicted meanwhile, the start tells.
+    let executed = unsafe { EXECUTED.get(leader.0) }.copied()?;
+    let start: u64 = leader.read(offset(&config().task.start_boottime))?;
+    (executed.start_boottime_ns == start).then_some(executed.comm)
+}
+
+fn note_executed(leader: Address, comm: Name) -> Option<()> {
+    let start_boottime_ns = leader.read(offset(&config().task.start_boottime))?;
+    // It is least recently used entries that make room, so that there always is some.
+    let _ = EXECUTED.insert(leader.0, Executed { start_boottime_ns, comm }, 0);
+    Some(())
 }
 
 /// The task's PID in the collector's PID namespace.
@@ -162,49 +200,70 @@ fn told_cgroups(css_set: Address) -> Option<CgroupIds> {
     Some(ids)
 }
 
-/// A process or thread began: whoever descends from a member is one.
+/// A process or thread began: whoever descends from a member is one, and runs what its parent executed.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(context: BtfTracePointContext) -> i32 {
-    let config = config();
     let parent = Address(context.arg::<*const u8>(0) as u64);
     let child = Address(context.arg::<*const u8>(1) as u64);
-    let _ = (|| {
-        let tgid = leaders_pid(child)?;
-        count(|counters| &mut counters.forks);
-        let root = offset(&config.root_pid) as u32;
-        if root == 0 {
-            return Some(());
-        }
+    let _ = begin(parent, child);
+    0
+}
+
+fn begin(parent: Address, child: Address) -> Option<()> {
+    let config = config();
+    let tgid = leaders_pid(child)?;
+    count(|counters| &mut counters.forks);
+    let leader = parent.follow(offset(&config.task.group_leader))?;
+    let root = offset(&config.root_pid) as u32;
+    if root != 0 {
         let parent_tgid: u32 = parent.read(offset(&config.task.tgid))?;
         // SAFETY: only the presence is looked at.
-        let member = unsafe { MEMBERS.get(parent_tgid) }.is_some() || {
-            let leader = parent.follow(offset(&config.task.group_leader))?;
-            own_pid(leader) == Some(root)
-        };
-        if member && MEMBERS.insert(tgid, 1, 0).is_err() {
+        let member = unsafe { MEMBERS.get(parent_tgid) }.is_some() || own_pid(leader) == Some(root);
+        if !member {
+            return Some(());
+        }
+        if MEMBERS.insert(tgid, 1, 0).is_err() {
             count(|counters| &mut counters.lost_map);
         }
-        Some(())
-    })();
-    0
+    }
+    if let Some(name) = executed(leader)
+        && comm(child)? != name
+    {
+        note_executed(child, name)?;
+    }
+    Some(())
 }
 
 /// A program is executed.
 #[btf_tracepoint(function = "sched_process_exec")]
-fn process_exec(_context: BtfTracePointContext) -> i32 {
+fn process_exec(context: BtfTracePointContext) -> i32 {
+    let task = Address(context.arg::<*const u8>(0) as u64);
     count(|counters| &mut counters.execs);
+    let _ = execute(&context, task);
     0
+}
+
+fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
+    let config = config();
+    let tgid: u32 = task.read(offset(&config.task.tgid))?;
+    // SAFETY: only the presence is looked at.
+    if offset(&config.root_pid) != 0 && unsafe { MEMBERS.get(tgid) }.is_none() {
+        return None;
+    }
+    let pid = own_pid(task)?;
+    trace!(context, "exec pid={}", pid);
+    note_executed(task, comm(task)?)
 }
 
 /// A task was moved to another cgroup; what its process used before counts for where it was.
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn cgroup_move(context: BtfTracePointContext) -> i32 {
     let task = Address(context.arg::<*const u8>(2) as u64);
-    let _ = tell_move(task);
+    let _ = tell_move(&context, task);
     0
 }
 
-fn tell_move(task: Address) -> Option<()> {
+fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
     // A single thread that is moved leaves its process where it is.
     leaders_pid(task)?;
@@ -234,7 +293,8 @@ fn tell_move(task: Address) -> Option<()> {
         cpu_ns,
         cgroups,
     };
-    write(&record);
+    let written = write(&record);
+    debug!(context, "moved pid={} cgroup={} written={}", pid, cgroups.unified, u8::from(written));
     Some(())
 }
 
@@ -254,11 +314,11 @@ fn write<T: Copy + 'static>(record: &T) -> bool {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(context: BtfTracePointContext) -> i32 {
     let task = Address(context.arg::<*const u8>(0) as u64);
-    let _ = keep_identity(task);
+    let _ = keep_identity(&context, task);
     0
 }
 
-fn keep_identity(task: Address) -> Option<()> {
+fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
     let signal = task.follow(offset(&config.task.signal))?;
     if signal.read::<u32>(offset(&config.signal_live))? != 0 {
@@ -271,7 +331,6 @@ fn keep_identity(task: Address) -> Option<()> {
         MEMBERS.remove(tgid).ok()?;
     }
     let pid = own_pid(leader)?;
-    count(|counters| &mut counters.exits);
     let css_set = task.follow(offset(&config.task.cgroups))?;
     let cgroups = told_cgroups(css_set)?;
     let (mut parent_pid, mut in_parents_cgroups) = (0, 0);
@@ -280,7 +339,9 @@ fn keep_identity(task: Address) -> Option<()> {
         let parents = parent.follow(offset(&config.task.cgroups));
         in_parents_cgroups = u32::from(parents.is_some_and(|parents| parents.0 == css_set.0));
     }
-    let mut record = ExitRecord {
+    let name = executed(leader).or_else(|| comm(leader)).unwrap_or([0; 2]);
+    let _ = EXECUTED.remove(leader.0);
+    let record = ExitRecord {
         kind: kind::EXIT,
         pid,
         parent_pid,
@@ -292,14 +353,17 @@ fn keep_identity(task: Address) -> Option<()> {
         reaped_ns: 0,
         max_rss_pages: signal.read(offset(&config.signal_maxrss))?,
         cgroups,
-        comm: [0; COMM_LEN],
+        // SAFETY: both are 16 bytes of which any value is valid.
+        comm: unsafe { core::mem::transmute::<Name, [u8; COMM_LEN]>(name) },
     };
-    let comm = (leader.0 as usize + offset(&config.task.comm)) as *const u8;
-    // SAFETY: the helper checks the address.
-    let _ = unsafe { bpf_probe_read_kernel_buf(comm, &mut record.comm) };
-    if EXITING.insert(leader.0, record, 0).is_err() {
-        count(|counters| &mut counters.lost_map);
+    match EXITING.insert(leader.0, record, IF_NONE) {
+        // Threads that exit at the same time can all find that none is left; the first of them told.
+        Err(THERE_IS_ONE) => return None,
+        Err(_) => count(|counters| &mut counters.lost_map),
+        Ok(()) => {}
     }
+    count(|counters| &mut counters.exits);
+    debug!(context, "exited pid={} cgroup={}", pid, cgroups.unified);
     Some(())
 }
 
@@ -307,11 +371,11 @@ fn keep_identity(task: Address) -> Option<()> {
 #[btf_tracepoint(function = "sched_process_free")]
 fn process_free(context: BtfTracePointContext) -> i32 {
     let task = Address(context.arg::<*const u8>(0) as u64);
-    let _ = last_word(task);
+    let _ = last_word(&context, task);
     0
 }
 
-fn last_word(task: Address) -> Option<()> {
+fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
     leaders_pid(task)?;
     let kept = EXITING.get_ptr_mut(task.0)?;
@@ -319,13 +383,16 @@ fn last_word(task: Address) -> Option<()> {
     let record = unsafe { &mut *kept };
     if let Some(signal) = task.follow(offset(&config.task.signal)) {
         record.cpu_ns = signal.read(offset(&config.signal_sum_sched_runtime))?;
+        record.max_rss_pages = signal.read(offset(&config.signal_maxrss))?;
         let cutime: u64 = signal.read(offset(&config.signal_cutime))?;
         let cstime: u64 = signal.read(offset(&config.signal_cstime))?;
         record.reaped_ns = cutime + cstime;
     }
-    if write(record) {
+    let written = write(record);
+    if written {
         count(|counters| &mut counters.records);
     }
+    debug!(context, "freed pid={} cpu_ns={} written={}", record.pid, record.cpu_ns, u8::from(written));
     let _ = EXITING.remove(task.0);
     Some(())
 }

@@ -61,6 +61,15 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_EBPF", default_value = "auto")]
     pub ebpf: EbpfArg,
 
+    /// Memory for what the eBPF program tells between two passes; 1Mi is enough for some 10,000 processes. It is
+    /// emptied when it is half full, and what finds no room is counted as lost.
+    #[arg(long, global = true, env = "COLLECTOR_EBPF_BUFFER", default_value = "1Mi", value_name = "BYTES")]
+    pub ebpf_buffer: String,
+
+    /// Log what the eBPF program does with each process; for diagnosis, since it slows every process down.
+    #[arg(long, global = true, env = "COLLECTOR_EBPF_LOG")]
+    pub ebpf_log: bool,
+
     /// Processes and commands of each kind in the summary.
     #[arg(long, global = true, env = "COLLECTOR_TOP", default_value_t = 10)]
     pub top: usize,

@@ -33,6 +33,12 @@ pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
+/// Major and minor number of a release.
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// One reading of the clocks that a pass needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
@@ -69,4 +75,18 @@ pub fn raise_open_files() -> (rustix::process::Rlimit, u64) {
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { before };
     // A hard limit of "none" is no reason to hold more descriptors than there can be PIDs.
     (before, now.current.unwrap_or(1 << 22))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel_version;
+
+    #[test]
+    fn a_release_begins_with_two_numbers() {
+        assert_eq!(kernel_version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(kernel_version("5.8.0-rc1"), Some((5, 8)));
+        assert_eq!(kernel_version("4.18.0-553.el8_10.x86_64"), Some((4, 18)));
+        assert_eq!(kernel_version("6"), None);
+        assert_eq!(kernel_version("next"), None);
+    }
 }

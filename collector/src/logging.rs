@@ -15,7 +15,8 @@ pub fn init(config: &Config) {
     };
     let filter = tracing_subscriber::filter::Targets::new()
         .with_default(level.min(LevelFilter::INFO))
-        .with_target("collector", level);
+        .with_target("collector", level)
+        .with_target("collector_ebpf", if config.ebpf_log { LevelFilter::TRACE } else { level });
     let filter = tracing_subscriber::EnvFilter::new(filter.to_string());
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     match config.log_format {

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod http;
+pub mod privileges;
 pub mod program;
 pub mod receiver;
 pub mod scene;

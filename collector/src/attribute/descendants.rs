@@ -57,6 +57,7 @@ mod tests {
             zombie: false,
             kernel_thread: false,
             own_ticks: 5,
+            final_ns: None,
             reaped_ticks: 7,
             rss_pages: 9,
             cgroup: None,

@@ -20,6 +20,9 @@ use crate::args::{Args, Command, LogFormat, LogLevel, Options};
 
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// Sizes of the ring buffer.
+const MIN_RING: u32 = 4 << 10;
+const MAX_RING: u32 = 256 << 20;
 /// A summary with more than this would be a process table.
 const MAX_TOP: usize = 1000;
 
@@ -36,6 +39,10 @@ pub struct Config {
     pub cgroup_path: Option<PathBuf>,
     /// Whether to follow processes with eBPF.
     pub ebpf: Ebpf,
+    /// Bytes of its ring buffer.
+    pub ebpf_buffer: u32,
+    /// Whether it logs what it does.
+    pub ebpf_log: bool,
     /// Processes and commands of each kind in the summary.
     pub top: usize,
     /// Form of the report.
@@ -159,6 +166,8 @@ impl Config {
             proc_path: options.proc_path,
             cgroup_path: options.cgroup_path,
             ebpf: options.ebpf,
+            ebpf_buffer: ring_bytes(&options.ebpf_buffer)?,
+            ebpf_log: options.ebpf_log,
             top: options.top,
             output: options.output,
             output_file: options.output_file,
@@ -171,6 +180,16 @@ impl Config {
             log_format: options.log_format,
         })
     }
+}
+
+/// The kernel takes a power of two of whole pages: the next that is no smaller.
+fn ring_bytes(text: &str) -> Result<u32> {
+    let bytes = quantity::memory_bytes(text).context("--ebpf-buffer")?;
+    let accepted = u64::from(MIN_RING)..=u64::from(MAX_RING);
+    if !accepted.contains(&bytes) {
+        bail!("--ebpf-buffer is {text}; 4Ki to 256Mi are accepted");
+    }
+    Ok((bytes as u32).next_power_of_two().max(rustix::param::page_size() as u32))
 }
 
 /// A variable that is set but empty is as good as none.

@@ -234,7 +234,11 @@ impl Measurement {
     fn select(&mut self, observations: Vec<Observation>) -> (Vec<Observation>, Vec<Option<Place>>) {
         let Whose::DescendantsOf { pid, members, .. } = &mut self.whose else {
             let table = &self.table;
-            let places = self.containers.places(&observations, |cgroup| table.cgroup_content(cgroup));
+            let mut places = self.containers.places(&observations, |cgroup| table.cgroup_content(cgroup));
+            if let Some(trace) = &mut self.trace {
+                let unseen = |key| !self.conserved.knows(key);
+                trace.place_ending(&mut self.containers, &observations, &mut places, unseen);
+            }
             self.learn_names(&observations, &places);
             return (observations, places);
         };
@@ -323,6 +327,10 @@ fn start_trace(
         },
         tick_ns: host.tick_ns(),
         cgroup_roots: CgroupIds { unified, v1 },
+        ring_bytes: config.ebpf_buffer,
+        log: config.ebpf_log,
+        // A command would inherit what is left.
+        shed_privileges: matches!(whose, Whose::All),
     };
     let trace = match config.ebpf {
         Ebpf::Off => Err(Unavailable::Off),
@@ -341,7 +349,7 @@ fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> Seen {
         key: process.key,
         ppid: process.ppid,
         zombie: process.zombie,
-        own_ns: process.own_ticks * tick_ns,
+        own_ns: (process.own_ticks * tick_ns).max(process.final_ns.unwrap_or(0)),
         reaped_ns: process.reaped_ticks * tick_ns,
         container: place.map(|place| place.container),
     }

@@ -24,6 +24,8 @@ const LAST_WORDS_POLL: Duration = Duration::from_millis(5);
 pub(super) struct Trace {
     tracer: AsyncFd<Tracer>,
     waiting: Drained,
+    /// Where processes are that were ending when they were first seen.
+    ending: FxHashMap<ProcessKey, Place>,
     lost: u64,
 }
 
@@ -40,7 +42,7 @@ impl Trace {
         // SAFETY: the tracer keeps the descriptor of its ring buffer open and the same until it is dropped.
         let tracer = unsafe { AsyncFd::register_with_interest(tracer, Interest::READABLE) };
         let tracer = tracer.map_err(|error| Unavailable::Events(error.into()))?;
-        Ok(Self { tracer, waiting: Drained::default(), lost: 0 })
+        Ok(Self { tracer, waiting: Drained::default(), ending: FxHashMap::default(), lost: 0 })
     }
 
     /// Waits until the ring buffer is half full, and empties it. Cancelling loses nothing.
@@ -78,6 +80,42 @@ impl Trace {
         let until = Instant::now() + LAST_WORDS;
         while self.tracer.get_ref().unfinished() > 0 && Instant::now() < until {
             std::thread::sleep(LAST_WORDS_POLL);
+        }
+    }
+
+    /// Corrects where processes are that no pass had seen and that were ending when this one saw them: their cgroups
+    /// read `/` by then, and as long as nobody waits for them.
+    pub(super) fn place_ending(
+        &mut self,
+        containers: &mut Containers,
+        observations: &[Observation],
+        places: &mut [Option<Place>],
+        unseen: impl Fn(ProcessKey) -> bool,
+    ) {
+        let before = std::mem::take(&mut self.ending);
+        let mut new: FxHashMap<ProcessKey, usize> = FxHashMap::default();
+        for (index, process) in observations.iter().enumerate() {
+            if let Some(place) = before.get(&process.key) {
+                places[index] = Some(*place);
+                self.ending.insert(process.key, *place);
+            } else if !process.kernel_thread && unseen(process.key) {
+                new.insert(process.key, index);
+            }
+        }
+        if new.is_empty() {
+            return;
+        }
+        let tracer = self.tracer.get_mut();
+        let exiting: Vec<_> = tracer.exiting().filter(|exit| new.contains_key(&exit.key)).collect();
+        // What was freed since the pass saw it is among the records.
+        tracer.drain(&mut self.waiting);
+        for exit in exiting.iter().chain(&self.waiting.exits) {
+            let Some(index) = new.remove(&exit.key) else { continue };
+            let found = containers.place_of(exit.cgroups, exit.comm, None, |ids| tracer.cgroup_content(ids));
+            if let Some(place) = found {
+                places[index] = found;
+                self.ending.insert(exit.key, place);
+            }
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Observation {
     pub kernel_thread: bool,
     /// Its own CPU time so far, in clock ticks.
     pub own_ticks: u64,
+    /// For a process that has ended: CPU time of its first thread, in nanoseconds (`schedstat`), where the kernel tells.
+    pub final_ns: Option<u64>,
     /// CPU time of the children that it waited for so far, in clock ticks.
     pub reaped_ticks: u64,
     /// Resident set size in pages.
@@ -70,6 +72,7 @@ impl Observation {
             zombie: stat.is_zombie(),
             kernel_thread: stat.kernel_thread,
             own_ticks: stat.own_ticks,
+            final_ns: None,
             reaped_ticks: stat.reaped_ticks,
             rss_pages: stat.rss_pages,
             cgroup: None,
@@ -294,6 +297,9 @@ impl ProcTable {
             // Its `cgroup` reads `/` now: keep what was read while it lived. Other threads may still run.
             if stat.threads > 1 {
                 rss_pages = self.remaining_thread(index).unwrap_or(rss_pages);
+            } else if self.entries[index].last.final_ns.is_none() {
+                // `stat` rounds down twice to whole ticks, which is most of what a short-lived process used.
+                self.entries[index].last.final_ns = self.first_threads_ns(stat.pid);
             }
         } else if !stat.kernel_thread && entry.cgroup_is_due(stat, now) {
             entry.cgroup_read = Some((now, stat.own_ticks.saturating_add(stat.reaped_ticks)));
@@ -303,9 +309,16 @@ impl ProcTable {
             }
         }
         let entry = &mut self.entries[index];
-        let cgroup = entry.last.cgroup;
-        entry.last = Observation { rss_pages, cgroup, ..Observation::new(stat) };
+        let Observation { cgroup, final_ns, .. } = entry.last;
+        entry.last = Observation { final_ns, rss_pages, cgroup, ..Observation::new(stat) };
         entry.last
+    }
+
+    /// The first field of `schedstat`: nanoseconds on a CPU (`Documentation/scheduler/sched-stats.rst`).
+    fn first_threads_ns(&mut self, pid: u32) -> Option<u64> {
+        let file = self.open_file(pid, c"schedstat").ok()?;
+        let content = self.read_small(&file)?;
+        std::str::from_utf8(&content).ok()?.split_ascii_whitespace().next()?.parse().ok()
     }
 
     /// For a process whose first thread has ended: RSS, and at first sight the cgroup, from a thread that runs.

@@ -4,6 +4,7 @@ pub mod btf;
 pub mod offsets;
 
 mod paths;
+mod privileges;
 
 use std::fs;
 use std::io;
@@ -11,18 +12,20 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::BtfTracePoint;
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 pub use collector_ebpf::CgroupIds;
 use collector_ebpf::{CgroupRecord, Config, Counters, ExitRecord, MoveRecord, kind};
-use rustix::thread::{CapabilitySet, capabilities};
+use tracing::debug;
 
 use self::btf::{Btf, BtfError};
 use self::paths::CgroupPaths;
 use super::pid_stat::Comm;
 use super::table::ProcessKey;
 use super::uptime;
+use crate::host;
 
 /// The object, where the collector was built with one.
 pub const OBJECT: Option<&[u8]> = {
@@ -47,8 +50,11 @@ const PROGRAMS: [(&str, &str); 5] = [
 ];
 /// Not needed where the descendants of one process are followed: wherever they move, they belong to it.
 const MOVES: &str = "cgroup_move";
-/// Bytes of the ring buffer: what some 10,000 processes of one interval need.
-const RING_BYTES: u32 = 1 << 20;
+/// The kernel from which on all that the program needs is there.
+const OLDEST_KERNEL: (u32, u32) = (5, 8);
+/// Global of the logging in the program that says how much of it there is.
+const LOG_LEVEL: &str = aya_log::LEVEL;
+const LOG_NOTHING: u8 = 0;
 
 /// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +68,14 @@ pub enum Unavailable {
     /// Capabilities are missing.
     #[error("no {0}")]
     Capability(&'static str),
+    /// The kernel came before what the program needs.
+    #[error("the kernel is too old ({release}; 5.8 or later is needed): {cause}")]
+    TooOld {
+        /// Its release.
+        release: String,
+        /// What it answered.
+        cause: String,
+    },
     /// There is no BTF.
     #[error("the kernel has no BTF ({KERNEL_BTF}: {0})")]
     NoBtf(io::Error),
@@ -164,6 +178,12 @@ pub struct Options<'a> {
     pub tick_ns: u64,
     /// The inodes of the roots of the mounted cgroup hierarchies, v2 and v1: paths begin there.
     pub cgroup_roots: CgroupIds,
+    /// Size of the ring buffer; a power of two and whole pages.
+    pub ring_bytes: u32,
+    /// Whether the program logs what it does.
+    pub log: bool,
+    /// Whether the capabilities that are needed to load it are given up afterwards.
+    pub shed_privileges: bool,
 }
 
 /// The program while it runs.
@@ -172,6 +192,9 @@ pub struct Tracer {
     _program: Ebpf,
     records: RingBuf<MapData>,
     counters: PerCpuArray<MapData, CountersValue>,
+    /// Processes that have ended and were not freed yet.
+    exiting: HashMap<MapData, u64, ExitValue>,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: Clock,
     cgroups: CgroupPaths,
     counted: Counters,
@@ -195,6 +218,13 @@ unsafe impl aya::Pod for CountersValue {}
 
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy)]
+struct ExitValue(ExitRecord);
+
+// SAFETY: as above.
+unsafe impl aya::Pod for ExitValue {}
+
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy)]
 struct ConfigValue(Config);
 
 // SAFETY: as above.
@@ -204,14 +234,17 @@ impl Tracer {
     /// Loads and attaches the program.
     pub fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
         let object = OBJECT.ok_or(Unavailable::NotBuilt)?;
-        check_capabilities()?;
+        privileges::check()?;
         let bytes = fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)?;
         let mut config = offsets::resolve(&Btf::parse(&bytes)?)?;
         config.own_pid_ns = pid_namespace(options.proc_path).map_err(Unavailable::Namespace)?;
         config.root_pid = options.root.unwrap_or(0);
-        config.wake_bytes = RING_BYTES / 2;
-        Self::load(object, config, &bytes, options)
-            .map_err(|error| if locked_down() { Unavailable::Lockdown } else { Unavailable::Refused(error) })
+        config.wake_bytes = options.ring_bytes / 2;
+        let tracer = Self::load(object, config, &bytes, options).map_err(refusal)?;
+        if options.shed_privileges {
+            privileges::shed(|| tracer.counters.get(&0, 0).is_ok());
+        }
+        Ok(tracer)
     }
 
     fn load(object: &[u8], config: Config, btf: &[u8], options: &Options<'_>) -> Result<Self, String> {
@@ -219,26 +252,35 @@ impl Tracer {
         let btf = aya::Btf::parse(btf, aya::Endianness::default()).map_err(|error| causes(&error))?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf)).override_global("CONFIG", &config, true);
-        loader.map_max_entries("RECORDS", RING_BYTES);
+        if !options.log {
+            loader.override_global(LOG_LEVEL, &LOG_NOTHING, true);
+        }
+        loader.map_max_entries("RECORDS", options.ring_bytes);
         let mut program = loader.load(object).map_err(|error| causes(&error))?;
-        let records = program.take_map("RECORDS").ok_or("no map RECORDS")?;
-        let records = RingBuf::try_from(records).map_err(|error| causes(&error))?;
-        let counters = program.take_map("COUNTERS").ok_or("no map COUNTERS")?;
-        let counters = PerCpuArray::try_from(counters).map_err(|error| causes(&error))?;
+        let log = if options.log {
+            Some(EbpfLogger::init(&mut program).map_err(|error| causes(&error))?)
+        } else {
+            None
+        };
+        let mut map = |name: &str| program.take_map(name).ok_or_else(|| format!("no map {name}"));
+        let records = RingBuf::try_from(map("RECORDS")?).map_err(|error| causes(&error))?;
+        let counters = PerCpuArray::try_from(map("COUNTERS")?).map_err(|error| causes(&error))?;
+        let exiting = HashMap::try_from(map("EXITING")?).map_err(|error| causes(&error))?;
         for (name, tracepoint) in PROGRAMS {
             if options.root.is_some() && name == MOVES {
                 continue;
             }
             let one = program.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
-            let one: &mut BtfTracePoint =
-                one.try_into().map_err(|error: aya::programs::ProgramError| causes(&error))?;
-            one.load(tracepoint, &btf).map_err(|error| format!("{name}: {}", causes(&error)))?;
-            one.attach().map_err(|error| format!("{name}: {}", causes(&error)))?;
+            let one: &mut BtfTracePoint = one.try_into().map_err(|error| load_error(name, &error))?;
+            one.load(tracepoint, &btf).map_err(|error| load_error(name, &error))?;
+            one.attach().map_err(|error| load_error(name, &error))?;
         }
         Ok(Self {
             _program: program,
             records,
             counters,
+            exiting,
+            log,
             clock: Clock { tick_ns: options.tick_ns, offset_ns: uptime::namespace_offset_ns() },
             cgroups: CgroupPaths::new(options.cgroup_roots),
             counted: Counters::default(),
@@ -261,6 +303,15 @@ impl Tracer {
                 _ => {}
             }
         }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    /// Processes that have ended and that nobody has waited for yet, or that the kernel has not freed yet; what they
+    /// used is not told.
+    pub fn exiting(&self) -> impl Iterator<Item = Exit> {
+        self.exiting.iter().filter_map(|entry| Some(exit(self.clock, &entry.ok()?.1.0)))
     }
 
     /// What `/proc/[pid]/cgroup` would hold for a process of these cgroups; `None` if their record was lost.
@@ -349,15 +400,26 @@ fn pid_namespace(proc_path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(proc_path.join(namespace))?.ino() as u32)
 }
 
-/// Both are asked for by name: without either the kernel only answers that it is not permitted.
-fn check_capabilities() -> Result<(), Unavailable> {
-    let Ok(sets) = capabilities(None) else { return Ok(()) };
-    let have = |one| sets.effective.contains(one) || sets.effective.contains(CapabilitySet::SYS_ADMIN);
-    match (have(CapabilitySet::BPF), have(CapabilitySet::PERFMON)) {
-        (true, true) => Ok(()),
-        (false, true) => Err(Unavailable::Capability("CAP_BPF")),
-        (true, false) => Err(Unavailable::Capability("CAP_PERFMON")),
-        (false, false) => Err(Unavailable::Capability("CAP_BPF and no CAP_PERFMON")),
+/// What it means that the program cannot be loaded.
+fn refusal(cause: String) -> Unavailable {
+    let release = host::kernel_release();
+    if locked_down() {
+        Unavailable::Lockdown
+    } else if host::kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
+        Unavailable::TooOld { release, cause }
+    } else {
+        Unavailable::Refused(cause)
+    }
+}
+
+/// In one line; what the verifier wrote is for the log.
+fn load_error(program: &str, error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            debug!(program, verifier = %verifier_log, "the kernel's verifier refuses a program");
+            format!("{program}: {io_error} (its verifier's log is logged at the debug level)")
+        }
+        error => format!("{program}: {}", causes(error)),
     }
 }
 

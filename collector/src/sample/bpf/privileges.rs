@@ -1,0 +1,44 @@
+//! The capabilities that the program needs, and how they are given up once it runs.
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use tracing::{debug, info};
+
+use super::Unavailable;
+
+/// What lets a program be loaded that reads the kernel's memory (capabilities(7)).
+const LOADING: CapabilitySet =
+    CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_ADMIN);
+
+/// Both are asked for by name: without either the kernel only answers that it is not permitted.
+pub(super) fn check() -> Result<(), Unavailable> {
+    let Ok(sets) = capabilities(None) else { return Ok(()) };
+    let have = |one| sets.effective.contains(one) || sets.effective.contains(CapabilitySet::SYS_ADMIN);
+    match (have(CapabilitySet::BPF), have(CapabilitySet::PERFMON)) {
+        (true, true) => Ok(()),
+        (false, true) => Err(Unavailable::Capability("CAP_BPF")),
+        (true, false) => Err(Unavailable::Capability("CAP_PERFMON")),
+        (false, false) => Err(Unavailable::Capability("CAP_BPF and no CAP_PERFMON")),
+    }
+}
+
+/// Gives up for good what only loading needs. `works`: whether the maps can still be read; kernels before 6.0 that
+/// keep `bpf(2)` from users want `CAP_BPF` for that, too (`kernel.unprivileged_bpf_disabled`), and it is kept there.
+pub(super) fn shed(works: impl Fn() -> bool) {
+    let Ok(before) = capabilities(None) else { return };
+    let without = |dropped: CapabilitySet| CapabilitySets {
+        effective: before.effective.difference(dropped),
+        permitted: before.permitted.difference(dropped),
+        inheritable: before.inheritable.difference(dropped),
+    };
+    // Not yet for good: what is still permitted can be had back.
+    let trial = CapabilitySets { permitted: before.permitted, ..without(LOADING) };
+    let kept = match set_capabilities(None, trial) {
+        Ok(()) if works() => CapabilitySet::empty(),
+        _ => CapabilitySet::BPF,
+    };
+    let dropped = LOADING.difference(kept).intersection(before.permitted);
+    match set_capabilities(None, without(LOADING.difference(kept))) {
+        Ok(()) => info!(dropped = ?dropped, "capabilities that only loading needs are given up"),
+        Err(error) => debug!(%error, "capabilities cannot be given up"),
+    }
+}
