@@ -382,7 +382,9 @@ fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     // SAFETY: nobody else has this task's entry: it is freed only once.
     let record = unsafe { &mut *kept };
     if let Some(signal) = task.follow(offset(&config.task.signal)) {
-        record.cpu_ns = signal.read(offset(&config.signal_sum_sched_runtime))?;
+        // A task that nobody waits for adds itself to the sum while it still runs: its own count is final only now.
+        let own: u64 = task.read(offset(&config.task.sum_exec_runtime))?;
+        record.cpu_ns = own.max(signal.read(offset(&config.signal_sum_sched_runtime))?);
         record.max_rss_pages = signal.read(offset(&config.signal_maxrss))?;
         let cutime: u64 = signal.read(offset(&config.signal_cutime))?;
         let cstime: u64 = signal.read(offset(&config.signal_cstime))?;

@@ -20,11 +20,12 @@ fn main() {
         Some("deaf") => deaf(number(1), &args[2]),
         Some("mover") => mover(Path::new(&args[1]), Path::new(&args[2]), number(3), number(4)),
         Some("threads") => threads(number(1), number(2)),
+        Some("bursts") => bursts(number(1), number(2)),
         Some("headless") => headless(number(1), number(2) as usize),
         Some("idle") => idle(number(1), number(2) as usize),
         _ => {
             eprintln!(
-                "burn MS | orphans N MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | headless MS BYTES | idle N BYTES"
+                "burn MS | orphans N MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | bursts N US | headless MS BYTES | idle N BYTES"
             );
             exit(2);
         }
@@ -89,6 +90,13 @@ fn threads(count: u64, ms: u64) {
         (0..count).map(|_| std::thread::spawn(move || burn(Duration::from_millis(ms)))).collect();
     for worker in workers {
         worker.join().expect("a thread");
+    }
+}
+
+/// Threads one after another that end before any clock tick sees them.
+fn bursts(count: u64, us: u64) {
+    for _ in 0..count {
+        std::thread::spawn(move || burn(Duration::from_micros(us))).join().expect("a thread");
     }
 }
 

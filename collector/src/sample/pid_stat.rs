@@ -2,6 +2,8 @@
 
 /// `PF_KTHREAD` of `include/linux/sched.h`: the task is a kernel thread.
 const PF_KTHREAD: u64 = 0x0020_0000;
+/// `PF_EXITING` in `include/linux/sched.h`.
+const PF_EXITING: u64 = 0x4;
 
 /// A command name as the kernel keeps it (`TASK_COMM_LEN`): at most 15 bytes, any bytes but NUL.
 ///
@@ -54,6 +56,8 @@ pub struct PidStat {
     pub ppid: u32,
     /// Whether field 9 has `PF_KTHREAD`.
     pub kernel_thread: bool,
+    /// Whether field 9 has `PF_EXITING`: it is about to be a zombie, or its first thread is.
+    pub exiting: bool,
     /// Fields 14 and 15, `utime` + `stime`, in clock ticks: the whole process, exited threads included.
     pub own_ticks: u64,
     /// Fields 16 and 17, `cutime` + `cstime`, in clock ticks: the children that it waited for, and theirs.
@@ -111,6 +115,7 @@ impl PidStat {
             state,
             ppid: narrow(ppid, 4)?,
             kernel_thread: flags & PF_KTHREAD != 0,
+            exiting: flags & PF_EXITING != 0,
             own_ticks,
             reaped_ticks,
             threads: narrow(threads, 20)?,
@@ -206,6 +211,7 @@ mod tests {
             state: b'S',
             ppid: 77,
             kernel_thread: false,
+            exiting: false,
             own_ticks: 175,
             reaped_ticks: 1000,
             threads: 3,
@@ -224,9 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_thread_is_told_by_its_flags() {
-        let text = "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 1 0 0 20 0 1 0 3 0 0 0";
-        assert!(PidStat::parse(text.as_bytes()).unwrap().kernel_thread);
+    fn what_a_process_is_is_told_by_its_flags() {
+        let parse = |flags: &str| {
+            let text = format!("2 (kthreadd) S 0 0 0 0 -1 {flags} 0 0 0 0 0 1 0 0 20 0 1 0 3 0 0 0");
+            let stat = PidStat::parse(text.as_bytes()).unwrap();
+            (stat.kernel_thread, stat.exiting)
+        };
+        assert_eq!(parse("2129984"), (true, false));
+        assert_eq!(parse("4194564"), (false, true));
+        assert_eq!(parse("4194560"), (false, false));
     }
 
     #[test]

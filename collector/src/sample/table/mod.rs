@@ -4,7 +4,8 @@
 //! half of open, read and close, and it can never show another process that got the same PID (it answers
 //! ESRCH instead). Beyond that the file is opened each time.
 
-use std::collections::{HashMap, HashSet};
+mod cgroups;
+
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,6 +17,8 @@ use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, pread};
 
+use self::cgroups::CgroupContents;
+pub use self::cgroups::CgroupId;
 use super::pid_stat::{Comm, PidStat};
 
 /// Descriptors left to everything else: sockets, the database of names, cgroup files.
@@ -33,10 +36,6 @@ pub struct ProcessKey {
     /// Field 22 of `stat`: clock ticks since boot.
     pub start_ticks: u64,
 }
-
-/// One distinct content of `/proc/[pid]/cgroup`; see [`ProcTable::cgroup_content`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CgroupId(u32);
 
 /// One process as one pass saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,13 +187,13 @@ impl ProcTable {
                 Err(error) => pass.count(&error),
             }
         }
-        self.cgroups.forget_unused(&self.entries);
+        self.cgroups.forget_unused(self.entries.iter().filter_map(|entry| entry.last.cgroup));
         Ok(pass)
     }
 
     /// What `/proc/[pid]/cgroup` holds for the processes of this cgroup.
     pub fn cgroup_content(&self, id: CgroupId) -> &[u8] {
-        self.cgroups.by_id.get(&id).map_or(&[], |content| content)
+        self.cgroups.get(id)
     }
 
     /// Reads any other file of a process, such as `mountinfo`; `None` if that cannot be done.
@@ -265,18 +264,21 @@ impl ProcTable {
     }
 
     fn observe(&mut self, index: usize, now: Duration) -> Result<Observation, ReadError> {
-        let entry = &self.entries[index];
-        let key = entry.last.key;
-        let stat = if let Some(file) = &entry.stat {
-            read_stat(file, &mut self.buffer)?
-        } else {
-            let file = self.open_file(key.pid, c"stat")?;
-            read_stat(&file, &mut self.buffer)?
-        };
+        let key = self.entries[index].last.key;
+        let stat = self.read_again(index)?;
         if stat.start_ticks != key.start_ticks {
             return Err(ReadError::Gone);
         }
         Ok(self.complete(index, &stat, now))
+    }
+
+    fn read_again(&mut self, index: usize) -> Result<PidStat, ReadError> {
+        let entry = &self.entries[index];
+        if let Some(file) = &entry.stat {
+            return read_stat(file, &mut self.buffer);
+        }
+        let file = self.open_file(entry.last.key.pid, c"stat")?;
+        read_stat(&file, &mut self.buffer)
     }
 
     fn forget(&mut self, index: usize) {
@@ -301,11 +303,16 @@ impl ProcTable {
                 // `stat` rounds down twice to whole ticks, which is most of what a short-lived process used.
                 self.entries[index].last.final_ns = self.first_threads_ns(stat.pid);
             }
-        } else if !stat.kernel_thread && entry.cgroup_is_due(stat, now) {
+        } else if !stat.kernel_thread && !stat.exiting && entry.cgroup_is_due(stat, now) {
             entry.cgroup_read = Some((now, stat.own_ticks.saturating_add(stat.reaped_ticks)));
+            let before = entry.last.cgroup;
             let file = self.open_file(stat.pid, c"cgroup").ok();
             if let Some(content) = file.and_then(|file| self.read_small(&file)) {
-                self.entries[index].last.cgroup = Some(self.cgroups.intern(&content));
+                let cgroup = Some(self.cgroups.intern(&content));
+                // That of one that has begun to exit reads `/` in v1 hierarchies, before it is a zombie.
+                if cgroup == before || !self.is_exiting(index) {
+                    self.entries[index].last.cgroup = cgroup;
+                }
             }
         }
         let entry = &mut self.entries[index];
@@ -319,6 +326,11 @@ impl ProcTable {
         let file = self.open_file(pid, c"schedstat").ok()?;
         let content = self.read_small(&file)?;
         std::str::from_utf8(&content).ok()?.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    fn is_exiting(&mut self, index: usize) -> bool {
+        let again = self.read_again(index);
+        again.map_or(true, |stat| stat.exiting || stat.is_zombie())
     }
 
     /// For a process whose first thread has ended: RSS, and at first sight the cgroup, from a thread that runs.
@@ -398,39 +410,6 @@ impl Pass {
             ReadError::Forbidden => self.forbidden += 1,
             ReadError::Garbled => self.garbled += 1,
         }
-    }
-}
-
-/// Every distinct content of a `cgroup` file once.
-#[derive(Debug, Default)]
-struct CgroupContents {
-    by_content: HashMap<Box<[u8]>, CgroupId>,
-    by_id: HashMap<CgroupId, Box<[u8]>>,
-    next: u32,
-    /// How many there may be before the unused ones are looked for.
-    sweep_at: usize,
-}
-
-impl CgroupContents {
-    fn intern(&mut self, content: &[u8]) -> CgroupId {
-        if let Some(&id) = self.by_content.get(content) {
-            return id;
-        }
-        let id = CgroupId(self.next);
-        self.next = self.next.wrapping_add(1);
-        self.by_content.insert(content.into(), id);
-        self.by_id.insert(id, content.into());
-        id
-    }
-
-    fn forget_unused(&mut self, entries: &[Entry]) {
-        if self.by_id.len() <= self.sweep_at.max(256) {
-            return;
-        }
-        let used: HashSet<CgroupId> = entries.iter().filter_map(|entry| entry.last.cgroup).collect();
-        self.by_id.retain(|id, _| used.contains(id));
-        self.by_content.retain(|_, id| used.contains(id));
-        self.sweep_at = self.by_id.len() * 2;
     }
 }
 

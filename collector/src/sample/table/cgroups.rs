@@ -1,0 +1,47 @@
+//! Contents of `cgroup` files, each kept once.
+
+use std::collections::{HashMap, HashSet};
+
+/// One distinct content of `/proc/[pid]/cgroup`; see [`ProcTable::cgroup_content`](super::ProcTable::cgroup_content).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupId(u32);
+
+/// Every distinct content of a `cgroup` file once.
+#[derive(Debug, Default)]
+pub(super) struct CgroupContents {
+    by_content: HashMap<Box<[u8]>, CgroupId>,
+    by_id: HashMap<CgroupId, Box<[u8]>>,
+    next: u32,
+    /// How many there may be before the unused ones are looked for.
+    sweep_at: usize,
+}
+
+impl CgroupContents {
+    /// What the `cgroup` files of these processes hold.
+    pub(super) fn get(&self, id: CgroupId) -> &[u8] {
+        self.by_id.get(&id).map_or(&[], |content| content)
+    }
+
+    /// The id of this content.
+    pub(super) fn intern(&mut self, content: &[u8]) -> CgroupId {
+        if let Some(&id) = self.by_content.get(content) {
+            return id;
+        }
+        let id = CgroupId(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.by_content.insert(content.into(), id);
+        self.by_id.insert(id, content.into());
+        id
+    }
+
+    /// Drops what is not `used`, once there is enough of it.
+    pub(super) fn forget_unused(&mut self, used: impl Iterator<Item = CgroupId>) {
+        if self.by_id.len() <= self.sweep_at.max(256) {
+            return;
+        }
+        let used: HashSet<CgroupId> = used.collect();
+        self.by_id.retain(|id, _| used.contains(id));
+        self.by_content.retain(|_, id| used.contains(id));
+        self.sweep_at = self.by_id.len() * 2;
+    }
+}
