@@ -2,6 +2,9 @@
 //!
 //! Identity is gone when a task is freed, and its CPU time is not complete before: what a process is called and
 //! where it is, is kept when its last thread exits (`EXITING`); what it used is read when its leader is freed.
+
+#![expect(clippy::needless_pass_by_value, reason = "a program is handed its context")]
+
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
 use aya_ebpf::macros::{btf_tracepoint, map};
@@ -49,6 +52,7 @@ fn config() -> &'static Config {
 }
 
 /// The value that the loader put there.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it must be read where it is")]
 fn offset(value: &u32) -> usize {
     // Volatile, or the compiler would fold the zeroes above into the code.
     // SAFETY: a plain read of an initialised value.

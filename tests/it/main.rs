@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::type_complexity, reason = "a test says what it found by failing")]
 
+#[cfg(any(feature = "bpf", feature = "kernel"))]
+mod beside;
 #[cfg(feature = "bpf")]
 mod bpf;
 mod collector;

@@ -7,23 +7,33 @@ use std::time::{Duration, Instant};
 /// What ran in a cgroup must have ended by then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A v2 cgroup that looks like a container's; removed when dropped.
+/// A cgroup that looks like a container's; removed when dropped.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
     id: String,
+    v1: bool,
 }
 
 impl Cgroup {
-    /// A new one, named by a container id of our own; this needs root.
+    /// A new one in the v2 hierarchy, named by a container id of our own; this needs root.
     pub fn new() -> Result<Self> {
+        Self::new_in(&mount("cgroup2", "")?, false)
+    }
+
+    /// The same in the v1 hierarchy that accounts CPU time.
+    pub fn new_v1() -> Result<Self> {
+        Self::new_in(&mount("cgroup", "cpuacct")?, true)
+    }
+
+    fn new_in(hierarchy: &Path, v1: bool) -> Result<Self> {
         let mut random = [0u8; 32];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = mount()?.join(&id);
+        let path = hierarchy.join(&id);
         std::fs::create_dir(&path)
             .map_err(|error| Error::new(error.kind(), format!("cannot make {}: {error}", path.display())))?;
-        Ok(Self { path, id })
+        Ok(Self { path, id, v1 })
     }
 
     /// Its container id.
@@ -36,8 +46,13 @@ impl Cgroup {
         &self.path
     }
 
-    /// CPU time that the kernel charged to it (`cpu.stat`, `usage_usec`), in seconds.
+    /// CPU time that the kernel charged to it (v2 `cpu.stat`, `usage_usec`; v1 `cpuacct.usage`), in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
+        if self.v1 {
+            let usage = std::fs::read_to_string(self.path.join("cpuacct.usage"))?;
+            let ns = usage.trim().parse::<f64>();
+            return ns.map(|ns| ns / 1e9).map_err(|error| Error::new(ErrorKind::InvalidData, error));
+        }
         let stat = std::fs::read_to_string(self.path.join("cpu.stat"))?;
         let usage =
             stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse::<f64>().ok());
@@ -48,8 +63,9 @@ impl Cgroup {
     pub fn wait_until_empty(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let events = std::fs::read_to_string(self.path.join("cgroup.events"))?;
-            if events.lines().any(|line| line == "populated 0") {
+            let processes = std::fs::read_to_string(self.path.join("cgroup.procs"))?;
+            let events = std::fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+            if processes.is_empty() && !events.lines().any(|line| line == "populated 1") {
                 return Ok(());
             }
             if Instant::now() > end {
@@ -69,13 +85,22 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where the v2 hierarchy is mounted.
-fn mount() -> Result<PathBuf> {
+/// Where a hierarchy of this type, with this controller, is mounted.
+fn mount(kind: &str, controller: &str) -> Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let mount = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
-        let (point, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(point))
+        let (point, found, options) = (fields.next()?, fields.next()?, fields.next()?);
+        let fits =
+            found == kind && (controller.is_empty() || options.split(',').any(|one| one == controller));
+        fits.then(|| PathBuf::from(point))
     });
-    mount.ok_or_else(|| Error::new(ErrorKind::NotFound, "no cgroup v2 hierarchy is mounted"))
+    mount.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("no {kind} hierarchy {controller} is mounted"))
+    })
+}
+
+/// Whether there is a v1 hierarchy that accounts CPU time.
+pub fn has_v1() -> bool {
+    mount("cgroup", "cpuacct").is_ok()
 }

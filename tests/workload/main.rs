@@ -17,15 +17,23 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("burn") => burn(Duration::from_millis(number(1))),
         Some("orphans") => orphans(number(1), &args[2]),
+        Some("daemon") => daemon(number(1)),
         Some("deaf") => deaf(number(1), &args[2]),
         Some("mover") => mover(Path::new(&args[1]), Path::new(&args[2]), number(3), number(4)),
         Some("threads") => threads(number(1), number(2)),
         Some("bursts") => bursts(number(1), number(2)),
         Some("headless") => headless(number(1), number(2) as usize),
+        Some("thread-exec") => thread_exec(&args[1..]),
+        Some("vforks") => vforks(number(1)),
+        Some("alias") => alias(&args[1], number(2)),
+        Some("rusage") => rusage(&args[1..]),
+        Some("touch") => drop(std::hint::black_box(vec![1u8; number(1) as usize])),
         Some("idle") => idle(number(1), number(2) as usize),
         _ => {
             eprintln!(
-                "burn MS | orphans N MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | bursts N US | headless MS BYTES | idle N BYTES"
+                "burn MS | orphans N MS | daemon MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | bursts N US | \
+                 headless MS BYTES | thread-exec COMMAND… | vforks N | alias NAME MS | rusage COMMAND… | touch BYTES | \
+                 idle N BYTES"
             );
             exit(2);
         }
@@ -59,6 +67,20 @@ fn orphans(count: u64, ms: &str) {
             }
         }
     }
+}
+
+/// A grandchild in a session of its own, left behind at once.
+fn daemon(ms: u64) {
+    for _ in 0..2 {
+        // SAFETY: there is one thread, so that a child may do anything.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Child => {
+                let _ = nix::unistd::setsid();
+            }
+            ForkResult::Parent { .. } => exit(0),
+        }
+    }
+    burn(Duration::from_millis(ms));
 }
 
 /// Children of a parent that ignores SIGCHLD: the kernel drops their time.
@@ -110,6 +132,56 @@ fn headless(ms: u64, bytes: usize) {
     });
     // SAFETY: ends this thread and nothing else; what it owns is not used any more.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// A thread that is not the first executes a program, which takes the place of all.
+fn thread_exec(command: &[String]) {
+    let mut program = Command::new(&command[0]);
+    program.args(&command[1..]);
+    let error = std::thread::spawn(move || std::os::unix::process::CommandExt::exec(&mut program)).join();
+    panic!("{error:?}");
+}
+
+/// Children that share the memory of their parent until they execute something.
+#[expect(deprecated, reason = "it is what is to be tested, and the child touches nothing")]
+fn vforks(count: u64) {
+    for _ in 0..count {
+        // SAFETY: the child does nothing but execute a program, or end.
+        unsafe {
+            let child = libc::vfork();
+            if child == 0 {
+                libc::execl(c"/bin/true".as_ptr(), c"true".as_ptr(), std::ptr::null::<libc::c_char>());
+                libc::_exit(127);
+            }
+            assert!(child > 0, "vfork");
+        }
+        wait().expect("wait");
+    }
+}
+
+/// Calls itself something else than what was executed, and so does a child of it that executes nothing.
+fn alias(name: &str, ms: u64) {
+    let name = std::ffi::CString::new(name).expect("a name");
+    nix::sys::prctl::set_name(&name).expect("set_name");
+    // SAFETY: there is one thread, so that a child may do anything.
+    if unsafe { fork() }.expect("fork").is_parent() {
+        wait().expect("wait");
+    }
+    burn(Duration::from_millis(ms));
+}
+
+/// Runs a command and prints the highest resident set size that the kernel tells its parent of, in bytes.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
+fn rusage(command: &[String]) {
+    let child = Command::new(&command[0]).args(&command[1..]).spawn().expect("the command");
+    // SAFETY: an all-zero rusage is one, and the kernel fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let pid = child.id().cast_signed();
+        assert_eq!(libc::wait4(pid, std::ptr::null_mut(), 0, &raw mut usage), pid);
+        usage
+    };
+    println!("{}", usage.ru_maxrss * 1024);
 }
 
 /// Processes that hold memory and do nothing, until standard input ends.

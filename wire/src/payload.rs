@@ -196,7 +196,7 @@ pub struct ProcessMemory {
     /// Name of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Highest resident set size, in bytes.
+    /// Highest resident set size, in bytes; for one that ended, with eBPF, an upper bound as in [`CommandUsage`].
     pub peak_mem_bytes: u64,
 }
 
@@ -216,7 +216,8 @@ pub struct CommandUsage {
     /// known without eBPF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen_children_cpu_seconds: Option<f64>,
-    /// Highest resident set size of one of them, in bytes.
+    /// Highest resident set size of one of them, in bytes. With eBPF an upper bound: the kernel's `signal->maxrss` of
+    /// a process (what `getrusage` tells its parent) includes the image that it had before it executed another.
     pub peak_mem_bytes: u64,
 }
 

@@ -61,6 +61,16 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// A collector as a plain `cargo build` makes it, without the eBPF program.
+pub(crate) fn plain_collector() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--locked", "--package=collector"]).env_remove("COLLECTOR_BPF_OBJECT");
+    checked(build.current_dir(root()))?;
+    let plain = root().join("target/debug/collector-plain");
+    std::fs::copy(root().join("target/debug/collector"), &plain).context("cannot copy the collector")?;
+    Ok(plain)
+}
+
 /// Builds the programs and tells where they are.
 pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
     let object = match (setup::ensure(For::Object).and_then(|()| ebpf::build()), object) {

@@ -13,9 +13,11 @@ use crate::setup;
 const TARGET: &str = "bpfel-unknown-none";
 /// What Debian's `rustc-web` and `libstd-rust-web-dev-bpf` install.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
+/// What `rust-web-clippy` installs.
+const SYSTEM_CLIPPY: &str = "/usr/bin/clippy-driver";
 
 /// How the object can be built here.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Toolchain {
     /// A rustup nightly with its sources: `core` is built along.
     Nightly,
@@ -25,30 +27,40 @@ pub(crate) enum Toolchain {
 
 /// Builds the object and tells where it is.
 pub(crate) fn build() -> Result<PathBuf> {
-    let mut build = cargo();
-    let Some(linker) = linker() else {
-        bail!("bpf-linker is needed and not installed; cargo xtask setup installs it");
-    };
-    let name = match toolchain()? {
-        Toolchain::Nightly => {
-            build.env("RUSTUP_TOOLCHAIN", "nightly").env_remove("CARGO").env_remove("RUSTC");
-            build.arg("-Zbuild-std=core");
-            "rustup nightly with rust-src"
-        }
-        Toolchain::System => {
-            build.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-            "the system's rustc with core for the BPF target"
-        }
-    };
-    // Paths of this machine have no place in the object: the same sources make the same bytes anywhere.
-    let remap = format!("--remap-path-prefix={}=.", root().display());
-    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    let linker = format!("-Clinker={}", linker.display());
-    let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", &linker, &remap];
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    let target = root().join("target/bpf");
-    build.args(["build", "--locked", "--package=collector-ebpf", "--features=bpf", "--profile=bpf"]);
-    build.arg(format!("--target={TARGET}")).arg("--target-dir").arg(&target);
+    build_in(&root().join("target/bpf"))
+}
+
+/// Builds the object once more from nothing: the same sources make the same bytes.
+pub(crate) fn check_reproducible() -> Result<()> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let first = read(&build()?)?;
+    let again = tempfile::tempdir()?;
+    if read(&build_in(again.path())?)? != first {
+        bail!("two builds of the BPF object with one toolchain differ");
+    }
+    Ok(())
+}
+
+/// Lints the program as it is built for the kernel; warnings are errors.
+pub(crate) fn clippy() -> Result<()> {
+    let (mut clippy, _) = cargo_for_bpf("clippy", &root().join("target/bpf"))?;
+    if let Toolchain::System = toolchain()? {
+        // What `cargo clippy` does, with the driver that belongs to the system's compiler.
+        clippy.env("RUSTC_WORKSPACE_WRAPPER", SYSTEM_CLIPPY);
+        clippy.env("CLIPPY_ARGS", "--deny__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+    } else {
+        clippy.args(["--", "--deny", "warnings"]);
+    }
+    checked(&mut clippy)
+}
+
+/// Whether there is something to lint the program with.
+pub(crate) fn can_lint() -> bool {
+    !matches!(toolchain(), Ok(Toolchain::System)) || Path::new(SYSTEM_CLIPPY).exists()
+}
+
+fn build_in(target: &Path) -> Result<PathBuf> {
+    let (mut build, name) = cargo_for_bpf("build", target)?;
     checked(&mut build)?;
     let built = target.join(TARGET).join("bpf/collector-ebpf");
     let built = std::fs::read(&built).with_context(|| built.display().to_string())?;
@@ -60,6 +72,42 @@ pub(crate) fn build() -> Result<PathBuf> {
     }
     eprintln!("built with {name}: {} bytes, programs {}", stripped.len(), programs.join(", "));
     Ok(object)
+}
+
+/// A cargo command for the program, and what compiles it.
+fn cargo_for_bpf(command: &str, target: &Path) -> Result<(Command, &'static str)> {
+    let mut cargo = cargo();
+    let Some(linker) = linker() else {
+        bail!("bpf-linker is needed and not installed; cargo xtask setup installs it");
+    };
+    let toolchain = toolchain()?;
+    let name = match toolchain {
+        Toolchain::Nightly => {
+            cargo.env("RUSTUP_TOOLCHAIN", "nightly").env_remove("CARGO").env_remove("RUSTC");
+            "rustup's nightly and its core from source"
+        }
+        Toolchain::System => {
+            cargo.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+            "the system's rustc with core for the BPF target"
+        }
+    };
+    // Paths of this machine have no place in the object: the same sources make the same bytes anywhere.
+    let remap = format!("--remap-path-prefix={}=.", root().display());
+    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    let linker = format!("-Clinker={}", linker.display());
+    let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", &linker, &remap];
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    // `cargo clippy` of the system's compiler is a check with its driver around it.
+    let command = match (command, toolchain) {
+        ("clippy", Toolchain::System) => "check",
+        (command, _) => command,
+    };
+    cargo.args([command, "--locked", "--package=collector-ebpf", "--features=bpf", "--profile=bpf"]);
+    cargo.arg(format!("--target={TARGET}")).arg("--target-dir").arg(target);
+    if let Toolchain::Nightly = toolchain {
+        cargo.arg("-Zbuild-std=core");
+    }
+    Ok((cargo, name))
 }
 
 /// The object without what debuggers read (BTF stays: the verifier quotes the source with it), and its programs.

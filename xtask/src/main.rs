@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod lint;
 mod programs;
 mod setup;
 mod test;
@@ -34,8 +35,8 @@ enum Command {
     },
     /// Install what the tests need and run all of them.
     Test {
-        /// Only these groups: unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf (root,
-        /// the eBPF program), faults (root; what breaks around the programs, injected).
+        /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
+        /// (root, the eBPF program), faults (root; what breaks around the programs, injected).
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
     },

@@ -8,8 +8,6 @@ use anyhow::{Result, bail};
 use crate::build::{cargo, checked, root};
 use crate::ebpf;
 
-/// The release of `bpf-linker` that the object is built with.
-const BPF_LINKER: &str = "bpf-linker@0.13.0";
 /// The LLVM of Debian's `rustc-web`, which wrote its `core`: the linker must be of the same.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
@@ -17,58 +15,98 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 struct Need {
     name: &'static str,
     what_for: &'static str,
-    /// Debian's packages for it; without any, it is built by cargo.
+    /// Debian's packages for it, or for building it.
     packages: &'static [&'static str],
+    /// What cargo installs it with, where it is not in those packages.
+    cargo: &'static [&'static str],
     present: fn() -> bool,
 }
 
 /// Programs that the tests run.
-const TESTS: [Need; 3] = [
-    Need { name: "cc", what_for: "tests compile with it", packages: &["gcc"], present: || has("cc") },
+const TESTS: &[Need] = &[
+    Need {
+        name: "cc",
+        what_for: "tests compile with it",
+        packages: &["gcc"],
+        cargo: &[],
+        present: || has("cc"),
+    },
     Need {
         name: "setpriv",
         what_for: "tests drop privileges with it",
         packages: &["util-linux"],
+        cargo: &[],
         present: || has("setpriv"),
     },
     Need {
         name: "python3",
         what_for: "tests talk to the receiver with it",
         packages: &["python3-minimal"],
+        cargo: &[],
         present: || has("python3"),
     },
 ];
 
 /// What the BPF object is built with.
-const OBJECT: [Need; 2] = [
+const OBJECT: &[Need] = &[
     Need {
         name: "a Rust toolchain for BPF",
         what_for: "compiles the eBPF program",
         packages: &["rustc-web", "libstd-rust-web-dev-bpf"],
+        cargo: &[],
         present: || ebpf::toolchain().is_ok(),
     },
     Need {
         name: "bpf-linker",
         what_for: "links the eBPF program",
-        packages: &[],
+        packages: &["llvm-22-dev", "libpolly-22-dev"],
+        cargo: &["--no-default-features", "--features=llvm-22", "bpf-linker@0.13.0"],
         present: || ebpf::linker().is_some(),
     },
 ];
 
-/// What `bpf-linker` is built with.
-const LINKER_PACKAGES: [&str; 2] = ["llvm-22-dev", "libpolly-22-dev"];
+/// What everything is checked with.
+const LINT: &[Need] = &[
+    Need {
+        name: "clippy for BPF",
+        what_for: "lints the eBPF program",
+        packages: &["rust-web-clippy"],
+        cargo: &[],
+        present: ebpf::can_lint,
+    },
+    Need {
+        name: "cargo-deny",
+        what_for: "checks licences and sources",
+        packages: &[],
+        cargo: &["cargo-deny@0.20.2"],
+        present: || has("cargo-deny"),
+    },
+];
 
 /// What to be set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     Object,
     Tests,
+    Lint,
+}
+
+impl For {
+    fn needs(self) -> impl Iterator<Item = &'static Need> {
+        let needs: &[&'static [Need]] = match self {
+            Self::Object => &[OBJECT],
+            Self::Tests => &[TESTS],
+            // What lints the eBPF program has to be of the toolchain that builds it.
+            Self::Lint => &[OBJECT, LINT],
+        };
+        needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
+    }
 }
 
 /// Prints what is needed and installs what is missing; with `check`, only prints.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut missing = 0;
-    for need in OBJECT.iter().chain(&TESTS) {
+    for need in For::Lint.needs().chain(For::Tests.needs()) {
         let present = (need.present)();
         missing += usize::from(!present);
         println!("{:<8} {} ({})", if present { "found" } else { "missing" }, need.name, need.what_for);
@@ -80,46 +118,50 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         bail!("{missing} of these are missing; cargo xtask setup installs them");
     }
-    ensure(For::Object)?;
-    ensure(For::Tests)
+    [For::Object, For::Tests, For::Lint].into_iter().try_for_each(ensure)
 }
 
 /// Installs what is missing, and says what.
 pub(crate) fn ensure(what: For) -> Result<()> {
-    let needs = match what {
-        For::Object => &OBJECT[..],
-        For::Tests => &TESTS,
-    };
-    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.present)()).collect();
-    let mut packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
-    let linker = missing.iter().any(|need| need.packages.is_empty());
-    if linker {
-        packages.extend(LINKER_PACKAGES);
-    }
-    if packages.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = missing.iter().map(|need| need.name).collect();
-    let names = names.join(", ");
-    if !nix::unistd::geteuid().is_root() || !has("apt-get") {
-        bail!(
-            "missing: {names}. On Debian, root can install {} (cargo xtask setup does); elsewhere, `rustup toolchain \
-             install nightly --component rust-src` and `cargo install bpf-linker` serve for the eBPF program",
-            packages.join(", ")
-        );
-    }
-    eprintln!("missing: {names}; installing {}", packages.join(", "));
-    apt_install(&packages)?;
-    if linker {
-        let mut install = cargo();
-        install.args(["install", "--locked", "--no-default-features", "--features=llvm-22", BPF_LINKER]);
-        install.arg("--root").arg(tools()).env("LLVM_PREFIX", LLVM_PREFIX);
-        checked(&mut install)?;
-    }
-    if let Some(need) = missing.iter().find(|need| !(need.present)()) {
-        bail!("{} is still missing after installing {}", need.name, packages.join(", "));
+    for need in what.needs() {
+        if (need.present)() {
+            continue;
+        }
+        let missing: Vec<_> =
+            need.packages.iter().filter(|package| !is_installed(package)).copied().collect();
+        let can_install = nix::unistd::geteuid().is_root() && has("apt-get");
+        if !missing.is_empty() && !can_install {
+            bail!(
+                "{} is missing, which {}. On Debian, root can install {} (cargo xtask setup does); elsewhere, `rustup \
+                 toolchain install nightly --component rust-src` and `cargo install bpf-linker` serve for the eBPF program",
+                need.name,
+                need.what_for,
+                missing.join(", ")
+            );
+        }
+        if !missing.is_empty() {
+            eprintln!("{} is missing: installing {}", need.name, missing.join(", "));
+            apt_install(&missing)?;
+        }
+        if !need.cargo.is_empty() {
+            eprintln!("{} is missing: building it into {}", need.name, tools().display());
+            let mut install = cargo();
+            install.args(["install", "--locked", "--quiet"]).args(need.cargo);
+            install.arg("--root").arg(tools()).env("LLVM_PREFIX", LLVM_PREFIX);
+            checked(&mut install)?;
+        }
+        if !(need.present)() {
+            bail!("{} is still missing after what should have installed it", need.name);
+        }
     }
     Ok(())
+}
+
+/// Whether Debian's package manager has it.
+fn is_installed(package: &str) -> bool {
+    let status =
+        Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]).output();
+    status.is_ok_and(|output| output.stdout == b"installed")
 }
 
 /// Where cargo installs what is needed here alone.

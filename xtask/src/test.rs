@@ -1,17 +1,18 @@
-//! All tests, by groups of what they need.
-
-use std::process::Command;
+//! `cargo xtask test`: installs what the tests need, runs all of them that can run here, and says which cannot.
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::build::{self, Object, checked};
 use crate::setup::{self, For};
+use crate::{ebpf, lint};
 
 /// Tests that need the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Group {
-    /// Nothing but a user: unit tests, and the shipped programs over sockets and scenes of proc.
+    /// Form, lints, documentation and licences of everything, the eBPF program included.
+    Lint,
+    /// No privileges: pure code, and the shipped programs over real sockets.
     Unit,
     /// Root: cgroups and real processes in them.
     Kernel,
@@ -24,48 +25,76 @@ pub(crate) enum Group {
 impl Group {
     fn name(self) -> &'static str {
         match self {
+            Self::Lint => "lint",
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
             Self::Faults => "faults",
         }
     }
+
+    fn needs_root(self) -> bool {
+        matches!(self, Self::Kernel | Self::Bpf | Self::Faults)
+    }
 }
 
 pub(crate) fn run(groups: &[Group]) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
-    let all = groups.is_empty();
-    let wanted = |group| all || groups.contains(&group);
-    setup::ensure(For::Tests)?;
-    let programs =
-        build::programs(false, if groups == [Group::Unit] { Object::IfPossible } else { Object::Required })?;
-    let with_programs = |command: &mut Command| {
-        command.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
-        command.env("WORKLOAD_BIN", &programs.workload);
-        programs.embed(command);
-    };
-    if wanted(Group::Unit) {
-        let mut test = build::cargo();
-        test.args(["test", "--locked", "--workspace"]);
-        with_programs(&mut test);
-        checked(&mut test)?;
-    }
-    for group in [Group::Kernel, Group::Bpf, Group::Faults].into_iter().filter(|group| wanted(*group)) {
-        let name = group.name();
-        if !root {
-            if !all {
-                bail!("the group {name} needs root");
-            }
+    let groups = if groups.is_empty() {
+        let (run, left) =
+            Group::value_variants().iter().partition::<Vec<Group>, _>(|group| root || !group.needs_root());
+        for group in left {
+            let name = group.name();
             println!("Not run: the group {name}, which needs root (sudo cargo xtask test --group {name}).");
-            continue;
         }
-        // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
-        let mut test = build::cargo();
-        test.args(["test", "--locked", "--package=tests", "--test=it"]).arg(format!("--features={name}"));
-        test.arg("--").arg(format!("{name}::")).arg("--test-threads=1");
-        with_programs(&mut test);
-        checked(&mut test)?;
+        run
+    } else {
+        if let Some(group) = groups.iter().find(|group| group.needs_root() && !root) {
+            bail!("the group {} needs root", group.name());
+        }
+        groups.to_vec()
+    };
+    if groups.contains(&Group::Lint) {
+        setup::ensure(For::Lint)?;
+        lint::run()?;
+    }
+    if groups.iter().any(|group| *group != Group::Lint) {
+        programs(&groups)?;
     }
     println!("All tests passed that were run.");
+    Ok(())
+}
+
+fn programs(groups: &[Group]) -> Result<()> {
+    setup::ensure(For::Tests)?;
+    let needs_object = groups.iter().any(|group| group.needs_root());
+    let plain = build::plain_collector()?;
+    let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;
+    let test = |features: &str| {
+        let mut test = build::cargo();
+        test.args(["test", "--locked"]).arg(format!("--features={features}"));
+        test.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
+        test.env("WORKLOAD_BIN", &programs.workload).env("COLLECTOR_PLAIN_BIN", &plain);
+        programs.embed(&mut test);
+        test
+    };
+    if groups.contains(&Group::Unit) {
+        checked(test("").arg("--workspace"))?;
+    }
+    if groups.contains(&Group::Bpf) {
+        ebpf::check_reproducible()?;
+    }
+    let mut features = "kernel,bpf,faults".to_owned();
+    if tests::cgroup::has_v1() {
+        features += ",cgroup-v1";
+    } else if groups.contains(&Group::Bpf) {
+        println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
+    }
+    for group in groups.iter().filter(|group| group.needs_root()) {
+        // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
+        let mut test = test(&features);
+        test.args(["--package=tests", "--test=it", "--"]).arg(format!("{}::", group.name()));
+        checked(test.arg("--test-threads=1"))?;
+    }
     Ok(())
 }

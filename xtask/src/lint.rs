@@ -1,0 +1,22 @@
+//! Form, lints, documentation and licences.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::build::{cargo, checked, root};
+use crate::{ebpf, setup};
+
+pub(crate) fn run() -> Result<()> {
+    checked(cargo().args(["fmt", "--all", "--check"]))?;
+    let everything = ["--locked", "--workspace", "--all-targets", "--all-features"];
+    checked(cargo().arg("clippy").args(everything).args(["--", "--deny", "warnings"]))?;
+    ebpf::clippy()?;
+    let mut doc = cargo();
+    doc.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    checked(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
+    // The advisory database is not reachable from every machine that builds this; licences, bans and sources are.
+    let mut deny = Command::new(setup::find("cargo-deny").context("cargo-deny is not installed")?);
+    deny.current_dir(root());
+    checked(deny.args(["--locked", "check", "licenses", "bans", "sources"]))
+}
