@@ -234,6 +234,8 @@ pub struct Counters {
     pub lost_ring: u64,
     /// Processes that found no room in a map.
     pub lost_map: u64,
+    /// Processes of which the kernel did not tell that they were freed.
+    pub missed: u64,
 }
 
 const _: () = {
@@ -242,5 +244,5 @@ const _: () = {
     assert!(size_of::<CgroupRecord>() == 16 + (8 + NAME_LEN) * PATH_DEPTH);
     assert!(size_of::<Config>() == 132);
     assert!(size_of::<MoveRecord>() == 48);
-    assert!(size_of::<Counters>() == 56);
+    assert!(size_of::<Counters>() == 64);
 };

@@ -353,22 +353,54 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
         start_boottime_ns: leader.read(offset(&config.task.start_boottime))?,
         // SAFETY: the helper reads a clock.
         end_boottime_ns: unsafe { bpf_ktime_get_boot_ns() },
-        cpu_ns: 0,
-        reaped_ns: 0,
+        cpu_ns: used_until_now(task, leader, signal)?,
+        reaped_ns: reaped(signal)?,
         max_rss_pages: signal.read(offset(&config.signal_maxrss))?,
         cgroups,
         // SAFETY: both are 16 bytes of which any value is valid.
         comm: unsafe { core::mem::transmute::<Name, [u8; COMM_LEN]>(name) },
     };
     match EXITING.insert(leader.0, record, IF_NONE) {
-        // Threads that exit at the same time can all find that none is left; the first of them told.
-        Err(THERE_IS_ONE) => return None,
+        Err(THERE_IS_ONE) => {
+            let other = EXITING.get_ptr(leader.0)?;
+            // SAFETY: a copy of what nobody else has now: this address belongs to this process.
+            let other = unsafe { *other };
+            // Threads that exit at the same time can all find that none is left; the first of them told.
+            if other.start_boottime_ns == record.start_boottime_ns {
+                return None;
+            }
+            // The one before it at this address was freed, and the kernel did not tell.
+            write(&other);
+            count(|counters| &mut counters.missed);
+            let _ = EXITING.insert(leader.0, record, 0);
+        }
         Err(_) => count(|counters| &mut counters.lost_map),
         Ok(()) => {}
     }
     count(|counters| &mut counters.exits);
     debug!(context, "exited pid={} cgroup={}", pid, cgroups.unified);
     Some(())
+}
+
+/// CPU time of all threads of a process, as far as the kernel has come: what the last one used since it was given the
+/// CPU can be missing.
+fn used_until_now(last: Address, leader: Address, signal: Address) -> Option<u64> {
+    let config = config();
+    let own = |task: Address| task.read::<u64>(offset(&config.task.sum_exec_runtime));
+    let mut used: u64 = signal.read(offset(&config.signal_sum_sched_runtime))?;
+    used += own(last)?;
+    if last.0 != leader.0 {
+        used += own(leader)?;
+    }
+    Some(used)
+}
+
+/// CPU time of the children that a process waited for.
+fn reaped(signal: Address) -> Option<u64> {
+    let config = config();
+    let cutime: u64 = signal.read(offset(&config.signal_cutime))?;
+    let cstime: u64 = signal.read(offset(&config.signal_cstime))?;
+    Some(cutime + cstime)
 }
 
 /// A task is freed; when it leads a process, that has nothing more to use.
@@ -390,9 +422,7 @@ fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
         let own: u64 = task.read(offset(&config.task.sum_exec_runtime))?;
         record.cpu_ns = own.max(signal.read(offset(&config.signal_sum_sched_runtime))?);
         record.max_rss_pages = signal.read(offset(&config.signal_maxrss))?;
-        let cutime: u64 = signal.read(offset(&config.signal_cutime))?;
-        let cstime: u64 = signal.read(offset(&config.signal_cstime))?;
-        record.reaped_ns = cutime + cstime;
+        record.reaped_ns = reaped(signal)?;
     }
     let written = write(record);
     if written {

@@ -64,7 +64,7 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
 /// A collector as a plain `cargo build` makes it, without the eBPF program.
 pub(crate) fn plain_collector() -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--locked", "--package=collector"]).env_remove("COLLECTOR_BPF_OBJECT");
+    build.args(["build", "--locked", "--workspace", "--bins"]).env_remove("COLLECTOR_BPF_OBJECT");
     checked(build.current_dir(root()))?;
     let plain = root().join("target/debug/collector-plain");
     std::fs::copy(root().join("target/debug/collector"), &plain).context("cannot copy the collector")?;
@@ -85,16 +85,12 @@ pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
     if let Some(object) = &object {
         build.env("COLLECTOR_BPF_OBJECT", object);
     }
-    build.args([
-        "build",
-        "--locked",
-        "--package=collector",
-        "--package=receiver",
-        "--package=tests",
-        "--bins",
-    ]);
+    build.args(["build", "--locked", "--bins"]);
     if release {
-        build.arg("--release");
+        build.args(["--release", "--package=collector", "--package=receiver", "--package=tests"]);
+    } else {
+        // All of it, as the tests do: what is built for a part has other features and would be built again.
+        build.arg("--workspace");
     }
     checked(&mut build)?;
     let profile = if release { "release" } else { "debug" };

@@ -72,28 +72,28 @@ fn programs(groups: &[Group]) -> Result<()> {
     let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;
     let test = |features: &str| {
         let mut test = build::cargo();
-        test.args(["test", "--locked"]).arg(format!("--features={features}"));
+        test.args(["test", "--locked", "--workspace"]).arg(format!("--features={features}"));
         test.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
         test.env("WORKLOAD_BIN", &programs.workload).env("COLLECTOR_PLAIN_BIN", &plain);
         programs.embed(&mut test);
         test
     };
     if groups.contains(&Group::Unit) {
-        checked(test("").arg("--workspace"))?;
+        checked(&mut test(""))?;
     }
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "kernel,bpf,faults".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/faults".to_owned();
     if tests::cgroup::has_v1() {
-        features += ",cgroup-v1";
+        features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
         println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
         let mut test = test(&features);
-        test.args(["--package=tests", "--test=it", "--"]).arg(format!("{}::", group.name()));
+        test.args(["--test=it", "--"]).arg(format!("{}::", group.name()));
         checked(test.arg("--test-threads=1"))?;
     }
     Ok(())

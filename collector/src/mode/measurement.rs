@@ -190,15 +190,25 @@ impl Measurement {
 
     /// What the eBPF program told since the pass before.
     fn placed(&mut self, processes: &[Observation], places: &[Option<Place>], last: bool) -> Option<Placed> {
+        // In the clock of start times, which a time namespace may shift.
+        let now_ns =
+            self.began_ticks * self.host.tick_ns() + self.since_start(Instant::now()).as_nanos() as u64;
         let trace = self.trace.as_mut()?;
         if last {
-            trace.wait_for_last_words();
+            trace.wait_for_last_words(processes, now_ns);
         }
         let single = match self.whose {
             Whose::All => None,
             Whose::DescendantsOf { .. } => Some(Place { container: ContainerIndex(0), nested: None }),
         };
-        Some(trace.place(&mut self.containers, (processes, places), single, self.host, self.began_ticks))
+        Some(trace.place(
+            &mut self.containers,
+            (processes, places),
+            single,
+            self.host,
+            self.began_ticks,
+            now_ns,
+        ))
     }
 
     /// Passes that were due and did not happen, because one before was late.

@@ -40,12 +40,13 @@ pub const OBJECT: Option<&[u8]> = {
 };
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// The programs and the tracepoints that they are attached to.
+/// The programs and the tracepoints that they are attached to, in this order: what is kept of a process that exits
+/// must be sure to be taken when it is freed.
 const PROGRAMS: [(&str, &str); 5] = [
-    ("process_fork", "sched_process_fork"),
-    ("process_exec", "sched_process_exec"),
-    ("process_exit", "sched_process_exit"),
     ("process_free", "sched_process_free"),
+    ("process_exit", "sched_process_exit"),
+    ("process_exec", "sched_process_exec"),
+    ("process_fork", "sched_process_fork"),
     (MOVES, "cgroup_attach_task"),
 ];
 /// Not needed where the descendants of one process are followed: wherever they move, they belong to it.
@@ -266,14 +267,15 @@ impl Tracer {
         let records = RingBuf::try_from(map("RECORDS")?).map_err(|error| causes(&error))?;
         let counters = PerCpuArray::try_from(map("COUNTERS")?).map_err(|error| causes(&error))?;
         let exiting = HashMap::try_from(map("EXITING")?).map_err(|error| causes(&error))?;
-        for (name, tracepoint) in PROGRAMS {
-            if options.root.is_some() && name == MOVES {
-                continue;
-            }
-            let one = program.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
-            let one: &mut BtfTracePoint = one.try_into().map_err(|error| load_error(name, &error))?;
-            one.load(tracepoint, &btf).map_err(|error| load_error(name, &error))?;
-            one.attach().map_err(|error| load_error(name, &error))?;
+        let wanted = |(name, _): &(&str, &str)| options.root.is_none() || *name != MOVES;
+        // The kernel checks each for some milliseconds: they are attached together, once all are loaded.
+        for (name, tracepoint) in PROGRAMS.into_iter().filter(wanted) {
+            tracing_program(&mut program, name)?
+                .load(tracepoint, &btf)
+                .map_err(|error| load_error(name, &error))?;
+        }
+        for (name, _) in PROGRAMS.into_iter().filter(wanted) {
+            tracing_program(&mut program, name)?.attach().map_err(|error| load_error(name, &error))?;
         }
         Ok(Self {
             _program: program,
@@ -308,10 +310,19 @@ impl Tracer {
         }
     }
 
-    /// Processes that have ended and that nobody has waited for yet, or that the kernel has not freed yet; what they
-    /// used is not told.
+    /// Processes that have ended and that nobody has waited for yet, or that the kernel has not freed yet; what they used
+    /// is told as far as the kernel had come when they ended.
     pub fn exiting(&self) -> impl Iterator<Item = Exit> {
         self.exiting.iter().filter_map(|entry| Some(exit(self.clock, &entry.ok()?.1.0)))
+    }
+
+    /// Forgets those of which the kernel did not tell that they were freed; tells those that were still there.
+    pub fn give_up(&mut self, keys: &[ProcessKey]) -> Vec<Exit> {
+        let clock = self.clock;
+        let entries: Vec<_> = self.exiting.iter().flatten().collect();
+        let stale = entries.into_iter().map(|(address, ExitValue(record))| (address, exit(clock, &record)));
+        let stale = stale.filter(|(_, exit)| keys.contains(&exit.key));
+        stale.filter_map(|(address, exit)| self.exiting.remove(&address).ok().map(|()| exit)).collect()
     }
 
     /// What `/proc/[pid]/cgroup` would hold for a process of these cgroups; `None` if their record was lost.
@@ -322,19 +333,14 @@ impl Tracer {
     /// What the program counted since this was asked last.
     pub fn growth(&mut self) -> Growth {
         let counted = self.counters();
-        let lost = |counters: &Counters| counters.lost_ring + counters.lost_map;
+        let lost = |counters: &Counters| counters.lost_ring + counters.lost_map + counters.missed;
         let growth = Growth {
             ended: counted.exits.saturating_sub(self.counted.exits),
             lost: lost(&counted).saturating_sub(lost(&self.counted)),
         };
         self.counted = counted;
+        debug!(?counted, "counted by the eBPF program");
         growth
-    }
-
-    /// Processes that have ended and that the kernel has not freed yet: their last word is to come.
-    pub fn unfinished(&self) -> u64 {
-        let counted = self.counters();
-        counted.exits.saturating_sub(counted.records + counted.lost_ring + counted.lost_map)
     }
 
     fn counters(&self) -> Counters {
@@ -348,6 +354,7 @@ impl Tracer {
             sum.records += one.records;
             sum.lost_ring += one.lost_ring;
             sum.lost_map += one.lost_map;
+            sum.missed += one.missed;
         }
         sum
     }
@@ -410,6 +417,11 @@ fn refusal(cause: String) -> Unavailable {
     } else {
         Unavailable::Refused(cause)
     }
+}
+
+fn tracing_program<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, String> {
+    let one = program.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
+    one.try_into().map_err(|error| load_error(name, &error))
 }
 
 /// In one line; what the verifier wrote is for the log.
