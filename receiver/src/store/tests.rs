@@ -98,7 +98,7 @@ fn a_database_that_is_not_ours_is_left_alone() {
     let path = directory.path().join("text.db");
     std::fs::write(&path, "this is no database, and it is long enough to be told from one").unwrap();
     let error = schema::open_for_writing(&path).unwrap_err().to_string();
-    assert!(error.contains("file is not a database"), "{error}");
+    assert!(error.contains("is no SQLite database"), "{error}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ async fn a_query_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
         ends.push(end);
     }
     let mut next = std::pin::pin!(store.check());
-    let waited = tokio::time::timeout(std::time::Duration::from_millis(200), &mut next).await;
+    let waited = tokio::time::timeout(Duration::from_millis(200), &mut next).await;
     assert!(waited.is_err(), "it did not wait for a connection: {waited:?}");
     drop(ends);
     next.await.unwrap();
