@@ -1,6 +1,8 @@
 //! Support for tests of the shipped programs: where they are, how they are started and spoken to.
 
 pub mod cgroup;
+pub mod disk;
+pub mod faults;
 pub mod http;
 pub mod program;
 pub mod receiver;

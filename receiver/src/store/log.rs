@@ -64,6 +64,16 @@ impl Log {
     }
 }
 
+/// Copies all of it into the database and begins it anew; false if somebody keeps reading from it.
+///
+/// After a sync that failed, the frames of the transaction that was refused are not on the disk, yet they are still in
+/// the kernel's cache. Whoever opens the database next reads them there, takes the transaction for a committed one and
+/// writes on behind it; a power loss then takes what follows along with it. What was copied was written again.
+pub(super) fn empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| busy == 0))
+}
+
 /// Frames in the log, and how many of them are copied.
 fn checkpoint(connection: &Connection, sql: &str) -> rusqlite::Result<(i64, i64)> {
     connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))

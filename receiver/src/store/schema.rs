@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use tracing::warn;
 
 use super::sound::{self, OpenError};
+use super::{StoreError, log};
 
 /// Marks a database as ours (`PRAGMA application_id`): "`RRCv`" in ASCII.
 const APPLICATION_ID: i32 = 0x5252_4376;
@@ -79,16 +81,19 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     }
     sound::check_pages(&mut connection)?;
     configure(&connection)?;
+    if !log::empty(&connection)? {
+        warn!("another process reads the database, so the write-ahead log is not begun anew");
+    }
     migrate(&mut connection, version)?;
     Ok(connection)
 }
 
-/// The connection that writes, again, to a database that was opened before.
-pub(super) fn reopen_for_writing(path: &Path) -> rusqlite::Result<Connection> {
+/// The connection that writes, again, to a database that failed; nothing is written before its log is empty.
+pub(super) fn reopen_for_writing(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     configure(&connection)?;
-    Ok(connection)
+    if log::empty(&connection)? { Ok(connection) } else { Err(StoreError::Busy) }
 }
 
 /// A connection that reads.
