@@ -23,7 +23,7 @@ struct Need {
 }
 
 /// Programs that the tests run.
-const TESTS: [Need; 3] = [
+const TESTS: [Need; 4] = [
     Need { name: "cc", what_for: "tests compile with it", packages: &["gcc"], present: || has("cc") },
     Need {
         name: "setpriv",
@@ -34,8 +34,14 @@ const TESTS: [Need; 3] = [
     Need {
         name: "python3",
         what_for: "tests talk to the receiver with it",
-        packages: &["python3-minimal"],
+        packages: &["python3"],
         present: || has("python3"),
+    },
+    Need {
+        name: "openssl",
+        what_for: "tests make certificates with it",
+        packages: &["openssl"],
+        present: || has("openssl"),
     },
 ];
 

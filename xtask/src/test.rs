@@ -32,7 +32,10 @@ impl Group {
     }
 }
 
-pub(crate) fn run(groups: &[Group]) -> Result<()> {
+/// Rounds of each fault in the long form.
+const LONG_ROUNDS: &str = "200";
+
+pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     let all = groups.is_empty();
     let wanted = |group| all || groups.contains(&group);
@@ -64,6 +67,9 @@ pub(crate) fn run(groups: &[Group]) -> Result<()> {
         test.args(["test", "--locked", "--package=tests", "--test=it"]).arg(format!("--features={name}"));
         test.arg("--").arg(format!("{name}::")).arg("--test-threads=1");
         with_programs(&mut test);
+        if long {
+            test.env("FAULT_ROUNDS", LONG_ROUNDS);
+        }
         checked(&mut test)?;
     }
     println!("All tests passed that were run.");

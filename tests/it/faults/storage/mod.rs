@@ -1,7 +1,12 @@
 //! The receiver while its process, its disk and its clients fail.
 
+mod clients;
 mod database;
+mod load;
+mod model;
 mod process;
+mod secrets;
+mod tls;
 
 /// Rounds of a fault that is injected again and again: a few, or as many as `FAULT_ROUNDS` says.
 fn rounds(few: u32) -> u32 {
