@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod disk;
 pub mod faults;
+pub mod fill;
 pub mod http;
 pub mod program;
 pub mod receiver;
