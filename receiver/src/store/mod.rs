@@ -49,6 +49,8 @@ pub struct Closer {
 #[derive(Debug)]
 struct Readers {
     path: PathBuf,
+    /// A query takes no longer.
+    time: Duration,
     connections: Mutex<Vec<rusqlite::Connection>>,
     permits: Arc<Semaphore>,
 }
@@ -63,7 +65,7 @@ pub enum StoreError {
     #[error("the disk is full")]
     Full,
     /// A query took too long.
-    #[error("a query took longer than {READ_TIME:?}")]
+    #[error("a query took too long")]
     TooSlow,
     /// The disk failed, or what is on it is damaged; nothing was acknowledged.
     #[error("the disk or the database on it failed: {0}")]
@@ -191,6 +193,7 @@ impl Store {
             .map_err(|error| OpenError::Thread(error.to_string()))?;
         let readers = Readers {
             path: path.to_owned(),
+            time: READ_TIME,
             connections: Mutex::new(readers),
             permits: Arc::new(Semaphore::new(READERS)),
         };
@@ -238,7 +241,7 @@ impl Store {
                 Some(connection) => connection,
                 None => schema::open_for_reading(&readers.path)?,
             };
-            let end = Instant::now() + READ_TIME;
+            let end = Instant::now() + readers.time;
             connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
             let result = query(&connection).map_err(StoreError::from);
             if matches!(result, Err(StoreError::Broken(_))) {

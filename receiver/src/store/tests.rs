@@ -152,3 +152,37 @@ async fn a_query_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
     drop(ends);
     next.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_query_that_takes_too_long_is_ended_and_leaves_its_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _closer) = Store::open(&directory.path().join("db")).unwrap();
+    Arc::get_mut(&mut store.readers).unwrap().time = Duration::from_millis(100);
+    let endless = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    for _ in 0..2 * READERS {
+        let ended =
+            store.read(|connection| connection.query_row(endless, [], |row| row.get::<_, i64>(0))).await;
+        assert!(matches!(ended, Err(StoreError::TooSlow)), "{ended:?}");
+    }
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_connection_is_replaced_and_the_log_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let mut connection = schema::open_for_writing(&path).unwrap();
+    write::execute(&mut connection, vec![run(None, true, "before")]).remove(0).unwrap();
+    let log = directory.path().join("db-wal");
+    assert!(log.metadata().unwrap().len() > 0);
+    let reader = schema::open_for_reading(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM runs").unwrap();
+    drop(connection);
+    let mut connection = schema::reopen_for_writing(&path).unwrap();
+    assert_eq!(log.metadata().unwrap().len(), 0, "all of it is in the database");
+    write::execute(&mut connection, vec![run(None, true, "after")]).remove(0).unwrap();
+    let count: i64 = reader.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 1, "who reads still sees what it saw");
+    // That reader now needs what is in the log before it could be begun anew.
+    assert!(matches!(schema::reopen_for_writing(&path), Err(StoreError::Busy)));
+}

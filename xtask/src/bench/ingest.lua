@@ -1,9 +1,10 @@
 -- wrk's requests: summaries of some 2 KB, each of a run of its own, or a group of metrics of the same size.
 
-local identity = 0
+-- In the one state that starts the threads; each of those has a state of its own.
+local threads = 0
 function setup(thread)
-    thread:set("identity", identity)
-    identity = identity + 1
+    thread:set("identity", threads)
+    threads = threads + 1
 end
 
 function init(arguments)
