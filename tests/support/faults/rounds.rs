@@ -84,7 +84,8 @@ pub fn power_loss(rounds: u32, syncs: Syncs) -> Books {
 /// # Panics
 /// If a push is answered with something else than that it was stored or that the disk is full, or reading fails.
 pub fn full_disk(rounds: u32) -> Books {
-    let disk = Small::new(64 << 20);
+    // Room for what all rounds store and for the log beside it.
+    let disk = Small::new(256 << 20);
     let database = disk.path().join("db");
     let receiver = Receiver::start(&database);
     let mut books = Books::default();
