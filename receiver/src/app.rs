@@ -6,12 +6,13 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tracing::info;
 
-use crate::error::AppError;
+use crate::error::{AppError, Wrong};
+use crate::serve::Peer;
 use crate::state::AppState;
 use crate::{ingest, mint, query};
 
@@ -28,6 +29,7 @@ pub fn app(state: Arc<AppState>) -> Router {
         .route("/healthz", get(async || "ok\n").fallback(only("GET, HEAD")))
         .route("/readyz", get(ready).fallback(only("GET, HEAD")))
         .fallback(async || AppError::NotFound)
+        .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn(log))
         .with_state(state)
 }
@@ -35,6 +37,16 @@ pub fn app(state: Arc<AppState>) -> Router {
 async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {
     state.store.check().await?;
     Ok("ready\n")
+}
+
+/// Holds the answer to a wrong token, longer each time.
+async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let response = next.run(request).await;
+    if let (Some(Peer(address)), Some(Wrong)) = (peer, response.extensions().get()) {
+        tokio::time::sleep(state.guesses.failed(address, Instant::now())).await;
+    }
+    response
 }
 
 /// One line a request; neither query nor headers, which may hold secrets.

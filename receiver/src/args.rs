@@ -26,6 +26,12 @@ pub struct Args {
 pub enum Command {
     /// Make a push token without a running receiver.
     Token(TokenArgs),
+    /// Ask a running receiver whether it is ready; for health checks of containers.
+    Health(HealthArgs),
+    /// Copy a database to a new file while a receiver writes to it.
+    Backup(BackupArgs),
+    /// Read a whole database and tell whether it is sound.
+    Check(CheckArgs),
 }
 
 /// How to serve.
@@ -39,17 +45,34 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_DB", default_value = "metrics.db")]
     pub db: PathBuf,
 
-    /// Secret that reading and making tokens needs (required, here or by --read-token-file).
+    /// Secret that reading and making tokens needs (required, here or by --read-token-file); several, one a line, are
+    /// all accepted.
     #[arg(long, env = "RECEIVER_READ_TOKEN", hide_env_values = true)]
     pub read_token: Option<String>,
 
-    /// File that holds it.
+    /// File that holds it or them; read again on SIGHUP.
     #[arg(long, env = "RECEIVER_READ_TOKEN_FILE")]
     pub read_token_file: Option<PathBuf>,
 
     /// Key that push tokens are made from.
     #[command(flatten)]
     pub key: KeyArgs,
+
+    /// Certificate chain in PEM, its own first: serve TLS. Read again on SIGHUP.
+    #[arg(long, env = "RECEIVER_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key in PEM.
+    #[arg(long, env = "RECEIVER_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Time for the headers of a request, for a TLS handshake, and for a connection with nothing to do.
+    #[arg(long, env = "RECEIVER_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub header_timeout: Duration,
+
+    /// Time for the body of a request.
+    #[arg(long, env = "RECEIVER_BODY_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub body_timeout: Duration,
 
     /// Largest body of a push, in bytes.
     #[arg(long, env = "RECEIVER_MAX_BODY", default_value_t = 4 * 1024 * 1024)]
@@ -71,11 +94,12 @@ pub struct ServeArgs {
 /// Key that push tokens are made from.
 #[derive(Debug, ClapArgs)]
 pub struct KeyArgs {
-    /// Secret key that push tokens are made from (required, here or by --hmac-key-file).
+    /// Secret key that push tokens are made from (required, here or by --hmac-key-file); of several, one a line, the
+    /// first makes tokens and all verify them.
     #[arg(long, env = "RECEIVER_HMAC_KEY", hide_env_values = true)]
     pub hmac_key: Option<String>,
 
-    /// File that holds it.
+    /// File that holds it or them; read again on SIGHUP.
     #[arg(long, env = "RECEIVER_HMAC_KEY_FILE")]
     pub hmac_key_file: Option<PathBuf>,
 }
@@ -101,6 +125,37 @@ pub struct TokenArgs {
     /// Key to make it from.
     #[command(flatten)]
     pub key: KeyArgs,
+}
+
+/// Which receiver to ask.
+#[derive(Debug, ClapArgs)]
+pub struct HealthArgs {
+    /// Its address, as it was told to listen; an unspecified one is asked on loopback.
+    #[arg(long, env = "RECEIVER_ADDR", default_value = ":8080")]
+    pub addr: String,
+    /// Its certificate: ask by TLS. The file is not read, as nothing secret is sent.
+    #[arg(long, env = "RECEIVER_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// How long the answer may take.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// What to copy where.
+#[derive(Debug, ClapArgs)]
+pub struct BackupArgs {
+    /// The database.
+    #[arg(long, env = "RECEIVER_DB", default_value = "metrics.db")]
+    pub db: PathBuf,
+    /// The copy; it must not exist yet.
+    pub file: PathBuf,
+}
+
+/// What to check.
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    /// A database or a copy of one; it is not changed.
+    pub file: PathBuf,
 }
 
 /// Least severe level that is logged.

@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::args::{KeyArgs, ServeArgs};
-use crate::auth::{ReadToken, TokenKey};
+use crate::auth::Secrets;
 
 /// Shorter secrets can be guessed.
 const MIN_SECRET: usize = 8;
+/// More secrets of a kind than this nobody needs at a time, and each costs time to try.
+const MAX_SECRETS: usize = 16;
 
 /// How to serve.
 #[derive(Debug)]
@@ -19,80 +21,150 @@ pub struct Config {
     pub addresses: Vec<SocketAddr>,
     /// The database.
     pub db: PathBuf,
-    /// What reading needs.
-    pub read_token: ReadToken,
-    /// What push tokens are made from.
-    pub key: TokenKey,
+    /// Where the secrets are.
+    pub sources: Sources,
+    /// The secrets as they were found.
+    pub secrets: Secrets,
+    /// Certificate chain and private key, if TLS is to be served.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Time for headers, handshakes and connections with nothing to do.
+    pub header_timeout: Duration,
+    /// Time for a body.
+    pub body_timeout: Duration,
     /// Largest body, in bytes.
     pub max_body: usize,
     /// Time for requests in flight once told to stop.
     pub shutdown_timeout: Duration,
 }
 
+/// Where the secrets are.
+#[derive(Debug)]
+pub struct Sources {
+    read_token: Source,
+    key: Source,
+}
+
+/// Where secrets of one kind are.
+enum Source {
+    Value { name: &'static str, value: String },
+    File { name: &'static str, path: PathBuf },
+}
+
 impl Config {
     /// Checks what was typed.
     pub fn from_args(args: &ServeArgs) -> Result<Self> {
-        let read_token = secret(
-            "--read-token (RECEIVER_READ_TOKEN)",
-            args.read_token.as_deref(),
-            "--read-token-file",
-            args.read_token_file.as_deref(),
-        )?;
-        let key = hmac_key(&args.key)?;
-        if read_token == key {
-            bail!(
-                "--read-token and --hmac-key are the same: who may read could then make push tokens, and who knows one secret knows both"
-            );
-        }
+        let sources = Sources {
+            read_token: Source::new(
+                "--read-token (RECEIVER_READ_TOKEN)",
+                args.read_token.as_deref(),
+                "--read-token-file",
+                args.read_token_file.as_deref(),
+            )?,
+            key: Source::of_key(&args.key)?,
+        };
+        let secrets = sources.load()?;
         if args.max_body == 0 {
             bail!("--max-body is 0; no push would fit");
         }
         Ok(Self {
             addresses: addresses(&args.addr)?,
             db: args.db.clone(),
-            read_token: ReadToken::new(&read_token),
-            key: TokenKey::new(&key),
+            sources,
+            secrets,
+            tls: args.tls_cert.clone().zip(args.tls_key.clone()),
+            header_timeout: args.header_timeout,
+            body_timeout: args.body_timeout,
             max_body: args.max_body,
             shutdown_timeout: args.shutdown_timeout,
         })
     }
 }
 
-/// The key that push tokens are made from.
-pub fn hmac_key(args: &KeyArgs) -> Result<String> {
-    secret(
-        "--hmac-key (RECEIVER_HMAC_KEY)",
-        args.hmac_key.as_deref(),
-        "--hmac-key-file",
-        args.hmac_key_file.as_deref(),
-    )
+impl Sources {
+    /// The secrets as they are now.
+    pub fn load(&self) -> Result<Secrets> {
+        let read_tokens = self.read_token.load()?;
+        let keys = self.key.load()?;
+        if read_tokens.iter().any(|token| keys.contains(token)) {
+            bail!(
+                "--read-token and --hmac-key are the same: who may read could then make push tokens, and who knows one secret knows both"
+            );
+        }
+        let secrets = Secrets::new(read_tokens.iter().map(String::as_str), keys.iter().map(String::as_str));
+        secrets.context("no secrets were found")
+    }
 }
 
-fn secret(name: &str, value: Option<&str>, file_name: &str, file: Option<&Path>) -> Result<String> {
-    let (name, value) = match (value, file) {
-        (Some(_), Some(_)) => bail!("give either {name} or {file_name}, not both"),
-        (Some(value), None) => (name.to_owned(), value.to_owned()),
-        (None, Some(path)) => {
-            let content = std::fs::read_to_string(path);
-            let name = format!("{file_name} {}", path.display());
-            (name.clone(), content.with_context(|| format!("{name} cannot be read"))?)
+/// The key that makes push tokens.
+pub fn hmac_key(args: &KeyArgs) -> Result<String> {
+    Ok(Source::of_key(args)?.load()?.swap_remove(0))
+}
+
+impl Source {
+    fn of_key(args: &KeyArgs) -> Result<Self> {
+        let (value, file) = (args.hmac_key.as_deref(), args.hmac_key_file.as_deref());
+        Self::new("--hmac-key (RECEIVER_HMAC_KEY)", value, "--hmac-key-file", file)
+    }
+
+    fn new(
+        name: &'static str,
+        value: Option<&str>,
+        file_name: &'static str,
+        file: Option<&Path>,
+    ) -> Result<Self> {
+        match (value, file) {
+            (Some(_), Some(_)) => bail!("give either {name} or {file_name}, not both"),
+            (Some(value), None) => Ok(Self::Value { name, value: value.to_owned() }),
+            (None, Some(path)) => Ok(Self::File { name: file_name, path: path.to_owned() }),
+            (None, None) => bail!("{name} is required; {file_name} takes it from a file"),
         }
-        (None, None) => bail!("{name} is required; {file_name} takes it from a file"),
-    };
-    let value = value.trim();
-    if value.is_empty() {
+    }
+
+    /// All of them in their order; at least one.
+    fn load(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Value { name, value } => secrets(name, value),
+            Self::File { name, path } => {
+                let name = format!("{name} {}", path.display());
+                let content = std::fs::read_to_string(path);
+                secrets(&name, &content.with_context(|| format!("{name} cannot be read"))?)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value { name, .. } => write!(f, "{name}"),
+            Self::File { name, path } => write!(f, "{name} {}", path.display()),
+        }
+    }
+}
+
+/// One secret a line.
+fn secrets(name: &str, text: &str) -> Result<Vec<String>> {
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
         bail!("{name} is empty; at least {MIN_SECRET} characters are needed");
     }
-    if value.chars().count() < MIN_SECRET {
-        bail!("{name} has fewer than {MIN_SECRET} characters");
+    if lines.len() > MAX_SECRETS {
+        bail!("{name} has {} lines; at most {MAX_SECRETS} secrets, one a line, are accepted", lines.len());
     }
-    if value.chars().any(char::is_control) {
-        bail!("{name} contains a control character");
+    for (at, line) in lines.iter().enumerate() {
+        let which = if lines.len() == 1 { name.to_owned() } else { format!("{name}, secret {}", at + 1) };
+        if line.chars().count() < MIN_SECRET {
+            bail!("{which} has fewer than {MIN_SECRET} characters");
+        }
+        if line.chars().any(char::is_control) {
+            bail!("{which} contains a control character");
+        }
     }
-    Ok(value.to_owned())
+    Ok(lines.into_iter().map(str::to_owned).collect())
 }
 
-fn addresses(addr: &str) -> Result<Vec<SocketAddr>> {
+/// What `--addr` means, in the order to try.
+pub fn addresses(addr: &str) -> Result<Vec<SocketAddr>> {
     let wrong = || {
         anyhow!("--addr {addr:?} is no address: write it as :8080, 127.0.0.1:8080, [::1]:8080 or host:8080")
     };
@@ -121,14 +193,28 @@ mod tests {
 
     #[test]
     fn secrets_are_checked() {
-        let check = |value| secret("--x (X)", value, "--x-file", None).map_err(|error| error.to_string());
-        assert_eq!(check(Some("long enough")), Ok("long enough".to_owned()));
-        assert!(check(None).unwrap_err().contains("--x (X) is required"));
-        assert!(check(Some("  ")).unwrap_err().contains("is empty"));
-        assert!(check(Some("1234567")).unwrap_err().contains("fewer than 8"));
+        let check = |text: &str| secrets("--x (X)", text).map_err(|error| error.to_string());
+        assert_eq!(check("long enough"), Ok(vec!["long enough".to_owned()]));
+        assert_eq!(check("\nthe first one\r\n the second \n").unwrap(), ["the first one", "the second"]);
+        assert!(check("  ").unwrap_err().contains("--x (X) is empty"));
+        assert!(check("1234567").unwrap_err().contains("--x (X) has fewer than 8"));
+        assert!(check("12345678\n1234567").unwrap_err().contains("--x (X), secret 2 has fewer than 8"));
+        assert!(check("1234\u{7}5678").unwrap_err().contains("control character"));
+        assert!(check(&"12345678\n".repeat(17)).unwrap_err().contains("at most 16"));
+    }
+
+    #[test]
+    fn secrets_come_from_one_place() {
+        let source =
+            |value, file| Source::new("--x (X)", value, "--x-file", file).map_err(|error| error.to_string());
+        assert!(source(None, None).unwrap_err().contains("--x (X) is required"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "from a file\n").unwrap();
-        assert_eq!(secret("--x", None, "--x-file", Some(file.path())).unwrap(), "from a file");
-        assert!(secret("--x", Some("12345678"), "--x-file", Some(file.path())).is_err());
+        assert!(source(Some("12345678"), Some(file.path())).unwrap_err().contains("not both"));
+        let source = source(None, Some(file.path())).unwrap();
+        assert_eq!(source.load().unwrap(), ["from a file"]);
+        std::fs::write(file.path(), "replaced since\nfrom a file\n").unwrap();
+        assert_eq!(source.load().unwrap(), ["replaced since", "from a file"]);
+        assert!(!format!("{source:?}").contains("replaced"));
     }
 }

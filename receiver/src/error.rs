@@ -17,6 +17,8 @@ const RETRY_SECONDS: &str = "1";
 pub enum AppError {
     /// No token, or none that has the form of one.
     Unauthorized(&'static str),
+    /// A token that is none of ours.
+    WrongToken(&'static str),
     /// A token that is not for this.
     Forbidden(&'static str),
     /// No such path.
@@ -27,8 +29,8 @@ pub enum AppError {
     Timeout,
     /// The body is larger than this many bytes.
     TooLarge(usize),
-    /// The body is not of this type.
-    UnsupportedMediaType,
+    /// The body is not of a type that is read.
+    UnsupportedMediaType(&'static str),
     /// The request makes no sense.
     Malformed(String),
     /// A field, named by its path, has a value that cannot be.
@@ -46,12 +48,17 @@ pub enum AppError {
     Internal(String),
 }
 
+/// Marks an answer to a token that is wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wrong;
+
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::Unavailable("the receiver has too much to do; nothing was stored"),
             StoreError::Full => Self::Unavailable("the receiver's disk is full; nothing was stored"),
-            StoreError::Failed(text) => Self::Internal(text),
+            StoreError::TooSlow => Self::Unavailable("the query took too long; ask for less, or later"),
+            StoreError::Broken(text) | StoreError::Failed(text) => Self::Internal(text),
         }
     }
 }
@@ -64,13 +71,13 @@ impl AppError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(_) | Self::WrongToken(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -81,12 +88,15 @@ impl AppError {
 
     fn detail(&self) -> String {
         match self {
-            Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Unavailable(detail) => (*detail).to_owned(),
+            Self::Unauthorized(detail)
+            | Self::WrongToken(detail)
+            | Self::Forbidden(detail)
+            | Self::UnsupportedMediaType(detail)
+            | Self::Unavailable(detail) => (*detail).to_owned(),
             Self::NotFound => "there is nothing at this path; GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}, POST /api/v1/metrics and POST /api/v1/token are what there is".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
             Self::Timeout => "the body did not come in time".to_owned(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
-            Self::UnsupportedMediaType => "the body must be application/json".to_owned(),
             Self::Malformed(detail) | Self::Conflict(detail) | Self::Invalid { detail, .. } => detail.clone(),
             Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
         }
@@ -113,8 +123,8 @@ impl IntoResponse for AppError {
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match self {
-            Self::Unauthorized(_) => {
+        match &self {
+            Self::Unauthorized(_) | Self::WrongToken(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"receiver\""));
             }
             Self::MethodNotAllowed(allowed) => {
@@ -124,6 +134,9 @@ impl IntoResponse for AppError {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
             }
             _ => {}
+        }
+        if matches!(self, Self::WrongToken(_) | Self::Forbidden(_)) {
+            response.extensions_mut().insert(Wrong);
         }
         response
     }

@@ -1,17 +1,17 @@
 //! `POST /api/v1/metrics` and how bodies are read.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 use wire::{ContainerUsage, Stored};
 
 use crate::auth::{Denied, PushToken};
@@ -19,9 +19,6 @@ use crate::error::AppError;
 use crate::state::{AppState, bearer};
 use crate::store::{NewContainer, NewRun, Outcome, SummaryKey};
 use crate::validate::{self, Valid};
-
-/// A body must have come by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Stores a summary.
 pub(crate) async fn push(
@@ -31,11 +28,11 @@ pub(crate) async fn push(
 ) -> Result<(StatusCode, Json<Stored>), AppError> {
     // Who has no token does not get us to read a body.
     let token = PushToken::parse(bearer(&headers)?);
-    let token = token.ok_or(AppError::Unauthorized("this is no push token; POST /api/v1/token makes one"))?;
-    let body = read(&headers, body, state.max_body).await?;
+    let token = token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))?;
+    let (body, held) = read(&state, &headers, body).await?;
     let valid = validate::submission(&body)?;
     let now = Timestamp::now();
-    state.key.verify(&token, &valid.scope, now).map_err(|denied| {
+    state.access.current().verify(&token, &valid.scope, now).map_err(|denied| {
         AppError::Forbidden(match denied {
             Denied::OtherScope => {
                 "this push token was not made for this organization, repository, workflow and job"
@@ -43,7 +40,11 @@ pub(crate) async fn push(
             Denied::Expired => "this push token has expired",
         })
     })?;
-    match state.store.insert(new_run(valid, &body, now)).await? {
+    let run = new_run(valid, &body, now);
+    drop(body);
+    let outcome = state.store.insert(run).await;
+    drop(held);
+    match outcome? {
         Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
         Outcome::Replaced(id) | Outcome::Repeated(id) => {
             Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
@@ -55,21 +56,53 @@ pub(crate) async fn push(
     }
 }
 
-/// A whole body, if it says that it is JSON, comes in time and is not larger than `limit` bytes.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, AppError> {
+/// A whole body, if it says that it is JSON, comes in time and is not larger than is accepted; and its share of what
+/// may be held at a time, to be kept as long as what was read is.
+///
+/// The share grows with what has come, not with what was announced: who sends nothing takes nothing.
+pub(crate) async fn read(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), AppError> {
     if !is_json(headers) {
-        return Err(AppError::UnsupportedMediaType);
+        return Err(AppError::UnsupportedMediaType("the body must be application/json"));
     }
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(AppError::UnsupportedMediaType("the body must not be compressed (Content-Encoding)"));
+    }
+    let limit = state.max_body;
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(AppError::TooLarge(limit));
     }
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    match collected.map_err(|_| AppError::Timeout)? {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(AppError::TooLarge(limit)),
-        Err(error) => Err(AppError::Malformed(format!("the body could not be read: {error}"))),
+    tokio::time::timeout(state.body_timeout, collect(state, body)).await.map_err(|_| AppError::Timeout)?
+}
+
+async fn collect(
+    state: &AppState,
+    mut body: Body,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), AppError> {
+    let mut collected = BytesMut::new();
+    let mut held: Option<OwnedSemaphorePermit> = None;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| AppError::Malformed(format!("the body could not be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if collected.len() + data.len() > state.max_body {
+            return Err(AppError::TooLarge(state.max_body));
+        }
+        // A frame is smaller than 4 GiB.
+        let share = Arc::clone(&state.bodies).try_acquire_many_owned(data.len() as u32);
+        let share = share
+            .map_err(|_| AppError::Unavailable("the receiver has too much to do; nothing was stored"))?;
+        match &mut held {
+            None => held = Some(share),
+            Some(held) => held.merge(share),
+        }
+        collected.extend_from_slice(&data);
     }
+    Ok((collected.freeze(), held))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod config;
 pub mod logging;
+pub mod process;
 
 pub mod auth;
 pub mod store;
@@ -19,4 +20,7 @@ pub mod mint;
 pub mod query;
 
 pub mod app;
+pub mod health;
+pub mod reload;
 pub mod serve;
+pub mod tls;

@@ -1,13 +1,17 @@
 //! The receiver: stores what CI jobs used and answers questions about it. See `receiver --help`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Result;
-use clap::Parser;
-use receiver::args::{Args, Command, ServeArgs, TokenArgs};
+use anyhow::{Context, Result, anyhow};
+use clap::{CommandFactory, FromArgMatches};
+use receiver::args::{Args, Command, HealthArgs, TokenArgs};
 use receiver::auth::TokenKey;
-use receiver::config::{Config, hmac_key};
-use receiver::{app, logging, mint, serve, state, store};
+use receiver::config::{self, Config, hmac_key};
+use receiver::state::AppState;
+use receiver::store::{Store, copy};
+use receiver::tls::Tls;
+use receiver::{app, health, logging, mint, process, reload, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -15,11 +19,25 @@ use wire::Scope;
 const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let hidden = process::hide();
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // SAFETY: nothing was started yet.
+    unsafe { process::forget_variables() };
+    let failed = |error| (error, 1);
     let result = match &args.command {
         Some(Command::Token(token)) => make_token(token).map_err(|error| (error, EXIT_CONFIG)),
+        Some(Command::Health(args)) => ask(args).map_err(failed),
+        Some(Command::Backup(args)) => {
+            copy::backup(&args.db, &args.file).map(|told| println!("{told}")).map_err(failed)
+        }
+        Some(Command::Check(args)) => copy::check(&args.file).map(|told| println!("{told}")).map_err(failed),
         None => match Config::from_args(&args.serve) {
-            Ok(config) => run(&args.serve, config).map_err(|error| (error, 1)),
+            Ok(config) => {
+                logging::init(args.serve.log_level, args.serve.log_format);
+                process::warn_of_arguments(&matches);
+                hidden.context("cannot hide from other processes").and_then(|()| run(config)).map_err(failed)
+            }
             Err(error) => Err((error, EXIT_CONFIG)),
         },
     };
@@ -32,8 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &ServeArgs, config: Config) -> Result<()> {
-    logging::init(args.log_level, args.log_format);
+fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(listen(config))
 }
@@ -41,12 +58,14 @@ fn run(args: &ServeArgs, config: Config) -> Result<()> {
 async fn listen(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let hangup = signal(SignalKind::hangup())?;
+    let tls = config.tls.map(|(certificate, key)| Tls::load(certificate, key)).transpose()?.map(Arc::new);
     let db = config.db.display().to_string();
-    let (store, closer) = store::Store::open(&config.db).map_err(|error| anyhow::anyhow!("{db}: {error}"))?;
+    let (store, closer) = Store::open(&config.db).map_err(|error| anyhow!("{db}: {error}"))?;
     let listener = serve::bind(&config.addresses).await?;
-    info!(address = %listener.local_addr()?, db, "listening");
-    let state =
-        state::AppState { store, read_token: config.read_token, key: config.key, max_body: config.max_body };
+    info!(address = %listener.local_addr()?, db, tls = tls.is_some(), "listening");
+    let state = Arc::new(AppState::new(store, config.secrets, config.max_body, config.body_timeout));
+    let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
     let stop = async move {
         let signal = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
@@ -54,7 +73,12 @@ async fn listen(config: Config) -> Result<()> {
         };
         info!(signal, "stopping: no new requests, those in flight are finished");
     };
-    serve::serve(listener, app::app(state.into()), stop, config.shutdown_timeout).await;
+    let options =
+        serve::Options { tls, header_timeout: config.header_timeout, grace: config.shutdown_timeout };
+    serve::serve(listener, app::app(state), stop, options).await;
+    // It holds the database as well.
+    reloading.abort();
+    let _ = reloading.await;
     tokio::task::spawn_blocking(|| closer.close()).await?;
     info!("stopped");
     Ok(())
@@ -69,7 +93,11 @@ fn make_token(args: &TokenArgs) -> Result<()> {
         args.job.as_deref(),
     )?;
     let expires_at = args.expires_in.map(|time| mint::expiry(jiff::Timestamp::now(), time.as_secs()));
-    let expires_at = expires_at.transpose().map_err(|detail| anyhow::anyhow!("--expires-in {detail}"))?;
+    let expires_at = expires_at.transpose().map_err(|detail| anyhow!("--expires-in {detail}"))?;
     println!("{}", mint::token(&key, &scope, expires_at).token);
     Ok(())
+}
+
+fn ask(args: &HealthArgs) -> Result<()> {
+    health::check(&config::addresses(&args.addr)?, args.tls_cert.is_some(), args.timeout)
 }

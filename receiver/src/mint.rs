@@ -21,7 +21,7 @@ pub(crate) async fn mint(
     body: Body,
 ) -> Result<Json<Token>, AppError> {
     state.authorize_reader(&headers)?;
-    let body = ingest::read(&headers, body, state.max_body).await?;
+    let (body, _held) = ingest::read(&state, &headers, body).await?;
     let request: TokenRequest = validate::parse(&body, "")?;
     let scope = Scope::new(
         &request.organization,
@@ -31,7 +31,7 @@ pub(crate) async fn mint(
     )?;
     let expires_at = request.expires_in_seconds.map(|seconds| expiry(Timestamp::now(), seconds)).transpose();
     let expires_at = expires_at.map_err(|detail| AppError::invalid("expires_in_seconds", detail))?;
-    Ok(Json(token(&state.key, &scope, expires_at)))
+    Ok(Json(token(state.access.current().minting(), &scope, expires_at)))
 }
 
 /// The token and when it expires.

@@ -1,23 +1,58 @@
 //! What handlers share, and how they let a request in.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use tokio::sync::Semaphore;
 
-use crate::auth::{ReadToken, TokenKey};
+use crate::auth::{Access, Guesses, Secrets};
 use crate::error::AppError;
 use crate::store::Store;
+
+/// So many bytes of bodies are held at a time, by all requests together; who comes with more is told to come back.
+pub const BODIES_BYTES: usize = 16 * 1024 * 1024;
 
 /// What handlers need.
 #[derive(Debug)]
 pub struct AppState {
     /// The database.
     pub store: Store,
-    /// What reading needs.
-    pub read_token: ReadToken,
-    /// What push tokens are made from.
-    pub key: TokenKey,
+    /// The secrets in force.
+    pub access: Access,
+    /// Who sent wrong tokens lately.
+    pub guesses: Guesses,
     /// Largest body, in bytes.
     pub max_body: usize,
+    /// Time for a body.
+    pub body_timeout: Duration,
+    /// Bytes of bodies that may still be taken in.
+    pub bodies: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// With nothing in flight.
+    pub fn new(store: Store, secrets: Secrets, max_body: usize, body_timeout: Duration) -> Self {
+        Self {
+            store,
+            access: Access::new(secrets),
+            guesses: Guesses::default(),
+            max_body,
+            body_timeout,
+            // One body of the largest size always fits.
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES.max(max_body).min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Lets only who knows a read token through.
+    pub(crate) fn authorize_reader(&self, headers: &HeaderMap) -> Result<(), AppError> {
+        if self.access.current().may_read(bearer(headers)?) {
+            Ok(())
+        } else {
+            Err(AppError::WrongToken("this is not the read token"))
+        }
+    }
 }
 
 /// The bearer token of a request (RFC 6750).
@@ -32,15 +67,4 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
     token
         .filter(|token| !token.is_empty())
         .ok_or(AppError::Unauthorized("the Authorization header holds no Bearer token"))
-}
-
-impl AppState {
-    /// Lets only who knows the read token through.
-    pub(crate) fn authorize_reader(&self, headers: &HeaderMap) -> Result<(), AppError> {
-        if self.read_token.verify(bearer(headers)?) {
-            Ok(())
-        } else {
-            Err(AppError::Unauthorized("this is not the read token"))
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! HTTP at the level of bytes.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -36,6 +36,57 @@ pub fn connect(address: &str) -> TcpStream {
     stream
 }
 
+/// A connection that is used again and again.
+#[derive(Debug)]
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    /// Connects.
+    pub fn connect(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// A request with a bearer token and a JSON body, either of which may be empty; an error if no whole answer comes.
+    pub fn send(&mut self, method: &str, path: &str, token: &str, body: &str) -> Result<Answer> {
+        let request = format!("{}\r\n{body}", head(method, path, token, body));
+        self.0.get_mut().write_all(request.as_bytes())?;
+        let cut = || Error::new(ErrorKind::UnexpectedEof, "no whole answer");
+        let mut line = || {
+            let mut line = String::new();
+            self.0.read_line(&mut line)?;
+            line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(cut)
+        };
+        let status = line()?.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(cut)?;
+        let mut headers = Vec::new();
+        loop {
+            let line = line()?;
+            let Some((name, value)) = line.split_once(": ") else { break };
+            headers.push((name.to_lowercase(), value.to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: String::new() };
+        let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        answer.body = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(answer)
+    }
+}
+
+/// The head of a request, without its last empty line.
+fn head(method: &str, path: &str, token: &str, body: &str) -> String {
+    let authorization =
+        if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
+    let content = if body.is_empty() {
+        String::new()
+    } else {
+        format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
+    };
+    format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{authorization}{content}")
+}
+
 /// Sends these bytes on a new connection and reads the answer.
 pub fn raw(address: &str, request: &[u8]) -> Answer {
     let mut stream = connect(address);
@@ -62,14 +113,6 @@ pub fn read(stream: &mut TcpStream) -> Answer {
 
 /// A request with a bearer token (or none, if empty) and a JSON body (or none, if empty).
 pub fn request(address: &str, method: &str, path: &str, token: &str, body: &str) -> Answer {
-    let authorization =
-        if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
-    let content = if body.is_empty() {
-        String::new()
-    } else {
-        format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
-    };
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{authorization}{content}");
-    raw(address, format!("{request}\r\n{body}").as_bytes())
+    let head = head(method, path, token, body);
+    raw(address, format!("{head}connection: close\r\n\r\n{body}").as_bytes())
 }

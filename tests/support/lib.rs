@@ -1,6 +1,9 @@
 //! Support for tests of the shipped programs: where they are, how they are started and spoken to.
 
 pub mod cgroup;
+pub mod disk;
+pub mod faults;
+pub mod fill;
 pub mod http;
 pub mod privileges;
 pub mod program;

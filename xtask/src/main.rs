@@ -39,6 +39,9 @@ enum Command {
         /// (root, the eBPF program), faults (root; what breaks around the programs, injected).
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
+        /// Inject each fault 200 times and not 20, and overload for a minute.
+        #[arg(long)]
+        long: bool,
     },
     /// Install what the eBPF program is built with, and what the tests need.
     Setup {
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo { keep, command } => demo::run(keep, &command),
-        Command::Test { group } => test::run(&group),
+        Command::Test { group, long } => test::run(&group, long),
         Command::Setup { check } => setup::run(check),
         Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {

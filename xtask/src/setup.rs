@@ -41,9 +41,16 @@ const TESTS: &[Need] = &[
     Need {
         name: "python3",
         what_for: "tests talk to the receiver with it",
-        packages: &["python3-minimal"],
+        packages: &["python3"],
         cargo: &[],
         present: || has("python3"),
+    },
+    Need {
+        name: "openssl",
+        what_for: "tests make certificates with it",
+        packages: &["openssl"],
+        cargo: &[],
+        present: || has("openssl"),
     },
 ];
 

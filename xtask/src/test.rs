@@ -38,7 +38,10 @@ impl Group {
     }
 }
 
-pub(crate) fn run(groups: &[Group]) -> Result<()> {
+/// Rounds of each fault in the long form.
+const LONG_ROUNDS: &str = "200";
+
+pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     let groups = if groups.is_empty() {
         let (run, left) =
@@ -59,13 +62,13 @@ pub(crate) fn run(groups: &[Group]) -> Result<()> {
         lint::run()?;
     }
     if groups.iter().any(|group| *group != Group::Lint) {
-        programs(&groups)?;
+        programs(&groups, long)?;
     }
     println!("All tests passed that were run.");
     Ok(())
 }
 
-fn programs(groups: &[Group]) -> Result<()> {
+fn programs(groups: &[Group], long: bool) -> Result<()> {
     setup::ensure(For::Tests)?;
     let needs_object = groups.iter().any(|group| group.needs_root());
     let plain = build::plain_collector()?;
@@ -94,6 +97,9 @@ fn programs(groups: &[Group]) -> Result<()> {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
         let mut test = test(&features);
         test.args(["--test=it", "--"]).arg(format!("{}::", group.name()));
+        if long {
+            test.env("FAULT_ROUNDS", LONG_ROUNDS);
+        }
         checked(test.arg("--test-threads=1"))?;
     }
     Ok(())

@@ -6,11 +6,17 @@
 //! `0x01` and the expiry in Unix seconds as 8 bytes big-endian. A token that expires is followed by `.` and its
 //! expiry in decimal. Lengths come first so that no two scopes share an encoding.
 
+mod guesses;
+mod secrets;
+
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use wire::Scope;
+
+pub use self::guesses::Guesses;
+pub use self::secrets::{Access, Secrets};
 
 /// Separates these tokens from anything else that the same key might sign.
 const DOMAIN: &[u8] = b"runner-resource-collector/push/v1\0";
@@ -79,18 +85,13 @@ impl TokenKey {
         expires_at.map_or(mac.clone(), |expires_at| format!("{mac}.{expires_at}"))
     }
 
-    /// Whether `token` was made for `scope` or one that holds it, and is still valid at `now`.
-    pub fn verify(&self, token: &PushToken, scope: &Scope, now: Timestamp) -> Result<(), Denied> {
-        let mut scopes = std::iter::successors(Some(scope.clone()), Scope::parent);
-        // All are looked at, so that the time it takes does not tell which it was made for.
+    /// Whether it made `token` for `scope` or one that holds it.
+    ///
+    /// All are looked at, so that the time it takes does not tell which it was made for.
+    fn made(&self, token: &PushToken, scope: &Scope) -> bool {
+        let scopes = std::iter::successors(Some(scope.clone()), Scope::parent);
         let verified = |scope: Scope| self.mac(&scope, token.expires_at).verify_slice(&token.mac).is_ok();
-        if !scopes.by_ref().map(verified).fold(false, |any, one| any | one) {
-            return Err(Denied::OtherScope);
-        }
-        if token.expires_at.is_some_and(|expires_at| expires_at <= now.as_second()) {
-            return Err(Denied::Expired);
-        }
-        Ok(())
+        scopes.map(verified).fold(false, |any, one| any | one)
     }
 
     fn mac(&self, scope: &Scope, expires_at: Option<i64>) -> Hmac<Sha256> {
@@ -118,6 +119,23 @@ impl TokenKey {
     }
 }
 
+/// Whether one of `keys` made `token` for `scope` or one that holds it, and it is still valid at `now`.
+fn verify<'a>(
+    keys: impl Iterator<Item = &'a TokenKey>,
+    token: &PushToken,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<(), Denied> {
+    // All keys are tried, for the same reason as all scopes.
+    if !keys.fold(false, |any, key| any | key.made(token, scope)) {
+        return Err(Denied::OtherScope);
+    }
+    if token.expires_at.is_some_and(|expires_at| expires_at <= now.as_second()) {
+        return Err(Denied::Expired);
+    }
+    Ok(())
+}
+
 impl PushToken {
     /// `None` if it has not the form of a push token.
     pub fn parse(text: &str) -> Option<Self> {
@@ -140,3 +158,5 @@ impl PushToken {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timing;

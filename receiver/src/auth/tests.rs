@@ -38,7 +38,7 @@ fn tokens_are_those_that_another_implementation_makes() {
 }
 
 fn verify(key: &TokenKey, token: &str, parts: &[&str], now: i64) -> Result<(), Denied> {
-    key.verify(&PushToken::parse(token).unwrap(), &scope(parts), at(now))
+    super::verify(std::iter::once(key), &PushToken::parse(token).unwrap(), &scope(parts), at(now))
 }
 
 #[test]
@@ -123,4 +123,20 @@ fn secrets_do_not_show() {
         ReadToken::new("read-secret").verify("read-secret")
             && !ReadToken::new("read-secret").verify("read-secre")
     );
+}
+
+#[test]
+fn the_first_key_makes_tokens_and_all_verify_them() {
+    let run = scope(&["o", "r", "w", "j"]);
+    let secrets =
+        |keys: &[&'static str]| Secrets::new(["read-one", "read-two"], keys.iter().copied()).unwrap();
+    let (old, both, new) = (secrets(&["old-key"]), secrets(&["new-key", "old-key"]), secrets(&["new-key"]));
+    let verify =
+        |secrets: &Secrets, token: &str| secrets.verify(&PushToken::parse(token).unwrap(), &run, at(0));
+    let [by_old, by_both] = [&old, &both].map(|secrets| secrets.minting().mint(&run, None));
+    assert_eq!([verify(&old, &by_old), verify(&both, &by_old), verify(&both, &by_both)], [Ok(()); 3]);
+    assert_eq!(verify(&new, &by_both), Ok(()));
+    assert_eq!(verify(&new, &by_old), Err(Denied::OtherScope));
+    assert!(both.may_read("read-one") && both.may_read("read-two") && !both.may_read("read-three"));
+    assert!(Secrets::new([], ["key"]).is_none() && Secrets::new(["read"], []).is_none());
 }

@@ -3,26 +3,35 @@
 //! One thread owns the connection that writes; readers have connections of their own. A write is answered after
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
+mod log;
 mod read;
 mod schema;
+mod sound;
 mod write;
 
-use std::path::Path;
+pub mod copy;
+
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::Scope;
 
 pub use self::read::{RunQuery, RunRow};
-pub use self::schema::OpenError;
-use self::write::Command;
+pub use self::sound::OpenError;
+use self::write::{Command, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
 const QUEUE: usize = 1024;
 /// So many queries run at a time.
 const READERS: usize = 4;
+/// A query takes no longer: as long as it reads, the write-ahead log cannot be begun anew and grows.
+const READ_TIME: Duration = Duration::from_secs(10);
+/// The clock is looked at after so many steps of SQLite's machine, some 100 µs.
+const STEPS: i32 = 10_000;
 
 /// The database.
 #[derive(Debug, Clone)]
@@ -39,6 +48,9 @@ pub struct Closer {
 
 #[derive(Debug)]
 struct Readers {
+    path: PathBuf,
+    /// A query takes no longer.
+    time: Duration,
     connections: Mutex<Vec<rusqlite::Connection>>,
     permits: Arc<Semaphore>,
 }
@@ -52,6 +64,12 @@ pub enum StoreError {
     /// The disk is full; nothing was stored.
     #[error("the disk is full")]
     Full,
+    /// A query took too long.
+    #[error("a query took too long")]
+    TooSlow,
+    /// The disk failed, or what is on it is damaged; nothing was acknowledged.
+    #[error("the disk or the database on it failed: {0}")]
+    Broken(String),
     /// The database failed; nothing was stored.
     #[error("the database failed: {0}")]
     Failed(String),
@@ -59,10 +77,22 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+            NotADatabase, OperationInterrupted, ReadOnly, SystemIoFailure,
+        };
         match error.sqlite_error_code() {
             Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
             Some(DiskFull) => Self::Full,
+            Some(OperationInterrupted) => Self::TooSlow,
+            Some(
+                CannotOpen
+                | DatabaseCorrupt
+                | FileLockingProtocolFailed
+                | NotADatabase
+                | ReadOnly
+                | SystemIoFailure,
+            ) => Self::Broken(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -156,12 +186,17 @@ impl Store {
         let writer = schema::open_for_writing(path)?;
         let readers = (0..READERS).map(|_| schema::open_for_reading(path)).collect::<Result<Vec<_>, _>>()?;
         let (writes, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::new(path, writer);
         let writer = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || write::run(writer, queue))
+            .spawn(move || writer.run(queue))
             .map_err(|error| OpenError::Thread(error.to_string()))?;
-        let readers =
-            Readers { connections: Mutex::new(readers), permits: Arc::new(Semaphore::new(READERS)) };
+        let readers = Readers {
+            path: path.to_owned(),
+            time: READ_TIME,
+            connections: Mutex::new(readers),
+            permits: Arc::new(Semaphore::new(READERS)),
+        };
         Ok((Self { writes, readers: Arc::new(readers) }, Closer { writer }))
     }
 
@@ -201,8 +236,17 @@ impl Store {
             // Held as long as the connection is in use: whoever asked may be gone before the query ends.
             let _permit = permit;
             let pop = || readers.connections.lock().ok()?.pop();
-            let connection = pop().ok_or_else(|| failed("no reader is left"))?;
+            // None is left where one had failed: its place is taken by a new one.
+            let mut connection = match pop() {
+                Some(connection) => connection,
+                None => schema::open_for_reading(&readers.path)?,
+            };
+            let end = Instant::now() + readers.time;
+            connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
             let result = query(&connection).map_err(StoreError::from);
+            if matches!(result, Err(StoreError::Broken(_))) {
+                return result;
+            }
             if let Ok(mut connections) = readers.connections.lock() {
                 connections.push(connection);
             }

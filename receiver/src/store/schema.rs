@@ -4,11 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use tracing::warn;
+
+use super::sound::{self, OpenError};
+use super::{StoreError, log};
 
 /// Marks a database as ours (`PRAGMA application_id`): "`RRCv`" in ASCII.
 const APPLICATION_ID: i32 = 0x5252_4376;
 /// SQLite before this one can corrupt a WAL database with several connections (the WAL-reset bug).
 const OLDEST_SQLITE: i32 = 3_051_003;
+/// A database that must be there.
+const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,69 +61,59 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
 "];
 
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The SQLite library is one that can corrupt the database.
-    #[error("SQLite {0} can corrupt a database in WAL mode; 3.51.3 or newer is needed")]
-    OldSqlite(&'static str),
-    /// It was made by a newer receiver.
-    #[error(
-        "the database is of version {found}, newer than this program knows ({known}); run the program that made it, or a newer one"
-    )]
-    Newer {
-        /// Its version.
-        found: i64,
-        /// The newest one known.
-        known: usize,
-    },
-    /// It belongs to another program.
-    #[error("the file is a database of another program; name another file")]
-    Foreign,
-    /// It cannot be opened or read.
-    #[error("the database cannot be opened: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// WAL mode was refused.
-    #[error(
-        "the database cannot use WAL mode (it is in {0:?} mode); its file system may not support locks or shared memory"
-    )]
-    NoWal(String),
-    /// The writing thread could not be started.
-    #[error("cannot start the writer: {0}")]
-    Thread(String),
-}
-
-/// The connection that writes; the database exists and is up to date afterwards.
+/// The connection that writes; the database exists, is sound and up to date afterwards.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite(rusqlite::version()));
     }
+    sound::try_locks(path)?;
+    sound::check_log(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    if connection.is_readonly("main")? {
+        return Err(OpenError::ReadOnly);
+    }
     // A foreign database must not even be switched to WAL mode.
     let version = check(&connection)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(OpenError::NoWal(mode));
     }
-    connection.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;",
-    )?;
+    sound::check_pages(&mut connection)?;
+    configure(&connection)?;
+    if !log::empty(&connection)? {
+        warn!("another process reads the database, so the write-ahead log is not begun anew");
+    }
     migrate(&mut connection, version)?;
     Ok(connection)
 }
 
+/// The connection that writes, again, to a database that failed; nothing is written before its log is empty.
+pub(super) fn reopen_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, EXISTING)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    configure(&connection)?;
+    if log::empty(&connection)? { Ok(connection) } else { Err(StoreError::Busy) }
+}
+
 /// A connection that reads.
-pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA query_only = ON;")?;
     Ok(connection)
 }
 
+/// The writer says itself when the log is copied into the database, after the answers.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -16384;",
+    )
+}
+
 /// The database's version; 0 for one that was just made.
-fn check(connection: &Connection) -> Result<usize, OpenError> {
+pub(super) fn check(connection: &Connection) -> Result<usize, OpenError> {
     let integer = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let version = integer("PRAGMA user_version")?;
     let application = integer("PRAGMA application_id")?;

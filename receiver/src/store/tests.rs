@@ -98,7 +98,7 @@ fn a_database_that_is_not_ours_is_left_alone() {
     let path = directory.path().join("text.db");
     std::fs::write(&path, "this is no database, and it is long enough to be told from one").unwrap();
     let error = schema::open_for_writing(&path).unwrap_err().to_string();
-    assert!(error.contains("file is not a database"), "{error}");
+    assert!(error.contains("is no SQLite database"), "{error}");
 }
 
 #[test]
@@ -147,8 +147,45 @@ async fn a_query_that_nobody_waits_for_keeps_its_turn_until_it_ends() {
         ends.push(end);
     }
     let mut next = std::pin::pin!(store.check());
-    let waited = tokio::time::timeout(std::time::Duration::from_millis(200), &mut next).await;
+    let waited = tokio::time::timeout(Duration::from_millis(200), &mut next).await;
     assert!(waited.is_err(), "it did not wait for a connection: {waited:?}");
     drop(ends);
     next.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_query_that_takes_too_long_is_ended_and_leaves_its_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _closer) = Store::open(&directory.path().join("db")).unwrap();
+    Arc::get_mut(&mut store.readers).unwrap().time = Duration::from_millis(100);
+    let endless = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    for _ in 0..2 * READERS {
+        let ended =
+            store.read(|connection| connection.query_row(endless, [], |row| row.get::<_, i64>(0))).await;
+        assert!(matches!(ended, Err(StoreError::TooSlow)), "{ended:?}");
+    }
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_connection_is_replaced_and_the_log_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let mut connection = schema::open_for_writing(&path).unwrap();
+    write::execute(&mut connection, vec![run(None, true, "before")]).remove(0).unwrap();
+    let log = directory.path().join("db-wal");
+    assert!(log.metadata().unwrap().len() > 0);
+    // It keeps the log from being emptied by who closes the last connection.
+    let reader = schema::open_for_reading(&path).unwrap();
+    let count = || reader.query_row("SELECT count(*) FROM runs", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 1);
+    drop(connection);
+    assert!(log.metadata().unwrap().len() > 0);
+    let mut connection = schema::reopen_for_writing(&path).unwrap();
+    assert_eq!(log.metadata().unwrap().len(), 0, "all of it is in the database");
+    write::execute(&mut connection, vec![run(None, true, "after")]).remove(0).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(), 2);
+    // What it reads is in the log, which cannot be begun anew; so nothing may be written.
+    assert!(matches!(schema::reopen_for_writing(&path), Err(StoreError::Busy)));
 }

@@ -1,11 +1,14 @@
 //! The thread that writes.
 
+use std::path::{Path, PathBuf};
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 use wire::Scope;
 
-use super::{NewRun, Outcome, StoreError, SummaryKey};
+use super::log::Log;
+use super::{NewRun, Outcome, StoreError, SummaryKey, schema};
 
 /// So many writes share a transaction at the most.
 const MAX_BATCH: usize = 256;
@@ -17,34 +20,70 @@ pub(super) struct Command {
     pub(super) reply: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
-/// Writes until nobody is left who could ask for it.
-///
-/// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
-pub(super) fn run(mut connection: Connection, mut queue: mpsc::Receiver<Command>) {
-    let mut batch = Vec::new();
-    while let Some(first) = queue.blocking_recv() {
-        batch.push(first);
-        while batch.len() < MAX_BATCH
-            && let Ok(next) = queue.try_recv()
-        {
-            batch.push(next);
-        }
-        let results = write(&mut connection, &batch);
-        debug!(writes = batch.len(), "batch");
-        for (index, command) in batch.drain(..).enumerate() {
-            let result = match &results {
-                Ok(outcomes) => outcomes[index].clone(),
-                Err(failed) => Err(failed.clone()),
-            };
-            if let Err(failed) = &result {
-                error!(error = %failed, "a summary could not be stored");
+/// Who writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    /// `None` after it failed: what a connection believes of a disk that failed is not to be relied upon.
+    connection: Option<Connection>,
+    log: Log,
+}
+
+impl Writer {
+    pub(super) fn new(path: &Path, connection: Connection) -> Self {
+        Self { path: path.to_owned(), connection: Some(connection), log: Log::default() }
+    }
+
+    /// Writes until nobody is left who could ask for it.
+    ///
+    /// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut batch = Vec::new();
+        while let Some(first) = queue.blocking_recv() {
+            batch.push(first);
+            while batch.len() < MAX_BATCH
+                && let Ok(next) = queue.try_recv()
+            {
+                batch.push(next);
             }
-            // Whoever asked may have gone; it is stored all the same.
-            let _ = command.reply.send(result);
+            let results = self.write(&batch);
+            debug!(writes = batch.len(), "batch");
+            if let Err(failed) = &results {
+                error!(error = %failed, writes = batch.len(), "a batch could not be stored");
+            }
+            for (index, command) in batch.drain(..).enumerate() {
+                let result = match &results {
+                    Ok(outcomes) => outcomes[index].clone(),
+                    Err(failed) => Err(failed.clone()),
+                };
+                if let (Ok(_), Err(failed)) = (&results, &result) {
+                    error!(error = %failed, "a summary could not be stored");
+                }
+                // Whoever asked may have gone; it is stored all the same.
+                let _ = command.reply.send(result);
+            }
+            if let Some(connection) = &self.connection {
+                self.log.after_batch(connection);
+            }
+        }
+        let close = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;";
+        if let Some(Err(failed)) = self.connection.map(|connection| connection.execute_batch(close)) {
+            error!(error = %failed, "the write-ahead log could not be emptied; the next start will do it");
         }
     }
-    if let Err(failed) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;") {
-        error!(error = %failed, "the write-ahead log could not be emptied; the next start will do it");
+
+    fn write(&mut self, batch: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+        if self.connection.is_none() {
+            self.connection = Some(schema::reopen_for_writing(&self.path)?);
+            info!("the database was opened again");
+        }
+        let Some(connection) = &mut self.connection else { return Err(StoreError::Busy) };
+        let results = write(connection, batch);
+        if matches!(results, Err(StoreError::Broken(_))) {
+            // The kernel tells of a failed write once and forgets it: to try again would be to believe that it is done.
+            self.connection = None;
+        }
+        results
     }
 }
 
@@ -63,6 +102,7 @@ fn write(
             // A full disk, among others, takes back the whole transaction and not just this write: there is no
             // savepoint to return to, and what came before it in the batch is not stored either.
             Err(failed) if savepoint.is_autocommit() => return Err(failed.clone()),
+            Err(failed @ StoreError::Broken(_)) => return Err(failed.clone()),
             Err(_) => savepoint.finish()?,
         }
         outcomes.push(outcome);

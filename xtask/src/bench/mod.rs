@@ -5,6 +5,10 @@ use clap::Subcommand;
 
 mod accuracy;
 mod clock;
+mod disk;
+mod faults;
+mod ingest;
+mod pushgateway;
 mod sampling;
 
 #[derive(Debug, Subcommand)]
@@ -21,11 +25,25 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 10)]
         passes: u32,
     },
+    /// How many pushes a second does the receiver take, how long does one take, next to the disk and a pushgateway?
+    Ingest {
+        /// Length of each run, in seconds.
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+    },
+    /// What is lost when processes are killed, power goes and disks fail?
+    Faults {
+        /// Rounds of each fault.
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+    },
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Accuracy { json } => accuracy::run(*json),
         Bench::Sampling { passes } => sampling::run(*passes),
+        Bench::Ingest { seconds } => ingest::run(*seconds),
+        Bench::Faults { rounds } => faults::run(*rounds),
     }
 }

@@ -1,0 +1,193 @@
+//! Connections: accepted, served, and let go.
+
+mod idle;
+mod undecided;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use self::idle::Activity;
+use self::undecided::Undecided;
+use crate::tls::Tls;
+
+/// So many connections are served at a time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 4096;
+/// Descriptors that are needed for other things than connections.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// After a failed accept (no descriptors left, say) the next is not tried sooner.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What one connection may have buffered before it is handled, in bytes; its headers must fit.
+const MAX_BUFFER: usize = 32 * 1024;
+/// Likewise of one stream and of all streams of an HTTP/2 connection.
+const WINDOW: u32 = 64 * 1024;
+
+/// How connections are served.
+#[derive(Debug)]
+pub struct Options {
+    /// By TLS, with this.
+    pub tls: Option<Arc<Tls>>,
+    /// Time for the headers of a request, a handshake, and a connection with nothing to do.
+    pub header_timeout: Duration,
+    /// Time for what is in flight once told to stop.
+    pub grace: Duration,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Listens on the first address that can be had.
+pub async fn bind(addresses: &[SocketAddr]) -> Result<TcpListener> {
+    let mut last = None;
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some((address, error)),
+        }
+    }
+    let (address, error) = last.context("no address to listen on")?;
+    Err(error).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Serves until `stop`, then finishes what is in flight, for `grace` at the most.
+pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>, options: Options) {
+    let Options { tls, header_timeout, grace } = options;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(header_timeout))
+        .keep_alive_timeout(header_timeout)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(MAX_BUFFER);
+    let server = Arc::new(Server { app, builder, tls, header_timeout });
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(connections()));
+    let mut stop = std::pin::pin!(stop);
+    let mut tasks = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &connections) => accepted,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            () = &mut stop => break,
+        };
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let server = Arc::clone(&server);
+        let watcher = graceful.watcher();
+        tasks.spawn(async move {
+            server.connection(stream, peer.ip(), watcher).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        warn!(grace = ?grace, "some requests were not finished in time");
+    }
+    // What is still open ends here: each connection holds the database, which is to be closed next. A write that is
+    // queued is stored all the same.
+    tasks.shutdown().await;
+}
+
+/// What all connections share.
+struct Server {
+    app: Router,
+    builder: Builder<TokioExecutor>,
+    tls: Option<Arc<Tls>>,
+    header_timeout: Duration,
+}
+
+impl Server {
+    async fn connection(&self, stream: TcpStream, peer: IpAddr, watcher: Watcher) {
+        let Some(tls) = &self.tls else {
+            return self.http(stream, peer, watcher).await;
+        };
+        match tokio::time::timeout(self.header_timeout, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => self.http(stream, peer, watcher).await,
+            Ok(Err(error)) => debug!(%peer, error = %error, "a TLS handshake failed"),
+            Err(_) => debug!(%peer, "a TLS handshake did not end in time"),
+        }
+    }
+
+    async fn http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: IpAddr,
+        watcher: Watcher,
+    ) {
+        let activity = Activity::new();
+        let service = service_fn(|request: Request<Incoming>| {
+            let in_flight = activity.request();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            let app = self.app.clone();
+            async move {
+                let response = app.oneshot(request).await?;
+                Ok::<_, Infallible>(response.map(|body| in_flight.until_sent(body)))
+            }
+        });
+        let stream = TokioIo::new(Undecided::new(stream, self.header_timeout));
+        let connection = watcher.watch(self.builder.serve_connection(stream, service));
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                debug!(%peer, error = %error, "a connection ended early");
+            },
+            () = activity.idle(self.header_timeout) => debug!(%peer, "a connection had nothing to do"),
+        }
+    }
+}
+
+/// As many as there may be descriptors for.
+fn connections() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let wanted = MAX_CONNECTIONS as u64 + OTHER_DESCRIPTORS;
+    let limit = if soft >= wanted {
+        soft
+    } else {
+        let raised = wanted.min(hard);
+        setrlimit(Resource::RLIMIT_NOFILE, raised, hard).map_or(soft, |()| raised)
+    };
+    usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS))
+        .unwrap_or(MAX_CONNECTIONS)
+        .clamp(1, MAX_CONNECTIONS)
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // Answers are small and whole: waiting to fill a packet only delays them.
+            let _ = stream.set_nodelay(true);
+            Some((stream, peer, permit))
+        }
+        Err(error) => {
+            warn!(error = %error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! The receiver while its process, its disk and its clients fail.
