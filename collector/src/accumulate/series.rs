@@ -1,6 +1,7 @@
 //! One quantity over the run, in bounded memory: exact while that is small, then a histogram.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use wire::{QuantileMethod, Stats};
 
 /// Up to so many samples percentiles are exact: 64 KiB, about as much as the histogram that comes after.
@@ -14,7 +15,7 @@ const SAME_WEIGHT: f64 = 0.01;
 ///
 /// Values are kept in whole units of the caller's choice (bytes as KiB, cores as millionths); peak and mean are
 /// kept apart from them and exact.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Series {
     /// How many units of a kept value make one of the statistics'.
     scale: f64,
@@ -26,7 +27,7 @@ pub struct Series {
 }
 
 #[derive(Debug)]
-enum Samples {
+pub(super) enum Samples {
     /// Values, and the weights of those that have an unusual one by index.
     Exact(Vec<u32>, Vec<(u32, f32)>),
     Histogram(Box<Histogram<u32>>),
@@ -75,6 +76,14 @@ impl Series {
             record(&mut histogram, value, f64::from(weight));
         }
         self.samples = Samples::Histogram(Box::new(histogram));
+    }
+
+    /// Whether a checkpoint holds what a series can be.
+    pub(super) fn is_sound(&self) -> bool {
+        let values = [self.scale, self.usual_weight, self.peak, self.weighted_sum, self.weight];
+        values.iter().all(|value| value.is_finite() && *value >= 0.0)
+            && self.scale > 0.0
+            && self.usual_weight > 0.0
     }
 
     /// The statistics; all zero if there was no sample at all.

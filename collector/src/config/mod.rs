@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
 use url::Url;
 use wire::Scope;
 
@@ -21,7 +22,7 @@ use crate::args::{Args, Command, LogFormat, LogLevel, Options};
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// A summary with more than this would be a process table.
-const MAX_TOP: usize = 1000;
+pub(crate) const MAX_TOP: usize = 1000;
 
 /// Everything that the collector was told.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub enum Mode {
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
 
 /// Whose run it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// Organization.
     pub organization: String,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, pread};
+use serde::{Deserialize, Serialize};
 
 use super::pid_stat::{Comm, PidStat};
 
@@ -26,7 +27,7 @@ const CGROUP_TRUST: Duration = Duration::from_secs(30);
 const PASSES_PER_LISTING: u32 = 15;
 
 /// A process, for as long as it lives and ever after: PIDs are reused, (PID, start) is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// PID in the collector's PID namespace.
     pub pid: u32,
