@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use url::Url;
-use wire::Scope;
+use wire::{Payload, Scope, Submission};
 
 use self::limits::Limits;
 use self::process_map::ProcessMap;
@@ -88,6 +88,24 @@ pub struct RunIdentity {
     pub run_id: String,
     /// Which attempt at it, where the CI system counts them.
     pub run_attempt: Option<u32>,
+}
+
+impl RunIdentity {
+    /// One of the run's summaries, as it goes over the wire.
+    pub fn submission(self, summary_id: String, seq: u64, is_final: bool, payload: Payload) -> Submission {
+        Submission {
+            organization: self.organization,
+            repository: self.repository,
+            workflow: self.workflow,
+            job: self.job,
+            run_id: self.run_id,
+            run_attempt: self.run_attempt,
+            summary_id: Some(summary_id),
+            seq: Some(seq),
+            is_final: Some(is_final),
+            payload,
+        }
+    }
 }
 
 /// Something that no log may show.

@@ -1,3 +1,4 @@
 //! Getting the summary to the receiver.
 
+pub mod checkpoint;
 pub mod push;
