@@ -95,4 +95,3 @@ impl CgroupWatches {
         self.before = before;
     }
 }
-

@@ -1,5 +1,6 @@
 //! The kernel's interfaces: one file for each.
 
+pub mod boot_id;
 pub mod bpf;
 pub mod cgroup;
 pub mod cgroupfs;

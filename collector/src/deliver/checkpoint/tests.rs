@@ -18,7 +18,12 @@ fn pass(accumulator: &mut Accumulator, at: u32) {
         elapsed_seconds: if at > 0 { 1.0 } else { 0.0 },
         present: &[Present { key, comm, container, nested: None, rss_bytes, age_seconds: 1.0 }],
         exited: None,
-        charges: &[Charge { container, process: key, ns: u64::from(at % 11) * 10_000_000 + 1, source: Source::Living }],
+        charges: &[Charge {
+            container,
+            process: key,
+            ns: u64::from(at % 11) * 10_000_000 + 1,
+            source: Source::Living,
+        }],
         host_cpu_percent: Some(f64::from(at % 100)),
         host_memory_bytes: Some(u64::from(at) << 12),
     });
@@ -106,7 +111,10 @@ fn the_same_summary_comes_out_and_the_run_goes_on() {
     let payload = of(accumulator);
     assert_eq!(payload, of(restored));
     assert_eq!(payload.complete, Some(false));
-    assert_eq!((payload.containers[0].name.as_str(), payload.containers[0].cgroup_cpu_seconds), ("run", Some(3.0)));
+    assert_eq!(
+        (payload.containers[0].name.as_str(), payload.containers[0].cgroup_cpu_seconds),
+        ("run", Some(3.0))
+    );
     assert_eq!(payload.containers[0].cpu_limit_cores, Some(1.5));
     assert_eq!(payload.attribution.unwrap().missed_samples, 3);
     assert!(payload.top_commands.len() == 5 && payload.top_cpu_processes.len() == 10);
