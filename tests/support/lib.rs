@@ -5,3 +5,4 @@ pub mod http;
 pub mod program;
 pub mod receiver;
 pub mod scene;
+pub mod stub;
