@@ -1,6 +1,7 @@
 //! Support for tests of the shipped programs: where they are, how they are started and spoken to.
 
 pub mod cgroup;
+pub mod day;
 pub mod http;
 pub mod program;
 pub mod receiver;

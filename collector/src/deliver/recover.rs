@@ -30,6 +30,11 @@ pub fn recover(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Opt
                 lock.remove();
                 continue;
             }
+            // Too little memory, a disk that fails: that is no fault of what is in it.
+            Err(Unusable::Io(error)) => {
+                warn!(file = %path.display(), %error, "a checkpoint cannot be read and stays where it is");
+                continue;
+            }
             Ok(_) => {
                 set_aside(spool, &id, lock, &"it is that of another run");
                 continue;

@@ -21,7 +21,7 @@ use crate::host::{self, Host, Instant};
 use crate::mode::trace::{Placed, Trace};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::bpf::{CgroupIds, Options, Unavailable};
-use crate::sample::cgroup;
+use crate::sample::{cgroup, visibility};
 use crate::sample::meminfo::MemInfo;
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::table::{Observation, ProcTable};
@@ -103,11 +103,15 @@ impl Measurement {
             mode: mode.to_owned(),
             source: if trace.is_ok() { "ebpf" } else { "proc" }.to_owned(),
             source_reason: trace.as_ref().err().map(ToString::to_string),
+            hidden: visibility::hidden(&config.proc_path),
             interval_seconds: config.interval.as_secs_f64(),
             cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
             memory_total_bytes: meminfo.map(|meminfo| meminfo.total_bytes),
             kernel: Some(host::kernel_release()),
         };
+        if let Some(hidden) = &info.hidden {
+            warn!(hidden, "what some processes use is not counted");
+        }
         let mut measurement = Self {
             proc_path: config.proc_path.clone(),
             host,

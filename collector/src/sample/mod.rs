@@ -10,3 +10,4 @@ pub mod pid_stat;
 pub mod system_stat;
 pub mod table;
 pub mod uptime;
+pub mod visibility;

@@ -36,6 +36,7 @@ fn head(passes: u32) -> Head {
         mode: "sidecar".to_owned(),
         source: "proc".to_owned(),
         source_reason: None,
+        hidden: None,
         interval_seconds: 1.0,
         cpu_count: 2,
         memory_total_bytes: None,

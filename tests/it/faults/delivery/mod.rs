@@ -1,10 +1,14 @@
 //! The collector while everything around it is being torn down.
 
+mod clocks;
 mod killed;
+mod limits;
 
 mod peers;
+mod secrets;
 
 mod signals;
+mod strange;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
