@@ -155,7 +155,7 @@ impl ProcTable {
 
     /// Reads every process once. `now` only has to grow from pass to pass.
     pub fn pass(&mut self, now: Duration) -> io::Result<Pass> {
-        let listed = if self.nothing_began() { None } else { Some(self.list()?) };
+        let mut listed = if self.nothing_began() { None } else { Some(self.list()?) };
         let mut pass = Pass { observations: Vec::with_capacity(self.entries.len() + 64), ..Pass::default() };
         // Known processes come first and in the order in which they appeared, so that a parent is read before
         // its children: what a child uses between the two reads is then seen later rather than twice.
@@ -175,6 +175,10 @@ impl ProcTable {
                     pass.observations.push(self.entries[index].last);
                 }
             }
+        }
+        // The last PID may be that of one that has ended, given out again.
+        if listed.is_none() && self.entries.iter().any(|entry| entry.gone) {
+            listed = Some(self.list()?);
         }
         self.entries.retain(|entry| !entry.gone);
         for pid in listed.unwrap_or_default() {

@@ -103,12 +103,12 @@ fn f25_a_full_disk_costs_the_spool_and_not_the_push() {
         about_to_push(&mut command, endpoint, &receiver.job_token(), &full.join("spool"));
         command.env("COLLECTOR_CHECKPOINT_INTERVAL", "100ms").env("COLLECTOR_SHUTDOWN_TIMEOUT", "300ms");
         let program = Program::start(&mut command);
-        program.wait_for("a checkpoint cannot be written");
+        let line = program.wait_for("a checkpoint cannot be written");
+        assert!(line["error"].as_str().unwrap().contains("No space left"), "{line}");
         program.stop()
     };
     let ended = start(&endpoint(&receiver));
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains("No space left"), "{}", ended.stderr);
     assert_eq!(receiver.runs().len(), 1);
     // With neither a disk nor a receiver the summary is on standard error.
     let ended = start("http://127.0.0.1:1/");

@@ -108,8 +108,12 @@ fn f36_a_crash_leaves_no_core_file() {
             let mut begun = [0; 1];
             child.stderr.as_mut().unwrap().read_exact(&mut begun).unwrap();
         }
+        let name = program.file_name().unwrap().to_str().unwrap();
+        while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap().trim() != name {
+            assert_eq!(child.try_wait().unwrap(), None, "{name} was not started");
+        }
         let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-        nix::sys::signal::kill(pid, Signal::SIGSEGV).unwrap();
+        nix::sys::signal::kill(pid, Signal::SIGABRT).unwrap();
         let status = std::os::unix::process::ExitStatusExt::core_dumped(&child.wait().unwrap());
         (status, std::fs::read_dir(at.path()).unwrap().count())
     };
