@@ -21,11 +21,11 @@ use crate::host::{self, Host, Instant};
 use crate::mode::trace::{Placed, Trace};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::bpf::{CgroupIds, Options, Unavailable};
-use crate::sample::{cgroup, visibility};
 use crate::sample::meminfo::MemInfo;
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::table::{Observation, ProcTable};
 use crate::sample::uptime;
+use crate::sample::{cgroup, visibility};
 use crate::summarise::Run;
 
 mod resume;

@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 mod accuracy;
 mod clock;
+mod flush;
 mod sampling;
 
 #[derive(Debug, Subcommand)]
@@ -14,6 +15,12 @@ pub(crate) enum Bench {
         /// The table as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// How long is it from SIGTERM to the receiver's answer, with a day of a hundred containers to sum up?
+    Flush {
+        /// Rounds of each kind.
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
     },
     /// What does one process cost in one pass, next to what others take?
     Sampling {
@@ -26,6 +33,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Accuracy { json } => accuracy::run(*json),
+        Bench::Flush { rounds } => flush::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
     }
 }

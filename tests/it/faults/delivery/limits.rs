@@ -96,7 +96,7 @@ fn f25_a_full_disk_costs_the_spool_and_not_the_push() {
     let receiver = Receiver::start(&directory.path().join("metrics.db"));
     let full = directory.path().join("full");
     std::fs::create_dir(&full).unwrap();
-    let script = "mount -t tmpfs -o size=64k tmpfs \"$1\" && head -c 60000 /dev/zero > \"$1/filler\"; mkdir \"$1/spool\"; exec \"$0\"";
+    let script = "mount -t tmpfs -o size=64k tmpfs \"$1\"; mkdir \"$1/spool\"; cat /dev/zero > \"$1/filler\"; exec \"$0\"";
     let start = |endpoint: &str| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script]).arg(path("COLLECTOR_BIN", "collector")).arg(&full);
@@ -124,14 +124,16 @@ fn f13_the_spool_keeps_to_its_bounds_and_says_what_it_drops() {
     let mut dropped = false;
     for run in 0..8 {
         let mut command = pushing("http://127.0.0.1:1/", "t0ken", &spool);
-        command.env("GITHUB_RUN_ID", format!("run-{run}")).args(["--shutdown-timeout=50ms", "--spool-max-bytes=40k"]);
+        command
+            .env("GITHUB_RUN_ID", format!("run-{run}"))
+            .args(["--shutdown-timeout=50ms", "--spool-max-bytes=6k"]);
         let program = Program::start(&mut command);
         program.wait_for("measuring");
         let ended = program.stop();
         assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
         dropped |= ended.stderr.contains("a file of the spool was dropped undelivered");
         let bytes: u64 = all_of(&spool).iter().map(|file| file.metadata().unwrap().len()).sum();
-        assert!(bytes <= 40_000, "{bytes}");
+        assert!(bytes <= 6_000, "{bytes}");
     }
     let left = all_of(&spool).len();
     assert!(dropped && (1..8).contains(&left), "{left} of 8 fit");
@@ -152,7 +154,15 @@ fn f26_what_proc_hides_is_told_and_not_taken_for_nothing() {
             "mount -t proc -o {option} proc /proc && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$0\""
         );
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", &format!("sleep 60 & {script}")]);
+        command.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            &format!("sleep 60 & {script}"),
+        ]);
         command.arg(&program_path);
         about_to_push(&mut command, &receiver.endpoint(), "t0ken", &directory.path().join("spool"));
         let program = Program::start(&mut command);
@@ -164,7 +174,8 @@ fn f26_what_proc_hides_is_told_and_not_taken_for_nothing() {
         let pid = nix::unistd::Pid::from_raw(inside.trim().parse().unwrap());
         nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
         assert_eq!(program.wait().status.code(), Some(0));
-        let body: wire::Submission = serde_json::from_slice(&receiver.requests().last().unwrap().body).unwrap();
+        let body: wire::Submission =
+            serde_json::from_slice(&receiver.requests().last().unwrap().body).unwrap();
         assert!(body.payload.collector.unwrap().hidden.unwrap().contains("hidepid"));
     }
 }

@@ -273,3 +273,79 @@ fn f13_a_receiver_on_ipv6_is_reached() {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     server.join().unwrap();
 }
+
+/// A server with a certificate of its own that answers each connection like a receiver, for as long as it lives.
+struct TlsServer(std::process::Child);
+
+impl TlsServer {
+    fn start(directory: &std::path::Path, port: u16) -> Self {
+        let file = |name: &str| directory.join(name);
+        let (key, certificate) = (file("key.pem"), file("certificate.pem"));
+        std::fs::write(file("config"), "[req]\ndistinguished_name = name\n[name]\n").unwrap();
+        let make =
+            |name: &str, extensions: [&str; 2], key: &std::path::Path, out: &std::path::Path, ca: bool| {
+                let mut request = Command::new("openssl");
+                request.args([
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                    "-nodes",
+                    "-days",
+                    "2",
+                ]);
+                request.args(["-subj", name, "-addext", extensions[0], "-addext", extensions[1], "-config"]);
+                request.arg(file("config")).arg("-keyout").arg(key).arg("-out").arg(out);
+                if !ca {
+                    request.arg("-CA").arg(file("ca.pem")).arg("-CAkey").arg(file("ca-key.pem"));
+                }
+                let output = request.output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+            };
+        let authority = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"];
+        make("/CN=authority", authority, &file("ca-key.pem"), &file("ca.pem"), true);
+        let receiver = ["basicConstraints=critical,CA:FALSE", "subjectAltName=IP:127.0.0.1"];
+        make("/CN=receiver", receiver, &key, &certificate, false);
+        let mut server = Command::new("openssl");
+        server
+            .args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-naccept", "1", "-key"])
+            .arg(&key);
+        server.arg("-cert").arg(&certificate).stdin(std::process::Stdio::piped());
+        let mut child =
+            server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        // It is sent once there is a connection to send it on.
+        child.stdin.as_mut().unwrap().write_all(stored().as_bytes()).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn f13_a_receiver_is_trusted_by_the_file_and_not_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    for (trusted, code) in [(false, 3), (true, 0)] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = TlsServer::start(directory.path(), port);
+        let mut command = pushing(
+            &format!("https://127.0.0.1:{port}/api/v1/metrics"),
+            "t0ken",
+            &directory.path().join("spool"),
+        );
+        if trusted {
+            command.arg("--ca-file").arg(&ca);
+        }
+        let (ended, _) = stopped(command.arg("--shutdown-timeout=4s"));
+        assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);
+        assert!(trusted || ended.stderr.contains("certificate"), "{}", ended.stderr);
+        drop(server);
+    }
+}

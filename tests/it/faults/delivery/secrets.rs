@@ -85,7 +85,8 @@ fn f36_a_command_that_is_measured_does_not_inherit_it() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Stub::answering(vec![stored()]);
     let mut command = pushing(&receiver.endpoint(), TOKEN, &directory.path().join("spool"));
-    let output = command.args(["run", "--", "sh", "-c", "env; cat /proc/self/environ /proc/$PPID/environ"]).output();
+    let output =
+        command.args(["run", "--", "sh", "-c", "env; cat /proc/self/environ /proc/$PPID/environ"]).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -129,7 +130,8 @@ fn f36_a_crash_leaves_no_core_file() {
 #[test]
 fn f36_a_token_in_the_arguments_and_one_in_the_clear_are_warned_of_once() {
     let warned = |command: &mut Command, what: &str| {
-        let program = Program::start(command.args(["--log-format=json", "--output=none", "--shutdown-timeout=50ms"]));
+        let program =
+            Program::start(command.args(["--log-format=json", "--output=none", "--shutdown-timeout=50ms"]));
         let ended = {
             program.wait_for("measuring");
             program

@@ -37,7 +37,8 @@ fn f22_a_pid_that_is_given_out_again_is_another_process() {
     let output = command.arg(path("COLLECTOR_BIN", "collector")).arg(workload()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "9: the PID was not given out again; {output:?}");
     let payload: Payload = serde_json::from_slice(&output.stdout).unwrap();
-    let mut burners: Vec<_> = payload.top_cpu_processes.iter().filter(|process| process.name == "workload").collect();
+    let mut burners: Vec<_> =
+        payload.top_cpu_processes.iter().filter(|process| process.name == "workload").collect();
     burners.sort_by(|one, other| other.cpu_seconds.partial_cmp(&one.cpu_seconds).unwrap());
     assert_eq!(burners.len(), 3, "{:?}", payload.top_cpu_processes);
     assert!(burners.iter().all(|process| process.pid == burners[0].pid));
