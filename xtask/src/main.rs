@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod programs;
 mod setup;
 mod test;
@@ -53,6 +54,15 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Give every parser nonsense, beginning with what this machine shows.
+    Fuzz {
+        /// For so long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only these targets.
+        #[arg(long)]
+        target: Vec<String>,
+    },
     /// Measure what this project promises.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -77,6 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
+        Command::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

@@ -18,7 +18,7 @@ pub fn hidden(proc_path: &Path) -> Option<String> {
 }
 
 /// The option of the topmost proc mount there that hides something.
-fn hiding_option(mountinfo: &[u8], path: &[u8]) -> Option<String> {
+pub fn hiding_option(mountinfo: &[u8], path: &[u8]) -> Option<String> {
     let options = super_options(mountinfo, path)?;
     let hiding = |option: &&str| {
         matches!(option.strip_prefix("hidepid="), Some(value) if !matches!(value, "0" | "off"))

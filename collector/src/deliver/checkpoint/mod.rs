@@ -139,6 +139,11 @@ impl Encoder {
     }
 }
 
+/// What a checkpoint ends with.
+pub fn checksum(content: &[u8]) -> u32 {
+    crc32fast::hash(content)
+}
+
 fn frame(block: &mut Vec<u8>, value: &impl Serialize) -> postcard::Result<()> {
     let begin = block.len();
     block.extend([0; 4]);
@@ -159,7 +164,7 @@ impl Checkpoint {
             return Err(Version(version));
         }
         let (content, crc) = bytes.split_last_chunk().ok_or(Corrupt("no checksum"))?;
-        if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
+        if checksum(content) != u32::from_le_bytes(*crc) {
             return Err(Corrupt("the checksum is another"));
         }
         let mut frames = Frames(content.get(MAGIC.len() + 4..).ok_or(Corrupt("no version"))?);
