@@ -79,12 +79,15 @@ fn seed(corpus: &Path) -> Result<()> {
         let path = row.split('\t').nth(1).unwrap_or_default();
         put("cgroup", &format!("path-{number}"), format!("0::{path}\n").as_bytes())?;
     }
-    let quantities = ["500m", "1.5", "128Mi", "1e3", "2h45m0.5s", r#"{"runner": {"cpu": "2", "memory": "1Gi"}}"#];
+    let quantities =
+        ["500m", "1.5", "128Mi", "1e3", "2h45m0.5s", r#"{"runner": {"cpu": "2", "memory": "1Gi"}}"#];
     for (number, text) in quantities.into_iter().enumerate() {
         put("quantity", &number.to_string(), text.as_bytes())?;
     }
     put("submission", "golden", &std::fs::read(data("wire/tests/submission.json")?)?)?;
-    for (number, text) in ["0123456789abcdef".repeat(4), format!("{}.1893456000", "ab".repeat(32))].iter().enumerate() {
+    for (number, text) in
+        ["0123456789abcdef".repeat(4), format!("{}.1893456000", "ab".repeat(32))].iter().enumerate()
+    {
         put("token", &number.to_string(), text.as_bytes())?;
     }
     let run = tests::day::identity(&[

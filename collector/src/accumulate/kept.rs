@@ -104,7 +104,9 @@ mod tests {
             after in prop::collection::vec((0.0..5e6f64, 0.5..3.0f64), 0..200),
         ) {
             let mut series = Series::new(1.0, 1.0);
-            before.iter().for_each(|(value, seconds)| series.add(*value, *seconds));
+            for (value, seconds) in before {
+                series.add(value, seconds);
+            }
             let mut restored = kept(&series);
             for (value, seconds) in after {
                 series.add(value, seconds);

@@ -294,7 +294,7 @@ impl ContainerRun {
 
 /// Whether what was counted can have been: sums far below what 64 bits hold.
 fn adds_up(mut counts: impl Iterator<Item = u64>) -> bool {
-    let total = counts.try_fold(0u64, |total, count| total.checked_add(count));
+    let total = counts.try_fold(0, u64::checked_add);
     total.is_some_and(|total| total < 1 << 62)
 }
 

@@ -72,7 +72,7 @@ async fn push(spool: &Spool, pusher: &Pusher, entry: &Entry, tally: &mut Tally) 
         Err(error) if error.is_final() => {
             match spool.refuse(entry, &error.to_string()) {
                 Ok(aside) => {
-                    error!(%file, %error, aside = %aside.display(), "a summary from the spool is set aside")
+                    error!(%file, %error, aside = %aside.display(), "a summary from the spool is set aside");
                 }
                 Err(cause) => error!(%file, %error, %cause, "a summary from the spool cannot be set aside"),
             }

@@ -75,9 +75,10 @@ pub(super) async fn finish(
         written = timeout_at(until, reporting) => written,
         () = &mut again, if !hurry => Ok(Ok(Ok(()))),
     };
-    match written {
-        Ok(written) => written??,
-        Err(_) => warn!("the report could not be written in time"),
+    if let Ok(written) = written {
+        written??;
+    } else {
+        warn!("the report could not be written in time");
     }
     Ok(delivered)
 }

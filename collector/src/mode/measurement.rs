@@ -231,7 +231,7 @@ impl Measurement {
     }
 
     /// Does something with all that a summary is made of.
-    pub(super) fn with_run<T>(&self, complete: bool, work: impl FnOnce(&Run<'_>) -> T) -> T {
+    pub(super) fn with_run<T>(&self, complete: bool, work: impl FnOnce(Run<'_>) -> T) -> T {
         let figures = self.cgroups.figures();
         let run = Run {
             accumulator: &self.accumulator,
@@ -247,7 +247,7 @@ impl Measurement {
             collector_cpu: self.collector_cpu(),
             complete,
         };
-        work(&run)
+        work(run)
     }
 
     fn since_start(&self, now: Instant) -> Duration {

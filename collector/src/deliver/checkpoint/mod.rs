@@ -201,7 +201,7 @@ impl Checkpoint {
         if uuid::Uuid::parse_str(&head.summary_id).is_err() || head.next_seq > i64::MAX as u64 / 2 {
             return Err(Unsound("the summary's id or number"));
         }
-        let day = Duration::from_secs(24 * 60 * 60);
+        let day = Duration::from_hours(24);
         if head.duration > 10_000 * day || head.collector_cpu > 10_000 * day || head.top > MAX_TOP {
             return Err(Unsound("a duration"));
         }

@@ -81,7 +81,7 @@ pub struct Entry {
 #[derive(Serialize)]
 struct Refused<'a> {
     reason: &'a str,
-    refused_at: jiff::Timestamp,
+    time: jiff::Timestamp,
     summary: Box<RawValue>,
 }
 
@@ -146,7 +146,7 @@ impl Spool {
         let body = fs::read(&entry.path)?;
         let summary = serde_json::from_slice(&body)
             .or_else(|_| serde_json::value::to_raw_value(&String::from_utf8_lossy(&body)))?;
-        let refused = Refused { reason, refused_at: jiff::Timestamp::now(), summary };
+        let refused = Refused { reason, time: jiff::Timestamp::now(), summary };
         let path = self.path(&entry.id, Kind::Refused);
         AtomicFile::write(&path, &serde_json::to_vec(&refused)?)?;
         forget(&entry.path);

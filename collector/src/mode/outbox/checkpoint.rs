@@ -1,7 +1,7 @@
 //! A checkpoint on its way to the disk: a thread writes, and is sent one block after another.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -39,7 +39,7 @@ impl Writing {
     pub(super) fn begin(head: &Head, accumulator: &Accumulator, path: PathBuf) -> postcard::Result<Self> {
         let (encoder, first) = Encoder::begin(head, accumulator)?;
         let (blocks, receiver) = channel(BLOCKS);
-        let thread = spawn_blocking(move || match write(path, first, receiver) {
+        let thread = spawn_blocking(move || match write(&path, &first, receiver) {
             Ok(Some(bytes)) => debug!(bytes, "the checkpoint is on disk"),
             Ok(None) => debug!("a checkpoint was given up"),
             Err(error) => warn!(%error, "a checkpoint cannot be written"),
@@ -105,10 +105,10 @@ pub(super) async fn room(writing: Option<&mut Writing>) {
 }
 
 /// Writes until the empty block; `None`: it never came.
-fn write(path: PathBuf, first: Vec<u8>, mut blocks: Receiver<Vec<u8>>) -> io::Result<Option<u64>> {
-    let mut file = AtomicFile::create(&path)?;
+fn write(path: &Path, first: &[u8], mut blocks: Receiver<Vec<u8>>) -> io::Result<Option<u64>> {
+    let mut file = AtomicFile::create(path)?;
     let mut bytes = first.len() as u64;
-    file.append(&first)?;
+    file.append(first)?;
     while let Some(block) = blocks.blocking_recv() {
         if block.is_empty() {
             file.finish()?;

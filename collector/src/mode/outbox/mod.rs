@@ -29,7 +29,7 @@ use crate::sample::boot_id;
 use crate::summarise::Draft;
 
 /// A run whose collector was killed longer ago is not gone on with: too much of it is missing.
-const RECOVERY_AGE: Duration = Duration::from_secs(15 * 60);
+const RECOVERY_AGE: Duration = Duration::from_mins(15);
 /// How much further a recovered run counts: more summaries than can have been numbered since the checkpoint.
 const RECOVERY_STEP: u64 = 1 << 20;
 /// How long at a time a summary is worked on.
@@ -37,7 +37,7 @@ const SLICE: Duration = Duration::from_millis(1);
 /// A disk that takes longer is not waited for at the end.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 /// Between two tries to deliver what lies in the spool.
-const BACKLOG_PAUSE: Duration = Duration::from_secs(60);
+const BACKLOG_PAUSE: Duration = Duration::from_mins(1);
 
 /// Everything that is sent or written.
 #[derive(Debug)]
@@ -223,17 +223,15 @@ impl Outbox {
         let payload = measurement.with_run(false, |run| {
             while run.add_container(&mut draft) {
                 if begin.elapsed() > SLICE {
-                    return Err(draft);
+                    self.draft = Some((passes, draft));
+                    return None;
                 }
             }
-            Ok(run.complete(draft))
+            Some(run.complete(draft))
         });
-        match payload {
-            Ok(payload) => {
-                self.push.again();
-                self.push_interim(payload);
-            }
-            Err(draft) => self.draft = Some((passes, draft)),
+        if let Some(payload) = payload {
+            self.push.again();
+            self.push_interim(payload);
         }
     }
 

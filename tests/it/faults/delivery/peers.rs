@@ -71,11 +71,10 @@ fn f13_a_receiver_out_of_reach_costs_no_more_than_the_budget_and_loses_nothing()
                 let spool = directory.join(name);
                 let mut command = Command::new("unshare");
                 let script = match *name {
-                    // No network at all: the resolver says so at once.
-                    "name-unknown" => "exec \"$0\"",
                     "name-server-silent" => "mount --bind \"$1\" /etc/resolv.conf && exec \"$0\"",
                     _ => "exec \"$0\"",
                 };
+                // Without any network the resolver says so at once.
                 command.arg(if *name == "name-unknown" { "--net" } else { "--mount" });
                 command.args(["sh", "-c", script]).arg(path("COLLECTOR_BIN", "collector")).arg(resolv);
                 about_to_push(&mut command, endpoint, "t0ken", &spool);

@@ -52,7 +52,7 @@ fn f16_told_to_stop_at_any_moment_it_sends_one_final_summary() {
 fn f16_a_second_signal_ends_it_at_once_and_the_summary_is_in_the_spool() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&directory.path().join("metrics.db"));
-    let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_secs(60)));
+    let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_mins(1)));
     let signals = [
         (Signal::SIGTERM, Signal::SIGTERM),
         (Signal::SIGINT, Signal::SIGTERM),
@@ -80,7 +80,7 @@ fn f16_a_second_signal_ends_it_at_once_and_the_summary_is_in_the_spool() {
 #[test]
 fn f16_killed_in_the_middle_of_the_last_push_it_has_spooled_already() {
     let directory = tempfile::tempdir().unwrap();
-    let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_secs(60)));
+    let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_mins(1)));
     let spool = directory.path().join("spool");
     let program = Program::start(&mut pushing(&silent.endpoint(), "t0ken", &spool));
     program.wait_for("measuring");

@@ -93,7 +93,8 @@ fn f23_names_that_mislead_are_names() {
     let payload: Payload = serde_json::from_value(runs[0]["payload"].clone()).unwrap();
     let mut seen: Vec<_> = payload.top_commands.iter().map(|command| command.name.clone()).collect();
     let mut expected: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    (seen.sort(), expected.sort());
+    seen.sort();
+    expected.sort();
     assert_eq!(seen, expected);
     assert_eq!(payload.attribution.unwrap().cpu_seconds, 18.0);
 }
