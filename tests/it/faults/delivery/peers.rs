@@ -337,7 +337,7 @@ fn f13_a_receiver_is_trusted_by_the_file_and_not_without() {
         let mut command = pushing(
             &format!("https://127.0.0.1:{port}/api/v1/metrics"),
             "t0ken",
-            &directory.path().join("spool"),
+            &directory.path().join(code.to_string()),
         );
         if trusted {
             command.arg("--ca-file").arg(&ca);
