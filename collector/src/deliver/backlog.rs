@@ -1,5 +1,6 @@
 //! What lies in the spool, pushed.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ pub struct Tally {
 
 /// Pushes everything that is due, oldest first, but what belongs to the run `except`. A receiver that cannot be reached is
 /// not tried again for each.
-pub async fn deliver(spool: &Spool, pusher: &Pusher, except: Option<&str>) -> std::io::Result<Tally> {
+pub async fn deliver(spool: &Spool, pusher: &Pusher, except: Option<&str>) -> io::Result<Tally> {
     let mut tally = Tally::default();
     let mut reachable = true;
     for entry in spool.entries()? {
@@ -46,43 +47,56 @@ pub async fn deliver(spool: &Spool, pusher: &Pusher, except: Option<&str>) -> st
 /// Pushes one; false: the receiver cannot be reached.
 async fn push(spool: &Spool, pusher: &Pusher, entry: &Entry, tally: &mut Tally) -> bool {
     let file = entry.path.display();
-    let body = match std::fs::read(&entry.path) {
+    let path = entry.path.clone();
+    let body = match beside(move || std::fs::read(path)).await {
         Ok(body) => Bytes::from(body),
         // Another collector delivered it, or a later summary took its place.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
         Err(error) => {
             warn!(%file, %error, "a summary in the spool cannot be read");
             tally.kept += 1;
             return true;
         }
     };
-    match pusher.push(body, Instant::now() + PATIENCE).await {
+    let result = pusher.push(body, Instant::now() + PATIENCE).await;
+    let (spool, done) = (spool.clone(), entry.clone());
+    match result {
         Ok(stored) => {
-            spool.remove_entry(entry);
             info!(%file, id = stored.id, superseded = stored.superseded, "a summary from the spool was delivered");
             *if stored.superseded { &mut tally.superseded } else { &mut tally.delivered } += 1;
-            true
         }
         Err(error) if error.is_conflict() && entry.kind != Kind::Final => {
-            spool.remove_entry(entry);
             info!(%file, "the receiver has a summary of this run already that is as late as the one in the spool");
             tally.superseded += 1;
-            true
         }
         Err(error) if error.is_final() => {
-            match spool.refuse(entry, &error.to_string()) {
+            let reason = error.to_string();
+            match beside(move || spool.refuse(&done, &reason)).await {
                 Ok(aside) => {
                     error!(%file, %error, aside = %aside.display(), "a summary from the spool is set aside");
                 }
                 Err(cause) => error!(%file, %error, %cause, "a summary from the spool cannot be set aside"),
             }
             tally.refused += 1;
-            true
+            return true;
         }
         Err(error) => {
             warn!(%file, %error, "a summary stays in the spool");
             tally.kept += 1;
-            matches!(error, PushError::Refused { .. })
+            return matches!(error, PushError::Refused { .. });
         }
     }
+    let removed = beside(move || {
+        spool.remove_entry(&done);
+        Ok(())
+    });
+    if let Err(error) = removed.await {
+        warn!(%file, %error, "a summary that was delivered stays in the spool");
+    }
+    true
+}
+
+/// Does something with files on a thread: a disk may be slow, and a pass must not wait for it.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
