@@ -15,7 +15,8 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
         let mut containers = Containers::new(map.clone(), own);
         let mut parent = None;
         // Each line for itself too, so that one file makes a tree of containers.
-        for (at, part) in content.split_inclusive(|&byte| byte == b'\n').chain([content]).take(64).enumerate() {
+        for (at, part) in content.split_inclusive(|&byte| byte == b'\n').chain([content]).take(64).enumerate()
+        {
             let ids = CgroupIds { unified: at as u64, v1: 0 };
             let comm = Comm::new(if at % 3 == 0 { b"node" } else { b"sh" });
             let place = containers.place_of(ids, comm, parent, |_| Some(part.to_vec())).expect("a place");

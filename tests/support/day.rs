@@ -43,15 +43,40 @@ pub fn identity(variables: &[(&str, &str)]) -> RunIdentity {
     }
 }
 
+/// What a run of 24 hours comes to.
+#[derive(Debug)]
+pub struct Day {
+    containers: Containers,
+    accumulator: Accumulator,
+    step: f64,
+}
+
+impl Day {
+    /// With so many passes.
+    pub fn of(passes: u32) -> Self {
+        let mut containers = Containers::new(ProcessMap::default(), false);
+        let places: Vec<Place> = (0..CONTAINERS).map(|at| container(&mut containers, at)).collect();
+        let step = f64::from(WHOLE) / f64::from(passes);
+        let mut accumulator = Accumulator::new(step, 10);
+        for pass in 0..passes {
+            add(&mut accumulator, pass, step, &places);
+        }
+        Self { containers, accumulator, step }
+    }
+
+    /// Puts its checkpoint into this spool directory, under a new summary id.
+    pub fn checkpoint(&self, spool: &Path, run: &RunIdentity) -> io::Result<()> {
+        write(self, spool, run)
+    }
+}
+
 /// Puts the checkpoint of a run of 24 hours with so many passes into this spool directory, under a new summary id.
 pub fn checkpoint(spool: &Path, run: &RunIdentity, passes: u32) -> io::Result<()> {
-    let mut containers = Containers::new(ProcessMap::default(), false);
-    let places: Vec<Place> = (0..CONTAINERS).map(|at| container(&mut containers, at)).collect();
-    let step = f64::from(WHOLE) / f64::from(passes);
-    let mut accumulator = Accumulator::new(step, 10);
-    for pass in 0..passes {
-        add(&mut accumulator, pass, step, &places);
-    }
+    Day::of(passes).checkpoint(spool, run)
+}
+
+fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
+    let Day { containers, accumulator, step } = day;
     let now = Instant::now().boot;
     let id = format!("{:08x}-0000-7000-8000-{:012x}", std::process::id(), now.as_nanos() & 0xffff_ffff_ffff);
     let collector = CollectorInfo {
@@ -60,7 +85,7 @@ pub fn checkpoint(spool: &Path, run: &RunIdentity, passes: u32) -> io::Result<()
         source: "proc".to_owned(),
         source_reason: None,
         hidden: None,
-        interval_seconds: step,
+        interval_seconds: *step,
         cpu_count: 2,
         memory_total_bytes: None,
         kernel: None,
@@ -88,8 +113,8 @@ pub fn checkpoint(spool: &Path, run: &RunIdentity, passes: u32) -> io::Result<()
         containers: containers.keep(),
         cgroups: BTreeMap::new(),
     };
-    let (mut encoder, mut bytes) = Encoder::begin(&head, &accumulator).map_err(io::Error::other)?;
-    while let Some(block) = encoder.next(&accumulator).map_err(io::Error::other)? {
+    let (mut encoder, mut bytes) = Encoder::begin(&head, accumulator).map_err(io::Error::other)?;
+    while let Some(block) = encoder.next(accumulator).map_err(io::Error::other)? {
         bytes.extend(block);
     }
     std::fs::create_dir_all(spool)?;

@@ -34,10 +34,11 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let mut missed = false;
     let cases = [("the most exact samples", day::LARGEST_EXACT), ("a pass a second, histograms", day::WHOLE)];
     for (name, passes) in cases {
+        let day = day::Day::of(passes);
         let spool = directory.path().join("spool");
         let (mut acknowledged, mut ended) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            day::checkpoint(&spool, &day::identity(&SCOPE), passes)?;
+            day.checkpoint(&spool, &day::identity(&SCOPE))?;
             let mut command = Command::new(&programs.collector);
             command.envs(SCOPE).env("COLLECTOR_PUSH_TOKEN", &token).arg("--spool-dir").arg(&spool);
             command.arg(format!("--push-endpoint={}/api/v1/metrics", receiver.base));
