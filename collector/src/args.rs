@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::duration;
+use crate::config::{duration, quantity};
+
+/// Variables that no process but this one is to see.
+pub const SECRET_VARIABLES: [&str; 1] = ["COLLECTOR_PUSH_TOKEN"];
 
 /// Measures what a CI job uses, container by container.
 ///
@@ -16,7 +19,7 @@ use crate::config::duration;
 /// summary and, with --push-endpoint, pushes it to a receiver.
 ///
 /// Exit codes: 0 done; 1 failed; 2 the configuration is wrong, nothing was measured; 3 the summary was printed but
-/// could not be pushed. `run` exits with the command's own code, 128 + n for a signal, 126 and 127 if it could not
+/// could not be pushed (with --spool-dir it lies there). `run` exits with the command's own code, 128 + n for a signal, 126 and 127 if it could not
 /// be run or found.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, subcommand_precedence_over_arg = true, args_override_self = true)]
@@ -39,6 +42,13 @@ pub enum Command {
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
+    },
+    /// Push what lies in a spool directory, and measure nothing. Exit codes: 0 nothing is left there to push; 2 the
+    /// configuration is wrong; 3 something is.
+    Deliver {
+        /// The spool directory.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 
@@ -93,6 +103,31 @@ pub struct Options {
     /// File that holds the push token.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN_FILE")]
     pub push_token_file: Option<PathBuf>,
+
+    /// File with PEM certificates that are trusted beside the system's, for a receiver with https.
+    #[arg(long, global = true, env = "COLLECTOR_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// Time between two interim summaries, for CI systems that kill without SIGTERM; 0 for none.
+    #[arg(long, global = true, env = "COLLECTOR_PUSH_INTERVAL", default_value = "60s", value_parser = duration::parse)]
+    pub push_interval: Duration,
+
+    /// Directory for summaries that could not be pushed, and for checkpoints: the next start delivers what lies
+    /// there, or goes on with the run, and so does `collector deliver DIR`.
+    #[arg(long, global = true, env = "COLLECTOR_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+
+    /// What the summaries in it may take; beyond that the oldest interim ones go first, final ones last.
+    #[arg(long, global = true, env = "COLLECTOR_SPOOL_MAX_BYTES", default_value = "64Mi", value_parser = quantity::memory_bytes)]
+    pub spool_max_bytes: u64,
+
+    /// How long a summary is kept in it.
+    #[arg(long, global = true, env = "COLLECTOR_SPOOL_MAX_AGE", default_value = "168h", value_parser = duration::parse)]
+    pub spool_max_age: Duration,
+
+    /// Time between two checkpoints in the spool directory, 0 for none.
+    #[arg(long, global = true, env = "COLLECTOR_CHECKPOINT_INTERVAL", default_value = "10s", value_parser = duration::parse)]
+    pub checkpoint_interval: Duration,
 
     /// Time for the report and the push once told to stop; Kubernetes kills after 30s.
     #[arg(long, global = true, env = "COLLECTOR_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration::parse)]
@@ -184,6 +219,15 @@ pub enum LogFormat {
 }
 
 impl Options {
+    /// Whether the push token was given as an argument, where every process in sight can read it.
+    pub fn token_is_argument(&self) -> bool {
+        let Some(token) = self.push_token.as_deref().filter(|token| !token.is_empty()) else { return false };
+        std::env::args_os().any(|argument| {
+            let argument = argument.to_string_lossy();
+            argument == token || argument.strip_prefix("--push-token=") == Some(token)
+        })
+    }
+
     /// Fills in from the variables that CI systems set what was given neither as a flag nor as our own variable.
     #[must_use]
     pub fn with_ci_variables(mut self) -> Self {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod host;
 pub mod logging;
 pub mod sample;
+pub mod secrets;
 
 pub mod attribute;
 

@@ -15,6 +15,7 @@ use crate::accumulate::{Accumulator, ContainerRun, seconds};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::limits::Limits;
+use crate::sample::cgroupfs::CgroupReading;
 
 /// What a container's own cgroup told of the run; what it did not tell is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -31,6 +32,23 @@ pub struct CgroupFigures {
     pub cpu_limit_cores: Option<f64>,
     /// Memory limit.
     pub memory_limit_bytes: Option<u64>,
+}
+
+impl CgroupFigures {
+    /// What its counters grew by from the first reading to the last.
+    pub fn between(first: &CgroupReading, last: &CgroupReading) -> Self {
+        let grown = |counter: fn(&CgroupReading) -> Option<u64>| {
+            counter(last)?.checked_sub(counter(first).unwrap_or_default())
+        };
+        Self {
+            cpu_seconds: grown(|reading| reading.cpu_ns).map(seconds),
+            throttled_seconds: grown(|reading| reading.throttled_ns).map(seconds),
+            oom_kills: grown(|reading| reading.oom_kills),
+            memory_peak_bytes: last.memory_peak_bytes,
+            cpu_limit_cores: last.cpu_limit_cores,
+            memory_limit_bytes: last.memory_limit_bytes,
+        }
+    }
 }
 
 /// Everything that a summary is made of.
@@ -62,18 +80,42 @@ pub struct Run<'a> {
     pub complete: bool,
 }
 
+/// A summary in the making: container by container, so that who makes it can do something else in between.
+#[derive(Debug)]
+pub struct Draft {
+    processes: ProcessReport,
+    counts: BTreeMap<Option<ContainerIndex>, u64>,
+    containers: Vec<ContainerUsage>,
+    last: Option<ContainerIndex>,
+}
+
 impl Run<'_> {
     /// The summary.
     pub fn payload(&self) -> Payload {
+        let mut draft = self.draft();
+        while self.add_container(&mut draft) {}
+        self.complete(draft)
+    }
+
+    /// Begins a summary; the run must not change until it is complete.
+    pub fn draft(&self) -> Draft {
         let processes = self.accumulator.processes().report();
         let counts = process_counts(&processes);
-        let mut containers: Vec<ContainerUsage> = self
-            .accumulator
-            .containers()
-            .map(|(index, run)| {
-                self.container(index, run, &processes, counts.get(&Some(index)).copied().unwrap_or_default())
-            })
-            .collect();
+        Draft { processes, counts, containers: Vec::new(), last: None }
+    }
+
+    /// Adds the next container. False: there is none left.
+    pub fn add_container(&self, draft: &mut Draft) -> bool {
+        let Some((index, run)) = self.accumulator.container_after(draft.last) else { return false };
+        let count = draft.counts.get(&Some(index)).copied().unwrap_or_default();
+        draft.containers.push(self.container(index, run, &draft.processes, count));
+        draft.last = Some(index);
+        true
+    }
+
+    /// The summary of a draft that has every container.
+    pub fn complete(&self, draft: Draft) -> Payload {
+        let Draft { processes, counts, mut containers, .. } = draft;
         containers.sort_by(|one, other| {
             other.cpu_seconds.partial_cmp(&one.cpu_seconds).unwrap_or(std::cmp::Ordering::Equal)
         });

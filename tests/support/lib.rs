@@ -1,6 +1,7 @@
 //! Support for tests of the shipped programs: where they are, how they are started and spoken to.
 
 pub mod cgroup;
+pub mod day;
 pub mod disk;
 pub mod faults;
 pub mod fill;
@@ -9,3 +10,4 @@ pub mod privileges;
 pub mod program;
 pub mod receiver;
 pub mod scene;
+pub mod stub;

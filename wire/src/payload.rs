@@ -233,6 +233,9 @@ pub struct CollectorInfo {
     /// Why it is `proc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_reason: Option<String>,
+    /// What it could not see, as far as it knows, such as processes of other users where proc is mounted with `hidepid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
     /// The configured interval in seconds.
     pub interval_seconds: f64,
     /// CPUs online.

@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod programs;
 mod setup;
@@ -57,6 +58,15 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Give every parser nonsense, beginning with what this machine shows.
+    Fuzz {
+        /// For so long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only these targets.
+        #[arg(long)]
+        target: Vec<String>,
+    },
     /// Measure what this project promises.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -81,6 +91,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
+        Command::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Command::Bench(bench) => bench::run(&bench),
     }
 }

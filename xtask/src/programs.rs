@@ -63,6 +63,11 @@ impl Running {
         Ok(self.child.wait()?)
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
     /// Lets it run on.
     pub(crate) fn leave(self) {
         std::mem::forget(self);

@@ -1,5 +1,7 @@
 //! The run's course: at most 240 points however long the run is.
 
+use serde::{Deserialize, Serialize};
+
 /// The most points there are; with one more, neighbours are put together and steps are twice as long.
 pub const MAX_POINTS: usize = 240;
 
@@ -13,13 +15,13 @@ pub fn step_seconds(interval: f64, seconds: f64) -> f64 {
 }
 
 /// One container's course.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Course {
     step: f64,
     points: Vec<Point>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Point {
     core_seconds: f32,
     memory_bytes: u64,
@@ -48,6 +50,11 @@ impl Course {
             point.core_seconds += (core_seconds * share) as f32;
             point.memory_bytes = point.memory_bytes.max(memory_bytes);
         }
+    }
+
+    /// Whether a checkpoint holds what a course can be.
+    pub(super) fn is_sound(&self) -> bool {
+        self.step.is_finite() && self.step > 0.0 && self.points.len() <= MAX_POINTS
     }
 
     fn halve(&mut self) {

@@ -1,10 +1,14 @@
 //! Samples over the run, in bounded memory: pure, no clock and no file.
 
 pub mod course;
+mod kept;
 pub mod processes;
 pub mod series;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
 
 use self::course::Course;
 use self::processes::Processes;
@@ -75,12 +79,15 @@ pub struct PassFacts<'a> {
 }
 
 /// The run so far.
-#[derive(Debug)]
+///
+/// A checkpoint keeps the containers apart from the rest, one by one: see [`Accumulator::restore`].
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Accumulator {
     interval_seconds: f64,
     passes: u64,
     host_cpu: Option<Series>,
     host_memory: Option<Series>,
+    #[serde(skip)]
     containers: BTreeMap<ContainerIndex, ContainerRun>,
     processes: Processes,
     unattributed_ns: u64,
@@ -88,7 +95,7 @@ pub struct Accumulator {
 }
 
 /// One container over the run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ContainerRun {
     /// CPU use in cores.
     pub cpu: Series,
@@ -105,7 +112,7 @@ pub struct ContainerRun {
 }
 
 /// A container inside another.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct NestedRun {
     /// CPU time charged to it.
     pub cpu_ns: u64,
@@ -204,6 +211,35 @@ impl Accumulator {
         })
     }
 
+    /// Puts back what a checkpoint kept of one container. False: that cannot be.
+    #[must_use]
+    pub fn restore(&mut self, index: ContainerIndex, run: ContainerRun) -> bool {
+        let series = [Some(&run.cpu), Some(&run.memory), run.working_set.as_ref()];
+        let sound = run.course.is_sound() && series.into_iter().flatten().all(Series::is_sound);
+        self.containers.insert(index, run).is_none() && sound
+    }
+
+    /// Whether a checkpoint holds what a run with so many containers, and containers inside them, can be.
+    pub fn is_sound(&self, containers: u32, nested: u32) -> bool {
+        let inside = |(index, run): (&ContainerIndex, &ContainerRun)| {
+            index.0 < containers && run.nested.keys().all(|inner| *inner < nested)
+        };
+        let host = [&self.host_cpu, &self.host_memory];
+        let charged = self.containers.values().map(|run| run.cpu_ns).chain([self.unattributed_ns]);
+        self.interval_seconds.is_finite()
+            && self.interval_seconds > 0.0
+            && host.into_iter().flatten().all(Series::is_sound)
+            && adds_up(charged)
+            && self.containers.iter().all(inside)
+            && self.processes.is_sound(containers, nested)
+    }
+
+    /// The container behind this one in the order of [`Self::containers`]; `None` in front: the first.
+    pub fn container_after(&self, index: Option<ContainerIndex>) -> Option<(ContainerIndex, &ContainerRun)> {
+        let after = (index.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.containers.range(after).next().map(|(index, run)| (*index, run))
+    }
+
     /// Passes so far.
     pub fn passes(&self) -> u64 {
         self.passes
@@ -254,6 +290,12 @@ impl ContainerRun {
             run.peak_rss_bytes = run.peak_rss_bytes.max(*rss_bytes);
         }
     }
+}
+
+/// Whether what was counted can have been: sums far below what 64 bits hold.
+fn adds_up(mut counts: impl Iterator<Item = u64>) -> bool {
+    let total = counts.try_fold(0, u64::checked_add);
+    total.is_some_and(|total| total < 1 << 62)
 }
 
 /// Nanoseconds as seconds.

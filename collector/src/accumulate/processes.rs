@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::{Exited, Present};
 use crate::attribute::ContainerIndex;
 use crate::attribute::conserved::{Charge, Source};
+use crate::config::MAX_TOP;
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::ProcessKey;
 
@@ -18,7 +20,7 @@ const OTHER: &[u8] = b"(other)";
 const ORPHANS: &[u8] = b"(orphans)";
 
 /// One process over its life, as far as it was seen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct ProcessRun {
     /// Which process.
     pub key: ProcessKey,
@@ -45,7 +47,7 @@ pub struct ProcessRun {
 }
 
 /// All processes of one name in one container.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct CommandRun {
     /// How many.
     pub processes: u64,
@@ -61,7 +63,7 @@ pub struct CommandRun {
 pub type CommandKey = (Option<ContainerIndex>, Comm);
 
 /// All processes of the run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Processes {
     top: usize,
     pass: u64,
@@ -70,7 +72,7 @@ pub struct Processes {
 }
 
 /// What is kept of processes that ended.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Ended {
     by_cpu: Vec<ProcessRun>,
     by_memory: Vec<ProcessRun>,
@@ -155,6 +157,28 @@ impl Processes {
             !gone
         });
         self.pass += 1;
+    }
+
+    /// Whether a checkpoint holds what can be: every container that is named is one of `containers`, with its nested
+    /// ones among `nested`.
+    pub(super) fn is_sound(&self, containers: u32, nested: u32) -> bool {
+        let place = |container: Option<ContainerIndex>, inner: Option<u32>| {
+            container.is_none_or(|index| index.0 < containers) && inner.is_none_or(|inner| inner < nested)
+        };
+        let Ended { by_cpu, by_memory, commands, nested: counts } = &self.ended;
+        self.top <= MAX_TOP
+            && commands.len() <= MAX_COMMANDS + containers as usize + 2
+            && self
+                .live
+                .values()
+                .chain(by_cpu)
+                .chain(by_memory)
+                .all(|run| place(run.container, run.nested) && run.pass <= self.pass)
+            && super::adds_up(commands.values().flat_map(|run| [run.processes, run.cpu_ns, run.children_ns]))
+            && super::adds_up(self.live.values().flat_map(|run| [run.cpu_ns, run.children_ns]))
+            && super::adds_up(counts.values().copied())
+            && commands.keys().all(|(container, _)| place(*container, None))
+            && counts.keys().all(|(container, inner)| place(Some(*container), Some(*inner)))
     }
 
     /// The heaviest processes and all commands, living and ended.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::ContainerIndex;
 use super::identity::{Identity, Runtime, identify};
@@ -35,7 +36,7 @@ pub struct Place {
 }
 
 /// What makes two cgroups the same container.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Key {
     /// A container's id.
     Id(String),
@@ -65,7 +66,7 @@ pub enum CgroupKind<'a> {
 }
 
 /// One container of the run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Container {
     key: Key,
     mapped_name: Option<String>,
@@ -81,6 +82,13 @@ pub struct Container {
     pub pod_uid: Option<String>,
     /// What `/proc/[pid]/cgroup` held for the first process seen in it.
     pub cgroup_content: Vec<u8>,
+}
+
+/// What a checkpoint keeps of a run's containers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptContainers {
+    list: Vec<Container>,
+    nested: Vec<String>,
 }
 
 /// All containers of the run.
@@ -120,6 +128,29 @@ impl Containers {
         let index = containers.index(Key::Host, None, &[]);
         containers.list[index.0 as usize].mapped_name = Some(name.to_owned());
         containers
+    }
+
+    /// What a checkpoint keeps of them.
+    pub fn keep(&self) -> KeptContainers {
+        KeptContainers { list: self.list.clone(), nested: self.nested.clone() }
+    }
+
+    /// Puts back what a checkpoint kept, where there is nothing yet. False: that cannot be.
+    #[must_use]
+    pub fn restore(&mut self, kept: KeptContainers) -> bool {
+        let KeptContainers { list, nested } = kept;
+        let indexes = (0..).map(ContainerIndex);
+        self.by_key = list.iter().map(|container| container.key.clone()).zip(indexes).collect();
+        self.nested_by_id = nested.iter().cloned().zip(0..).collect();
+        let distinct = (self.by_key.len(), self.nested_by_id.len()) == (list.len(), nested.len());
+        let bounded = list.len() <= MAX_CONTAINERS + 1 && nested.len() <= MAX_NESTED;
+        (self.list, self.nested) = (list, nested);
+        distinct && bounded
+    }
+
+    /// How many containers inside others there are.
+    pub fn nested_len(&self) -> usize {
+        self.nested.len()
     }
 
     /// Where each of a pass's processes is, in their order; `None` where it cannot be told.

@@ -4,10 +4,12 @@
 //! behind its last `:`, it is `[prefix-]<64 hex digits>[.suffix]`, or `<32 hex digits>-<digits>` as ECS writes it;
 //! mounts and conmon, which only look after a container, are none.
 
+use serde::{Deserialize, Serialize};
+
 use crate::sample::cgroup::CgroupLines;
 
 /// Container runtimes that cgroup paths tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runtime {
     /// Docker Engine.
     Docker,

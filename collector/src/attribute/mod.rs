@@ -5,6 +5,8 @@ pub mod containers;
 pub mod descendants;
 pub mod identity;
 
+use serde::{Deserialize, Serialize};
+
 /// One of the run's containers; see [`containers::Containers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerIndex(pub u32);

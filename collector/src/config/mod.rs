@@ -1,5 +1,6 @@
 //! What is valid: everything that can be wrong with the arguments is found here, before measuring begins.
 
+mod delivery;
 pub mod duration;
 pub mod limits;
 pub mod process_map;
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use url::Url;
-use wire::Scope;
+use serde::{Deserialize, Serialize};
+use wire::{Payload, Scope, Submission};
 
 use self::limits::Limits;
 use self::process_map::ProcessMap;
@@ -24,7 +25,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MIN_RING: u32 = 4 << 10;
 const MAX_RING: u32 = 256 << 20;
 /// A summary with more than this would be a process table.
-const MAX_TOP: usize = 1000;
+pub(crate) const MAX_TOP: usize = 1000;
 
 /// Everything that the collector was told.
 #[derive(Debug)]
@@ -53,6 +54,12 @@ pub struct Config {
     pub push: Option<PushTarget>,
     /// Whose run it is, if it is known; always where there is something to push to.
     pub run: Option<RunIdentity>,
+    /// Time between two interim summaries, if there are any.
+    pub push_interval: Option<Duration>,
+    /// Where summaries lie that could not be pushed, if anywhere.
+    pub spool: Option<SpoolConfig>,
+    /// Time between two checkpoints, if there are any.
+    pub checkpoint_interval: Option<Duration>,
     /// Time for report and push.
     pub shutdown_timeout: Duration,
     /// Names of containers by the processes in them.
@@ -75,12 +82,15 @@ pub enum Mode {
         /// The command and its arguments.
         command: Vec<OsString>,
     },
+    /// Nothing: push what lies in the spool.
+    Deliver,
 }
 
+pub use self::delivery::{PushTarget, Secret, SpoolConfig};
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
 
 /// Whose run it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// Organization.
     pub organization: String,
@@ -96,35 +106,22 @@ pub struct RunIdentity {
     pub run_attempt: Option<u32>,
 }
 
-/// Something that no log may show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps it.
-    pub fn new(secret: String) -> Self {
-        Self(secret)
+impl RunIdentity {
+    /// One of the run's summaries, as it goes over the wire.
+    pub fn submission(self, summary_id: String, seq: u64, is_final: bool, payload: Payload) -> Submission {
+        Submission {
+            organization: self.organization,
+            repository: self.repository,
+            workflow: self.workflow,
+            job: self.job,
+            run_id: self.run_id,
+            run_attempt: self.run_attempt,
+            summary_id: Some(summary_id),
+            seq: Some(seq),
+            is_final: Some(is_final),
+            payload,
+        }
     }
-
-    /// The secret itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// Where to push and with what right.
-#[derive(Debug, Clone)]
-pub struct PushTarget {
-    /// The receiver's `/api/v1/metrics`.
-    pub endpoint: Url,
-    /// The push token.
-    pub token: Secret,
 }
 
 impl Config {
@@ -140,7 +137,15 @@ impl Config {
         if options.top > MAX_TOP {
             bail!("--top is {}; at most {MAX_TOP} is accepted", options.top);
         }
-        check_proc(&options.proc_path)?;
+        let (mode, to_deliver) = match args.command {
+            None => (Mode::Sidecar, None),
+            Some(Command::Run { command }) => (Mode::Run { command }, None),
+            Some(Command::Deliver { directory }) => (Mode::Deliver, Some(directory)),
+        };
+        let spool = delivery::spool(&options, to_deliver.as_ref())?;
+        if mode != Mode::Deliver {
+            check_proc(&options.proc_path)?;
+        }
         if let Some(path) = &options.cgroup_path
             && !path.is_dir()
         {
@@ -154,12 +159,16 @@ impl Config {
             Some(text) => limits::parse(text).context("CGROUP_LIMITS")?,
             None => BTreeMap::new(),
         };
-        let push = push_target(&options)?;
-        let run = run_identity(&options, push.is_some())?;
-        let mode = match args.command {
-            None => Mode::Sidecar,
-            Some(Command::Run { command }) => Mode::Run { command },
+        let push = delivery::push_target(&options)?;
+        let needed_by = match (&mode, &push, &spool) {
+            (Mode::Deliver, None, _) => {
+                bail!("deliver needs to know where to push: set --push-endpoint (COLLECTOR_PUSH_ENDPOINT)")
+            }
+            (Mode::Deliver, ..) | (_, None, None) => None,
+            (_, Some(_), _) => Some("--push-endpoint"),
+            (_, None, Some(_)) => Some("--spool-dir"),
         };
+        let run = run_identity(&options, needed_by)?;
         Ok(Self {
             mode,
             interval: options.interval,
@@ -173,6 +182,9 @@ impl Config {
             output_file: options.output_file,
             push,
             run,
+            push_interval: delivery::interval("--push-interval", options.push_interval)?,
+            spool,
+            checkpoint_interval: delivery::interval("--checkpoint-interval", options.checkpoint_interval)?,
             shutdown_timeout: options.shutdown_timeout,
             process_map,
             limits,
@@ -210,47 +222,8 @@ fn check_proc(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn push_target(options: &Options) -> Result<Option<PushTarget>> {
-    let token = match (given(options.push_token.as_ref()), &options.push_token_file) {
-        (Some(_), Some(_)) => {
-            bail!("give either --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file, not both")
-        }
-        (Some(token), None) => Some(token.trim().to_owned()),
-        (None, Some(path)) => {
-            let content = std::fs::read_to_string(path);
-            let content =
-                content.with_context(|| format!("--push-token-file {} cannot be read", path.display()))?;
-            if content.trim().is_empty() {
-                bail!("--push-token-file {} is empty", path.display());
-            }
-            Some(content.trim().to_owned())
-        }
-        (None, None) => None,
-    };
-    let Some(endpoint) = given(options.push_endpoint.as_ref()) else { return Ok(None) };
-    let parsed = Url::parse(endpoint);
-    let endpoint = parsed
-        .map_err(|error| anyhow!("{error}"))
-        .and_then(|url| match url.scheme() {
-            "http" | "https" if url.has_host() => Ok(url),
-            scheme => Err(anyhow!("its scheme is {scheme:?}")),
-        })
-        .with_context(|| {
-            format!("--push-endpoint {endpoint:?} is no http or https URL such as http://receiver:8080/api/v1/metrics")
-        })?;
-    let Some(token) = token else {
-        bail!(
-            "--push-endpoint is given without a token: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file"
-        );
-    };
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the push token has characters that no token has (spaces, line breaks or others beyond ASCII)");
-    }
-    Ok(Some(PushTarget { endpoint, token: Secret::new(token) }))
-}
-
 /// Whose run it is; with something to push to all of it must be there, and all that is missing is named at once.
-fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>> {
+fn run_identity(options: &Options, needed_by: Option<&str>) -> Result<Option<RunIdentity>> {
     let repository = given(options.repository.as_ref());
     // A full repository path tells the organization, too.
     let owner = repository.and_then(|full| full.split_once('/')).map(|(owner, _)| owner);
@@ -267,8 +240,8 @@ fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>
     else {
         let missing: Vec<_> =
             parts.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
-        if required {
-            bail!("--push-endpoint needs to know whose run this is; missing: {}", missing.join(", "));
+        if let Some(flag) = needed_by {
+            bail!("{flag} needs to know whose run this is; missing: {}", missing.join(", "));
         }
         return Ok(None);
     };
@@ -288,14 +261,4 @@ fn run_identity(options: &Options, required: bool) -> Result<Option<RunIdentity>
         run_id: run_id.to_owned(),
         run_attempt: attempt.transpose()?,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Secret;
-
-    #[test]
-    fn a_secret_does_not_show() {
-        assert_eq!(format!("{:?}", Secret::new("t0ken".to_owned())), "(secret)");
-    }
 }

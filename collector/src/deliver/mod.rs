@@ -1,3 +1,7 @@
 //! Getting the summary to the receiver.
 
+pub mod backlog;
+pub mod checkpoint;
 pub mod push;
+pub mod recover;
+pub mod spool;

@@ -1,89 +1,213 @@
-//! The end of a run: report and push.
+//! The end of a run: push, spool and report, all at the same time.
 
 use std::future::Future;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
-use tracing::{error, info};
-use uuid::Uuid;
-use wire::{Payload, Submission};
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{error, info, warn};
+use wire::Payload;
 
 use super::measurement::Measurement;
+use super::outbox::Outbox;
 use crate::config::{Config, Mode, Output};
-use crate::deliver::push::push;
+use crate::deliver::push::shown;
+use crate::deliver::spool::{Kind, Spool};
 use crate::output::text;
 
-/// Reports the run and pushes its summary where that is asked for. False: it could not be pushed.
+/// A disk that takes longer is not waited for once there is no time left.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// What became of the push.
+enum Push {
+    /// The receiver has it.
+    Stored,
+    /// It may take it another time.
+    Failed(String),
+    /// It will never take it.
+    Refused(String),
+}
+
+/// Reports the run, and pushes its summary or leaves it in the spool where that is asked for. False: it was to be pushed
+/// and could not be.
 ///
 /// `again` is a second wish to stop: the push is given up then.
-pub async fn finish(
+pub(super) async fn finish(
     config: &Config,
     measurement: &Measurement,
+    mut outbox: Outbox,
+    deadline: Instant,
     again: impl Future<Output = ()>,
 ) -> anyhow::Result<bool> {
-    let payload = measurement.payload(true);
-    report(config, &payload)?;
-    let (Some(target), Some(run)) = (&config.push, &config.run) else { return Ok(true) };
-    let submission = Submission {
-        organization: run.organization.clone(),
-        repository: run.repository.clone(),
-        workflow: run.workflow.clone(),
-        job: run.job.clone(),
-        run_id: run.run_id.clone(),
-        run_attempt: run.run_attempt,
-        summary_id: Some(Uuid::now_v7().to_string()),
-        seq: Some(1),
-        is_final: Some(true),
-        payload,
+    let (summary_id, seq) = outbox.close();
+    let payload = measurement.payload(outbox.is_whole());
+    let report = Report::new(config, &payload)?;
+    let Some(run) = outbox.run.clone().filter(|_| outbox.pusher.is_some() || outbox.spool.is_some()) else {
+        return report.write().await?.map(|()| true);
     };
-    let deadline = tokio::time::Instant::now() + config.shutdown_timeout;
-    let result = tokio::select! {
-        result = push(&submission, target, deadline) => result.map_err(|error| error.to_string()),
-        () = again => Err("given up at a second signal".to_owned()),
+    let body = serde_json::to_vec(&run.submission(summary_id.clone(), seq, true, payload));
+    let body = Bytes::from(body.context("cannot write the summary as JSON")?);
+    // Should this process be killed while it pushes, the summary lies there all the same.
+    let spooling = outbox.spool.clone().map(|spool| spooled(spool, summary_id.clone(), body.clone()));
+    let reporting = report.write();
+    let mut hurry = false;
+    tokio::pin!(again);
+    let pushed = tokio::select! {
+        pushed = push(&outbox, body.clone(), deadline) => pushed,
+        () = &mut again => {
+            hurry = true;
+            outbox.pusher.as_ref().map(|_| Push::Failed("given up at a second signal".to_owned()))
+        }
     };
-    match result {
+    let spooled = match spooling {
+        Some(spooling) => settled(spooling).await,
+        None => None,
+    };
+    let delivered = settle(&mut outbox, &summary_id, pushed, spooled, &body).await?;
+    // Nobody may be reading it.
+    let now = Instant::now();
+    let until = if hurry { now + LAST_WRITE } else { deadline.max(now + LAST_WRITE) };
+    let written = tokio::select! {
+        written = timeout_at(until, reporting) => written,
+        () = &mut again, if !hurry => Ok(Ok(Ok(()))),
+    };
+    if let Ok(written) = written {
+        written??;
+    } else {
+        warn!("the report could not be written in time");
+    }
+    Ok(delivered)
+}
+
+/// Pushes as far as that is asked for.
+async fn push(outbox: &Outbox, body: Bytes, deadline: Instant) -> Option<Push> {
+    Some(match outbox.pusher.as_ref()?.push(body, deadline).await {
         Ok(stored) => {
-            info!(id = stored.id, "the receiver has the summary");
+            info!(id = stored.id, superseded = stored.superseded, "the receiver has the summary");
+            Push::Stored
+        }
+        Err(error) if error.is_final() => Push::Refused(error.to_string()),
+        Err(error) => Push::Failed(error.to_string()),
+    })
+}
+
+/// Draws the balance: where the summary is, and what is not needed any more. False: it could not be pushed.
+async fn settle(
+    outbox: &mut Outbox,
+    summary_id: &str,
+    pushed: Option<Push>,
+    spooled: Option<PathBuf>,
+    body: &[u8],
+) -> anyhow::Result<bool> {
+    let endpoint = outbox.pusher.as_ref().map(|pusher| shown(pusher.endpoint())).unwrap_or_default();
+    match (pushed, spooled, outbox.spool.clone()) {
+        (Some(Push::Stored), _, spool) => {
+            if let Some(spool) = spool {
+                spool.remove(summary_id);
+            }
+            outbox.forget_run().await;
             Ok(true)
         }
-        Err(error) => {
-            error!(endpoint = %target.endpoint, error, "the summary could not be pushed; it follows on standard error");
+        (None, Some(path), _) => {
+            info!(file = %path.display(), "the summary is in the spool");
+            outbox.forget_run().await;
+            Ok(true)
+        }
+        (Some(Push::Refused(error)), Some(_), Some(spool)) => {
+            let entry = spool
+                .entries()?
+                .into_iter()
+                .find(|entry| entry.id == summary_id && entry.kind == Kind::Final);
+            let aside = entry.context("the summary is not in the spool any more")?;
+            let aside = spool.refuse(&aside, &error)?;
+            error!(endpoint, error, file = %aside.display(), "the summary will never be accepted and is set aside");
+            outbox.forget_run().await;
+            Ok(false)
+        }
+        (Some(Push::Failed(error)), Some(path), _) => {
+            error!(endpoint, error, file = %path.display(), "the summary could not be pushed; it is in the spool");
+            outbox.forget_run().await;
+            Ok(false)
+        }
+        (pushed, _, _) => {
+            let error = match pushed {
+                Some(Push::Refused(error) | Push::Failed(error)) => error,
+                _ => "the spool does not take it".to_owned(),
+            };
+            error!(endpoint, error, "the summary could not be pushed; it follows on standard error");
             // The only copy must not be lost with this process.
-            let line = serde_json::to_string(&submission).context("cannot write the summary as JSON")?;
-            writeln!(std::io::stderr(), "{line}").context("cannot write the summary")?;
+            let mut line = body.to_vec();
+            line.push(b'\n');
+            std::io::stderr().write_all(&line).context("cannot write the summary")?;
             Ok(false)
         }
     }
 }
 
-fn report(config: &Config, payload: &Payload) -> anyhow::Result<()> {
-    let render = |colour| -> anyhow::Result<String> {
-        Ok(match config.output {
-            Output::Text => text::render(payload, config.run.as_ref(), colour),
+fn spooled(spool: Spool, id: String, body: Bytes) -> JoinHandle<std::io::Result<PathBuf>> {
+    spawn_blocking(move || spool.put(&id, Kind::Final, &body))
+}
+
+/// Where the summary lies, if it does.
+async fn settled(spooling: JoinHandle<std::io::Result<PathBuf>>) -> Option<PathBuf> {
+    match timeout(LAST_WRITE, spooling).await {
+        Ok(Ok(Ok(path))) => return Some(path),
+        Ok(Ok(Err(error))) => warn!(%error, "the summary cannot be put into the spool"),
+        Ok(Err(error)) => warn!(%error, "the summary cannot be put into the spool"),
+        Err(_) => warn!("the disk does not take the summary"),
+    }
+    None
+}
+
+/// The report, and where it goes.
+struct Report {
+    text: String,
+    file: Option<PathBuf>,
+    mode: Mode,
+}
+
+impl Report {
+    fn new(config: &Config, payload: &Payload) -> anyhow::Result<Self> {
+        let terminal = match config.mode {
+            _ if config.output_file.is_some() => false,
+            Mode::Run { .. } => std::io::stderr().is_terminal(),
+            Mode::Sidecar | Mode::Deliver => std::io::stdout().is_terminal(),
+        };
+        let text = match config.output {
+            Output::Text => text::render(payload, config.run.as_ref(), terminal),
             Output::Json => {
                 serde_json::to_string_pretty(payload).context("cannot write the report as JSON")? + "\n"
             }
             Output::None => String::new(),
-        })
-    };
-    if let Some(path) = &config.output_file {
-        return std::fs::write(path, render(false)?)
-            .with_context(|| format!("cannot write the report to {}", path.display()));
+        };
+        Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone() })
     }
-    // A job's own output is not for us to add to: in front of a command the report goes to standard error.
-    let written = match config.mode {
-        Mode::Sidecar => {
-            let mut out = std::io::stdout();
-            out.write_all(render(out.is_terminal())?.as_bytes())
-        }
-        Mode::Run { .. } => {
-            let mut out = std::io::stderr();
-            out.write_all(render(out.is_terminal())?.as_bytes())
-        }
-    };
-    match written {
-        // Whoever read the report has gone; the push is still to come.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write the report"),
+
+    /// Writes it; on a thread, for nobody may be reading.
+    fn write(self) -> JoinHandle<anyhow::Result<()>> {
+        spawn_blocking(move || {
+            let Self { text, file, mode } = self;
+            if let Some(path) = file {
+                return std::fs::write(&path, text)
+                    .with_context(|| format!("cannot write the report to {}", path.display()));
+            }
+            // A job's own output is not for us to add to: in front of a command the report goes to standard error.
+            let written = match mode {
+                Mode::Run { .. } => std::io::stderr().write_all(text.as_bytes()),
+                Mode::Sidecar | Mode::Deliver => {
+                    let mut out = std::io::stdout();
+                    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+                }
+            };
+            match written {
+                // Whoever read the report has gone; the push matters all the same.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                result => result.context("cannot write the report"),
+            }
+        })
     }
 }

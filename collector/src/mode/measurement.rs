@@ -16,16 +16,21 @@ use crate::attribute::conserved::{ConservedSum, Seen};
 use crate::attribute::containers::{Containers, Place};
 use crate::config::limits::Limits;
 use crate::config::{Config, Ebpf};
+use crate::deliver::checkpoint::Checkpoint;
 use crate::host::{self, Host, Instant};
 use crate::mode::trace::{Placed, Trace};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::bpf::{CgroupIds, Options, Unavailable};
-use crate::sample::cgroup;
 use crate::sample::meminfo::MemInfo;
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::table::{Observation, ProcTable};
 use crate::sample::uptime;
+use crate::sample::{cgroup, visibility};
 use crate::summarise::Run;
+
+mod resume;
+
+use self::resume::Before;
 
 /// What the measurement looks at and how often.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ pub struct Measurement {
     host_cpu: Option<CpuTimes>,
     missed_samples: u64,
     unreadable: u64,
+    before: Before,
 }
 
 /// Whose processes count.
@@ -68,8 +74,13 @@ pub enum Whose {
 }
 
 impl Measurement {
-    /// Begins: the first pass is the baseline.
-    pub fn begin(config: &Config, whose: Whose, open_files_limit: u64) -> anyhow::Result<Self> {
+    /// Begins: the first pass is the baseline, for a run that is gone on with, too.
+    pub fn begin(
+        config: &Config,
+        whose: Whose,
+        open_files_limit: u64,
+        recovered: Option<Checkpoint>,
+    ) -> anyhow::Result<Self> {
         let host = Host::read();
         let table = ProcTable::open(&config.proc_path, open_files_limit)
             .with_context(|| format!("cannot open the proc tree {}", config.proc_path.display()))?;
@@ -92,11 +103,15 @@ impl Measurement {
             mode: mode.to_owned(),
             source: if trace.is_ok() { "ebpf" } else { "proc" }.to_owned(),
             source_reason: trace.as_ref().err().map(ToString::to_string),
+            hidden: visibility::hidden(&config.proc_path),
             interval_seconds: config.interval.as_secs_f64(),
             cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
             memory_total_bytes: meminfo.map(|meminfo| meminfo.total_bytes),
             kernel: Some(host::kernel_release()),
         };
+        if let Some(hidden) = &info.hidden {
+            warn!(hidden, "what some processes use is not counted");
+        }
         let mut measurement = Self {
             proc_path: config.proc_path.clone(),
             host,
@@ -117,7 +132,11 @@ impl Measurement {
             host_cpu: None,
             missed_samples: 0,
             unreadable: 0,
+            before: Before::default(),
         };
+        if let Some(checkpoint) = recovered {
+            measurement.go_on_from(checkpoint)?;
+        }
         measurement.pass().with_context(|| format!("cannot list {}", config.proc_path.display()))?;
         Ok(measurement)
     }
@@ -218,6 +237,11 @@ impl Measurement {
 
     /// The summary of the run up to the last pass.
     pub fn payload(&self, complete: bool) -> Payload {
+        self.with_run(complete, |run| run.payload())
+    }
+
+    /// Does something with all that a summary is made of.
+    pub(super) fn with_run<T>(&self, complete: bool, work: impl FnOnce(Run<'_>) -> T) -> T {
         let figures = self.cgroups.figures();
         let run = Run {
             accumulator: &self.accumulator,
@@ -229,11 +253,11 @@ impl Measurement {
             duration: self.since_start(self.last.unwrap_or(self.started)),
             top: self.top,
             missed_samples: self.missed_samples,
-            lost_records: self.trace.as_ref().map_or(0, Trace::lost),
-            collector_cpu: host::own_cpu_time(),
+            lost_records: self.lost_records(),
+            collector_cpu: self.collector_cpu(),
             complete,
         };
-        run.payload()
+        work(run)
     }
 
     fn since_start(&self, now: Instant) -> Duration {

@@ -1,7 +1,9 @@
 //! What the collector is attached to.
 
-pub mod finish;
+mod deliver;
+mod finish;
 pub mod measurement;
+mod outbox;
 pub mod run;
 pub mod sidecar;
 pub mod ticker;
@@ -9,6 +11,8 @@ mod trace;
 mod watch;
 
 use std::process::ExitCode;
+
+use tracing::warn;
 
 use crate::config::{Config, Mode};
 
@@ -18,13 +22,31 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_FAILURE: u8 = 1;
 /// The configuration is wrong; nothing was measured.
 pub const EXIT_CONFIG: u8 = 2;
-/// The summary was printed but could not be pushed.
+/// The summary could not be pushed: it was printed, or is in the spool.
 pub const EXIT_PUSH: u8 = 3;
 
 /// Measures until told to stop, or until the command has ended; the exit code tells how that went.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    warn_of_exposure(&config);
     match &config.mode {
         Mode::Sidecar => sidecar::run(&config).await,
         Mode::Run { command } => run::run(&config, command).await,
+        Mode::Deliver => deliver::run(&config).await,
+    }
+}
+
+/// Says once who else can read the push token.
+fn warn_of_exposure(config: &Config) {
+    let Some(target) = &config.push else { return };
+    if target.token_is_argument {
+        warn!(
+            "--push-token on the command line can be read by every process in sight, the job included: use --push-token-file, or the variable COLLECTOR_PUSH_TOKEN"
+        );
+    }
+    if target.is_exposed() {
+        warn!(
+            host = target.endpoint.host_str(),
+            "the push token goes over plain http to a host outside the cluster: use https"
+        );
     }
 }

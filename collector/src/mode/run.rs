@@ -12,10 +12,12 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use rustix::process::Rlimit;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::finish::finish;
 use super::measurement::{Measurement, Whose};
+use super::outbox::Outbox;
 use super::ticker::Ticker;
 use crate::config::Config;
 use crate::host;
@@ -33,11 +35,14 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     let mut child_ended = signal(SignalKind::child())?;
     let (open_files_before, open_files_limit) = host::raise_open_files();
     let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
-    let mut measurement = Measurement::begin(config, whose, open_files_limit)?;
+    // Another command of the same job is another run: what is left of a killed one is delivered, not gone on with.
+    let (mut outbox, _) = Outbox::open(config, false)?;
+    let mut measurement = Measurement::begin(config, whose, open_files_limit, None)?;
     let mut child = match spawn(command, open_files_before) {
         Ok(child) => child,
         Err(error) => {
             error!(command = ?command[0], %error, "cannot run the command");
+            outbox.forget_run().await;
             eprintln!("collector: cannot run {}: {error}", command[0].display());
             let code = if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN };
             return Ok(ExitCode::from(code));
@@ -54,15 +59,16 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
                 measurement.count_missed(missed);
                 measurement.pass()?;
             }
-            () = measurement.relieve() => {}
+            () = outbox.work(&mut measurement) => {}
             signal = signals.recv() => forward(pid, signal),
             _ = child_ended.recv() => {}
         }
     }
+    let deadline = Instant::now() + config.shutdown_timeout;
     // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
     let status = measurement.last_pass(|| child.wait())?.context("cannot wait for the command")?;
     let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
-    finish(config, &measurement, again).await?;
+    finish(config, &measurement, outbox, deadline, again).await?;
     Ok(exit_code(status))
 }
 

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::finish::finish;
 use super::measurement::{Measurement, Whose};
+use super::outbox::Outbox;
 use super::ticker::Ticker;
 use crate::config::Config;
 use crate::host;
@@ -16,7 +18,8 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (_, open_files_limit) = host::raise_open_files();
-    let mut measurement = Measurement::begin(config, Whose::All, open_files_limit)?;
+    let (mut outbox, recovered) = Outbox::open(config, true)?;
+    let mut measurement = Measurement::begin(config, Whose::All, open_files_limit, recovered)?;
     let mut ticker = Ticker::new(config.interval);
     info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring");
     let signal = loop {
@@ -25,11 +28,12 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 measurement.count_missed(missed);
                 measurement.pass()?;
             }
-            () = measurement.relieve() => {}
+            () = outbox.work(&mut measurement) => {}
             _ = interrupt.recv() => break "SIGINT",
             _ = terminate.recv() => break "SIGTERM",
         }
     };
+    let deadline = Instant::now() + config.shutdown_timeout;
     info!(signal, "stopping: one last pass, then the summary");
     measurement.last_pass(|| ())?;
     let again = async {
@@ -38,6 +42,6 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => {}
         }
     };
-    let delivered = finish(config, &measurement, again).await?;
+    let delivered = finish(config, &measurement, outbox, deadline, again).await?;
     Ok(ExitCode::from(if delivered { super::EXIT_OK } else { super::EXIT_PUSH }))
 }

@@ -16,6 +16,8 @@ pub(super) struct CgroupWatches {
     /// Containers up to this one have been looked for.
     known: u32,
     watches: BTreeMap<ContainerIndex, Watch>,
+    /// First and last readings of a collector that was killed.
+    before: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl CgroupWatches {
     /// The hierarchies below `cgroup_path`, or those that are mounted.
     pub(super) fn find(proc_path: &Path, cgroup_path: Option<&Path>) -> Self {
         let hierarchies = cgroup_path.map_or_else(|| Hierarchies::mounted(proc_path), Hierarchies::below);
-        Self { hierarchies, known: 0, watches: BTreeMap::new() }
+        Self { hierarchies, known: 0, watches: BTreeMap::new(), before: BTreeMap::new() }
     }
 
     /// The inodes of the roots of the mounted hierarchies; see [`Hierarchies::root_ids`].
@@ -67,29 +69,29 @@ impl CgroupWatches {
         let Some(mut reader) = reader else { return };
         let Some(reading) = reader.read() else { return };
         // All that a container used that came while we watched was used while we watched.
-        let first = if began_with_us { CgroupReading::default() } else { reading };
+        let first = match self.before.get(&index) {
+            Some((first, _)) => *first,
+            None if began_with_us => CgroupReading::default(),
+            None => reading,
+        };
         self.watches.insert(index, Watch { reader, first, last: reading });
     }
 
     /// What they told of the run.
     pub(super) fn figures(&self) -> BTreeMap<ContainerIndex, CgroupFigures> {
-        self.watches.iter().map(|(index, watch)| (*index, watch.figures())).collect()
+        let figures = |(index, (first, last))| (index, CgroupFigures::between(&first, &last));
+        self.readings().into_iter().map(figures).collect()
     }
-}
 
-impl Watch {
-    fn figures(&self) -> CgroupFigures {
-        let grown = |counter: fn(&CgroupReading) -> Option<u64>| {
-            counter(&self.last)?.checked_sub(counter(&self.first).unwrap_or_default())
-        };
-        let seconds = |ns: Option<u64>| ns.map(crate::accumulate::seconds);
-        CgroupFigures {
-            cpu_seconds: seconds(grown(|reading| reading.cpu_ns)),
-            throttled_seconds: seconds(grown(|reading| reading.throttled_ns)),
-            oom_kills: grown(|reading| reading.oom_kills),
-            memory_peak_bytes: self.last.memory_peak_bytes,
-            cpu_limit_cores: self.last.cpu_limit_cores,
-            memory_limit_bytes: self.last.memory_limit_bytes,
-        }
+    /// The first and the last reading of each, those before a restart included.
+    pub(super) fn readings(&self) -> BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)> {
+        let mut readings = self.before.clone();
+        readings.extend(self.watches.iter().map(|(index, watch)| (*index, (watch.first, watch.last))));
+        readings
+    }
+
+    /// Goes on from what a checkpoint kept: what a cgroup used while nobody looked counts, too.
+    pub(super) fn restore(&mut self, before: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>) {
+        self.before = before;
     }
 }

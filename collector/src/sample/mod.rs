@@ -1,5 +1,6 @@
 //! The kernel's interfaces: one file for each.
 
+pub mod boot_id;
 pub mod bpf;
 pub mod cgroup;
 pub mod cgroupfs;
@@ -9,3 +10,4 @@ pub mod pid_stat;
 pub mod system_stat;
 pub mod table;
 pub mod uptime;
+pub mod visibility;

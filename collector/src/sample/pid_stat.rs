@@ -1,5 +1,7 @@
 //! `/proc/[pid]/stat` (proc(5), `fs/proc/array.c`): one line that tells CPU time, RSS, parent and start.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// `PF_KTHREAD` of `include/linux/sched.h`: the task is a kernel thread.
 const PF_KTHREAD: u64 = 0x0020_0000;
 /// `PF_EXITING` in `include/linux/sched.h`.
@@ -28,6 +30,18 @@ impl Comm {
     /// The name's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl Serialize for Comm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_bytes().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Comm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(|name| Self::new(&name))
     }
 }
 

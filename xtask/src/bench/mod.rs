@@ -7,6 +7,7 @@ mod accuracy;
 mod clock;
 mod disk;
 mod faults;
+mod flush;
 mod ingest;
 mod pushgateway;
 mod sampling;
@@ -18,6 +19,12 @@ pub(crate) enum Bench {
         /// The table as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// How long is it from SIGTERM to the receiver's answer, with a day of a hundred containers to sum up?
+    Flush {
+        /// Rounds of each kind.
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
     },
     /// What does one process cost in one pass, next to what others take?
     Sampling {
@@ -42,6 +49,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Accuracy { json } => accuracy::run(*json),
+        Bench::Flush { rounds } => flush::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
         Bench::Faults { rounds } => faults::run(*rounds),

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Certificate, Client, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
-use wire::{Problem, Stored, Submission};
+use wire::{Problem, Stored};
 
 use crate::config::PushTarget;
 
@@ -15,6 +16,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause between attempts; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// A connection that is not there by then is tried anew: a packet may have been lost.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of an answer no more than this is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -22,8 +25,13 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The receiver will not take it, however often it is sent.
-    #[error("the receiver refused it: {0}")]
-    Refused(String),
+    #[error("the receiver refused it: {reason}")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// What it said.
+        reason: String,
+    },
     /// There was no time left for another attempt.
     #[error("no attempt of {attempts} succeeded in the time given; the last one: {last}")]
     OutOfTime {
@@ -32,66 +40,115 @@ pub enum PushError {
         /// How the last one failed.
         last: String,
     },
-    /// The HTTP client could not be made.
-    #[error("cannot make an HTTP client: {0}")]
-    Client(String),
+}
+
+impl PushError {
+    /// Whether the summary itself is refused for good, and not this token, this address or this moment.
+    pub fn is_final(&self) -> bool {
+        let Self::Refused { status, .. } = self else { return false };
+        let for_another_reason = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
+            StatusCode::METHOD_NOT_ALLOWED,
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            StatusCode::TOO_MANY_REQUESTS,
+        ];
+        status.is_client_error() && !for_another_reason.contains(status)
+    }
+
+    /// Whether the receiver has another summary of the run with the same number.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::CONFLICT)
+    }
 }
 
 /// What became of one attempt.
 enum Attempt {
     Stored(Stored),
-    Refused(String),
+    Refused(StatusCode, String),
     /// May be repeated, not before this time has passed.
     Failed(String, Option<Duration>),
 }
 
-/// Pushes until the receiver has stored the summary, refuses it for good, or `deadline` has come.
-///
-/// 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
-/// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
-pub async fn push(
-    submission: &Submission,
-    target: &PushTarget,
-    deadline: Instant,
-) -> Result<Stored, PushError> {
-    let client = client().map_err(|error| PushError::Client(chain(&error)))?;
-    let body = serde_json::to_vec(submission).map_err(|error| PushError::Refused(error.to_string()))?;
-    let mut pause = FIRST_PAUSE;
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let end = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
-        let attempt = timeout_at(end, attempt(&client, target, body.clone())).await;
-        let (failure, not_before) = match attempt {
-            Ok(Attempt::Stored(stored)) => return Ok(stored),
-            Ok(Attempt::Refused(reason)) => return Err(PushError::Refused(reason)),
-            Ok(Attempt::Failed(failure, not_before)) => (failure, not_before),
-            Err(_) => ("no answer in time".to_owned(), None),
-        };
-        let wait = jittered(pause).max(not_before.unwrap_or_default());
-        if Instant::now() + wait >= deadline {
-            return Err(PushError::OutOfTime { attempts, last: failure });
+/// Pushes to one receiver; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Pusher {
+    client: Client,
+    target: PushTarget,
+}
+
+impl Pusher {
+    /// Gets ready: what trust in a receiver takes is read now, and not when there is no time.
+    pub fn new(target: &PushTarget) -> anyhow::Result<Self> {
+        let client = client(target.ca_certificates.as_deref());
+        let client =
+            client.map_err(|error| anyhow::anyhow!("cannot make an HTTP client: {}", chain(&error)))?;
+        Ok(Self { client, target: target.clone() })
+    }
+
+    /// Where it pushes to.
+    pub fn endpoint(&self) -> &url::Url {
+        &self.target.endpoint
+    }
+
+    /// Pushes until the receiver has stored the summary, refuses it for good, or `deadline` has come.
+    ///
+    /// 408, 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
+    /// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
+    pub async fn push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let end = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
+            let attempt = timeout_at(end, attempt(&self.client, &self.target, body.clone())).await;
+            let (failure, not_before) = match attempt {
+                Ok(Attempt::Stored(stored)) => return Ok(stored),
+                Ok(Attempt::Refused(status, reason)) => return Err(PushError::Refused { status, reason }),
+                Ok(Attempt::Failed(failure, not_before)) => (failure, not_before),
+                Err(_) => ("no answer in time".to_owned(), None),
+            };
+            let wait = jittered(pause).max(not_before.unwrap_or_default());
+            if Instant::now() + wait >= deadline {
+                return Err(PushError::OutOfTime { attempts, last: failure });
+            }
+            if attempts == 1 {
+                warn!(endpoint = %shown(self.endpoint()), failure, "the summary could not be pushed yet; trying again");
+            } else {
+                debug!(attempts, failure, wait = ?wait, "the summary could not be pushed yet");
+            }
+            sleep(wait).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
-        if attempts == 1 {
-            warn!(endpoint = %target.endpoint, failure, "the summary could not be pushed yet; trying again");
-        } else {
-            debug!(attempts, failure, wait = ?wait, "the summary could not be pushed yet");
-        }
-        sleep(wait).await;
-        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
-fn client() -> reqwest::Result<Client> {
-    // A second call finds the first one's provider in place, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
+/// An endpoint for the log: a user name or password in it is nobody's business.
+pub fn shown(endpoint: &url::Url) -> String {
+    let mut shown = endpoint.clone();
+    if !shown.username().is_empty() || shown.password().is_some() {
+        // Only a URL without a host has none to take away, and this one was checked.
+        let _ = shown.set_username("");
+        let _ = shown.set_password(None);
+    }
+    shown.to_string()
 }
 
-async fn attempt(client: &Client, target: &PushTarget, body: Vec<u8>) -> Attempt {
+fn client(ca_certificates: Option<&[u8]>) -> reqwest::Result<Client> {
+    // A second call finds the first one's provider in place, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(pem) = ca_certificates {
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+    }
+    builder.build()
+}
+
+async fn attempt(client: &Client, target: &PushTarget, body: Bytes) -> Attempt {
     let request = client
         .post(target.endpoint.clone())
         .header(AUTHORIZATION, format!("Bearer {}", target.token.reveal()))
@@ -110,10 +167,10 @@ async fn attempt(client: &Client, target: &PushTarget, body: Vec<u8>) -> Attempt
     if status.is_success() {
         return match serde_json::from_slice(&answer) {
             Ok(stored) => Attempt::Stored(stored),
-            Err(_) => Attempt::Refused(format!(
-                "{status}, but the answer is none of a receiver: {}",
-                excerpt(&answer)
-            )),
+            Err(_) => Attempt::Refused(
+                status,
+                format!("{status}, but the answer is none of a receiver: {}", excerpt(&answer)),
+            ),
         };
     }
     let reason = match serde_json::from_slice::<Problem>(&answer) {
@@ -127,7 +184,7 @@ async fn attempt(client: &Client, target: &PushTarget, body: Vec<u8>) -> Attempt
     {
         Attempt::Failed(reason, not_before)
     } else {
-        Attempt::Refused(reason)
+        Attempt::Refused(status, reason)
     }
 }
 

@@ -49,23 +49,13 @@ const STORED: &str = answer!("201 Created", "", r#"{"id": 7}"#);
 const BUSY: &str = answer!("503 Service Unavailable", "", "");
 
 async fn push_to(stub: &Stub, budget: Duration) -> Result<Stored, PushError> {
-    let payload = serde_json::from_str(
-        r#"{"start_time": "2026-01-01T00:00:00Z", "end_time": "2026-01-01T00:00:01Z", "duration_seconds": 1.0, "sample_count": 2}"#,
-    );
-    let submission = Submission {
-        organization: "o".to_owned(),
-        repository: "o/r".to_owned(),
-        workflow: "w".to_owned(),
-        job: "j".to_owned(),
-        run_id: "1".to_owned(),
-        run_attempt: None,
-        summary_id: None,
-        seq: None,
-        is_final: None,
-        payload: payload.unwrap(),
+    let target = PushTarget {
+        endpoint: stub.endpoint.clone(),
+        token: Secret::new("t0ken".to_owned()),
+        ca_certificates: None,
+        token_is_argument: false,
     };
-    let target = PushTarget { endpoint: stub.endpoint.clone(), token: Secret::new("t0ken".to_owned()) };
-    push(&submission, &target, Instant::now() + budget).await
+    Pusher::new(&target).unwrap().push(Bytes::from_static(b"{}"), Instant::now() + budget).await
 }
 
 const PLENTY: Duration = Duration::from_secs(20);
@@ -108,7 +98,7 @@ async fn what_is_refused_is_not_sent_again() {
     for (answers, expected) in cases {
         let stub = stub(answers).await;
         let error = push_to(&stub, PLENTY).await.unwrap_err();
-        assert!(matches!(&error, PushError::Refused(reason) if reason.contains(expected)), "{error}");
+        assert!(matches!(&error, PushError::Refused { reason, .. } if reason.contains(expected)), "{error}");
         assert!(!error.to_string().contains("t0ken"));
         assert_eq!(stub.requests.load(Ordering::SeqCst), 1, "{expected}");
     }

@@ -174,6 +174,9 @@ fn quality(report: &mut String, payload: &Payload) {
             (_, None) => "/proc".to_owned(),
         };
         let _ = write!(report, "Measured from {how}. ");
+        if let Some(hidden) = &collector.hidden {
+            let _ = write!(report, "Not all was seen: {}. ", plain(hidden));
+        }
     }
     let total = attribution.cpu_seconds;
     let share =

@@ -2,6 +2,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// Limits hardly ever change: they are read again every so many readings.
 const READINGS_PER_LIMITS: u32 = 16;
 /// v1 writes "no limit" as the largest multiple of the page size that fits 63 bits.
@@ -18,7 +20,7 @@ pub(super) struct Directories {
 }
 
 /// What the kernel says of a cgroup; what it does not say is `None`.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct CgroupReading {
     /// CPU time charged to it since it was made: v2 `cpu.stat` `usage_usec`, v1 `cpuacct.usage`.
     pub cpu_ns: Option<u64>,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, pread};
+use serde::{Deserialize, Serialize};
 
 use self::cgroups::CgroupContents;
 pub use self::cgroups::CgroupId;
@@ -29,7 +30,7 @@ const CGROUP_TRUST: Duration = Duration::from_secs(30);
 const PASSES_PER_LISTING: u32 = 15;
 
 /// A process, for as long as it lives and ever after: PIDs are reused, (PID, start) is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// PID in the collector's PID namespace.
     pub pid: u32,
@@ -156,7 +157,7 @@ impl ProcTable {
 
     /// Reads every process once. `now` only has to grow from pass to pass.
     pub fn pass(&mut self, now: Duration) -> io::Result<Pass> {
-        let listed = if self.nothing_began() { None } else { Some(self.list()?) };
+        let mut listed = if self.nothing_began() { None } else { Some(self.list()?) };
         let mut pass = Pass { observations: Vec::with_capacity(self.entries.len() + 64), ..Pass::default() };
         // Known processes come first and in the order in which they appeared, so that a parent is read before
         // its children: what a child uses between the two reads is then seen later rather than twice.
@@ -176,6 +177,10 @@ impl ProcTable {
                     pass.observations.push(self.entries[index].last);
                 }
             }
+        }
+        // The last PID may be that of one that has ended, given out again.
+        if listed.is_none() && self.entries.iter().any(|entry| entry.gone) {
+            listed = Some(self.list()?);
         }
         self.entries.retain(|entry| !entry.gone);
         for pid in listed.unwrap_or_default() {

@@ -1,0 +1,108 @@
+//! Runs whose collectors were killed: one to go on with, or last summaries to deliver.
+
+use std::io::{self, Read};
+
+use tracing::{info, warn};
+
+use super::checkpoint::{Checkpoint, CheckpointError, Head, MAX_BYTES};
+use super::spool::{Kind, RunLock, Spool};
+
+/// A run to go on with.
+#[derive(Debug)]
+pub struct Recovered {
+    /// As it was.
+    pub checkpoint: Checkpoint,
+    /// It is ours now.
+    pub lock: RunLock,
+}
+
+/// Looks through the checkpoints that nobody holds: the latest that `is_ours` is to be gone on with, the others become
+/// summaries in the spool. One that cannot be used is set aside.
+pub fn recover(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Option<Recovered>> {
+    let mut ours: Option<Recovered> = None;
+    for id in spool.checkpoints()? {
+        let Some(lock) = spool.lock(&id)? else { continue };
+        let path = spool.checkpoint_path(&id);
+        let checkpoint = match read(&path) {
+            Ok(checkpoint) if checkpoint.head.summary_id == id => checkpoint,
+            // Its owner has just finished with it.
+            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                lock.remove();
+                continue;
+            }
+            // Too little memory, a disk that fails: that is no fault of what is in it.
+            Err(Unusable::Io(error)) => {
+                warn!(file = %path.display(), %error, "a checkpoint cannot be read and stays where it is");
+                continue;
+            }
+            Ok(_) => {
+                set_aside(spool, &id, lock, &"it is that of another run");
+                continue;
+            }
+            Err(error) => {
+                set_aside(spool, &id, lock, &error);
+                continue;
+            }
+        };
+        let found = Recovered { checkpoint, lock };
+        let other = if is_ours(&found.checkpoint.head) {
+            let (first, later) = match ours.take() {
+                Some(before) if before.checkpoint.head.written > found.checkpoint.head.written => {
+                    (found, before)
+                }
+                Some(before) => (before, found),
+                None => {
+                    ours = Some(found);
+                    continue;
+                }
+            };
+            ours = Some(later);
+            first
+        } else {
+            found
+        };
+        close(spool, other)?;
+    }
+    Ok(ours)
+}
+
+/// Makes a run's last summary of its checkpoint.
+fn close(spool: &Spool, Recovered { checkpoint, lock }: Recovered) -> io::Result<()> {
+    let id = checkpoint.head.summary_id.clone();
+    let submission = checkpoint.into_submission();
+    let put = spool.put(&id, Kind::Recovered, &serde_json::to_vec(&submission)?);
+    let path = match put {
+        Ok(path) => path,
+        Err(error) => {
+            warn!(id, %error, "the last summary of a run whose collector was killed cannot be put into the spool");
+            return Ok(());
+        }
+    };
+    spool.remove_checkpoint(&id);
+    lock.remove();
+    info!(run_id = submission.run_id, file = %path.display(), "the collector of this run was killed; its last summary is in the spool");
+    Ok(())
+}
+
+fn set_aside(spool: &Spool, id: &str, lock: RunLock, reason: &dyn std::fmt::Display) {
+    match spool.set_aside_checkpoint(id) {
+        Ok(path) => warn!(file = %path.display(), %reason, "a checkpoint cannot be used and is set aside"),
+        Err(error) => warn!(id, %reason, %error, "a checkpoint cannot be used and cannot be set aside"),
+    }
+    lock.remove();
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Content(#[from] CheckpointError),
+}
+
+fn read(path: &std::path::Path) -> Result<Checkpoint, Unusable> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(Checkpoint::decode(&bytes)?)
+}

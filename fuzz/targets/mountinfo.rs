@@ -1,0 +1,15 @@
+//! `/proc/[pid]/mountinfo`.
+#![no_main]
+
+use collector::sample::{mountinfo, visibility};
+
+libfuzzer_sys::fuzz_target!(|content: &[u8]| {
+    if let Some(mount) = mountinfo::pod_mount(content) {
+        assert!(!mount.container.is_empty() && !mount.pod_uid.is_empty());
+    }
+    if let Some(id) = mountinfo::docker_id(content) {
+        assert_eq!(id.len(), 64);
+    }
+    assert!(mountinfo::unescape(content).len() <= content.len());
+    let _ = visibility::hiding_option(content, b"/proc");
+});

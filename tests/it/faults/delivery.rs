@@ -1,1 +1,0 @@
-//! The collector while everything around it is being torn down.

@@ -1,0 +1,160 @@
+//! Told to stop, at every moment; and stopped for a while.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tests::program::Program;
+use tests::receiver::Receiver;
+use tests::stub::{Stub, stored};
+
+use super::{all_of, deliver, endpoint, json, pushing, spooled};
+
+/// Whether the process has a handler for SIGTERM already.
+fn handles_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+    caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & (1 << 14) != 0)
+}
+
+#[test]
+fn f16_told_to_stop_at_any_moment_it_sends_one_final_summary() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&directory.path().join("metrics.db"));
+    let token = receiver.job_token();
+    let spool = directory.path().join("spool");
+    let stop = |before: &dyn Fn(&Program)| {
+        let mut command = pushing(&endpoint(&receiver), &token, &spool);
+        command.env("COLLECTOR_LOG_LEVEL", "debug").env("COLLECTOR_PUSH_INTERVAL", "200ms");
+        let program = Program::start(command.env("COLLECTOR_CHECKPOINT_INTERVAL", "100ms"));
+        before(&program);
+        let ended = program.stop();
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    };
+    // As soon as it can hear it, which is before the first pass; in the first; between two; while it pushes.
+    stop(&|program| {
+        let end = Instant::now() + Duration::from_secs(5);
+        while !handles_sigterm(program.pid()) {
+            assert!(Instant::now() < end, "it never listens");
+        }
+    });
+    stop(&|program| drop(program.wait_for("pass")));
+    stop(&|program| drop((program.wait_for("measuring"), program.wait_for("pass"))));
+    stop(&|program| drop(program.wait_for("an interim summary is due")));
+    stop(&|program| drop(program.wait_for("the receiver has an interim summary")));
+    let runs = receiver.runs();
+    assert_eq!(runs.len(), 5, "one row each");
+    assert!(runs.iter().all(|run| run["payload"]["complete"] == true));
+    assert!(all_of(&spool).is_empty(), "{:?}", all_of(&spool));
+}
+
+#[test]
+fn f16_a_second_signal_ends_it_at_once_and_the_summary_is_in_the_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&directory.path().join("metrics.db"));
+    let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_mins(1)));
+    let signals = [
+        (Signal::SIGTERM, Signal::SIGTERM),
+        (Signal::SIGINT, Signal::SIGTERM),
+        (Signal::SIGTERM, Signal::SIGINT),
+    ];
+    for (number, (first, second)) in signals.into_iter().enumerate() {
+        let spool = directory.path().join(number.to_string());
+        let program = Program::start(&mut pushing(&silent.endpoint(), "t0ken", &spool));
+        program.wait_for("measuring");
+        program.signal(first);
+        silent.wait_for(number + 1);
+        let begin = Instant::now();
+        program.signal(second);
+        let ended = program.wait();
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+        assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
+        let summary = json(&spooled(&spool, ".final.json")[0]);
+        assert_eq!((&summary["final"], &summary["payload"]["complete"]), (&true.into(), &true.into()));
+        assert_eq!(all_of(&spool).len(), 1);
+        assert_eq!(deliver(&receiver, &spool).status.code(), Some(0));
+        assert_eq!(receiver.runs().len(), number + 1);
+    }
+}
+
+#[test]
+fn f16_killed_in_the_middle_of_the_last_push_it_has_spooled_already() {
+    let directory = tempfile::tempdir().unwrap();
+    let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_mins(1)));
+    let spool = directory.path().join("spool");
+    let program = Program::start(&mut pushing(&silent.endpoint(), "t0ken", &spool));
+    program.wait_for("measuring");
+    program.signal(Signal::SIGTERM);
+    silent.wait_for(1);
+    // A disk takes some milliseconds; Docker and Kubernetes give seconds.
+    std::thread::sleep(Duration::from_millis(200));
+    program.signal(Signal::SIGKILL);
+    program.wait();
+    assert_eq!(json(&spooled(&spool, ".final.json")[0])["final"], true);
+}
+
+#[test]
+fn f16_nobody_reads_the_report_and_the_push_goes_out_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Stub::answering(vec![stored()]);
+    let mut command = pushing(&receiver.endpoint(), "t0ken", &directory.path().join("spool"));
+    command.args(["--output=json", "--top=1000", "--shutdown-timeout=1s"]);
+    // A pipe that is full: `Program` reads standard output only when the program has ended, so there is none here.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // SAFETY: it changes how this descriptor, which is open, is written to.
+    unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&writer), libc::F_SETFL, libc::O_NONBLOCK) };
+    while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
+    // SAFETY: as above.
+    unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&writer), libc::F_SETFL, 0) };
+    let mut child = command.stdout(writer).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    while !handles_sigterm(child.id()) {
+        assert!(Instant::now() < end, "it never listens");
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    let begin = Instant::now();
+    receiver.wait_for(1);
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    drop(reader);
+}
+
+#[test]
+fn f20_a_collector_that_was_stopped_tells_of_the_gap_and_of_no_spike() {
+    let mut command = tests::program::collector();
+    command.args([
+        "--interval=200ms",
+        "--output=json",
+        "--log-format=json",
+        "--log-level=debug",
+        "--ebpf=off",
+    ]);
+    let program = Program::start(&mut command);
+    program.wait_for("measuring");
+    let mut burner =
+        std::process::Command::new(tests::program::workload()).args(["burn", "20000"]).spawn().unwrap();
+    for _ in 0..3 {
+        program.wait_for("pass");
+    }
+    program.signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(5));
+    program.signal(Signal::SIGCONT);
+    for _ in 0..3 {
+        program.wait_for("pass");
+    }
+    let ended = program.stop();
+    burner.kill().unwrap();
+    burner.wait().unwrap();
+    let payload: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let missed = payload["attribution"]["missed_samples"].as_u64().unwrap();
+    assert!((20..30).contains(&missed), "{missed}");
+    assert!(payload["duration_seconds"].as_f64().unwrap() > 5.0);
+    // One process with one thread never uses more than one core, however late the pass; ticks are 10 ms.
+    let busy = payload["top_cpu_processes"].as_array().unwrap();
+    let busy = busy.iter().find(|process| process["name"] == "workload").unwrap();
+    let peak = busy["peak_cpu_percent"].as_f64().unwrap();
+    assert!((1.0..=115.0).contains(&peak), "{peak}");
+    assert!(busy["cpu_seconds"].as_f64().unwrap() > 0.5, "{busy}");
+}

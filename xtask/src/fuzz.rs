@@ -1,0 +1,104 @@
+//! Parsers given nonsense: the targets of `fuzz/`, with a corpus made of what this machine shows.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{self, checked};
+
+const TARGETS: [&str; 7] = ["stat", "cgroup", "mountinfo", "quantity", "submission", "token", "checkpoint"];
+/// What cargo-fuzz would set, but for the address sanitizer: nothing here is unsafe, and no other toolchain is needed.
+const FLAGS: [&str; 6] = [
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+/// The target that is built for.
+#[cfg(target_arch = "x86_64")]
+const HOST: &str = "x86_64-unknown-linux-gnu";
+/// The target that is built for.
+#[cfg(target_arch = "aarch64")]
+const HOST: &str = "aarch64-unknown-linux-gnu";
+
+/// Runs each target, or those named, for so many seconds.
+pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
+    if let Some(unknown) = only.iter().find(|name| !TARGETS.contains(&name.as_str())) {
+        bail!("{unknown:?} is no target; there are {}", TARGETS.join(", "));
+    }
+    let at = build::root().join("target/fuzz");
+    let mut cargo = build::cargo();
+    cargo.args(["build", "--locked", "--release", "--bins", "--target", HOST, "--manifest-path"]);
+    cargo.arg(build::root().join("fuzz/Cargo.toml")).arg("--target-dir").arg(&at);
+    // With a target named, build scripts and macros are not instrumented.
+    checked(cargo.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
+    let corpus = at.join("corpus");
+    seed(&corpus)?;
+    for target in TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)) {
+        let artifacts = at.join("artifacts").join(target);
+        std::fs::create_dir_all(&artifacts)?;
+        let mut fuzzer = Command::new(at.join(HOST).join("release").join(target));
+        fuzzer.arg(corpus.join(target)).arg(format!("-max_total_time={seconds}"));
+        fuzzer.args(["-max_len=16384", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"]);
+        fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display()));
+        let output = fuzzer.stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            eprintln!("{log}");
+            bail!("{target} has found something: {}; make a test of it", artifacts.display());
+        }
+        let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+        println!("{target:<12} {:>12} runs, nothing found", runs.unwrap_or("?").trim());
+    }
+    Ok(())
+}
+
+/// Real input to begin with.
+fn seed(corpus: &Path) -> Result<()> {
+    let put = |target: &str, name: &str, content: &[u8]| -> Result<()> {
+        let directory = corpus.join(target);
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join(name), content).context("cannot write the corpus")
+    };
+    for process in std::fs::read_dir("/proc")?.flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        for target in ["stat", "cgroup", "mountinfo"] {
+            // A process that has ended meanwhile has nothing to give.
+            let Ok(content) = std::fs::read(process.path().join(target)) else { continue };
+            if pid.bytes().all(|byte| byte.is_ascii_digit()) {
+                put(target, &pid, &content)?;
+            }
+        }
+    }
+    let data = |path: &str| -> Result<PathBuf> { Ok(build::root().join(path)) };
+    let paths = std::fs::read_to_string(data("collector/tests/data/cgroup-paths.tsv")?)?;
+    for (number, row) in paths.lines().skip(1).enumerate() {
+        let path = row.split('\t').nth(1).unwrap_or_default();
+        put("cgroup", &format!("path-{number}"), format!("0::{path}\n").as_bytes())?;
+    }
+    let quantities =
+        ["500m", "1.5", "128Mi", "1e3", "2h45m0.5s", r#"{"runner": {"cpu": "2", "memory": "1Gi"}}"#];
+    for (number, text) in quantities.into_iter().enumerate() {
+        put("quantity", &number.to_string(), text.as_bytes())?;
+    }
+    put("submission", "golden", &std::fs::read(data("wire/tests/submission.json")?)?)?;
+    for (number, text) in
+        ["0123456789abcdef".repeat(4), format!("{}.1893456000", "ab".repeat(32))].iter().enumerate()
+    {
+        put("token", &number.to_string(), text.as_bytes())?;
+    }
+    let run = tests::day::identity(&[
+        ("GITHUB_REPOSITORY_OWNER", "o"),
+        ("GITHUB_REPOSITORY", "o/r"),
+        ("GITHUB_WORKFLOW", "w"),
+        ("GITHUB_JOB", "j"),
+        ("GITHUB_RUN_ID", "1"),
+    ]);
+    for passes in [1, 7] {
+        tests::day::checkpoint(&corpus.join("checkpoint"), &run, passes)?;
+    }
+    Ok(())
+}
