@@ -1,7 +1,9 @@
 //! Parsers given nonsense: the targets of `fuzz/`, with a corpus made of what this machine shows.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -35,24 +37,38 @@ pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     cargo.arg(build::root().join("fuzz/Cargo.toml")).arg("--target-dir").arg(&at);
     // With a target named, build scripts and macros are not instrumented.
     checked(cargo.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
-    let corpus = at.join("corpus");
-    seed(&corpus)?;
-    for target in TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)) {
-        let artifacts = at.join("artifacts").join(target);
-        std::fs::create_dir_all(&artifacts)?;
-        let mut fuzzer = Command::new(at.join(HOST).join("release").join(target));
-        fuzzer.arg(corpus.join(target)).arg(format!("-max_total_time={seconds}"));
-        fuzzer.args(["-max_len=16384", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"]);
-        fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display()));
-        let output = fuzzer.stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
-        let log = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            eprintln!("{log}");
-            bail!("{target} has found something: {}; make a test of it", artifacts.display());
-        }
-        let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-        println!("{target:<12} {:>12} runs, nothing found", runs.unwrap_or("?").trim());
+    seed(&at.join("corpus"))?;
+    let wanted: Vec<_> =
+        TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
+    let next = AtomicUsize::new(0);
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    // As many at a time as there are processors: each is one thread.
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let work = || {
+            let mut targets = std::iter::from_fn(|| wanted.get(next.fetch_add(1, Ordering::Relaxed)));
+            targets.try_for_each(|target| fuzz(&at, target, seconds))
+        };
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a thread failed"))).collect()
+    });
+    results.into_iter().collect()
+}
+
+fn fuzz(at: &Path, target: &str, seconds: u64) -> Result<()> {
+    let artifacts = at.join("artifacts").join(target);
+    std::fs::create_dir_all(&artifacts)?;
+    let mut fuzzer = Command::new(at.join(HOST).join("release").join(target));
+    fuzzer.arg(at.join("corpus").join(target)).arg(format!("-max_total_time={seconds}"));
+    fuzzer.args(["-max_len=16384", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"]);
+    fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display()));
+    let output = fuzzer.stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        eprintln!("{log}");
+        bail!("{target} has found something: {}; make a test of it", artifacts.display());
     }
+    let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    println!("{target:<12} {:>12} runs, nothing found", runs.unwrap_or("?").trim());
     Ok(())
 }
 

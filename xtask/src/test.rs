@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use crate::build::{self, Object, checked};
 use crate::setup::{self, For};
-use crate::{ebpf, lint};
+use crate::{ebpf, fuzz, lint};
 
 /// Tests that need the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,6 +20,8 @@ pub(crate) enum Group {
     Bpf,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
+    /// Every parser given nonsense for a minute.
+    Fuzz,
 }
 
 impl Group {
@@ -30,6 +32,7 @@ impl Group {
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
             Self::Faults => "faults",
+            Self::Fuzz => "fuzz",
         }
     }
 
@@ -38,6 +41,8 @@ impl Group {
     }
 }
 
+/// For so long each target of the group `fuzz` runs.
+const FUZZ_SECONDS: u64 = 60;
 /// Rounds of each fault in the long form.
 const LONG_ROUNDS: &str = "200";
 
@@ -61,8 +66,11 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
         setup::ensure(For::Lint)?;
         lint::run()?;
     }
-    if groups.iter().any(|group| *group != Group::Lint) {
+    if groups.iter().any(|group| !matches!(group, Group::Lint | Group::Fuzz)) {
         programs(&groups, long)?;
+    }
+    if groups.contains(&Group::Fuzz) {
+        fuzz::run(FUZZ_SECONDS, &[])?;
     }
     println!("All tests passed that were run.");
     Ok(())

@@ -91,9 +91,23 @@ fn what_is_no_json_is_told_by_line_and_column() {
     let text = submission().to_string();
     let infinite = text.replace("20.0", "1e999");
     let half = &text[..text.len() / 2];
-    for body in
-        ["{\n  \"organization\": nope}", "{", "\u{feff}{}", half, &infinite, &deep, &format!("{text}x")]
-    {
+    // In fields that nobody knows, which are kept as they came.
+    let [lone, vast] = ["\"\\ud800\"", "[{\"x\": 1e999}]"]
+        .map(|value| text.replacen("\"run_id\":", &format!("\"unknown\":{value},\"run_id\":"), 1));
+    let inner = text.replacen("\"sample_count\":", "\"\\udc00\":1,\"sample_count\":", 1);
+    let more = format!("{text}x");
+    for body in [
+        "{\n  \"organization\": nope}",
+        "{",
+        "\u{feff}{}",
+        half,
+        &infinite,
+        &deep,
+        &more,
+        &lone,
+        &vast,
+        &inner,
+    ] {
         let detail = problem(&receiver.push(&token, body), 400)["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("line ") && detail.contains("column "), "{body}: {detail}");
     }

@@ -1,10 +1,13 @@
 //! What a summary is: types, and then sense. Everything wrong is named by its path into the body.
 
+mod strict;
+
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use wire::{Payload, Scope, ScopeError, Stats, Submission};
 
+use self::strict::Strict;
 use crate::error::AppError;
 
 /// More containers than this no pod has.
@@ -52,6 +55,8 @@ pub fn submission(body: &[u8]) -> Result<Valid, AppError> {
         }
     }
     check_payload(&payload)?;
+    // Fields that are not known are kept as they came, for a reader that knows them.
+    let _: Strict = parse(body, "")?;
     Ok(Valid { submission, payload, scope })
 }
 
