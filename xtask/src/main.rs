@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod btf;
 mod build;
 mod demo;
 mod ebpf;
@@ -52,6 +53,13 @@ enum Command {
     },
     /// Build the BPF object alone; print its toolchain, size and programs, and where it is.
     BuildEbpf,
+    /// Record the types of another kernel for the tests of the eBPF program.
+    RecordBtf {
+        /// A copy of its /sys/kernel/btf/vmlinux, or its vmlinux.
+        from: std::path::PathBuf,
+        /// The file to write.
+        to: std::path::PathBuf,
+    },
     /// Build both programs, the collector with the BPF object in it.
     Build {
         /// With optimisations.
@@ -87,6 +95,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { keep, command } => demo::run(keep, &command),
         Command::Test { group, long } => test::run(&group, long),
         Command::Setup { check } => setup::run(check),
+        Command::RecordBtf { from, to } => btf::record(&from, &to),
         Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());

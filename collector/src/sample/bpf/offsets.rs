@@ -15,6 +15,26 @@ pub struct Missing {
 /// Controllers whose cgroups tell containers apart on hosts where those live in v1 hierarchies.
 const CONTROLLERS: [&str; 3] = ["cpuacct_cgrp_id", "cpu_cgrp_id", "memory_cgrp_id"];
 
+/// The types that offsets are looked up in.
+const STRUCTS: [&str; 11] = [
+    "task_struct",
+    "sched_entity",
+    "signal_struct",
+    "css_set",
+    "cgroup_subsys_state",
+    "cgroup",
+    "kernfs_node",
+    "pid",
+    "upid",
+    "pid_namespace",
+    "ns_common",
+];
+
+/// What is needed of a kernel's BTF and nothing else, for tests on other kernels.
+pub fn excerpt(btf: &Btf<'_>) -> Vec<u8> {
+    btf.reduced(&STRUCTS, &["cgroup_subsys_id"])
+}
+
 /// All offsets; the rest of the configuration is 0.
 pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
     let field = |structure: &'static str, names: &'static [&'static str]| {
@@ -63,4 +83,71 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
         pid_ns_inum: field("pid_namespace", &["ns.inum", "proc_inum"])?,
         ..Config::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded by `cargo xtask record-btf` from Debian's kernels, and from one built without cgroup v1.
+    const KERNELS: [(&str, &[u8]); 5] = [
+        ("5.10", include_bytes!("../../../tests/btf/5.10.0-32-cloud-amd64.btf")),
+        ("6.1", include_bytes!("../../../tests/btf/6.1.0-56-cloud-amd64.btf")),
+        ("6.12", include_bytes!("../../../tests/btf/6.12.95-cloud-amd64.btf")),
+        ("6.18", include_bytes!("../../../tests/btf/6.18.44.btf")),
+        ("7.2", include_bytes!("../../../tests/btf/7.2.13-cloud-amd64.btf")),
+    ];
+
+    #[test]
+    fn every_field_is_found_on_every_kernel() {
+        for (kernel, blob) in KERNELS {
+            let btf = Btf::parse(blob).unwrap();
+            let config = resolve(&btf).unwrap_or_else(|missing| panic!("{kernel}: {missing}"));
+            // `cgroup` before `subsys` before the controllers: none of these can be at the start of its type.
+            let task = config.task;
+            for offset in
+                [task.pid, task.comm, task.signal, task.cgroups, task.sum_exec_runtime, config.css_set_cpu]
+            {
+                assert!(offset > 0, "{kernel}: {config:?}");
+            }
+            assert_eq!(task.tgid, task.pid + 4, "{kernel}");
+            assert_eq!(config.upid_size, 16, "{kernel}");
+            // What was renamed: the program must be given whichever there is.
+            let [parent, new] = ["parent", "__parent"].map(|name| btf.offset("kernfs_node", name));
+            assert_eq!(parent.or(new), Some(config.kernfs_parent), "{kernel}");
+            assert_eq!(new.is_some(), matches!(kernel, "6.18" | "7.2"), "{kernel}");
+        }
+    }
+
+    #[test]
+    fn fields_move_between_kernels() {
+        let pids: std::collections::BTreeSet<u32> =
+            KERNELS.iter().map(|(_, blob)| resolve(&Btf::parse(blob).unwrap()).unwrap().task.pid).collect();
+        assert!(pids.len() >= 4, "{pids:?}");
+    }
+
+    #[test]
+    fn an_excerpt_tells_the_same_as_the_whole() {
+        let whole = Btf::parse(KERNELS[1].1).unwrap();
+        let excerpt = excerpt(&whole);
+        assert_eq!(resolve(&Btf::parse(&excerpt).unwrap()), resolve(&whole));
+    }
+
+    #[test]
+    fn what_a_kernel_does_not_have_is_named() {
+        let whole = Btf::parse(KERNELS[1].1).unwrap();
+        let without = whole.reduced(&["task_struct", "sched_entity", "signal_struct", "css_set"], &[]);
+        let missing = resolve(&Btf::parse(&without).unwrap()).unwrap_err();
+        assert_eq!(missing.to_string(), "the kernel's BTF has no cgroup_subsys_state.cgroup");
+        let parts = whole.reduced(&STRUCTS[..6], &[]);
+        let missing = resolve(&Btf::parse(&parts).unwrap()).unwrap_err();
+        assert_eq!(missing.to_string(), "the kernel's BTF has no kernfs_node.id");
+    }
+
+    #[test]
+    fn a_kernel_without_controllers_has_the_v2_hierarchy_alone() {
+        let whole = Btf::parse(KERNELS[1].1).unwrap();
+        let without = whole.reduced(&STRUCTS, &[]);
+        assert_eq!(resolve(&Btf::parse(&without).unwrap()).unwrap().css_set_cpu, 0);
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! The crate that reads all of BTF is under the LGPL, which a statically linked program cannot take along.
 
+mod reduce;
+
 use std::collections::HashMap;
 
 const MAGIC: u16 = 0xeb9f;

@@ -1,0 +1,100 @@
+//! The few types of a kernel that matter here, as BTF of their own: some kilobytes to test with instead of megabytes.
+
+use std::collections::HashMap;
+
+use super::{Btf, KIND_ENUM, KIND_STRUCT, KIND_UNION, MAGIC, Type};
+
+impl Btf<'_> {
+    /// BTF of these structs and enums, with the unnamed types inside them; every other type that they refer to is void.
+    pub fn reduced(&self, structs: &[&str], enums: &[&str]) -> Vec<u8> {
+        let mut reduced =
+            Reduced { from: self, names: structs, ids: HashMap::new(), types: Vec::new(), strings: vec![0] };
+        for name in structs {
+            if let Some(&id) = self.structs.get(name.as_bytes()) {
+                reduced.take(id);
+            }
+        }
+        for id in 1..self.types.len() as u32 {
+            let Some(found) = self.type_at(self.types[id as usize]) else { continue };
+            let name = self.string(found.at).unwrap_or_default();
+            if found.kind == KIND_ENUM && enums.iter().any(|one| one.as_bytes() == name) {
+                reduced.take(id);
+            }
+        }
+        reduced.bytes()
+    }
+}
+
+struct Reduced<'a, 'b> {
+    from: &'a Btf<'b>,
+    names: &'a [&'a str],
+    /// Ids there by ids in the whole.
+    ids: HashMap<u32, u32>,
+    types: Vec<Vec<u32>>,
+    strings: Vec<u8>,
+}
+
+impl Reduced<'_, '_> {
+    /// The id of a type here, 0 if it does not matter.
+    fn take(&mut self, id: u32) -> u32 {
+        if let Some(&here) = self.ids.get(&id) {
+            return here;
+        }
+        let Some(found) = self.from.resolve(id) else { return 0 };
+        let name = self.from.string(found.at).unwrap_or_default();
+        let wanted = name.is_empty() || self.names.iter().any(|one| one.as_bytes() == name);
+        match found.kind {
+            KIND_STRUCT | KIND_UNION if wanted => {}
+            KIND_ENUM => {}
+            _ => return 0,
+        }
+        self.types.push(Vec::new());
+        let here = self.types.len() as u32;
+        self.ids.insert(id, here);
+        let words = self.words(found);
+        self.types[here as usize - 1] = words;
+        here
+    }
+
+    fn words(&mut self, found: Type) -> Vec<u32> {
+        let word = |at| super::word(self.from.bytes, at).unwrap_or(0);
+        let (info, size) = (word(found.at + 4), word(found.at + 8));
+        let length = if found.kind == KIND_ENUM { 2 } else { 3 };
+        let members: Vec<_> = (0..found.length)
+            .map(|index| found.at + 12 + 4 * length * index)
+            .map(|at| (at, word(at + 4), word(at + 8)))
+            .collect();
+        let mut words = vec![self.name(found.at), info, size];
+        for (at, second, third) in members {
+            words.push(self.name(at));
+            if found.kind == KIND_ENUM {
+                words.push(second);
+            } else {
+                words.extend([self.take(second), third]);
+            }
+        }
+        words
+    }
+
+    fn name(&mut self, at: usize) -> u32 {
+        let name = self.from.string(at).unwrap_or_default();
+        if name.is_empty() {
+            return 0;
+        }
+        let offset = self.strings.len() as u32;
+        self.strings.extend(name);
+        self.strings.push(0);
+        offset
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let types: Vec<u8> = self.types.concat().into_iter().flat_map(u32::to_ne_bytes).collect();
+        let mut bytes = MAGIC.to_ne_bytes().to_vec();
+        bytes.extend([1, 0]);
+        let lengths = [types.len() as u32, self.strings.len() as u32];
+        for word in [super::HEADER_LEN as u32, 0, lengths[0], lengths[0], lengths[1]] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        [bytes, types, self.strings].concat()
+    }
+}
