@@ -25,6 +25,7 @@ fn main() {
         Some("headless") => headless(number(1), number(2) as usize),
         Some("thread-exec") => thread_exec(&args[1..]),
         Some("vforks") => vforks(number(1)),
+        Some("exits") => exits(number(1), number(2)),
         Some("alias") => alias(&args[1], number(2)),
         Some("rusage") => rusage(&args[1..]),
         Some("touch") => drop(std::hint::black_box(vec![1u8; number(1) as usize])),
@@ -32,7 +33,7 @@ fn main() {
         _ => {
             eprintln!(
                 "burn MS | orphans N MS | daemon MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | bursts N US | \
-                 headless MS BYTES | thread-exec COMMAND… | vforks N | alias NAME MS | rusage COMMAND… | touch BYTES | \
+                 headless MS BYTES | thread-exec COMMAND… | vforks N | exits PER_SECOND SECONDS | alias NAME MS | rusage COMMAND… | touch BYTES | \
                  idle N BYTES"
             );
             exit(2);
@@ -156,6 +157,15 @@ fn vforks(count: u64) {
             assert!(child > 0, "vfork");
         }
         wait().expect("wait");
+    }
+}
+
+/// So many processes that begin and end in each second.
+fn exits(per_second: u64, seconds: u64) {
+    let begin = std::time::Instant::now();
+    for slice in 1..=seconds * 100 {
+        vforks(per_second / 100);
+        std::thread::sleep(Duration::from_millis(slice * 10).saturating_sub(begin.elapsed()));
     }
 }
 

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod flush;
 mod ingest;
+mod overhead;
 mod pushgateway;
 mod sampling;
 
@@ -24,6 +25,12 @@ pub(crate) enum Bench {
     Flush {
         /// Rounds of each kind.
         #[arg(long, default_value_t = 50)]
+        rounds: usize,
+    },
+    /// What does the eBPF program cost the job that it follows?
+    Overhead {
+        /// Pairs with and without it of each workload.
+        #[arg(long, default_value_t = 15)]
         rounds: usize,
     },
     /// What does one process cost in one pass, next to what others take?
@@ -50,6 +57,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Accuracy { json } => accuracy::run(*json),
         Bench::Flush { rounds } => flush::run(*rounds),
+        Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
         Bench::Faults { rounds } => faults::run(*rounds),

@@ -89,7 +89,7 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
 mod tests {
     use super::*;
 
-    /// Recorded by `cargo xtask record-btf` from Debian's kernels, and from one built without cgroup v1.
+    /// Recorded by `cargo xtask record-btf` from Debian's kernels, and from a 6.18 of another make.
     const KERNELS: [(&str, &[u8]); 5] = [
         ("5.10", include_bytes!("../../../tests/btf/5.10.0-32-cloud-amd64.btf")),
         ("6.1", include_bytes!("../../../tests/btf/6.1.0-56-cloud-amd64.btf")),
