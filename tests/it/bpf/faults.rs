@@ -29,7 +29,8 @@ fn what_finds_no_room_is_counted_and_its_time_is_not_lost() {
 fn a_collector_that_stands_still_for_ten_seconds_makes_up_for_it() {
     let (cgroups, directory, program) = start(&["--interval=1s", "--ebpf-buffer=64Ki"]);
     std::thread::scope(|scope| {
-        let endless = "end=$(($(date +%s) + 12)); while [ $(date +%s) -lt $end ]; do /bin/true; done";
+        // It outlives the stop, and so does the shell that waits for all of it.
+        let endless = "end=$(($(date +%s) + 15)); while [ $(date +%s) -lt $end ]; do /bin/true; done";
         let load = scope.spawn(|| run_in(&cgroups, directory.path(), endless));
         std::thread::sleep(Duration::from_secs(1));
         program.signal(Signal::SIGSTOP);

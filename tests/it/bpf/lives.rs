@@ -1,6 +1,6 @@
 //! Ways to live that /proc sees little of, or nothing.
 
-use super::{BETWEEN_PASSES, at_all_intervals, measure};
+use super::{BETWEEN_PASSES, assert_attributed, at_all_intervals, measure};
 
 #[test]
 fn short_processes_are_charged_counted_and_named() {
@@ -49,7 +49,7 @@ fn a_process_is_named_after_what_it_executed_last() {
 #[test]
 fn what_a_process_calls_itself_is_not_what_it_executed() {
     let measured = measure(BETWEEN_PASSES, "\"$4\" alias MainThread 50; true");
-    measured.assert_share(0, 99.5, 100.5);
+    assert_attributed(&measured, 0);
     assert_eq!(measured.command("workload").process_count, 2, "with the child that executed nothing");
 }
 
@@ -80,8 +80,8 @@ fn vforked_children_count() {
 fn a_process_that_moves_is_charged_where_it_ran() {
     for interval in ["--interval=50ms", "--interval=700ms", BETWEEN_PASSES] {
         let measured = measure(interval, "\"$4\" mover \"$1\" \"$2\" 6 150; true");
-        measured.assert_share(0, 99.5, 100.5);
-        measured.assert_share(1, 99.5, 100.5);
+        assert_attributed(&measured, 0);
+        assert_attributed(&measured, 1);
     }
 }
 
@@ -116,5 +116,5 @@ fn reused_pids_are_told_apart() {
     let usage = payload.containers.iter().find(|one| one.id.as_deref() == Some(cgroups[0].id())).unwrap();
     assert_eq!(usage.process_count, Some(1501));
     let share = usage.cpu_seconds.unwrap() / cgroups[0].cpu_seconds().unwrap();
-    assert!((0.99..=1.005).contains(&share), "{share}");
+    assert!((0.98..=1.02).contains(&share), "{share}");
 }

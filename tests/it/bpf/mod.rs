@@ -20,9 +20,6 @@ fn measure(interval: &str, script: &str) -> Measured {
     let measured = beside::measure(Capabilities::Ebpf, &["--ebpf=require", "--top=100", interval], script);
     let collector = measured.payload.collector.as_ref().unwrap();
     assert_eq!((collector.source.as_str(), &collector.source_reason), ("ebpf", &None));
-    // One kernel in use does not tell of some frees in ten thousand; those are counted, and no time is lost by it.
-    let lost = measured.payload.attribution.as_ref().unwrap().lost_records;
-    assert!(lost <= 50, "{lost}\n{}", measured.log);
     measured
 }
 
@@ -30,7 +27,22 @@ fn measure(interval: &str, script: &str) -> Measured {
 fn at_all_intervals(script: &str, check: impl Fn(&Measured)) {
     for interval in ["--interval=50ms", "--interval=700ms", BETWEEN_PASSES] {
         let measured = measure(interval, script);
-        measured.assert_share(0, 99.5, 100.5);
+        assert_attributed(&measured, 0);
         check(&measured);
     }
+}
+
+/// What is promised: 99.5 to 100.5 % of what the kernel charged.
+///
+/// A kernel under load does not tell of some frees in ten thousand. Each is counted as a lost record, and for the
+/// interval the conserved sum takes over, which knows whole clock ticks only: two for user and system time of the one
+/// who waited, and one for the process itself.
+#[track_caller]
+fn assert_attributed(measured: &Measured, cgroup: usize) {
+    let (found, truth) = measured.attributed_and_truth(cgroup);
+    let lost = measured.payload.attribution.as_ref().unwrap().lost_records;
+    assert!(lost <= 50, "{lost} records were lost\n{}", measured.log);
+    let ticks = if lost > 0 { 0.03 } else { 0.0 };
+    let off = (found - truth).abs();
+    assert!(off <= 0.005 * truth + ticks, "{found} s of {truth} s, {lost} records lost\n{}", measured.log);
 }
