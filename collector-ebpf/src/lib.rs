@@ -105,10 +105,8 @@ pub struct Config {
     pub signal_live: u32,
     /// Of `signal_struct.sum_sched_runtime`.
     pub signal_sum_sched_runtime: u32,
-    /// Of `signal_struct.cutime`.
+    /// Of `signal_struct.cutime`, which `cstime` follows.
     pub signal_cutime: u32,
-    /// Of `signal_struct.cstime`.
-    pub signal_cstime: u32,
     /// Of `signal_struct.maxrss`.
     pub signal_maxrss: u32,
     /// Of `signal_struct.thread_head`.
@@ -151,10 +149,8 @@ pub struct Config {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskOffsets {
-    /// Of `pid`.
+    /// Of `pid`, which `tgid` follows.
     pub pid: u32,
-    /// Of `tgid`.
-    pub tgid: u32,
     /// Of `start_boottime`, which kernels before 5.5 call `real_start_time`.
     pub start_boottime: u32,
     /// Of `signal`.
@@ -180,7 +176,6 @@ impl Config {
     pub const UNSET: Self = Self {
         task: TaskOffsets {
             pid: 0,
-            tgid: 0,
             start_boottime: 0,
             signal: 0,
             group_leader: 0,
@@ -194,7 +189,6 @@ impl Config {
         signal_live: 0,
         signal_sum_sched_runtime: 0,
         signal_cutime: 0,
-        signal_cstime: 0,
         signal_maxrss: 0,
         signal_thread_head: 0,
         css_set_dfl_cgrp: 0,
@@ -242,7 +236,7 @@ const _: () = {
     assert!(size_of::<ExitRecord>() == 88);
     assert!(size_of::<CgroupIds>() == 16);
     assert!(size_of::<CgroupRecord>() == 16 + (8 + NAME_LEN) * PATH_DEPTH);
-    assert!(size_of::<Config>() == 132);
+    assert!(size_of::<Config>() == 124);
     assert!(size_of::<MoveRecord>() == 48);
     assert!(size_of::<Counters>() == 64);
 };

@@ -20,6 +20,8 @@ use collector_ebpf::{
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE_DATA: u64 = 0;
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
+const INITIAL_PID_NS: u32 = 0xEFFF_FFFC;
 /// An entry is made only where there is none (`BPF_NOEXIST`), or else refused so (`EEXIST`).
 const IF_NONE: u64 = 1;
 const THERE_IS_ONE: i32 = -17;
@@ -35,15 +37,15 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(4_096, 0);
 /// What is known of a process whose last thread has exited, by the address of its leader.
 #[map]
 static EXITING: HashMap<u64, ExitRecord> = HashMap::with_max_entries(16_384, 0);
-/// What processes executed last, by the address of their leader. One that was evicted is called what it calls itself.
+/// What processes executed last, by the address of their leader. One that finds no room is called what it calls itself.
 #[map]
-static EXECUTED: LruHashMap<u64, Executed> = LruHashMap::with_max_entries(16_384, 0);
+static EXECUTED: HashMap<u64, Executed> = HashMap::with_max_entries(32_768, 0);
 /// Descendants of the root process, by PID in the initial namespace: filled only where there is a root.
 #[map]
 static MEMBERS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
-/// Cgroups that the collector has been told of: (id, 1 for v1).
+/// Cgroups that the collector has been told of.
 #[map]
-static TOLD: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(4_096, 0);
+static TOLD: LruHashMap<CgroupIds, u8> = LruHashMap::with_max_entries(4_096, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
@@ -92,11 +94,14 @@ fn count(field: fn(&mut Counters) -> &mut u64) {
     }
 }
 
+/// PID and thread group of a task in the initial namespace; they lie side by side.
+fn pid_and_tgid(task: Address) -> Option<[u32; 2]> {
+    task.read(offset(&config().task.pid))
+}
+
 /// The PID of a task that leads its process, in the initial namespace.
 fn leaders_pid(task: Address) -> Option<u32> {
-    let config = config();
-    let (pid, tgid): (u32, u32) =
-        (task.read(offset(&config.task.pid))?, task.read(offset(&config.task.tgid))?);
+    let [pid, tgid] = pid_and_tgid(task)?;
     (pid == tgid).then_some(tgid)
 }
 
@@ -110,12 +115,12 @@ fn executed(leader: Address) -> Option<Name> {
     // SAFETY: it is copied at once; should it be evicted meanwhile, the start tells.
     let executed = unsafe { EXECUTED.get(leader.0) }.copied()?;
     let start: u64 = leader.read(offset(&config().task.start_boottime))?;
+    // Another one's that was at this address before.
     (executed.start_boottime_ns == start).then_some(executed.comm)
 }
 
 fn note_executed(leader: Address, comm: Name) -> Option<()> {
     let start_boottime_ns = leader.read(offset(&config().task.start_boottime))?;
-    // It is least recently used entries that make room, so that there always is some.
     let _ = EXECUTED.insert(leader.0, Executed { start_boottime_ns, comm }, 0);
     Some(())
 }
@@ -123,15 +128,20 @@ fn note_executed(leader: Address, comm: Name) -> Option<()> {
 /// The task's PID in the collector's PID namespace.
 fn own_pid(task: Address) -> Option<u32> {
     let config = config();
+    let wanted = offset(&config.own_pid_ns) as u32;
+    if wanted == INITIAL_PID_NS {
+        return pid_and_tgid(task).map(|[pid, _]| pid);
+    }
     let pid = task.follow(offset(&config.task.thread_pid))?;
     let level: u32 = pid.read(offset(&config.pid_level))?;
-    let wanted = offset(&config.own_pid_ns) as u32;
+    // The innermost first: most tasks that a sidecar sees are in no namespace below its own.
     for index in 0..PID_NS_LEVELS {
         if index > level {
             break;
         }
         let upid = Address(
-            pid.0 + (offset(&config.pid_numbers) + index as usize * offset(&config.upid_size)) as u64,
+            pid.0
+                + (offset(&config.pid_numbers) + (level - index) as usize * offset(&config.upid_size)) as u64,
         );
         let namespace = upid.follow(offset(&config.upid_ns))?;
         if namespace.read::<u32>(offset(&config.pid_ns_inum))? == wanted {
@@ -146,15 +156,10 @@ fn kernfs_id(cgroup: Address) -> Option<u64> {
     cgroup.follow(offset(&config.cgroup_kn))?.read(offset(&config.kernfs_id))
 }
 
-/// Tells the collector of a cgroup that it has not been told of.
+/// Tells the collector of a cgroup.
 #[inline(never)]
-fn tell_cgroup(cgroup: Address, id: u64, v1: u64) -> Option<()> {
+fn tell_cgroup(cgroup: Address, v1: u64) -> Option<()> {
     let config = config();
-    let key = [id, v1];
-    // SAFETY: only the presence is looked at.
-    if unsafe { TOLD.get(key) }.is_some() {
-        return Some(());
-    }
     let mut at = cgroup.follow(offset(&config.cgroup_kn));
     let mut entry = RECORDS.reserve::<CgroupRecord>(0)?;
     let record = entry.as_mut_ptr();
@@ -180,7 +185,6 @@ fn tell_cgroup(cgroup: Address, id: u64, v1: u64) -> Option<()> {
         (&raw mut (*record).depth).write(depth);
     }
     entry.submit(NO_WAKEUP);
-    let _ = TOLD.insert(key, 1, 0);
     Some(())
 }
 
@@ -188,18 +192,23 @@ fn tell_cgroup(cgroup: Address, id: u64, v1: u64) -> Option<()> {
 /// has been told of them.
 fn told_cgroups(css_set: Address) -> Option<CgroupIds> {
     let config = config();
-    let mut ids = CgroupIds { unified: 0, v1: 0 };
-    if let Some(cgroup) = css_set.follow(offset(&config.css_set_dfl_cgrp)) {
-        ids.unified = kernfs_id(cgroup)?;
-        let _ = tell_cgroup(cgroup, ids.unified, 0);
-    }
+    let unified = css_set.follow(offset(&config.css_set_dfl_cgrp));
     let cpu = offset(&config.css_set_cpu);
-    if cpu != 0
-        && let Some(state) = css_set.follow(cpu)
-        && let Some(cgroup) = state.follow(offset(&config.css_cgroup))
-    {
+    let state = if cpu == 0 { None } else { css_set.follow(cpu) };
+    let v1 = state.and_then(|state| state.follow(offset(&config.css_cgroup)));
+    let mut ids = CgroupIds { unified: 0, v1: 0 };
+    if let Some(cgroup) = unified {
+        ids.unified = kernfs_id(cgroup)?;
+    }
+    if let Some(cgroup) = v1 {
         ids.v1 = kernfs_id(cgroup)?;
-        let _ = tell_cgroup(cgroup, ids.v1, 1);
+    }
+    // SAFETY: only the presence is looked at.
+    if unsafe { TOLD.get(ids) }.is_none() {
+        let told = unified.is_none_or(|cgroup| tell_cgroup(cgroup, 0).is_some());
+        if v1.is_none_or(|cgroup| tell_cgroup(cgroup, 1).is_some()) && told {
+            let _ = TOLD.insert(ids, 1, 0);
+        }
     }
     Some(ids)
 }
@@ -220,7 +229,7 @@ fn begin(parent: Address, child: Address) -> Option<()> {
     let leader = parent.follow(offset(&config.task.group_leader))?;
     let root = offset(&config.root_pid) as u32;
     if root != 0 {
-        let parent_tgid: u32 = parent.read(offset(&config.task.tgid))?;
+        let [_, parent_tgid] = pid_and_tgid(parent)?;
         // SAFETY: only the presence is looked at.
         let member = unsafe { MEMBERS.get(parent_tgid) }.is_some() || own_pid(leader) == Some(root);
         if !member {
@@ -249,7 +258,7 @@ fn process_exec(context: BtfTracePointContext) -> i32 {
 
 fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
-    let tgid: u32 = task.read(offset(&config.task.tgid))?;
+    let [_, tgid] = pid_and_tgid(task)?;
     // SAFETY: only the presence is looked at.
     if offset(&config.root_pid) != 0 && unsafe { MEMBERS.get(tgid) }.is_none() {
         return None;
@@ -330,7 +339,7 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     }
     let leader = task.follow(offset(&config.task.group_leader))?;
     if offset(&config.root_pid) != 0 {
-        let tgid: u32 = leader.read(offset(&config.task.tgid))?;
+        let [_, tgid] = pid_and_tgid(leader)?;
         // It was a member if it could be removed.
         MEMBERS.remove(tgid).ok()?;
     }
@@ -343,8 +352,13 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
         let parents = parent.follow(offset(&config.task.cgroups));
         in_parents_cgroups = u32::from(parents.is_some_and(|parents| parents.0 == css_set.0));
     }
-    let name = executed(leader).or_else(|| comm(leader)).unwrap_or([0; 2]);
-    let _ = EXECUTED.remove(leader.0);
+    let name = match executed(leader) {
+        Some(name) => {
+            let _ = EXECUTED.remove(leader.0);
+            name
+        }
+        None => comm(leader).unwrap_or([0; 2]),
+    };
     let record = ExitRecord {
         kind: kind::EXIT,
         pid,
@@ -398,9 +412,9 @@ fn used_until_now(last: Address, leader: Address, signal: Address) -> Option<u64
 /// CPU time of the children that a process waited for.
 fn reaped(signal: Address) -> Option<u64> {
     let config = config();
-    let cutime: u64 = signal.read(offset(&config.signal_cutime))?;
-    let cstime: u64 = signal.read(offset(&config.signal_cstime))?;
-    Some(cutime + cstime)
+    // User and system time lie side by side.
+    let [user, system]: [u64; 2] = signal.read(offset(&config.signal_cutime))?;
+    Some(user + system)
 }
 
 /// A task is freed; when it leads a process, that has nothing more to use.
@@ -413,7 +427,11 @@ fn process_free(context: BtfTracePointContext) -> i32 {
 
 fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
-    leaders_pid(task)?;
+    if leaders_pid(task).is_none() {
+        // It led until another of its threads executed a program and took its place.
+        let _ = EXECUTED.remove(task.0);
+        return None;
+    }
     let kept = EXITING.get_ptr_mut(task.0)?;
     // SAFETY: nobody else has this task's entry: it is freed only once.
     let record = unsafe { &mut *kept };
