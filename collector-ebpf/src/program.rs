@@ -77,6 +77,19 @@ type Name = [u64; 2];
 struct Address(u64);
 
 impl Address {
+    /// A field of a struct that the verifier knows the type of: what a tracepoint hands over, and what such pointers point
+    /// to. It checks offset and size against the kernel's BTF, and the kernel makes a bad address read as 0.
+    fn load<T>(self, offset: usize) -> T {
+        // SAFETY: see above; a program for which that did not hold would not be loaded.
+        unsafe { core::ptr::read_volatile((self.0 as usize + offset) as *const T) }
+    }
+
+    /// Where such a field points to.
+    fn step(self, offset: usize) -> Option<Self> {
+        Some(Self(self.load(offset))).filter(|address| address.0 != 0)
+    }
+
+    /// Anything at any address, for several times the price.
     fn read<T>(self, offset: usize) -> Option<T> {
         // SAFETY: the helper checks the address and fails where nothing can be read.
         unsafe { bpf_probe_read_kernel((self.0 as usize + offset) as *const T) }.ok()
@@ -95,13 +108,14 @@ fn count(field: fn(&mut Counters) -> &mut u64) {
 }
 
 /// PID and thread group of a task in the initial namespace; they lie side by side.
-fn pid_and_tgid(task: Address) -> Option<[u32; 2]> {
-    task.read(offset(&config().task.pid))
+fn pid_and_tgid(task: Address) -> [u32; 2] {
+    let pid = offset(&config().task.pid);
+    [task.load(pid), task.load(pid + 4)]
 }
 
 /// The PID of a task that leads its process, in the initial namespace.
 fn leaders_pid(task: Address) -> Option<u32> {
-    let [pid, tgid] = pid_and_tgid(task)?;
+    let [pid, tgid] = pid_and_tgid(task);
     (pid == tgid).then_some(tgid)
 }
 
@@ -114,13 +128,13 @@ fn comm(task: Address) -> Option<Name> {
 fn executed(leader: Address) -> Option<Name> {
     // SAFETY: it is copied at once; should it be evicted meanwhile, the start tells.
     let executed = unsafe { EXECUTED.get(leader.0) }.copied()?;
-    let start: u64 = leader.read(offset(&config().task.start_boottime))?;
+    let start: u64 = leader.load(offset(&config().task.start_boottime));
     // Another one's that was at this address before.
     (executed.start_boottime_ns == start).then_some(executed.comm)
 }
 
 fn note_executed(leader: Address, comm: Name) -> Option<()> {
-    let start_boottime_ns = leader.read(offset(&config().task.start_boottime))?;
+    let start_boottime_ns = leader.load(offset(&config().task.start_boottime));
     let _ = EXECUTED.insert(leader.0, Executed { start_boottime_ns, comm }, 0);
     Some(())
 }
@@ -130,10 +144,10 @@ fn own_pid(task: Address) -> Option<u32> {
     let config = config();
     let wanted = offset(&config.own_pid_ns) as u32;
     if wanted == INITIAL_PID_NS {
-        return pid_and_tgid(task).map(|[pid, _]| pid);
+        return Some(pid_and_tgid(task)[0]);
     }
-    let pid = task.follow(offset(&config.task.thread_pid))?;
-    let level: u32 = pid.read(offset(&config.pid_level))?;
+    let pid = task.step(offset(&config.task.thread_pid))?;
+    let level: u32 = pid.load(offset(&config.pid_level));
     // The innermost first: most tasks that a sidecar sees are in no namespace below its own.
     for index in 0..PID_NS_LEVELS {
         if index > level {
@@ -153,7 +167,7 @@ fn own_pid(task: Address) -> Option<u32> {
 
 fn kernfs_id(cgroup: Address) -> Option<u64> {
     let config = config();
-    cgroup.follow(offset(&config.cgroup_kn))?.read(offset(&config.kernfs_id))
+    Some(cgroup.step(offset(&config.cgroup_kn))?.load(offset(&config.kernfs_id)))
 }
 
 /// Tells the collector of a cgroup.
@@ -192,10 +206,10 @@ fn tell_cgroup(cgroup: Address, v1: u64) -> Option<()> {
 /// has been told of them.
 fn told_cgroups(css_set: Address) -> Option<CgroupIds> {
     let config = config();
-    let unified = css_set.follow(offset(&config.css_set_dfl_cgrp));
+    let unified = css_set.step(offset(&config.css_set_dfl_cgrp));
     let cpu = offset(&config.css_set_cpu);
-    let state = if cpu == 0 { None } else { css_set.follow(cpu) };
-    let v1 = state.and_then(|state| state.follow(offset(&config.css_cgroup)));
+    let state = if cpu == 0 { None } else { css_set.step(cpu) };
+    let v1 = state.and_then(|state| state.step(offset(&config.css_cgroup)));
     let mut ids = CgroupIds { unified: 0, v1: 0 };
     if let Some(cgroup) = unified {
         ids.unified = kernfs_id(cgroup)?;
@@ -226,10 +240,10 @@ fn begin(parent: Address, child: Address) -> Option<()> {
     let config = config();
     let tgid = leaders_pid(child)?;
     count(|counters| &mut counters.forks);
-    let leader = parent.follow(offset(&config.task.group_leader))?;
+    let leader = parent.step(offset(&config.task.group_leader))?;
     let root = offset(&config.root_pid) as u32;
     if root != 0 {
-        let [_, parent_tgid] = pid_and_tgid(parent)?;
+        let [_, parent_tgid] = pid_and_tgid(parent);
         // SAFETY: only the presence is looked at.
         let member = unsafe { MEMBERS.get(parent_tgid) }.is_some() || own_pid(leader) == Some(root);
         if !member {
@@ -258,7 +272,7 @@ fn process_exec(context: BtfTracePointContext) -> i32 {
 
 fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
-    let [_, tgid] = pid_and_tgid(task)?;
+    let [_, tgid] = pid_and_tgid(task);
     // SAFETY: only the presence is looked at.
     if offset(&config.root_pid) != 0 && unsafe { MEMBERS.get(tgid) }.is_none() {
         return None;
@@ -282,8 +296,8 @@ fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
     leaders_pid(task)?;
     let pid = own_pid(task)?;
     count(|counters| &mut counters.moves);
-    let signal = task.follow(offset(&config.task.signal))?;
-    let mut cpu_ns: u64 = signal.read(offset(&config.signal_sum_sched_runtime))?;
+    let signal = task.step(offset(&config.task.signal))?;
+    let mut cpu_ns: u64 = signal.load(offset(&config.signal_sum_sched_runtime));
     let head = signal.0 + offset(&config.signal_thread_head) as u64;
     let mut node = head;
     for _ in 0..MOVED_THREADS {
@@ -294,15 +308,15 @@ fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
         let thread = Address(node - offset(&config.task.thread_node) as u64);
         cpu_ns += thread.read::<u64>(offset(&config.task.sum_exec_runtime))?;
     }
-    let cgroups = told_cgroups(task.follow(offset(&config.task.cgroups))?)?;
-    let parent = task.follow(offset(&config.task.real_parent));
-    let parent = parent.and_then(|parent| parent.follow(offset(&config.task.group_leader)));
+    let cgroups = told_cgroups(task.step(offset(&config.task.cgroups))?)?;
+    let parent = task.step(offset(&config.task.real_parent));
+    let parent = parent.and_then(|parent| parent.step(offset(&config.task.group_leader)));
     let record = MoveRecord {
         kind: kind::MOVE,
         pid,
         parent_pid: parent.and_then(own_pid).unwrap_or(0),
         unused: 0,
-        start_boottime_ns: task.read(offset(&config.task.start_boottime))?,
+        start_boottime_ns: task.load(offset(&config.task.start_boottime)),
         cpu_ns,
         cgroups,
     };
@@ -333,23 +347,23 @@ fn process_exit(context: BtfTracePointContext) -> i32 {
 
 fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
-    let signal = task.follow(offset(&config.task.signal))?;
-    if signal.read::<u32>(offset(&config.signal_live))? != 0 {
+    let signal = task.step(offset(&config.task.signal))?;
+    if signal.load::<u32>(offset(&config.signal_live)) != 0 {
         return None;
     }
-    let leader = task.follow(offset(&config.task.group_leader))?;
+    let leader = task.step(offset(&config.task.group_leader))?;
     if offset(&config.root_pid) != 0 {
-        let [_, tgid] = pid_and_tgid(leader)?;
+        let [_, tgid] = pid_and_tgid(leader);
         // It was a member if it could be removed.
         MEMBERS.remove(tgid).ok()?;
     }
     let pid = own_pid(leader)?;
-    let css_set = task.follow(offset(&config.task.cgroups))?;
+    let css_set = task.step(offset(&config.task.cgroups))?;
     let cgroups = told_cgroups(css_set)?;
     let (mut parent_pid, mut in_parents_cgroups) = (0, 0);
-    if let Some(parent) = leader.follow(offset(&config.task.real_parent)) {
-        parent_pid = parent.follow(offset(&config.task.group_leader)).and_then(own_pid).unwrap_or(0);
-        let parents = parent.follow(offset(&config.task.cgroups));
+    if let Some(parent) = leader.step(offset(&config.task.real_parent)) {
+        parent_pid = parent.step(offset(&config.task.group_leader)).and_then(own_pid).unwrap_or(0);
+        let parents = parent.step(offset(&config.task.cgroups));
         in_parents_cgroups = u32::from(parents.is_some_and(|parents| parents.0 == css_set.0));
     }
     let name = match executed(leader) {
@@ -364,12 +378,12 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
         pid,
         parent_pid,
         in_parents_cgroups,
-        start_boottime_ns: leader.read(offset(&config.task.start_boottime))?,
+        start_boottime_ns: leader.load(offset(&config.task.start_boottime)),
         // SAFETY: the helper reads a clock.
         end_boottime_ns: unsafe { bpf_ktime_get_boot_ns() },
-        cpu_ns: used_until_now(task, leader, signal)?,
-        reaped_ns: reaped(signal)?,
-        max_rss_pages: signal.read(offset(&config.signal_maxrss))?,
+        cpu_ns: used_until_now(task, leader, signal),
+        reaped_ns: reaped(signal),
+        max_rss_pages: signal.load(offset(&config.signal_maxrss)),
         cgroups,
         // SAFETY: both are 16 bytes of which any value is valid.
         comm: unsafe { core::mem::transmute::<Name, [u8; COMM_LEN]>(name) },
@@ -398,23 +412,22 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
 
 /// CPU time of all threads of a process, as far as the kernel has come: what the last one used since it was given the
 /// CPU can be missing.
-fn used_until_now(last: Address, leader: Address, signal: Address) -> Option<u64> {
+fn used_until_now(last: Address, leader: Address, signal: Address) -> u64 {
     let config = config();
-    let own = |task: Address| task.read::<u64>(offset(&config.task.sum_exec_runtime));
-    let mut used: u64 = signal.read(offset(&config.signal_sum_sched_runtime))?;
-    used += own(last)?;
+    let own = |task: Address| task.load::<u64>(offset(&config.task.sum_exec_runtime));
+    let mut used: u64 = signal.load(offset(&config.signal_sum_sched_runtime));
+    used += own(last);
     if last.0 != leader.0 {
-        used += own(leader)?;
+        used += own(leader);
     }
-    Some(used)
+    used
 }
 
 /// CPU time of the children that a process waited for.
-fn reaped(signal: Address) -> Option<u64> {
-    let config = config();
+fn reaped(signal: Address) -> u64 {
     // User and system time lie side by side.
-    let [user, system]: [u64; 2] = signal.read(offset(&config.signal_cutime))?;
-    Some(user + system)
+    let user = offset(&config().signal_cutime);
+    signal.load::<u64>(user) + signal.load::<u64>(user + 8)
 }
 
 /// A task is freed; when it leads a process, that has nothing more to use.
@@ -435,12 +448,12 @@ fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let kept = EXITING.get_ptr_mut(task.0)?;
     // SAFETY: nobody else has this task's entry: it is freed only once.
     let record = unsafe { &mut *kept };
-    if let Some(signal) = task.follow(offset(&config.task.signal)) {
+    if let Some(signal) = task.step(offset(&config.task.signal)) {
         // A task that nobody waits for adds itself to the sum while it still runs: its own count is final only now.
-        let own: u64 = task.read(offset(&config.task.sum_exec_runtime))?;
-        record.cpu_ns = own.max(signal.read(offset(&config.signal_sum_sched_runtime))?);
-        record.max_rss_pages = signal.read(offset(&config.signal_maxrss))?;
-        record.reaped_ns = reaped(signal)?;
+        let own: u64 = task.load(offset(&config.task.sum_exec_runtime));
+        record.cpu_ns = own.max(signal.load(offset(&config.signal_sum_sched_runtime)));
+        record.max_rss_pages = signal.load(offset(&config.signal_maxrss));
+        record.reaped_ns = reaped(signal);
     }
     let written = write(record);
     if written {
