@@ -22,13 +22,15 @@ usage() {
 # The name of a workload and its script.
 measure() {
 	mkdir $first $second
-	collector --ebpf=require --interval=1s --output=json --output-file=/tmp/summary > /dev/null 2> /tmp/log &
+	# The log of the one before says that it measures.
+	: > /tmp/log
+	collector --ebpf=require --interval=1s --output=json --output-file=/tmp/summary > /dev/null 2>> /tmp/log &
 	collector=$!
 	until grep -q ' measuring ' /tmp/log; do
 		kill -0 $collector || break
 		sleep 0.1
 	done
-	sh -c "echo \$\$ > $first/cgroup.procs; $2"
+	sh -c "echo \$\$ > $first/cgroup.procs; $2" || echo "failed $1: exit code $?"
 	# Orphans end after whoever started them.
 	while grep -q 'populated 1' $first/cgroup.events $second/cgroup.events; do sleep 0.1; done
 	kill -TERM $collector
