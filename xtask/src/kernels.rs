@@ -208,7 +208,9 @@ fn report(image: &Path, trial: &Trial, console: &str) -> usize {
         };
         let containers = measured.payload.iter().flat_map(|payload| &payload.containers);
         let containers: Vec<&ContainerUsage> = containers.collect();
-        for (container, &usage) in CONTAINERS.iter().zip(&measured.usage).filter(|(_, usage)| **usage > 0) {
+        // The second is used by one workload alone.
+        let used = |(name, usage): &(&&str, &u64)| **usage > 0 || **name == CONTAINERS[0];
+        for (container, &usage) in CONTAINERS.iter().zip(&measured.usage).filter(used) {
             let found = containers.iter().find(|one| one.name == *container);
             let cpu_stat = usage as f64 / 1e6;
             let attributed = found.and_then(|one| one.cpu_seconds).unwrap_or(0.0);
@@ -249,4 +251,35 @@ fn output(command: &mut Command) -> Result<String> {
         bail!("{command:?}: {}", done.status);
     }
     Ok(String::from_utf8(done.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOP: &str =
+        "release 6.1.0\r\nworkload loop\r\nusage 1500000 0\r\ndropped CapabilitySet(PERFMON)\r\n";
+
+    #[test]
+    fn what_a_kernel_wrote_is_read() {
+        let trial = parse(&format!("{LOOP}summary nonsense\r\ndone\r\n"));
+        assert_eq!((trial.release.as_deref(), trial.done), (Some("6.1.0"), true));
+        let [measured] = &trial.measured[..] else { panic!("{trial:?}") };
+        assert_eq!(
+            (measured.usage.as_slice(), measured.dropped.as_str()),
+            (&[1_500_000, 0][..], "CapabilitySet(PERFMON)")
+        );
+        assert!(measured.payload.is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_refused_or_failed_is_wrong() {
+        let wrong = |results: &str| report(Path::new("vmlinuz"), &parse(results), "");
+        // No summary; not done.
+        assert_eq!(wrong(&format!("{LOOP}done")), 1);
+        assert_eq!(wrong(LOOP), 2);
+        assert_eq!(wrong(""), 1);
+        assert_eq!(wrong("release 5.4.0\nrefused collector: --ebpf=require: no CAP_BPF\ndone"), 1);
+        assert_eq!(wrong("release 6.1.0\nfailed loop: exit code 139\ndone"), 1);
+    }
 }
