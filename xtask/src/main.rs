@@ -12,6 +12,7 @@ mod build;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod kernels;
 mod lint;
 mod programs;
 mod setup;
@@ -60,6 +61,15 @@ enum Command {
         /// The file to write.
         to: std::path::PathBuf,
     },
+    /// Boot kernels in an emulator, run the collector with eBPF there and compare it with the kernel's own count.
+    Kernels {
+        /// Kernel images; none: Debian's own for virtual machines is downloaded, and not installed.
+        #[arg(value_name = "VMLINUZ")]
+        images: Vec<std::path::PathBuf>,
+        /// Where `collector` and `workload` are, instead of building them.
+        #[arg(long, value_name = "DIR")]
+        programs: Option<std::path::PathBuf>,
+    },
     /// Build both programs, the collector with the BPF object in it.
     Build {
         /// With optimisations.
@@ -96,6 +106,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { group, long } => test::run(&group, long),
         Command::Setup { check } => setup::run(check),
         Command::RecordBtf { from, to } => btf::record(&from, &to),
+        Command::Kernels { images, programs } => kernels::run(&images, programs.as_deref()),
         Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());

@@ -90,12 +90,38 @@ const LINT: &[Need] = &[
     },
 ];
 
+/// What other kernels are tried with.
+const KERNELS: &[Need] = &[
+    Need {
+        name: "qemu-system-x86_64",
+        what_for: "boots other kernels",
+        packages: &["qemu-system-x86"],
+        cargo: &[],
+        present: || has("qemu-system-x86_64"),
+    },
+    Need {
+        name: "a static busybox",
+        what_for: "is what those kernels run beside the collector",
+        packages: &["busybox-static"],
+        cargo: &[],
+        present: || is_installed("busybox-static"),
+    },
+    Need {
+        name: "cpio",
+        what_for: "packs what those kernels boot",
+        packages: &["cpio"],
+        cargo: &[],
+        present: || has("cpio"),
+    },
+];
+
 /// What to be set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     Object,
     Tests,
     Lint,
+    Kernels,
 }
 
 impl For {
@@ -105,6 +131,7 @@ impl For {
             Self::Tests => &[TESTS],
             // What lints the eBPF program has to be of the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
+            Self::Kernels => &[KERNELS],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }
