@@ -133,10 +133,9 @@ fn executed(leader: Address) -> Option<Name> {
     (executed.start_boottime_ns == start).then_some(executed.comm)
 }
 
-fn note_executed(leader: Address, comm: Name) -> Option<()> {
+fn note_executed(leader: Address, comm: Name) {
     let start_boottime_ns = leader.load(offset(&config().task.start_boottime));
     let _ = EXECUTED.insert(leader.0, Executed { start_boottime_ns, comm }, 0);
-    Some(())
 }
 
 /// The task's PID in the collector's PID namespace.
@@ -163,6 +162,11 @@ fn own_pid(task: Address) -> Option<u32> {
         }
     }
     None
+}
+
+/// The PID of a task's process in that namespace, 0 if it has none.
+fn process_pid(task: Address) -> u32 {
+    task.step(offset(&config().task.group_leader)).and_then(own_pid).unwrap_or(0)
 }
 
 fn kernfs_id(cgroup: Address) -> Option<u64> {
@@ -256,7 +260,7 @@ fn begin(parent: Address, child: Address) -> Option<()> {
     if let Some(name) = executed(leader)
         && comm(child)? != name
     {
-        note_executed(child, name)?;
+        note_executed(child, name);
     }
     Some(())
 }
@@ -279,7 +283,8 @@ fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
     }
     let pid = own_pid(task)?;
     trace!(context, "exec pid={}", pid);
-    note_executed(task, comm(task)?)
+    note_executed(task, comm(task)?);
+    Some(())
 }
 
 /// A task was moved to another cgroup; what its process used before counts for where it was.
@@ -310,11 +315,10 @@ fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
     }
     let cgroups = told_cgroups(task.step(offset(&config.task.cgroups))?)?;
     let parent = task.step(offset(&config.task.real_parent));
-    let parent = parent.and_then(|parent| parent.step(offset(&config.task.group_leader)));
     let record = MoveRecord {
         kind: kind::MOVE,
         pid,
-        parent_pid: parent.and_then(own_pid).unwrap_or(0),
+        parent_pid: parent.map_or(0, process_pid),
         unused: 0,
         start_boottime_ns: task.load(offset(&config.task.start_boottime)),
         cpu_ns,
@@ -362,7 +366,7 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let cgroups = told_cgroups(css_set)?;
     let (mut parent_pid, mut in_parents_cgroups) = (0, 0);
     if let Some(parent) = leader.step(offset(&config.task.real_parent)) {
-        parent_pid = parent.step(offset(&config.task.group_leader)).and_then(own_pid).unwrap_or(0);
+        parent_pid = process_pid(parent);
         let parents = parent.step(offset(&config.task.cgroups));
         in_parents_cgroups = u32::from(parents.is_some_and(|parents| parents.0 == css_set.0));
     }

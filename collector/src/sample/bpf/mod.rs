@@ -241,7 +241,8 @@ impl Tracer {
         config.own_pid_ns = pid_namespace(options.proc_path).map_err(Unavailable::Namespace)?;
         config.root_pid = options.root.unwrap_or(0);
         config.wake_bytes = options.ring_bytes / 2;
-        let tracer = Self::load(object, config, &bytes, options).map_err(refusal)?;
+        let loaded = privileges::with_locked_memory(|| Self::load(object, config, &bytes, options));
+        let tracer = loaded.map_err(refusal)?;
         if options.shed_privileges {
             privileges::shed(|| tracer.counters.get(&0, 0).is_ok());
         }

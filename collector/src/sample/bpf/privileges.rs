@@ -1,5 +1,6 @@
 //! The capabilities that the program needs, and how they are given up once it runs.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tracing::{debug, info};
 
@@ -19,6 +20,18 @@ pub(super) fn check() -> Result<(), Unavailable> {
         (true, false) => Err(Unavailable::Capability("CAP_PERFMON")),
         (false, false) => Err(Unavailable::Capability("CAP_BPF and no CAP_PERFMON")),
     }
+}
+
+/// Does something with no limit to locked memory, as far as that is allowed: before Linux 5.11 maps count against it.
+pub(super) fn with_locked_memory<T>(work: impl FnOnce() -> T) -> T {
+    let before = getrlimit(Resource::Memlock);
+    let without = Rlimit { current: None, maximum: None };
+    let upto = Rlimit { current: before.maximum, maximum: before.maximum };
+    let _ = setrlimit(Resource::Memlock, without).or_else(|_| setrlimit(Resource::Memlock, upto));
+    let done = work();
+    // A command that is run has the limit that it would have had.
+    let _ = setrlimit(Resource::Memlock, before);
+    done
 }
 
 /// Gives up for good what only loading needs. `works`: whether the maps can still be read; kernels before 6.0 that
