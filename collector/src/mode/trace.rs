@@ -16,9 +16,9 @@ use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcessKey};
 
 /// For so long the last records are waited for: the kernel frees a process some milliseconds after its end (once an
-/// RCU grace period is over), on a machine with much to do some hundreds.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A process that is gone from /proc for so long was freed.
+/// RCU grace period is over).
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// For so long the kernel has time to tell that it freed a process.
 const OVERDUE_NS: u64 = 3_000_000_000;
 const LAST_WORDS_POLL: Duration = Duration::from_millis(2);
 
@@ -29,6 +29,8 @@ pub(super) struct Trace {
     waiting: Drained,
     /// Where processes are that were ending when they were first seen.
     ending: FxHashMap<ProcessKey, Place>,
+    /// A process that is gone from /proc for so long was freed, told or not.
+    overdue_ns: u64,
     lost: u64,
 }
 
@@ -45,7 +47,13 @@ impl Trace {
         // SAFETY: the tracer keeps the descriptor of its ring buffer open and the same until it is dropped.
         let tracer = unsafe { AsyncFd::register_with_interest(tracer, Interest::READABLE) };
         let tracer = tracer.map_err(|error| Unavailable::Events(error.into()))?;
-        Ok(Self { tracer, waiting: Drained::default(), ending: FxHashMap::default(), lost: 0 })
+        Ok(Self {
+            tracer,
+            waiting: Drained::default(),
+            ending: FxHashMap::default(),
+            overdue_ns: OVERDUE_NS,
+            lost: 0,
+        })
     }
 
     /// Waits until the ring buffer is half full, and empties it. Cancelling loses nothing.
@@ -69,8 +77,11 @@ impl Trace {
         let growth = tracer.growth();
         // Not every free is told (on one kernel some in ten thousand were not): who ended long ago and is not there any
         // more was freed. What it had used is known but for its last moments, which the conserved sum brings.
-        let mut overdue: Vec<ProcessKey> =
-            tracer.exiting().filter(|exit| exit.end_ns + OVERDUE_NS < now_ns).map(|exit| exit.key).collect();
+        let mut overdue: Vec<ProcessKey> = tracer
+            .exiting()
+            .filter(|exit| exit.end_ns + self.overdue_ns < now_ns)
+            .map(|exit| exit.key)
+            .collect();
         if !overdue.is_empty() {
             let there: FxHashSet<ProcessKey> = observations.iter().map(|one| one.key).collect();
             overdue.retain(|key| !there.contains(key));
@@ -103,6 +114,8 @@ impl Trace {
             // Else the ring buffer could fill up meanwhile.
             tracer.drain(&mut self.waiting);
         }
+        // There is no later: what ended and is not told of by now is taken as it is.
+        self.overdue_ns = 0;
     }
 
     /// Corrects where processes are that no pass had seen and that were ending when this one saw them: their cgroups
