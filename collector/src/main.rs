@@ -8,6 +8,9 @@ use collector::args::{Args, SECRET_VARIABLES};
 use collector::config::Config;
 use collector::{logging, mode, secrets};
 
+/// How long a thread that has nothing to do is kept: at the end there may be no memory for another.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+
 fn main() -> ExitCode {
     let shut = secrets::shut();
     let args = Args::parse();
@@ -24,7 +27,8 @@ fn main() -> ExitCode {
     if let Err(error) = shut {
         tracing::warn!(%error, "other processes of this user can read the memory of the collector, the token included");
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().thread_keep_alive(FOR_EVER).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("collector: cannot start: {error}");

@@ -38,6 +38,9 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     // Another command of the same job is another run: what is left of a killed one is delivered, not gone on with.
     let (mut outbox, _) = Outbox::open(config, false)?;
     let mut measurement = Measurement::begin(config, whose, open_files_limit, None)?;
+    // The thread that files are written on; made now, for at the end there may be no memory for one. It has the
+    // capabilities that are left.
+    drop(tokio::task::spawn_blocking(|| ()));
     let mut child = match spawn(command, open_files_before) {
         Ok(child) => child,
         Err(error) => {

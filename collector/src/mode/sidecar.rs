@@ -20,6 +20,9 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (_, open_files_limit) = host::raise_open_files();
     let (mut outbox, recovered) = Outbox::open(config, true)?;
     let mut measurement = Measurement::begin(config, Whose::All, open_files_limit, recovered)?;
+    // The thread that files are written on; made now, for at the end there may be no memory for one. It has the
+    // capabilities that are left.
+    drop(tokio::task::spawn_blocking(|| ()));
     let mut ticker = Ticker::new(config.interval);
     info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring");
     let signal = loop {
