@@ -188,7 +188,7 @@ impl Accumulator {
         for (container, used) in intervals {
             self.container(container).add(&used, pass.at_seconds, elapsed);
         }
-        self.processes.end_pass(elapsed, if pass.exited.is_some() { RECORD_PATIENCE } else { 0 });
+        self.processes.end_pass(elapsed, interval, if pass.exited.is_some() { RECORD_PATIENCE } else { 0 });
     }
 
     /// Adds a reading of a container's working set.
@@ -279,8 +279,7 @@ impl Accumulator {
 impl ContainerRun {
     fn add(&mut self, used: &Interval, at: f64, elapsed: f64) {
         let core_seconds = seconds(used.cpu_ns);
-        let cores = if elapsed > 0.0 { core_seconds / elapsed } else { 0.0 };
-        self.cpu.add(cores, elapsed);
+        self.cpu.add_used(core_seconds, elapsed);
         self.memory.add(used.rss_bytes as f64, elapsed);
         self.course.add((at - elapsed).max(0.0), at, core_seconds, used.rss_bytes);
         self.cpu_ns += used.cpu_ns;

@@ -142,12 +142,11 @@ impl Processes {
     }
 
     /// Closes the pass: what was not there has ended. The last word on it may come up to `patience` passes later.
-    pub(super) fn end_pass(&mut self, elapsed: f64, patience: u64) {
+    pub(super) fn end_pass(&mut self, elapsed: f64, interval: f64, patience: u64) {
         let (pass, top, ended) = (self.pass, self.top, &mut self.ended);
         self.live.retain(|_, run| {
-            if elapsed > 0.0 {
-                run.peak_cores = run.peak_cores.max(super::seconds(run.interval_ns) / elapsed);
-            }
+            let used = super::seconds(run.interval_ns);
+            run.peak_cores = run.peak_cores.max(super::series::rate(used, elapsed, interval));
             run.interval_ns = 0;
             let patience = if run.ended { 0 } else { patience };
             let gone = run.pass.saturating_add(patience) < pass;

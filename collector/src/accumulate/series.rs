@@ -26,6 +26,12 @@ pub struct Series {
     samples: Samples,
 }
 
+/// What `amount` in `seconds` is in a second, over no less than half an `interval`: the last interval of a run ends when it
+/// is told to, and a clock tick in some milliseconds of it is no peak.
+pub(super) fn rate(amount: f64, seconds: f64, interval: f64) -> f64 {
+    if seconds > 0.0 { amount / seconds.max(interval / 2.0) } else { 0.0 }
+}
+
 #[derive(Debug)]
 pub(super) enum Samples {
     /// Values, and the weights of those that have an unusual one by index.
@@ -42,11 +48,21 @@ impl Series {
 
     /// Adds a sample that stands for `seconds`; one that stands for no time only counts for the peak.
     pub fn add(&mut self, value: f64, seconds: f64) {
+        self.add_shown(value, value, seconds);
+    }
+
+    /// Adds what was used in `seconds`, as a rate; see [`rate`] for an interval that is cut short.
+    pub fn add_used(&mut self, amount: f64, seconds: f64) {
+        let mean = if seconds > 0.0 { amount / seconds } else { 0.0 };
+        self.add_shown(mean, rate(amount, seconds, self.usual_weight), seconds);
+    }
+
+    fn add_shown(&mut self, mean: f64, value: f64, seconds: f64) {
         self.peak = self.peak.max(value);
         if seconds <= 0.0 {
             return;
         }
-        self.weighted_sum += value * seconds;
+        self.weighted_sum += mean * seconds;
         self.weight += seconds;
         let kept = (value * self.scale).round().clamp(0.0, f64::from(u32::MAX)) as u32;
         let weight = seconds / self.usual_weight;

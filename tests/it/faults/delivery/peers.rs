@@ -307,15 +307,25 @@ impl TlsServer {
         make("/CN=authority", authority, &file("ca-key.pem"), &file("ca.pem"), true);
         let receiver = ["basicConstraints=critical,CA:FALSE", "subjectAltName=IP:127.0.0.1"];
         make("/CN=receiver", receiver, &key, &certificate, false);
-        let mut server = Command::new("openssl");
-        server
-            .args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-naccept", "1", "-key"])
-            .arg(&key);
-        server.arg("-cert").arg(&certificate).stdin(std::process::Stdio::piped());
+        let script = "import http.server, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers['content-length']))
+        self.wfile.write(sys.argv[4].encode())
+        self.close_connection = True
+server = http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[3], sys.argv[2])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print('listening', flush=True)
+server.serve_forever()";
+        let mut server = Command::new("python3");
+        server.args(["-c", script, &port.to_string()]).arg(&key).arg(&certificate).arg(stored());
         let mut child =
-            server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-        // It is sent once there is a connection to send it on.
-        child.stdin.as_mut().unwrap().write_all(stored().as_bytes()).unwrap();
+            server.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut ready = [0; 10];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"listening\n");
         Self(child)
     }
 }
