@@ -89,8 +89,8 @@ fn workloads() -> Result<Vec<Workload>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     Ok(vec![
         Workload {
-            name: "3,000 x /bin/true",
-            script: "i=0; while [ $i -lt 3000 ]; do /bin/true; i=$((i+1)); done".to_owned(),
+            name: "6,000 x /bin/true",
+            script: "i=0; while [ $i -lt 6000 ]; do /bin/true; i=$((i+1)); done".to_owned(),
             note: "",
         },
         Workload {
