@@ -51,7 +51,7 @@ impl Series {
         self.add_shown(value, value, seconds);
     }
 
-    /// Adds what was used in `seconds`, as a rate; see [`rate`] for an interval that is cut short.
+    /// Adds what was used in `seconds`, as a rate; an interval that is cut short makes no peak.
     pub fn add_used(&mut self, amount: f64, seconds: f64) {
         let mean = if seconds > 0.0 { amount / seconds } else { 0.0 };
         self.add_shown(mean, rate(amount, seconds, self.usual_weight), seconds);
