@@ -126,7 +126,7 @@ fn comm(task: Address) -> Option<Name> {
 
 /// What the process that this task leads executed, if that is remembered.
 fn executed(leader: Address) -> Option<Name> {
-    // SAFETY: it is copied at once; should it be evicted meanwhile, the start tells.
+    // SAFETY: it is copied at once; should it be replaced meanwhile, the start tells.
     let executed = unsafe { EXECUTED.get(leader.0) }.copied()?;
     let start: u64 = leader.load(offset(&config().task.start_boottime));
     // Another one's that was at this address before.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::program::{Program, collector};
 use tests::receiver::{READ_TOKEN, Receiver};
 
-const SCOPE: [(&str, &str); 5] = [
+pub(crate) const SCOPE: [(&str, &str); 5] = [
     ("GITHUB_REPOSITORY_OWNER", "my-org"),
     ("GITHUB_REPOSITORY", "my-org/my-repo"),
     ("GITHUB_WORKFLOW", "ci.yml"),

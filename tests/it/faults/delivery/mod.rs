@@ -17,13 +17,7 @@ use serde_json::Value;
 use tests::program::{Ended, collector};
 use tests::receiver::Receiver;
 
-const SCOPE: [(&str, &str); 5] = [
-    ("GITHUB_REPOSITORY_OWNER", "my-org"),
-    ("GITHUB_REPOSITORY", "my-org/my-repo"),
-    ("GITHUB_WORKFLOW", "ci.yml"),
-    ("GITHUB_JOB", "build"),
-    ("GITHUB_RUN_ID", "run-123"),
-];
+use crate::together::SCOPE;
 
 /// A sidecar that pushes there, and has a spool.
 fn pushing(endpoint: &str, token: &str, spool: &Path) -> Command {
