@@ -140,11 +140,21 @@ fn new_container(usage: &ContainerUsage) -> NewContainer {
         cpu_seconds: usage.cpu_seconds,
         cpu_peak_cores: usage.cpu_cores.peak,
         cpu_p95_cores: usage.cpu_cores.p95,
+        cpu_request_cores: usage.cpu_request_cores,
         cpu_limit_cores: usage.cpu_limit_cores,
         cpu_throttled_seconds: usage.cpu_throttled_seconds,
+        cpu_periods: usage.cpu_periods,
+        cpu_throttled_periods: usage.cpu_throttled_periods,
         memory_peak_bytes: usage.memory_bytes.peak,
         memory_p95_bytes: usage.memory_bytes.p95,
+        working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
+        cgroup_memory_peak_bytes: usage.memory_peak_bytes,
+        memory_request_bytes: usage.memory_request_bytes,
         memory_limit_bytes: usage.memory_limit_bytes,
         oom_kills: usage.oom_kills,
+        cpu_cores_histogram: usage
+            .cpu_cores_histogram
+            .as_ref()
+            .and_then(|histogram| serde_json::to_string(histogram).ok()),
     }
 }

@@ -33,11 +33,12 @@ pub(crate) async fn runs(
     let query = run_query(scope, &parameters)?;
     let limit = query.limit as usize;
     // One more than is asked for tells whether there is a next page.
+    let scope = query.scope.clone();
     let mut rows = state.store.runs(RunQuery { limit: query.limit + 1, ..query }).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|last| next_page(uri.path(), &parameters, last.id));
-    let runs: Vec<_> = rows.into_iter().map(stored_run).collect::<Result<_, _>>()?;
+    let runs: Vec<_> = rows.into_iter().map(|row| stored_run(&scope, row)).collect::<Result<_, _>>()?;
     let mut response = Json(runs).into_response();
     if let Some(link) = next.and_then(|link| HeaderValue::from_str(&link).ok()) {
         response.headers_mut().insert(LINK, link);
@@ -99,16 +100,17 @@ fn next_page(path: &str, parameters: &[(String, String)], last: i64) -> String {
     format!("<{path}?{}before={last}>; rel=\"next\"", kept.collect::<String>())
 }
 
-fn stored_run(row: RunRow) -> Result<StoredRun<Box<RawValue>>, AppError> {
+fn stored_run(scope: &Scope, row: RunRow) -> Result<StoredRun<Box<RawValue>>, AppError> {
     let payload = RawValue::from_string(row.payload);
     let payload =
         payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", row.id)))?;
+    let [organization, repository, workflow, job] = scope.parts().map(|(_, part)| part.unwrap_or_default());
     Ok(StoredRun {
         id: row.id,
-        repository: format!("{}/{}", row.organization, row.repository),
-        organization: row.organization,
-        workflow: row.workflow,
-        job: row.job,
+        organization: organization.to_owned(),
+        repository: format!("{organization}/{repository}"),
+        workflow: workflow.to_owned(),
+        job: job.to_owned(),
         run_id: row.run_id,
         received_at: row.received_at,
         payload,

@@ -24,11 +24,25 @@ pub fn fill(database: &Path, rows: u64) {
     let payload = body["payload"].to_string();
     let transaction = connection.transaction().expect("a transaction");
     {
+        let mut job = transaction
+            .prepare(
+                "INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
+                 VALUES ('my-org', 'my-repo', 'ci.yml', ?1, ?2, 0, 0)
+                 ON CONFLICT DO UPDATE SET run_count = run_count + ?2, stale = 1 RETURNING id",
+            )
+            .expect("a statement");
+        let jobs: Vec<i64> = (0..JOBS.min(rows))
+            .map(|index| {
+                let name = if index == 0 { "build".to_owned() } else { format!("job-{index}") };
+                let count = (rows - index).div_ceil(JOBS) as i64;
+                job.query_row(params![name, count], |row| row.get(0)).expect("a job")
+            })
+            .collect();
         let mut run = transaction
             .prepare(
-                "INSERT INTO runs (organization, repository, workflow, job, run_id, summary_id, seq, is_final,
-                     start_time_ms, end_time_ms, duration_seconds, received_at_ms, digest, payload)
-                 VALUES ('my-org', 'my-repo', 'ci.yml', ?1, ?2, ?3, 1, 1, 0, 0, 20.0, ?4, zeroblob(32), ?5)",
+                "INSERT INTO runs (job_id, run_id, summary_id, seq, is_final, start_time_ms, end_time_ms,
+                     duration_seconds, received_at_ms, digest, payload)
+                 VALUES (?1, ?2, ?3, 1, 1, 0, 0, 20.0, ?4, zeroblob(32), ?5)",
             )
             .expect("a statement");
         let mut container = transaction
@@ -38,14 +52,14 @@ pub fn fill(database: &Path, rows: u64) {
             )
             .expect("a statement");
         for row in 0..rows {
-            let job = match row % JOBS {
-                0 => "build".to_owned(),
-                job => format!("job-{job}"),
-            };
+            let job = jobs[(row % JOBS) as usize];
             let id = format!("filled-{row:09}");
             run.execute(params![job, id, id, row as i64, payload]).expect("a row");
             container.execute([transaction.last_insert_rowid()]).expect("a row");
         }
+        let last = "UPDATE jobs SET last_run = (SELECT max(id) FROM runs WHERE job_id = jobs.id),
+            last_received_at_ms = (SELECT max(received_at_ms) FROM runs WHERE job_id = jobs.id)";
+        transaction.execute(last, []).expect("the last runs");
     }
     transaction.commit().expect("commit");
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize").expect("a checkpoint");

@@ -4,9 +4,11 @@
 //! accepts and keeps fields that it does not know, so that an older receiver loses nothing of a newer
 //! collector.
 
+mod histogram;
 mod payload;
 mod scope;
 
+pub use histogram::CpuHistogram;
 pub use payload::{
     Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, ProcessCpu,
     ProcessMemory, QuantileMethod, Series, Stats,

@@ -1,6 +1,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::CpuHistogram;
+
 /// What one run used, from the collector's start to `end_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Payload {
@@ -117,12 +119,24 @@ pub struct ContainerUsage {
     /// `memory.limit_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
+    /// CPU request in cores, from `CGROUP_LIMITS` (`cpu_request`); no cgroup tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_request_cores: Option<f64>,
+    /// Memory request in bytes, from `CGROUP_LIMITS` (`memory_request`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_request_bytes: Option<u64>,
     /// What the kernel charged to the cgroup while it was watched (v2 `cpu.stat`, v1 `cpuacct.usage`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_cpu_seconds: Option<f64>,
     /// Time for which the cgroup was throttled while it was watched (`cpu.stat`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_seconds: Option<f64>,
+    /// Enforcement periods in which the cgroup wanted CPU while it was watched (`cpu.stat` `nr_periods`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_periods: Option<u64>,
+    /// Those of them in which it was throttled (`cpu.stat` `nr_throttled`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_throttled_periods: Option<u64>,
     /// Processes killed for want of memory while the cgroup was watched (v2 `memory.events`, v1
     /// `memory.oom_control`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +148,9 @@ pub struct ContainerUsage {
     /// Memory in use less inactive page cache (`inactive_file`), in bytes: what the kubelet evicts by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_set_bytes: Option<Stats>,
+    /// All samples of `cpu_cores` by size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_cores_histogram: Option<CpuHistogram>,
     /// The run's course.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,

@@ -151,18 +151,32 @@ pub struct NewContainer {
     pub cpu_peak_cores: f64,
     /// 95th percentile of CPU use.
     pub cpu_p95_cores: Option<f64>,
+    /// CPU request.
+    pub cpu_request_cores: Option<f64>,
     /// CPU limit.
     pub cpu_limit_cores: Option<f64>,
     /// Time for which it was throttled.
     pub cpu_throttled_seconds: Option<f64>,
+    /// Enforcement periods.
+    pub cpu_periods: Option<u64>,
+    /// Those of them in which it was throttled.
+    pub cpu_throttled_periods: Option<u64>,
     /// Highest sum of RSS.
     pub memory_peak_bytes: f64,
     /// 95th percentile of the sum of RSS.
     pub memory_p95_bytes: Option<f64>,
+    /// Highest working set.
+    pub working_set_peak_bytes: Option<f64>,
+    /// The cgroup's own peak, page cache included.
+    pub cgroup_memory_peak_bytes: Option<u64>,
+    /// Memory request.
+    pub memory_request_bytes: Option<u64>,
     /// Memory limit.
     pub memory_limit_bytes: Option<u64>,
     /// Processes killed for want of memory.
     pub oom_kills: Option<u64>,
+    /// All samples of its CPU use: [`wire::CpuHistogram`] as JSON.
+    pub cpu_cores_histogram: Option<String>,
 }
 
 /// What became of a summary.

@@ -1,21 +1,23 @@
 //! Named queries.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
 use wire::Scope;
+
+/// A job by its four parts.
+pub(super) const JOB: &str = "
+    SELECT id FROM jobs WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4";
 
 /// The runs of a job, newest first; what is `None` does not restrict.
 pub(super) const RUNS: &str = "
-    SELECT id, organization, repository, workflow, job, run_id, received_at_ms, payload FROM runs
-    WHERE organization = :organization AND repository = :repository AND workflow = :workflow AND job = :job
-      AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
+    SELECT id, run_id, received_at_ms, payload FROM runs
+    WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
     ORDER BY id DESC LIMIT :limit";
 
 /// Those with one run id.
 pub(super) const RUNS_WITH_ID: &str = "
-    SELECT id, organization, repository, workflow, job, run_id, received_at_ms, payload FROM runs
-    WHERE organization = :organization AND repository = :repository AND workflow = :workflow AND job = :job
-      AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
+    SELECT id, run_id, received_at_ms, payload FROM runs
+    WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
     ORDER BY id DESC LIMIT :limit";
 
 /// Which runs of a job.
@@ -40,14 +42,6 @@ pub struct RunQuery {
 pub struct RunRow {
     /// Row.
     pub id: i64,
-    /// Organization.
-    pub organization: String,
-    /// Repository without its organization.
-    pub repository: String,
-    /// Workflow.
-    pub workflow: String,
-    /// Job.
-    pub job: String,
     /// The CI system's identifier of the run.
     pub run_id: String,
     /// When it came.
@@ -56,15 +50,18 @@ pub struct RunRow {
     pub payload: String,
 }
 
+/// The row of a job; `None` if nothing of it is stored.
+pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<i64>> {
+    let parts = scope.parts().map(|(_, part)| part);
+    connection.prepare_cached(JOB)?.query_row(parts, |row| row.get(0)).optional()
+}
+
 pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<RunRow>> {
-    let [organization, repository, workflow, job] = query.scope.parts().map(|(_, part)| part);
+    let Some(job) = job(connection, &query.scope)? else { return Ok(vec![]) };
     let before = query.before.unwrap_or(i64::MAX);
     let since = query.since.map_or(i64::MIN, Timestamp::as_millisecond);
     let until = query.until.map_or(i64::MAX, Timestamp::as_millisecond);
     let parameters = named_params! {
-        ":organization": organization,
-        ":repository": repository,
-        ":workflow": workflow,
         ":job": job,
         ":before": before,
         ":since": since,
@@ -80,13 +77,9 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Resul
     let rows = statement.query_map(parameters.as_slice(), |row| {
         Ok(RunRow {
             id: row.get(0)?,
-            organization: row.get(1)?,
-            repository: row.get(2)?,
-            workflow: row.get(3)?,
-            job: row.get(4)?,
-            run_id: row.get(5)?,
-            received_at: Timestamp::from_millisecond(row.get(6)?).unwrap_or_default(),
-            payload: row.get(7)?,
+            run_id: row.get(1)?,
+            received_at: Timestamp::from_millisecond(row.get(2)?).unwrap_or_default(),
+            payload: row.get(3)?,
         })
     })?;
     rows.collect()

@@ -59,6 +59,84 @@ const MIGRATIONS: &[&str] = &["
         oom_kills INTEGER,
         PRIMARY KEY (run, position)
     ) STRICT, WITHOUT ROWID;
+", "
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY,
+        organization TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        workflow TEXT NOT NULL,
+        job TEXT NOT NULL,
+        run_count INTEGER NOT NULL,
+        last_run INTEGER NOT NULL,
+        last_received_at_ms INTEGER NOT NULL,
+        stale INTEGER NOT NULL DEFAULT 1,
+        waste REAL,
+        risk REAL,
+        figures TEXT,
+        UNIQUE (organization, repository, workflow, job)
+    ) STRICT;
+    CREATE INDEX jobs_stale ON jobs (id) WHERE stale = 1;
+    INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
+        SELECT organization, repository, workflow, job, count(*), max(id), max(received_at_ms) FROM runs
+        GROUP BY 1, 2, 3, 4;
+    ALTER TABLE runs RENAME TO runs_1;
+    ALTER TABLE containers RENAME TO containers_1;
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_id INTEGER NOT NULL REFERENCES jobs (id),
+        run_id TEXT NOT NULL,
+        run_attempt INTEGER,
+        summary_id TEXT,
+        seq INTEGER,
+        is_final INTEGER NOT NULL,
+        complete INTEGER,
+        start_time_ms INTEGER NOT NULL,
+        end_time_ms INTEGER NOT NULL,
+        duration_seconds REAL NOT NULL,
+        cpu_seconds REAL,
+        received_at_ms INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        payload TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO runs
+        SELECT runs_1.id, jobs.id, run_id, run_attempt, summary_id, seq, is_final, complete, start_time_ms, end_time_ms,
+            duration_seconds, cpu_seconds, received_at_ms, digest, payload
+        FROM runs_1 JOIN jobs USING (organization, repository, workflow, job) ORDER BY runs_1.id;
+    -- An id that was given is not given again, even if its run is gone.
+    UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'runs_1')
+        WHERE name = 'runs' AND EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs_1');
+    CREATE TABLE containers (
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        cpu_seconds REAL,
+        cpu_peak_cores REAL NOT NULL,
+        cpu_p95_cores REAL,
+        cpu_request_cores REAL,
+        cpu_limit_cores REAL,
+        cpu_throttled_seconds REAL,
+        cpu_periods INTEGER,
+        cpu_throttled_periods INTEGER,
+        memory_peak_bytes REAL NOT NULL,
+        memory_p95_bytes REAL,
+        working_set_peak_bytes REAL,
+        cgroup_memory_peak_bytes INTEGER,
+        memory_request_bytes INTEGER,
+        memory_limit_bytes INTEGER,
+        oom_kills INTEGER,
+        cpu_cores_histogram TEXT,
+        PRIMARY KEY (run, position)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_limit_cores,
+            cpu_throttled_seconds, memory_peak_bytes, memory_p95_bytes, memory_limit_bytes, oom_kills)
+        SELECT run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_limit_cores, cpu_throttled_seconds,
+            memory_peak_bytes, memory_p95_bytes, memory_limit_bytes, oom_kills
+        FROM containers_1;
+    DROP TABLE containers_1;
+    DROP TABLE runs_1;
+    CREATE INDEX runs_of_job ON runs (job_id, id);
+    CREATE INDEX runs_by_run_id ON runs (job_id, run_id, id);
+    CREATE UNIQUE INDEX runs_by_summary ON runs (job_id, summary_id) WHERE summary_id IS NOT NULL;
 "];
 
 /// The connection that writes; the database exists, is sound and up to date afterwards.
@@ -127,6 +205,18 @@ pub(super) fn check(connection: &Connection) -> Result<usize, OpenError> {
         Ok(version) if version <= MIGRATIONS.len() => Ok(version),
         _ => Err(OpenError::Newer { found: version, known: MIGRATIONS.len() }),
     }
+}
+
+/// A database as it was at a version, for tests of what comes after it.
+#[cfg(test)]
+pub(super) fn create_at(path: &Path, version: usize) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    for migration in &MIGRATIONS[..version] {
+        connection.execute_batch(migration)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", version as i64)?;
+    Ok(connection)
 }
 
 /// All that is missing, in one transaction: a database is of one version or of the other.

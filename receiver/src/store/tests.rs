@@ -82,6 +82,55 @@ fn the_query_of_a_job_is_served_by_its_index() {
 }
 
 #[test]
+fn what_the_first_version_stored_is_there_after_the_update() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let old = schema::create_at(&path, 1).unwrap();
+    for (id, job, received) in [(1, "j", 5), (2, "other", 6), (7, "j", 4)] {
+        old.execute(
+            "INSERT INTO runs (id, organization, repository, workflow, job, run_id, summary_id, seq, is_final,
+                 start_time_ms, end_time_ms, duration_seconds, received_at_ms, digest, payload)
+             VALUES (?1, 'o', 'r', 'w', ?2, 'run', ?1, 1, 1, 0, 0, 1.0, ?3, zeroblob(32), ?1)",
+            rusqlite::params![id, job, received],
+        )
+        .unwrap();
+        old.execute("INSERT INTO containers (run, position, name, cpu_peak_cores, memory_peak_bytes, oom_kills) VALUES (?1, 0, 'c', 1, 2, 3)", [id])
+            .unwrap();
+    }
+    drop(old);
+    let mut new = schema::open_for_writing(&path).unwrap();
+    let scope = run(None, true, "").scope;
+    let query = RunQuery { scope, run_id: None, before: None, since: None, until: None, limit: 10 };
+    let runs = |connection: &rusqlite::Connection| {
+        let rows = read::runs(connection, &query).unwrap();
+        rows.into_iter().map(|row| (row.id, row.payload)).collect::<Vec<_>>()
+    };
+    assert_eq!(runs(&new), [(7, "7".to_owned()), (1, "1".to_owned())]);
+    let jobs = "SELECT run_count, last_run, last_received_at_ms FROM jobs WHERE job = 'j'";
+    let job = new.query_row(jobs, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    assert_eq!(job, (2, 7, 5));
+    let kills: i64 = new.query_row("SELECT sum(oom_kills) FROM containers", [], |row| row.get(0)).unwrap();
+    assert_eq!(kills, 9);
+    assert_eq!(
+        write::execute(&mut new, vec![run(None, true, "next")]).remove(0).unwrap(),
+        Outcome::Created(8)
+    );
+    assert_eq!(runs(&new).len(), 3);
+    let found: String = new.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(found, "ok");
+    assert!(!new.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
+    // The tables and indexes are those of a database that was made today.
+    let schema = |connection: &rusqlite::Connection| {
+        let mut statement =
+            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name").unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.collect::<rusqlite::Result<Vec<_>>>().unwrap()
+    };
+    let made = schema::open_for_writing(&directory.path().join("made")).unwrap();
+    assert_eq!(schema(&new), schema(&made));
+}
+
+#[test]
 fn a_database_that_is_not_ours_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("other.db");

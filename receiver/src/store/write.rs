@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
-use wire::Scope;
 
 use super::log::Log;
-use super::{NewRun, Outcome, StoreError, SummaryKey, schema};
+use super::{NewRun, Outcome, StoreError, SummaryKey, read, schema};
 
 /// So many writes share a transaction at the most.
 const MAX_BATCH: usize = 256;
@@ -112,11 +111,19 @@ fn write(
 }
 
 fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
-    let Some(key) = &run.summary else {
-        return Ok(Outcome::Created(insert_row(connection, None, run)?));
+    let job = read::job(connection, &run.scope)?;
+    let stored = match (&run.summary, job) {
+        (Some(key), Some(job)) => stored(connection, job, key)?,
+        _ => None,
     };
-    let Some(stored) = stored(connection, &run.scope, key)? else {
-        return Ok(Outcome::Created(insert_row(connection, None, run)?));
+    let (Some(key), Some(job), Some(stored)) = (&run.summary, job, stored) else {
+        let job = match job {
+            Some(job) => job,
+            None => insert_job(connection, run)?,
+        };
+        let id = insert_row(connection, None, job, run)?;
+        count(connection, job, 1, id, run)?;
+        return Ok(Outcome::Created(id));
     };
     if key.seq == stored.seq {
         let same = stored.digest == run.digest;
@@ -127,7 +134,8 @@ fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
     }
     // Its containers go with it; the new row keeps the id.
     connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([stored.id])?;
-    insert_row(connection, Some(stored.id), run)?;
+    insert_row(connection, Some(stored.id), job, run)?;
+    count(connection, job, 0, stored.id, run)?;
     Ok(Outcome::Replaced(stored.id))
 }
 
@@ -138,34 +146,46 @@ struct Stored {
     digest: [u8; 32],
 }
 
-fn stored(connection: &Connection, scope: &Scope, key: &SummaryKey) -> rusqlite::Result<Option<Stored>> {
-    let [organization, repository, workflow, job] = scope.parts().map(|(_, part)| part);
-    let mut statement = connection.prepare_cached(
-        "SELECT id, seq, is_final, digest FROM runs
-         WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4 AND summary_id = ?5",
-    )?;
-    let row = statement.query_row(params![organization, repository, workflow, job, key.summary_id], |row| {
+fn stored(connection: &Connection, job: i64, key: &SummaryKey) -> rusqlite::Result<Option<Stored>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, seq, is_final, digest FROM runs WHERE job_id = ?1 AND summary_id = ?2")?;
+    let row = statement.query_row(params![job, key.summary_id], |row| {
         let seq: i64 = row.get(1)?;
         Ok(Stored { id: row.get(0)?, seq: seq.cast_unsigned(), is_final: row.get(2)?, digest: row.get(3)? })
     });
     row.optional()
 }
 
-/// A new row; with an id of its own choice if none is given.
-fn insert_row(connection: &Connection, id: Option<i64>, run: &NewRun) -> rusqlite::Result<i64> {
-    let [organization, repository, workflow, job] = run.scope.parts().map(|(_, part)| part);
+/// The row of a job of which nothing is stored yet.
+fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO runs (id, organization, repository, workflow, job, run_id, run_attempt, summary_id, seq, is_final,
-             complete, start_time_ms, end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload)
-         VALUES (:id, :organization, :repository, :workflow, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final,
-             :complete, :start_time_ms, :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest,
-             :payload)",
+        "INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
+         VALUES (?1, ?2, ?3, ?4, 0, 0, 0)",
+    )?;
+    statement.insert(run.scope.parts().map(|(_, part)| part))
+}
+
+/// What is told of a job without looking at its runs; its figures are to be computed anew.
+fn count(connection: &Connection, job: i64, more: i64, id: i64, run: &NewRun) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE jobs SET run_count = run_count + ?2, last_run = max(last_run, ?3),
+             last_received_at_ms = max(last_received_at_ms, ?4), stale = 1
+         WHERE id = ?1",
+    )?;
+    statement.execute(params![job, more, id, run.received_at.as_millisecond()])?;
+    Ok(())
+}
+
+/// A new row; with an id of its own choice if none is given.
+fn insert_row(connection: &Connection, id: Option<i64>, job: i64, run: &NewRun) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO runs (id, job_id, run_id, run_attempt, summary_id, seq, is_final, complete, start_time_ms,
+             end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload)
+         VALUES (:id, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final, :complete, :start_time_ms,
+             :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest, :payload)",
     )?;
     statement.execute(named_params! {
         ":id": id,
-        ":organization": organization,
-        ":repository": repository,
-        ":workflow": workflow,
         ":job": job,
         ":run_id": run.run_id,
         ":run_attempt": run.run_attempt,
@@ -188,9 +208,11 @@ fn insert_row(connection: &Connection, id: Option<i64>, run: &NewRun) -> rusqlit
 
 fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_limit_cores,
-             cpu_throttled_seconds, memory_peak_bytes, memory_p95_bytes, memory_limit_bytes, oom_kills)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores,
+             cpu_limit_cores, cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes,
+             memory_p95_bytes, working_set_peak_bytes, cgroup_memory_peak_bytes, memory_request_bytes,
+             memory_limit_bytes, oom_kills, cpu_cores_histogram)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?;
     for (position, container) in run.containers.iter().enumerate() {
         statement.execute(params![
@@ -200,12 +222,19 @@ fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite
             container.cpu_seconds,
             container.cpu_peak_cores,
             container.cpu_p95_cores,
+            container.cpu_request_cores,
             container.cpu_limit_cores,
             container.cpu_throttled_seconds,
+            container.cpu_periods.map(u64::cast_signed),
+            container.cpu_throttled_periods.map(u64::cast_signed),
             container.memory_peak_bytes,
             container.memory_p95_bytes,
+            container.working_set_peak_bytes,
+            container.cgroup_memory_peak_bytes.map(u64::cast_signed),
+            container.memory_request_bytes.map(u64::cast_signed),
             container.memory_limit_bytes.map(u64::cast_signed),
             container.oom_kills.map(u64::cast_signed),
+            container.cpu_cores_histogram,
         ])?;
     }
     Ok(())

@@ -5,7 +5,7 @@ mod strict;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
-use wire::{Payload, Scope, ScopeError, Stats, Submission};
+use wire::{CpuHistogram, Payload, Scope, ScopeError, Stats, Submission};
 
 use self::strict::Strict;
 use crate::error::AppError;
@@ -125,18 +125,32 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
         optional_stats(&field("working_set_bytes"), container.working_set_bytes.as_ref())?;
         for (rest, value) in [
             ("cpu_seconds", container.cpu_seconds),
+            ("cpu_request_cores", container.cpu_request_cores),
             ("cpu_limit_cores", container.cpu_limit_cores),
             ("cgroup_cpu_seconds", container.cgroup_cpu_seconds),
             ("cpu_throttled_seconds", container.cpu_throttled_seconds),
         ] {
             optional_number(&field(rest), value)?;
         }
-        for (rest, value) in
-            [("memory_limit_bytes", container.memory_limit_bytes), ("oom_kills", container.oom_kills)]
-        {
+        for (rest, value) in [
+            ("memory_request_bytes", container.memory_request_bytes),
+            ("memory_limit_bytes", container.memory_limit_bytes),
+            ("memory_peak_bytes", container.memory_peak_bytes),
+            ("cpu_periods", container.cpu_periods),
+            ("cpu_throttled_periods", container.cpu_throttled_periods),
+            ("oom_kills", container.oom_kills),
+        ] {
             if value.is_some_and(|value| value > i64::MAX.cast_unsigned()) {
                 return Err(AppError::invalid(field(rest), "is more than 63 bits"));
             }
+        }
+        if !container.cpu_cores_histogram.as_ref().is_none_or(CpuHistogram::is_sound) {
+            let accepted = "pairs of a bucket, ascending, and its seconds, 0 or more, are accepted";
+            let last = CpuHistogram::LAST_BUCKET;
+            return Err(AppError::invalid(
+                field("cpu_cores_histogram"),
+                format!("is no histogram; {accepted}; the last bucket is {last}"),
+            ));
         }
     }
     let lists = [
