@@ -11,6 +11,9 @@ use collector::{logging, mode, secrets};
 /// How long a thread that has nothing to do is kept: at the end there may be no memory for another.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
+/// A name that is looked up takes some 100 KiB of it.
+const STACK_BYTES: usize = 512 * 1024;
+
 fn main() -> ExitCode {
     let shut = secrets::shut();
     let args = Args::parse();
@@ -28,13 +31,14 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "other processes of this user can read the memory of the collector, the token included");
     }
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = match builder.enable_all().thread_keep_alive(FOR_EVER).build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("collector: cannot start: {error}");
-            return ExitCode::from(mode::EXIT_FAILURE);
-        }
-    };
+    let runtime =
+        match builder.enable_all().thread_keep_alive(FOR_EVER).thread_stack_size(STACK_BYTES).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("collector: cannot start: {error}");
+                return ExitCode::from(mode::EXIT_FAILURE);
+            }
+        };
     let code = runtime.block_on(mode::run(config)).unwrap_or_else(|error| {
         eprintln!("collector: {error:#}");
         ExitCode::from(mode::EXIT_FAILURE)

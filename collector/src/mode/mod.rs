@@ -1,6 +1,7 @@
 //! What the collector is attached to.
 
 mod deliver;
+mod file_thread;
 mod finish;
 pub mod measurement;
 mod outbox;

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
+use super::file_thread::FileThread;
 use super::finish::finish;
 use super::measurement::{Measurement, Whose};
 use super::outbox::Outbox;
@@ -35,12 +36,11 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     let mut child_ended = signal(SignalKind::child())?;
     let (open_files_before, open_files_limit) = host::raise_open_files();
     let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
+    let file_thread = FileThread::start();
     // Another command of the same job is another run: what is left of a killed one is delivered, not gone on with.
     let (mut outbox, _) = Outbox::open(config, false)?;
     let mut measurement = Measurement::begin(config, whose, open_files_limit, None)?;
-    // The thread that files are written on; made now, for at the end there may be no memory for one. It has the
-    // capabilities that are left.
-    drop(tokio::task::spawn_blocking(|| ()));
+    file_thread.settle();
     let mut child = match spawn(command, open_files_before) {
         Ok(child) => child,
         Err(error) => {

@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::file_thread::FileThread;
 use super::finish::finish;
 use super::measurement::{Measurement, Whose};
 use super::outbox::Outbox;
@@ -18,11 +19,10 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (_, open_files_limit) = host::raise_open_files();
+    let file_thread = FileThread::start();
     let (mut outbox, recovered) = Outbox::open(config, true)?;
     let mut measurement = Measurement::begin(config, Whose::All, open_files_limit, recovered)?;
-    // The thread that files are written on; made now, for at the end there may be no memory for one. It has the
-    // capabilities that are left.
-    drop(tokio::task::spawn_blocking(|| ()));
+    file_thread.settle();
     let mut ticker = Ticker::new(config.interval);
     info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring");
     let signal = loop {
