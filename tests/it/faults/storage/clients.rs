@@ -115,15 +115,14 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
     let timeouts = ["--header-timeout=2s", "--body-timeout=3s"];
     let receiver = Receiver::start_with(&directory.path().join("db"), &timeouts);
     let token = receiver.job_token();
-    let measure = |time: u64| {
+    let measure = || {
         let token = token.clone();
         let pushers = Pushers::start(&receiver.address, 2, move || token.clone());
-        std::thread::sleep(Duration::from_secs(time));
+        std::thread::sleep(Duration::from_millis(1500));
         let pushed = pushers.stop();
         assert!(pushed.refused.is_empty(), "{:?}", pushed.refused);
         p99(pushed.times)
     };
-    let before = measure(3);
     let body = format!(
         "POST /api/v1/metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
     );
@@ -137,25 +136,34 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
         ("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"", 50, 1..4),
         (h2, b"", 50, 1..7),
     ];
-    let during = std::thread::scope(|scope| {
-        let mut slow = vec![];
-        for (first, dribble, count, stay) in &kinds {
-            for _ in 0..*count {
-                let mut stream = connect(&receiver.address);
-                stream.write_all(first.as_bytes()).unwrap();
-                slow.push(scope.spawn(move || (until_closed(stream, dribble), *first, stay)));
+    let beside_slow_ones = || {
+        std::thread::scope(|scope| {
+            let mut slow = vec![];
+            for (first, dribble, count, stay) in &kinds {
+                for _ in 0..*count {
+                    let mut stream = connect(&receiver.address);
+                    stream.write_all(first.as_bytes()).unwrap();
+                    slow.push(scope.spawn(move || (until_closed(stream, dribble), *first, stay)));
+                }
             }
-        }
-        let during = measure(3);
-        for slow in slow {
-            let (stayed, first, stay) = slow.join().unwrap();
-            assert!(stay.contains(&stayed.as_secs()), "{first:?} was closed after {stayed:?}");
-        }
-        during
-    });
-    println!("p99 of good pushes: {before:?}, beside 600 slow connections: {during:?}");
-    // The clients run on the same cores as the receiver; what they take is allowed for.
-    assert!(during < before * 2 + Duration::from_millis(20), "p99 was {before:?} and became {during:?}");
+            let during = measure();
+            for slow in slow {
+                let (stayed, first, stay) = slow.join().unwrap();
+                assert!(stay.contains(&stayed.as_secs()), "{first:?} was closed after {stayed:?}");
+            }
+            during
+        })
+    };
+    // Side by side, several times: what else the machine does changes both.
+    let mut ratios: Vec<_> = (0..5)
+        .map(|_| {
+            let (before, during) = (measure(), beside_slow_ones());
+            println!("p99 of good pushes: {before:?}, beside 600 slow connections: {during:?}");
+            during.as_secs_f64() / before.as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    assert!(ratios[2] < 2.0, "p99 beside slow connections by p99 without: {ratios:?}");
 }
 
 #[test]
