@@ -49,9 +49,8 @@ const LONG_ROUNDS: &str = "200";
 pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     let groups = if groups.is_empty() {
-        let (run, left) = Group::value_variants()
-            .iter()
-            .partition::<Vec<Group>, _>(|group| root || !group.needs_root());
+        let (run, left) =
+            Group::value_variants().iter().partition::<Vec<Group>, _>(|group| root || !group.needs_root());
         for group in left {
             let name = group.name();
             println!("Not run: the group {name}, which needs root (sudo cargo xtask test --group {name}).");
