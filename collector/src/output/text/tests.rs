@@ -46,16 +46,3 @@ fn colour_is_for_terminals() {
     assert!(render(&golden(), None, true).contains("\u{1b}[1mContainers\u{1b}[0m"));
     assert!(!render(&golden(), None, false).contains('\u{1b}'));
 }
-
-#[test]
-fn quantities_are_humane() {
-    let shown =
-        [bytes(0.0), bytes(1023.0), bytes(1023.6), bytes(1536.0), bytes(104_857_600.0), bytes(8.5e12)];
-    assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "100 MiB", "7.7 TiB"]);
-    let shown = [duration(0.2), duration(2.0), duration(20.005), duration(90.0), duration(7_260.0)];
-    assert_eq!(shown, ["0.2s", "2s", "20s", "1m 30s", "2h 01m"]);
-    assert_eq!(
-        [seconds(0.004), seconds(9.999), seconds(12.34), seconds(123.4)],
-        ["0.00 s", "10.00 s", "12.3 s", "123 s"]
-    );
-}
