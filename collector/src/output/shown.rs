@@ -50,7 +50,8 @@ pub(super) fn duration(seconds: f64) -> String {
         s if s >= 3600.0 => format!("{}h {:02}m", (s / 3600.0) as u64, (s % 3600.0 / 60.0) as u64),
         s if s >= 60.0 => format!("{}m {:02}s", (s / 60.0) as u64, (s % 60.0) as u64),
         s if s >= 10.0 || s.fract() == 0.0 => format!("{s:.0}s"),
-        s => format!("{s:.1}s"),
+        s if s >= 0.1 => format!("{s:.1}s"),
+        s => format!("{:.0}ms", 1e3 * s),
     }
 }
 
@@ -76,8 +77,15 @@ mod tests {
         let shown =
             [bytes(0.0), bytes(1023.0), bytes(1023.6), bytes(1536.0), bytes(104_857_600.0), bytes(8.5e12)];
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "100 MiB", "7.7 TiB"]);
-        let shown = [duration(0.2), duration(2.0), duration(20.005), duration(90.0), duration(7_260.0)];
-        assert_eq!(shown, ["0.2s", "2s", "20s", "1m 30s", "2h 01m"]);
+        let shown = [
+            duration(0.03),
+            duration(0.2),
+            duration(2.0),
+            duration(20.005),
+            duration(90.0),
+            duration(7_260.0),
+        ];
+        assert_eq!(shown, ["30ms", "0.2s", "2s", "20s", "1m 30s", "2h 01m"]);
         assert_eq!(
             [seconds(0.004), seconds(9.999), seconds(12.34), seconds(123.4)],
             ["0.00 s", "10.00 s", "12.3 s", "123 s"]

@@ -125,8 +125,7 @@ fn beside_a_job_it_tells_of_each_container_and_of_what_is_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let (root, file) = (directory.path().join("proc"), directory.path().join("summary.md"));
     own_cgroup_namespace(&root);
-    let process =
-        |ticks| Process { pid: 7, comm: "cc1", utime: ticks, cgroup: RUNNER, rss_pages: 500, ..PROCESS };
+    let process = |own| Process { pid: 7, comm: b"cc1", own, cgroup: RUNNER, rss: 500, ..PROCESS };
     write(&root, &[process(0)]);
     let mut command = collector();
     command.args(["--interval=30ms", "--log-format=json", "--log-level=debug", "--output=none"]);
@@ -134,12 +133,9 @@ fn beside_a_job_it_tells_of_each_container_and_of_what_is_wrong() {
     command.arg("--summary-file").arg(&file);
     // A step's variable means nothing to who runs beside all of them.
     command.env("GITHUB_STEP_SUMMARY", directory.path().join("step.md"));
-    let limits =
-        r#"{"2b1801045111": {"cpu": "200", "cpu_request": "100", "memory": "2Mi", "memory_request": "1Mi"}}"#;
+    let limits = r#"{"2b1801045111": {"cpu": "2000", "cpu_request": "1000", "memory": "2Mi", "memory_request": "1Mi"}}"#;
     command.env("CGROUP_LIMITS", limits);
-    for (name, value) in [("OWNER", "my-org"), ("", "my-org/my-repo")] {
-        command.env(["GITHUB_REPOSITORY", name].join(if name.is_empty() { "" } else { "_" }), value);
-    }
+    command.envs([("GITHUB_REPOSITORY_OWNER", "my-org"), ("GITHUB_REPOSITORY", "my-org/my-repo")]);
     command.envs([("GITHUB_WORKFLOW", "ci.yml"), ("GITHUB_JOB", "build|test"), ("GITHUB_RUN_ID", "4711")]);
     let program = Program::start(&mut command);
     program.wait_for("measuring");
@@ -152,11 +148,11 @@ fn beside_a_job_it_tells_of_each_container_and_of_what_is_wrong() {
     let markdown = read(&file);
     let rows = rows(&markdown);
     let usage = rows.iter().find(|row| row[0] == "2b1801045111").unwrap_or_else(|| panic!("{markdown}"));
-    assert_eq!((usage[3].as_str(), usage[4].as_str()), ("100.00", "200.00"), "{markdown}");
+    assert_eq!((usage[3].as_str(), usage[4].as_str()), ("1000.00", "2000.00"), "{markdown}");
     for part in [
         "### Resources used by <code>build&#124;test</code>, run `4711`",
         "`2b1801045111` used 2.0 MiB of memory, 98 % of its limit, 2.0 MiB.",
-        "% of the 100.00 that are its request.",
+        "% of the 1000.00 that are its request.",
         "0.90 s",
     ] {
         assert!(markdown.contains(part), "{part} is not in\n{markdown}");

@@ -96,9 +96,9 @@ fn names<T>(head: &'static str, cell: fn(&T) -> Option<String>) -> Column<T> {
 }
 
 /// A table; columns in which nothing is known are left out.
-fn table<T>(markdown: &mut String, rows: &[T], columns: &[Column<T>]) {
+fn table<'a, T: 'a>(markdown: &mut String, rows: &[T], columns: impl IntoIterator<Item = &'a Column<T>>) {
     let known = |column: &&Column<T>| rows.iter().any(|row| (column.cell)(row).is_some());
-    let columns: Vec<_> = columns.iter().filter(known).collect();
+    let columns: Vec<_> = columns.into_iter().filter(known).collect();
     let heads: Vec<_> = columns.iter().map(|column| column.head).collect();
     let rules: Vec<_> = columns.iter().map(|column| if column.text { "---" } else { "--:" }).collect();
     let _ = writeln!(markdown, "\n| {} |\n| {} |", heads.join(" | "), rules.join(" | "));
@@ -145,8 +145,9 @@ fn commands(markdown: &mut String, payload: &Payload) {
         figures("processes", |command| Some(command.process_count.to_string())),
         figures("largest", |command| Some(whole(command.peak_mem_bytes))),
     ];
+    let several = payload.containers.len() > 1;
     markdown.push_str("\nCommands by CPU time:\n");
-    table(markdown, shown, &columns);
+    table(markdown, shown, columns.iter().filter(|column| several || column.head != "container"));
     left_out(markdown, payload.top_commands.len() - shown.len(), "commands");
 }
 

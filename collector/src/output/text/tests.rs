@@ -31,6 +31,19 @@ fn the_report_is_what_a_person_likes_to_read() {
 }
 
 #[test]
+fn requests_are_told_where_they_are_known() {
+    let mut payload = golden();
+    let usage = &mut payload.containers[0];
+    (usage.cpu_request_cores, usage.memory_request_bytes) = (Some(0.5), Some(512 << 20));
+    let report = render(&payload, None, false);
+    let rows: Vec<Vec<_>> = report.lines().map(|line| line.split_whitespace().collect()).collect();
+    let heads = rows.iter().find(|row| row.first() == Some(&"container")).unwrap();
+    assert_eq!(heads.iter().filter(|head| **head == "request").count(), 2, "{report}");
+    let row = rows.iter().find(|row| row.first() == Some(&"runner")).unwrap().join(" ");
+    assert!(row.contains("2.01 0.50 2.00 (100 %)") && row.contains("512 MiB 1.0 GiB"), "{report}");
+}
+
+#[test]
 fn names_do_a_terminal_no_harm() {
     let mut payload = golden();
     payload.containers[0].name = "\u{1b}[2J\u{202e}evil\nname".to_owned();
