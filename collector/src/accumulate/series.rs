@@ -112,21 +112,31 @@ impl Series {
 
     /// Its samples by size, each with the seconds that it stands for, as they go over the wire; of a series of cores.
     pub fn cpu_histogram(&self) -> CpuHistogram {
-        let mut histogram = CpuHistogram::default();
-        let cores = |kept: u64| (kept as f64 / self.scale).min(self.peak);
+        // Where buckets end in kept values: a logarithm of each sample would take many times as long, and there is
+        // little time at the end of a run.
+        let ends: Vec<u32> = (0..=CpuHistogram::LAST_BUCKET)
+            .map(|bucket| (CpuHistogram::end_of(bucket) * self.scale + 1e-6) as u32)
+            .collect();
+        let mut seconds = vec![0.0; ends.len()];
+        let mut add = |kept: u32, weight: f64| {
+            let bucket = ends.partition_point(|end| *end < kept).min(ends.len() - 1);
+            seconds[bucket] += weight * self.usual_weight;
+        };
         match &self.samples {
             Samples::Exact(values, unusual) => {
-                for (value, weight) in weighted(values, unusual) {
-                    histogram.add(cores(u64::from(value)), f64::from(weight) * self.usual_weight);
-                }
+                weighted(values, unusual).for_each(|(value, weight)| add(value, f64::from(weight)));
             }
             Samples::Histogram(cells) => {
-                let unit = self.usual_weight / WEIGHT_UNITS;
                 for cell in cells.iter_recorded() {
                     let middle = cells.median_equivalent(cell.value_iterated_to());
-                    histogram.add(cores(middle), f64::from(cell.count_at_value()) * unit);
+                    let weight = f64::from(cell.count_at_value()) / WEIGHT_UNITS;
+                    add(u32::try_from(middle).unwrap_or(u32::MAX), weight);
                 }
             }
+        }
+        let mut histogram = CpuHistogram::default();
+        for (bucket, seconds) in (0..).zip(seconds).filter(|(_, seconds)| *seconds > 0.0) {
+            histogram.add(CpuHistogram::end_of(bucket), seconds);
         }
         histogram.rounded()
     }
@@ -327,5 +337,18 @@ mod tests {
             }
         }
         assert_eq!(Series::new(1e6, 2.0).cpu_histogram(), CpuHistogram::default());
+    }
+
+    #[test]
+    fn a_sample_is_in_the_bucket_of_its_value() {
+        for bucket in 0..=140u16 {
+            let end = (CpuHistogram::end_of(bucket) * 1e6).floor();
+            for kept in [end - 1.0, end, end + 1.0] {
+                let mut series = Series::new(1e6, 2.0);
+                series.add(kept / 1e6, 2.0);
+                let expected = CpuHistogram::bucket(kept / 1e6);
+                assert_eq!(series.cpu_histogram().buckets(), [(expected, 2.0)], "{kept}");
+            }
+        }
     }
 }
