@@ -7,6 +7,7 @@ pub mod measurement;
 mod outbox;
 pub mod run;
 pub mod sidecar;
+mod summary_file;
 pub mod ticker;
 mod trace;
 mod watch;

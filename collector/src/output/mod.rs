@@ -1,3 +1,5 @@
 //! The report.
 
+pub mod markdown;
+mod shown;
 pub mod text;

@@ -3,3 +3,5 @@
 mod configuration;
 mod run_mode;
 mod scenes;
+mod size;
+mod summary_file;
