@@ -103,7 +103,12 @@ fn table<'a, T: 'a>(markdown: &mut String, rows: &[T], columns: impl IntoIterato
     let rules: Vec<_> = columns.iter().map(|column| if column.text { "---" } else { "--:" }).collect();
     let _ = writeln!(markdown, "\n| {} |\n| {} |", heads.join(" | "), rules.join(" | "));
     for row in rows {
-        let cells: Vec<_> = columns.iter().map(|column| (column.cell)(row).unwrap_or_default()).collect();
+        let cells = columns.iter().map(|column| {
+            let cell = (column.cell)(row).unwrap_or_default();
+            // A unit does not leave its figure where a table is narrow.
+            if column.text { cell } else { cell.replace(' ', "\u{a0}") }
+        });
+        let cells: Vec<_> = cells.collect();
         let _ = writeln!(markdown, "| {} |", cells.join(" | "));
     }
 }

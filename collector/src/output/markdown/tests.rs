@@ -58,7 +58,12 @@ fn seen(markdown: &str) -> Seen {
             Event::Start(Tag::Table(_)) => seen.tables.push(Vec::new()),
             Event::Start(Tag::TableHead | Tag::TableRow) => seen.tables.last_mut().unwrap().push(Vec::new()),
             Event::End(TagEnd::TableCell) => {
-                seen.tables.last_mut().unwrap().last_mut().unwrap().push(std::mem::take(&mut text));
+                seen.tables
+                    .last_mut()
+                    .unwrap()
+                    .last_mut()
+                    .unwrap()
+                    .push(std::mem::take(&mut text).replace('\u{a0}', " "));
             }
             Event::End(TagEnd::Heading(_)) => seen.headings.push(std::mem::take(&mut text)),
             Event::End(TagEnd::Item) => seen.items.push(std::mem::take(&mut text)),
