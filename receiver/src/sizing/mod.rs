@@ -7,3 +7,12 @@ pub mod figures;
 pub mod history;
 pub mod parameters;
 pub mod quantity;
+
+mod bounds;
+mod cpu;
+mod memory;
+mod observe;
+mod rails;
+mod recommend;
+
+pub use recommend::{Ladder, is_short, recommend};
