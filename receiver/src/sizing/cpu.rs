@@ -1,5 +1,7 @@
 //! CPU: a percentile of the samples of all runs.
 
+use std::fmt::Write as _;
+
 use wire::CpuHistogram;
 
 use super::answer::{Change, CpuSizing};
@@ -164,7 +166,7 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
     let mut add = |count: usize, what: &str| {
         if count > 0 {
             let were = if count == 1 { "was" } else { "were" };
-            reason.push_str(&format!("; {count} of {runs} runs {were} {what}"));
+            let _ = write!(reason, "; {count} of {runs} runs {were} {what}");
         }
     };
     add(
@@ -191,7 +193,9 @@ mod tests {
 
     fn histogram(samples: &[(f64, f64)]) -> CpuHistogram {
         let mut histogram = CpuHistogram::default();
-        samples.iter().for_each(|&(cores, seconds)| histogram.add(cores, seconds));
+        for &(cores, seconds) in samples {
+            histogram.add(cores, seconds);
+        }
         histogram
     }
 

@@ -1,5 +1,7 @@
 //! Memory: the highest peak, and what kills and growth say beyond it.
 
+use std::fmt::Write as _;
+
 use super::answer::{Change, MemoryFigure, MemorySizing};
 use super::bounds;
 use super::observe::Observation;
@@ -136,30 +138,28 @@ fn reason(
         let bytes = say_bytes(highest.memory_bytes);
         if from_peak >= after_kill {
             let margin = parameters.memory_margin;
-            reason.push_str(&format!("peak of run {} ({what}, {bytes}) + {margin} %", highest.run.run_id));
+            let _ = write!(reason, "peak of run {} ({what}, {bytes}) + {margin} %", highest.run.run_id);
         } else {
-            reason.push_str(&format!(
+            let _ = write!(
+                reason,
                 "what the OOM kill asks for, the limit × {} or + {}; the highest peak seen was {bytes} ({what}) in run {}",
                 parameters.oom_factor,
                 say_bytes(parameters.oom_bytes as f64),
                 highest.run.run_id
-            ));
+            );
         }
     }
     let killed: Vec<_> = observations.iter().filter(|one| one.oom_killed).collect();
     if let Some(at) = killed.iter().filter_map(|one| one.killed_at()).reduce(f64::max) {
         let were = if killed.len() == 1 { "was" } else { "were" };
         let up_to = if killed.len() == 1 { "at" } else { "at up to" };
-        reason.push_str(&format!(
-            "; {} of {runs} runs {were} OOM-killed {up_to} {}",
-            killed.len(),
-            say_bytes(at)
-        ));
+        let _ =
+            write!(reason, "; {} of {runs} runs {were} OOM-killed {up_to} {}", killed.len(), say_bytes(at));
     }
     let close = observations.iter().filter(|one| one.at_memory_limit).count();
     if close > 0 {
         let percent = parameters.at_limit;
-        reason.push_str(&format!("; {close} of {runs} runs came to {percent} % of the limit or more"));
+        let _ = write!(reason, "; {close} of {runs} runs came to {percent} % of the limit or more");
     }
     if observations.iter().all(Observation::is_memory_censored) {
         reason.push_str("; as all of them were held back, this is what is needed at the least");

@@ -15,4 +15,8 @@ mod observe;
 mod rails;
 mod recommend;
 
+pub mod format;
+pub mod query;
+pub mod refresh;
+
 pub use recommend::{Ladder, is_short, recommend};

@@ -8,6 +8,7 @@ use super::parameters::Parameters;
 
 /// One run of one container.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a finding of its own, and any of them may be")]
 pub(super) struct Observation<'a> {
     pub(super) run: &'a Run,
     pub(super) facts: &'a Facts,
@@ -95,11 +96,9 @@ fn cpu(run: &Run, facts: &Facts) -> (CpuHistogram, bool) {
 
 /// By periods; by time where they are not known.
 fn throttled_share(run: &Run, facts: &Facts) -> Option<f64> {
-    match (facts.cpu_throttled_periods, facts.cpu_periods) {
-        (Some(throttled), Some(periods)) => (periods > 0).then(|| throttled as f64 / periods as f64),
-        _ => {
-            let seconds = facts.cpu_throttled_seconds?;
-            (run.duration_seconds > 0.0).then(|| seconds / run.duration_seconds)
-        }
+    if let (Some(throttled), Some(periods)) = (facts.cpu_throttled_periods, facts.cpu_periods) {
+        return (periods > 0).then(|| throttled as f64 / periods as f64);
     }
+    let seconds = facts.cpu_throttled_seconds?;
+    (run.duration_seconds > 0.0).then(|| seconds / run.duration_seconds)
 }

@@ -1,8 +1,10 @@
 //! From histories to recommendations, container by container.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::answer::{Basis, ContainerSizing, Level, MemoryFigure, Savings, Status, Window};
+use super::answer::{
+    Basis, ContainerSizing, CpuSizing, Level, MemoryFigure, MemorySizing, Savings, Status, Window,
+};
 use super::history::Run;
 use super::observe::Observation;
 use super::parameters::Parameters;
@@ -95,20 +97,15 @@ fn container(
     }
     let (level, basis) = basis;
     let runs = runs_of(&basis);
-    let newest = own_observations.first().map(|one| one.facts);
-    let cpu_current = cpu::Current {
-        request: newest.and_then(|facts| facts.cpu_request_cores),
-        limit: newest.and_then(|facts| facts.cpu_limit_cores),
-    };
-    let memory_current = memory::Current {
-        request: newest.and_then(|facts| facts.memory_request_bytes),
-        limit: newest.and_then(|facts| facts.memory_limit_bytes),
-    };
+    let now = Now::of(&own_observations);
+    let (cpu_current, memory_current) = now.highest();
+    // From one job's run to the next of another, nothing grows.
+    let course = if now.jobs.len() == 1 { own_observations.as_slice() } else { &[] };
     let (status, mut cpu, mut memory);
     if enough(runs) {
         status = Status::Recommended;
         cpu = cpu::size(&basis, &cpu_current, parameters);
-        memory = memory::size(&basis, &own_observations, &memory_current, parameters);
+        memory = memory::size(&basis, course, &memory_current, parameters);
         if basis.len() > own_observations.len() {
             let whose = whose(level);
             notes.push(format!("taken from the runs of {whose}, as there {}", there_are(mine, parameters)));
@@ -122,7 +119,7 @@ fn container(
     }
     cpu.reasons.extend(notes.iter().cloned());
     memory.reasons.extend(notes);
-    let savings = savings(&own_observations, &cpu, &memory, parameters);
+    let savings = savings(&now, &cpu, &memory, parameters);
     ContainerSizing { name: name.to_owned(), status, basis: describe(level, &basis), cpu, memory, savings }
 }
 
@@ -169,22 +166,48 @@ fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
     }
 }
 
+/// What each job requests for a container now: what its newest run had; and for how long its runs took.
+struct Now {
+    jobs: BTreeMap<i64, (cpu::Current, memory::Current, f64)>,
+}
+
+impl Now {
+    /// Observations are newest first.
+    fn of(observations: &[Observation<'_>]) -> Self {
+        let mut jobs = BTreeMap::new();
+        for Observation { run, facts, .. } in observations {
+            let cpu = cpu::Current { request: facts.cpu_request_cores, limit: facts.cpu_limit_cores };
+            let memory =
+                memory::Current { request: facts.memory_request_bytes, limit: facts.memory_limit_bytes };
+            jobs.entry(run.job_id).or_insert((cpu, memory, 0.0)).2 += run.duration_seconds;
+        }
+        Self { jobs }
+    }
+
+    /// Of the jobs, the one that requests the most.
+    fn highest(&self) -> (cpu::Current, memory::Current) {
+        let all = || self.jobs.values();
+        let cpu = all().map(|(cpu, ..)| *cpu).max_by(|a, b| {
+            let of = |one: &cpu::Current| one.request.or(one.limit).unwrap_or(0.0);
+            of(a).total_cmp(&of(b))
+        });
+        let memory = all().map(|(_, memory, _)| *memory).max_by_key(|one| one.request.or(one.limit));
+        (cpu.unwrap_or_default(), memory.unwrap_or_default())
+    }
+}
+
 /// What requesting this would have freed in these runs.
-fn savings(
-    observations: &[Observation<'_>],
-    cpu: &super::answer::CpuSizing,
-    memory: &super::answer::MemorySizing,
-    parameters: &Parameters,
-) -> Savings {
-    let hours: f64 = observations.iter().map(|one| one.run.duration_seconds).sum::<f64>() / 3600.0;
-    let cores = cpu.current_request_cores.or(cpu.current_limit_cores).zip(cpu.request_cores);
-    let bytes = memory.current_request_bytes.or(memory.current_limit_bytes).zip(memory.request_bytes);
-    let mut savings = Savings {
-        core_hours: cores.map_or(0.0, |(current, request)| (current - request) * hours),
-        gib_hours: bytes.map_or(0.0, |(current, request)| (current as f64 - request as f64) / GIB * hours),
-        money: None,
-        known: cores.is_some() && bytes.is_some(),
-    };
+fn savings(now: &Now, cpu: &CpuSizing, memory: &MemorySizing, parameters: &Parameters) -> Savings {
+    let mut savings = Savings { known: true, ..Savings::default() };
+    for (cpu_now, memory_now, seconds) in now.jobs.values() {
+        let hours = seconds / 3600.0;
+        let cores = cpu_now.request.or(cpu_now.limit).zip(cpu.request_cores);
+        let bytes = memory_now.request.or(memory_now.limit).zip(memory.request_bytes);
+        savings.core_hours += cores.map_or(0.0, |(current, request)| (current - request) * hours);
+        savings.gib_hours +=
+            bytes.map_or(0.0, |(current, request)| (current as f64 - request as f64) / GIB * hours);
+        savings.known &= cores.is_some() && bytes.is_some();
+    }
     savings.price(parameters);
     savings
 }
