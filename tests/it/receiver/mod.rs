@@ -4,6 +4,7 @@ mod ingest;
 mod life;
 mod query;
 mod refused;
+mod sizing;
 mod tokens;
 
 use serde_json::{Value, json};
