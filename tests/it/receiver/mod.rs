@@ -4,6 +4,7 @@ mod ingest;
 mod life;
 mod query;
 mod refused;
+mod replay;
 mod sizing;
 mod tokens;
 
