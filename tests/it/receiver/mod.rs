@@ -4,6 +4,8 @@ mod ingest;
 mod life;
 mod query;
 mod refused;
+mod replay;
+mod sizing;
 mod tokens;
 
 use serde_json::{Value, json};
