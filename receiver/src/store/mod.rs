@@ -3,6 +3,8 @@
 //! One thread owns the connection that writes; readers have connections of their own. A write is answered after
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
+mod catalog;
+mod history;
 mod log;
 mod read;
 mod schema;
@@ -20,6 +22,8 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::Scope;
 
+pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+pub use self::history::{ContainerFigures, HistoryQuery, RunFigures, WholeRun};
 pub use self::read::{RunQuery, RunRow};
 pub use self::sound::OpenError;
 use self::write::{Command, Writer};
@@ -227,6 +231,31 @@ impl Store {
     /// The runs of a job, newest first.
     pub async fn runs(&self, query: RunQuery) -> Result<Vec<RunRow>, StoreError> {
         self.read(move |connection| read::runs(connection, &query)).await
+    }
+
+    /// The jobs that are asked for.
+    pub async fn jobs(&self, query: JobQuery) -> Result<Vec<JobRow>, StoreError> {
+        self.read(move |connection| catalog::jobs(connection, &query)).await
+    }
+
+    /// One job by all four parts; `None` if there is none.
+    pub async fn job(&self, scope: Scope) -> Result<Option<JobRow>, StoreError> {
+        self.read(move |connection| catalog::job(connection, &scope)).await
+    }
+
+    /// Organizations, repositories or workflows, by name.
+    pub async fn names(&self, query: NameQuery) -> Result<Vec<NameRow>, StoreError> {
+        self.read(move |connection| catalog::names(connection, &query)).await
+    }
+
+    /// The runs of a job without their payloads, newest first; `None` if there is no such job.
+    pub async fn history(&self, query: HistoryQuery) -> Result<Option<Vec<RunFigures>>, StoreError> {
+        self.read(move |connection| history::page(connection, &query)).await
+    }
+
+    /// One run by its row; `None` if there is none.
+    pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
+        self.read(move |connection| history::run(connection, id)).await
     }
 
     /// Whether the database answers, and the writer lives.
