@@ -4,11 +4,11 @@
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
 mod catalog;
-mod history;
 mod log;
 mod read;
 mod schema;
 mod sound;
+mod summaries;
 mod write;
 
 pub mod copy;
@@ -23,9 +23,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::Scope;
 
 pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
-pub use self::history::{ContainerFigures, HistoryQuery, RunFigures, WholeRun};
 pub use self::read::{RunQuery, RunRow};
 pub use self::sound::OpenError;
+pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
 use self::write::{Command, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -249,13 +249,13 @@ impl Store {
     }
 
     /// The runs of a job without their payloads, newest first; `None` if there is no such job.
-    pub async fn history(&self, query: HistoryQuery) -> Result<Option<Vec<RunFigures>>, StoreError> {
-        self.read(move |connection| history::page(connection, &query)).await
+    pub async fn summaries(&self, query: SummaryQuery) -> Result<Option<Vec<RunFigures>>, StoreError> {
+        self.read(move |connection| summaries::page(connection, &query)).await
     }
 
     /// One run by its row; `None` if there is none.
     pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
-        self.read(move |connection| history::run(connection, id)).await
+        self.read(move |connection| summaries::run(connection, id)).await
     }
 
     /// Whether the database answers, and the writer lives.

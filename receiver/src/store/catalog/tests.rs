@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{history, schema};
+use crate::store::{schema, summaries};
 
 fn database() -> (tempfile::TempDir, Connection) {
     let directory = tempfile::tempdir().unwrap();
@@ -169,11 +169,11 @@ fn names_come_in_the_order_of_the_index() {
 #[test]
 fn runs_are_found_by_an_index() {
     let (_directory, connection) = database();
-    let page = plan(&connection, history::PAGE);
+    let page = plan(&connection, summaries::PAGE);
     assert_eq!(page, "SEARCH runs USING INDEX runs_of_job (job_id=? AND id<?)");
-    let containers = plan(&connection, history::CONTAINERS);
+    let containers = plan(&connection, summaries::CONTAINERS);
     assert_eq!(containers, "SEARCH containers USING PRIMARY KEY (run=?)");
-    let run = plan(&connection, history::RUN);
+    let run = plan(&connection, summaries::RUN);
     let by_key =
         "SEARCH runs USING INTEGER PRIMARY KEY (rowid=?)\nSEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)";
     assert_eq!(run, by_key);

@@ -27,7 +27,7 @@ pub(super) const RUN: &str = "
 
 /// Which runs.
 #[derive(Debug, Clone)]
-pub struct HistoryQuery {
+pub struct SummaryQuery {
     /// The job.
     pub scope: Scope,
     /// Only those with an id below this.
@@ -124,7 +124,7 @@ pub struct WholeRun {
 /// `None` if there is no such job.
 pub(super) fn page(
     connection: &Connection,
-    query: &HistoryQuery,
+    query: &SummaryQuery,
 ) -> rusqlite::Result<Option<Vec<RunFigures>>> {
     let Some(job) = read::job(connection, &query.scope)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(PAGE)?;
