@@ -75,7 +75,7 @@ const MIGRATIONS: &[&str] = &["
         figures TEXT,
         UNIQUE (organization, repository, workflow, job)
     ) STRICT;
-    CREATE INDEX jobs_stale ON jobs (id) WHERE stale = 1;
+    CREATE INDEX jobs_stale ON jobs (id) WHERE stale > 0;
     CREATE INDEX jobs_by_waste ON jobs (coalesce(waste, -1.0), id);
     CREATE INDEX jobs_by_risk ON jobs (coalesce(risk, -1.0), id);
     CREATE INDEX jobs_by_last_run ON jobs (last_run);
