@@ -1,39 +1,98 @@
 //! What the receiver answers to.
 
+use std::future::Ready;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use tracing::info;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
+use wire::Problem;
 
 use crate::error::{AppError, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, mint, query};
+use crate::{ingest, mint, openapi, query};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
-    let only = |allowed| move || async move { AppError::MethodNotAllowed(allowed) };
-    Router::new()
-        .route("/api/v1/metrics", post(ingest::push).fallback(only("POST")))
-        .route("/api/v1/token", post(mint::mint).fallback(only("POST")))
-        .route(
-            "/api/v1/metrics/repo/{organization}/{repository}/{workflow}/{job}",
-            get(query::runs).fallback(only("GET, HEAD")),
-        )
-        .route("/healthz", get(async || "ok\n").fallback(only("GET, HEAD")))
-        .route("/readyz", get(ready).fallback(only("GET, HEAD")))
+    let (router, described) = described().split_for_parts();
+    let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
+    let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
+    router
+        .route("/openapi.json", document.fallback(only("GET, HEAD")))
         .fallback(async || AppError::NotFound)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn(log))
         .with_state(state)
 }
 
+/// The routes that `/openapi.json` describes.
+fn described() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::with_openapi(openapi::Described::openapi())
+        .routes(taking("POST", routes!(ingest::push)))
+        .routes(taking("POST", routes!(mint::mint)))
+        .routes(reading(routes!(query::runs::runs)))
+        .routes(reading(routes!(query::catalog::organizations)))
+        .routes(reading(routes!(query::catalog::repositories)))
+        .routes(reading(routes!(query::catalog::workflows)))
+        .routes(reading(routes!(query::catalog::jobs)))
+        .routes(reading(routes!(query::catalog::job)))
+        .routes(reading(routes!(query::summaries::summaries)))
+        .routes(reading(routes!(query::summaries::run)))
+        .routes(reading(routes!(query::compare::two)))
+        .routes(reading(routes!(query::export::export)))
+        .routes(reading(routes!(healthy)))
+        .routes(reading(routes!(ready)))
+}
+
+/// The description of what the receiver answers to, OpenAPI 3.1 in JSON.
+pub fn description() -> serde_json::Result<String> {
+    openapi::render(&described().split_for_parts().1)
+}
+
+fn reading(routes: UtoipaMethodRouter<Arc<AppState>>) -> UtoipaMethodRouter<Arc<AppState>> {
+    taking("GET, HEAD", routes)
+}
+
+/// Other methods are told those that are allowed.
+fn taking(
+    allowed: &'static str,
+    (schemas, paths, router): UtoipaMethodRouter<Arc<AppState>>,
+) -> UtoipaMethodRouter<Arc<AppState>> {
+    (schemas, paths, router.fallback(only(allowed)))
+}
+
+fn only(allowed: &'static str) -> impl Fn() -> Ready<AppError> + Clone + Send + Sync + 'static {
+    move || std::future::ready(AppError::MethodNotAllowed(allowed))
+}
+
+/// Whether it runs
+#[utoipa::path(
+    get, path = "/healthz", tag = "operation", security(()),
+    responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
+)]
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it can store and answer
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation", security(()),
+    responses(
+        (status = OK, description = "It can", body = String, content_type = "text/plain"),
+        (status = INTERNAL_SERVER_ERROR, description = "The database failed", body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Not now", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {
     state.store.check().await?;
     Ok("ready\n")

@@ -23,6 +23,8 @@ pub enum AppError {
     Forbidden(&'static str),
     /// No such path.
     NotFound,
+    /// What is asked for is not stored.
+    Missing(String),
     /// Not with this method; those that are allowed.
     MethodNotAllowed(&'static str),
     /// The body did not come in time.
@@ -73,7 +75,7 @@ impl AppError {
         match self {
             Self::Unauthorized(_) | Self::WrongToken(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -93,11 +95,14 @@ impl AppError {
             | Self::Forbidden(detail)
             | Self::UnsupportedMediaType(detail)
             | Self::Unavailable(detail) => (*detail).to_owned(),
-            Self::NotFound => "there is nothing at this path; GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}, POST /api/v1/metrics and POST /api/v1/token are what there is".to_owned(),
+            Self::NotFound => "there is nothing at this path; GET /openapi.json tells what there is, above all POST /api/v1/metrics, POST /api/v1/token and GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
             Self::Timeout => "the body did not come in time".to_owned(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
-            Self::Malformed(detail) | Self::Conflict(detail) | Self::Invalid { detail, .. } => detail.clone(),
+            Self::Malformed(detail)
+            | Self::Missing(detail)
+            | Self::Conflict(detail)
+            | Self::Invalid { detail, .. } => detail.clone(),
             Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
         }
     }

@@ -15,8 +15,10 @@ pub mod validate;
 pub mod error;
 pub mod state;
 
+pub mod compare;
 pub mod ingest;
 pub mod mint;
+pub mod openapi;
 pub mod query;
 pub mod sizing;
 

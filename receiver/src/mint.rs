@@ -11,10 +11,18 @@ use wire::{Scope, Token, TokenRequest};
 
 use crate::auth::TokenKey;
 use crate::error::AppError;
+use crate::openapi::WriteProblems;
 use crate::state::AppState;
 use crate::{ingest, validate};
 
-/// Makes a push token for who knows the read token.
+/// Make a push token
+///
+/// For an organization, a repository, a workflow or a job: it is valid for all below what is given. It is stored nowhere.
+#[utoipa::path(
+    post, path = "/api/v1/token", tag = "push", security(("read_token" = [])),
+    request_body = TokenRequest,
+    responses((status = OK, description = "The token", body = Token), WriteProblems)
+)]
 pub(crate) async fn mint(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,

@@ -5,6 +5,7 @@
 
 mod background;
 mod catalog;
+mod export;
 mod history;
 mod log;
 mod read;
@@ -28,6 +29,7 @@ use crate::sizing::figures::JobFigures;
 
 use self::background::Background;
 pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
 pub use self::sound::OpenError;
@@ -277,6 +279,24 @@ impl Store {
     /// One run by its row; `None` if there is none.
     pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
         self.read(move |connection| summaries::run(connection, id)).await
+    }
+
+    /// The next runs with their payloads.
+    pub async fn export_payloads(
+        &self,
+        query: ExportQuery,
+        cursor: ExportCursor,
+    ) -> Result<ExportPage<WholeRun>, StoreError> {
+        self.read(move |connection| export::payloads(connection, &query, cursor)).await
+    }
+
+    /// The next runs without their payloads.
+    pub async fn export_figures(
+        &self,
+        query: ExportQuery,
+        cursor: ExportCursor,
+    ) -> Result<ExportPage<ExportedFigures>, StoreError> {
+        self.read(move |connection| export::figures(connection, &query, cursor)).await
     }
 
     /// The last complete runs of a job, or of each job of a workflow or repository.
