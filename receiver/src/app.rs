@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use tracing::info;
@@ -17,10 +17,10 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 use wire::Problem;
 
-use crate::error::{AppError, Wrong};
+use crate::error::{AppError, Denied, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, mint, openapi, query};
+use crate::{ingest, metrics, mint, openapi, query};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -31,7 +31,7 @@ pub fn app(state: Arc<AppState>) -> Router {
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
         .fallback(async || AppError::NotFound)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
-        .layer(from_fn(log))
+        .layer(from_fn_with_state(Arc::clone(&state), log))
         .with_state(state)
 }
 
@@ -52,6 +52,7 @@ fn described() -> OpenApiRouter<Arc<AppState>> {
         .routes(reading(routes!(query::export::export)))
         .routes(reading(routes!(healthy)))
         .routes(reading(routes!(ready)))
+        .routes(reading(routes!(metrics::metrics)))
 }
 
 /// The description of what the receiver answers to, OpenAPI 3.1 in JSON.
@@ -108,17 +109,23 @@ async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: N
     response
 }
 
-/// One line a request; neither query nor headers, which may hold secrets.
-async fn log(request: Request, next: Next) -> Response {
+/// One line a request, and its metrics; neither query nor headers, which may hold secrets.
+async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status();
-    let probe = matches!(route.as_deref(), Some("/healthz" | "/readyz")) && status == StatusCode::OK;
+    let elapsed = begin.elapsed();
+    let route = route.as_deref().unwrap_or("(none)");
+    state.metrics.answered(route, &method, status, elapsed);
+    if response.extensions().get::<Denied>().is_some() {
+        state.metrics.denied();
+    }
+    let probe = matches!(route, "/healthz" | "/readyz" | "/metrics") && status == StatusCode::OK;
     if !probe {
-        let micros = begin.elapsed().as_micros() as u64;
-        info!(%method, route = route.as_deref().unwrap_or("(none)"), status = status.as_u16(), micros, "request");
+        let micros = elapsed.as_micros() as u64;
+        info!(%method, route, status = status.as_u16(), micros, "request");
     }
     response
 }

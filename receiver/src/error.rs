@@ -50,6 +50,10 @@ pub enum AppError {
     Internal(String),
 }
 
+/// Marks an answer to a request without a token or with a wrong one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Denied;
+
 /// Marks an answer to a token that is wrong.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wrong;
@@ -85,6 +89,23 @@ impl AppError {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What a metric calls it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized(_) | Self::WrongToken(_) => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound | Self::Missing(_) | Self::MethodNotAllowed(_) => "not_found",
+            Self::Timeout => "timeout",
+            Self::TooLarge(_) => "too_large",
+            Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::Malformed(_) => "malformed",
+            Self::Invalid { .. } => "invalid",
+            Self::Conflict(_) => "conflict",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal(_) => "internal",
         }
     }
 
@@ -139,6 +160,9 @@ impl IntoResponse for AppError {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
             }
             _ => {}
+        }
+        if matches!(self, Self::Unauthorized(_) | Self::WrongToken(_) | Self::Forbidden(_)) {
+            response.extensions_mut().insert(Denied);
         }
         if matches!(self, Self::WrongToken(_) | Self::Forbidden(_)) {
             response.extensions_mut().insert(Wrong);

@@ -42,10 +42,25 @@ pub(crate) async fn push(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Stored>), AppError> {
+    let outcome = store(&state, &headers, body).await;
+    state.metrics.pushed(outcome.as_ref().copied());
+    match outcome? {
+        Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
+        Outcome::Replaced(id) | Outcome::Repeated(id) => {
+            Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
+        }
+        Outcome::Superseded(id) => Ok((StatusCode::OK, Json(Stored { id, superseded: true }))),
+        Outcome::Conflict => Err(AppError::Conflict(
+            "another summary with this summary_id and seq was stored already".to_owned(),
+        )),
+    }
+}
+
+async fn store(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Outcome, AppError> {
     // Who has no token does not get us to read a body.
-    let token = PushToken::parse(bearer(&headers)?);
+    let token = PushToken::parse(bearer(headers)?);
     let token = token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))?;
-    let (body, held) = read(&state, &headers, body).await?;
+    let (body, held) = read(state, headers, body).await?;
     let valid = validate::submission(&body)?;
     let now = Timestamp::now();
     state.access.current().verify(&token, &valid.scope, now).map_err(|denied| {
@@ -60,16 +75,7 @@ pub(crate) async fn push(
     drop(body);
     let outcome = state.store.insert(run).await;
     drop(held);
-    match outcome? {
-        Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
-        Outcome::Replaced(id) | Outcome::Repeated(id) => {
-            Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
-        }
-        Outcome::Superseded(id) => Ok((StatusCode::OK, Json(Stored { id, superseded: true }))),
-        Outcome::Conflict => Err(AppError::Conflict(
-            "another summary with this summary_id and seq was stored already".to_owned(),
-        )),
-    }
+    Ok(outcome?)
 }
 
 /// A whole body, if it says that it is JSON, comes in time and is not larger than is accepted; and its share of what

@@ -17,9 +17,11 @@ pub mod state;
 
 pub mod compare;
 pub mod ingest;
+pub mod metrics;
 pub mod mint;
 pub mod openapi;
 pub mod query;
+pub mod retention;
 pub mod sizing;
 
 pub mod app;

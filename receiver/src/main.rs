@@ -11,7 +11,7 @@ use receiver::config::{self, Config, hmac_key};
 use receiver::state::AppState;
 use receiver::store::{Store, copy};
 use receiver::tls::Tls;
-use receiver::{app, health, logging, mint, process, reload, serve};
+use receiver::{app, health, logging, mint, process, reload, retention, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -66,6 +66,10 @@ async fn listen(config: Config) -> Result<()> {
     info!(address = %listener.local_addr()?, db, tls = tls.is_some(), "listening");
     let state = Arc::new(AppState::new(store, config.secrets, config.max_body, config.body_timeout));
     let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
+    let deleting = config
+        .retention
+        .is_needed()
+        .then(|| tokio::spawn(retention::run(Arc::clone(&state), config.retention)));
     let stop = async move {
         let signal = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
@@ -79,6 +83,10 @@ async fn listen(config: Config) -> Result<()> {
     // It holds the database as well.
     reloading.abort();
     let _ = reloading.await;
+    if let Some(deleting) = deleting {
+        deleting.abort();
+        let _ = deleting.await;
+    }
     tokio::task::spawn_blocking(|| closer.close()).await?;
     info!("stopped");
     Ok(())

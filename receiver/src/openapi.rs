@@ -8,6 +8,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 use wire::Problem;
 
+use crate::mint;
+
 /// What the document says beside what the handlers say.
 #[derive(Debug, OpenApi)]
 #[openapi(
@@ -209,7 +211,15 @@ fn refine(document: &mut Value) {
         }
     }
     if let Some(submission) = schemas.get_mut("Submission") {
-        extend(submission, &json!({"dependentRequired": {"summary_id": ["seq"], "seq": ["summary_id"]}}));
+        together(submission, &[&[], &["summary_id", "seq"]], &["summary_id", "seq"]);
+    }
+    if let Some(request) = schemas.get_mut("TokenRequest") {
+        let parts = ["repository", "workflow", "job"];
+        together(request, &[&[], &parts[..1], &parts[..2], &parts], &parts);
+        extend(
+            &mut request["properties"]["expires_in_seconds"],
+            &json!({"minimum": 1, "maximum": mint::LONGEST}),
+        );
     }
     if let Some(histogram) = schemas.get_mut("CpuHistogram") {
         let bucket = json!({"type": "integer", "minimum": 0, "maximum": wire::CpuHistogram::LAST_BUCKET});
@@ -217,6 +227,20 @@ fn refine(document: &mut Value) {
         let pair = json!({"type": "array", "prefixItems": [bucket, seconds], "minItems": 2, "maxItems": 2});
         extend(histogram, &json!({"items": pair}));
     }
+}
+
+/// Of the fields `all`, exactly those of one of the `combinations` are given.
+fn together(schema: &mut Value, combinations: &[&[&str]], all: &[&str]) {
+    let combination = |given: &&[&str]| {
+        let left_out = all.iter().filter(|field| !given.contains(field));
+        let fields: Map<String, Value> = given
+            .iter()
+            .map(|field| ((*field).to_owned(), json!({"not": {"type": "null"}})))
+            .chain(left_out.map(|field| ((*field).to_owned(), json!({"type": "null"}))))
+            .collect();
+        json!({"required": given, "properties": fields})
+    };
+    extend(schema, &json!({"anyOf": combinations.iter().map(combination).collect::<Vec<_>>()}));
 }
 
 /// Types with parameters are named like those without, and what has a name is told by it.

@@ -175,15 +175,10 @@ const CURSOR: &str = "what the Link to the next page in this order says";
 
 /// Below what the parameters ask to look.
 pub(super) fn within(parameters: &Parameters) -> Result<Within, AppError> {
-    let part = |name| {
-        let part = parameters.text(name);
-        part.map_or(Ok(()), |part| Scope::check_part(name, part))?;
-        Ok::<_, AppError>(part.map(ToOwned::to_owned))
-    };
     Ok(Within {
-        organization: part("organization")?,
-        repository: part("repository")?,
-        workflow: part("workflow")?,
+        organization: parameters.name("organization")?,
+        repository: parameters.name("repository")?,
+        workflow: parameters.name("workflow")?,
     })
 }
 

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use wire::Scope;
+
 use super::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::error::AppError;
 
@@ -32,6 +34,13 @@ impl Parameters {
     /// As it was given.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A name such as that of a workflow.
+    pub(crate) fn name(&self, name: &'static str) -> Result<Option<String>, AppError> {
+        let text = self.text(name);
+        text.map_or(Ok(()), |text| Scope::check_part(name, text))?;
+        Ok(text.map(ToOwned::to_owned))
     }
 
     /// What `read` makes of it; if that is nothing, the error tells what would be `accepted`.

@@ -47,7 +47,7 @@ pub(crate) async fn runs(
     let limit = parameters.limit()?;
     let query = RunQuery {
         scope: scope.clone(),
-        run_id: parameters.text("run_id").map(ToOwned::to_owned),
+        run_id: parameters.name("run_id")?,
         before: parameters.run("before")?,
         since: parameters.time("since")?,
         until: parameters.time("until")?,

@@ -11,6 +11,9 @@ const JOB_COLUMNS: &str =
     "id, organization, repository, workflow, job, run_count, last_run, last_received_at_ms, stale,
     waste, risk, figures";
 
+/// Jobs and their runs, without a look at these.
+pub(super) const TOTALS: &str = "SELECT count(*), total(run_count) FROM jobs";
+
 /// By what jobs are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobSort {

@@ -15,6 +15,8 @@ const APPLICATION_ID: i32 = 0x5252_4376;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// A database that must be there.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+/// The first version with a table of jobs.
+pub(super) const WITH_JOBS: usize = 2;
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
