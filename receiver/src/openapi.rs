@@ -206,7 +206,7 @@ fn refine(document: &mut Value) {
                 if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
                     extend(property, &json!({"minLength": 1, "maxLength": 512, "pattern": NAME}));
                 }
-                quantity(property);
+                quantity(property, PAYLOAD.contains(&name.as_str()));
             }
         }
     }
@@ -286,8 +286,25 @@ fn refine_parameter(parameter: &mut Value) {
     }
 }
 
-/// Every number that is told or taken is a quantity of something, 0 or more, but for differences.
-fn quantity(property: &mut Value) {
+/// What a payload is made of.
+const PAYLOAD: [&str; 10] = [
+    "Attribution",
+    "CollectorInfo",
+    "CommandUsage",
+    "ContainerUsage",
+    "NestedUsage",
+    "Payload",
+    "ProcessCpu",
+    "ProcessMemory",
+    "Series",
+    "Stats",
+];
+
+/// Integers are not larger than is stored; every number of a payload is a quantity of something, 0 or more.
+fn quantity(property: &mut Value, of_payload: bool) {
+    if let Some(items) = property.get_mut("items") {
+        quantity(items, of_payload);
+    }
     let of_type = |kind: &str| match &property["type"] {
         Value::String(one) => one == kind,
         Value::Array(several) => several.iter().any(|one| one == kind),
@@ -297,6 +314,8 @@ fn quantity(property: &mut Value) {
         let maximum =
             if property["format"] == "int32" { u64::from(u32::MAX) } else { i64::MAX.cast_unsigned() };
         extend(property, &json!({"maximum": maximum}));
+    } else if of_payload && of_type("number") {
+        extend(property, &json!({"minimum": 0}));
     }
 }
 

@@ -28,11 +28,13 @@ CURSORS = {
 
 
 connect = connection.create_connection
+# Not that of the module, which is part of what a seed repeats.
+addresses = random.Random(0)
 
 
 def connect_from_anywhere(address, *arguments, **options):
     """Answers to wrong tokens are held longer and longer, for each address: hundreds of them come from hundreds."""
-    options["source_address"] = (f"127.{random.randrange(256)}.{random.randrange(256)}.{random.randrange(1, 255)}", 0)
+    options["source_address"] = (f"127.{addresses.randrange(256)}.{addresses.randrange(256)}.{addresses.randrange(1, 255)}", 0)
     return connect(address, *arguments, **options)
 
 

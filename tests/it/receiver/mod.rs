@@ -1,9 +1,14 @@
 //! The receiver over real sockets.
 
+mod catalog;
+mod export;
 mod ingest;
 mod life;
+mod metrics;
 mod query;
 mod refused;
+mod retention;
+mod runs;
 mod tokens;
 
 use serde_json::{Value, json};
