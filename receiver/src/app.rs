@@ -20,7 +20,7 @@ use wire::Problem;
 use crate::error::{AppError, Denied, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, metrics, mint, openapi, query};
+use crate::{ingest, metrics, mint, openapi, query, sizing};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -50,6 +50,9 @@ fn described() -> OpenApiRouter<Arc<AppState>> {
         .routes(reading(routes!(query::summaries::run)))
         .routes(reading(routes!(query::compare::two)))
         .routes(reading(routes!(query::export::export)))
+        .routes(reading(routes!(sizing::query::of_repository)))
+        .routes(reading(routes!(sizing::query::of_workflow)))
+        .routes(reading(routes!(sizing::query::of_job)))
         .routes(reading(routes!(healthy)))
         .routes(reading(routes!(ready)))
         .routes(reading(routes!(metrics::metrics)))

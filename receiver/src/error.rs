@@ -27,6 +27,8 @@ pub enum AppError {
     Missing(String),
     /// Not with this method; those that are allowed.
     MethodNotAllowed(&'static str),
+    /// In none of the forms that the client accepts; those that there are.
+    NotAcceptable(&'static str),
     /// The body did not come in time.
     Timeout,
     /// The body is larger than this many bytes.
@@ -81,6 +83,7 @@ impl AppError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -98,6 +101,7 @@ impl AppError {
             Self::Unauthorized(_) | Self::WrongToken(_) => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::NotFound | Self::Missing(_) | Self::MethodNotAllowed(_) => "not_found",
+            Self::NotAcceptable(_) => "not_acceptable",
             Self::Timeout => "timeout",
             Self::TooLarge(_) => "too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
@@ -114,6 +118,7 @@ impl AppError {
             Self::Unauthorized(detail)
             | Self::WrongToken(detail)
             | Self::Forbidden(detail)
+            | Self::NotAcceptable(detail)
             | Self::UnsupportedMediaType(detail)
             | Self::Unavailable(detail) => (*detail).to_owned(),
             Self::NotFound => "there is nothing at this path; GET /openapi.json tells what there is, above all POST /api/v1/metrics, POST /api/v1/token and GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}".to_owned(),

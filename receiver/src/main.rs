@@ -11,7 +11,7 @@ use receiver::config::{self, Config, hmac_key};
 use receiver::state::AppState;
 use receiver::store::{Store, copy};
 use receiver::tls::Tls;
-use receiver::{app, health, logging, mint, process, reload, retention, serve};
+use receiver::{app, health, logging, mint, process, reload, retention, serve, sizing};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -65,6 +65,7 @@ async fn listen(config: Config) -> Result<()> {
     let listener = serve::bind(&config.addresses).await?;
     info!(address = %listener.local_addr()?, db, tls = tls.is_some(), "listening");
     let state = Arc::new(AppState::new(store, config.secrets, config.max_body, config.body_timeout));
+    let refreshing = tokio::spawn(sizing::refresh::refresh(state.store.clone()));
     let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
     let deleting = config
         .retention
@@ -80,12 +81,10 @@ async fn listen(config: Config) -> Result<()> {
     let options =
         serve::Options { tls, header_timeout: config.header_timeout, grace: config.shutdown_timeout };
     serve::serve(listener, app::app(state), stop, options).await;
-    // It holds the database as well.
-    reloading.abort();
-    let _ = reloading.await;
-    if let Some(deleting) = deleting {
-        deleting.abort();
-        let _ = deleting.await;
+    // They hold the database as well.
+    for task in [Some(reloading), Some(refreshing), deleting].into_iter().flatten() {
+        task.abort();
+        let _ = task.await;
     }
     tokio::task::spawn_blocking(|| closer.close()).await?;
     info!("stopped");

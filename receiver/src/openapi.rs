@@ -22,6 +22,7 @@ use crate::mint;
         (name = "push", description = "Summaries and the tokens that they need"),
         (name = "catalog", description = "What there is"),
         (name = "runs", description = "What was stored"),
+        (name = "sizing", description = "What to request"),
         (name = "operation", description = "For who runs the receiver"),
     ),
     modifiers(&Security)
@@ -140,6 +141,104 @@ pub(crate) struct JobParameters {
     limit: Option<u32>,
 }
 
+/// Forms of a recommendation.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum SizingFormat {
+    Json,
+    Yaml,
+    Patch,
+    Limits,
+    Gitlab,
+    Markdown,
+}
+
+/// Kinds that a patch can be for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum Kind {
+    CronJob,
+    DaemonSet,
+    Deployment,
+    Job,
+    Pod,
+    ReplicaSet,
+    StatefulSet,
+}
+
+/// Parameters of a recommendation.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct SizingParameters {
+    /// JSON, a `resources:` block, a strategic-merge patch, the value of `CGROUP_LIMITS`, variables of GitLab's runner or
+    /// Markdown; what `Accept` asks for if it is left out.
+    #[param(inline)]
+    format: Option<SizingFormat>,
+    /// Name of the object that a patch is for.
+    #[param(max_length = 253, pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    name: Option<String>,
+    /// Its kind.
+    #[param(inline)]
+    kind: Option<Kind>,
+    /// Complete runs of each job that are looked at, the newest ones; 20 if it is left out.
+    #[param(minimum = 1, maximum = 1000)]
+    runs: Option<u32>,
+    /// Only runs whose summary came then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<jiff::Timestamp>,
+    /// Fewer runs than this make no recommendation; 3 if it is left out; at most `runs`.
+    #[param(minimum = 1, maximum = 1000)]
+    min_runs: Option<u32>,
+    /// Percentile of the CPU samples that the request is made from; 95 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    cpu_percentile: Option<f64>,
+    /// Added to it, in percent; 15 if it is left out.
+    #[param(minimum = 0, maximum = 1000)]
+    cpu_margin: Option<f64>,
+    /// Percentile of the CPU samples for a CPU limit, no lower than `cpu_percentile`; no limit if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    cpu_limit_percentile: Option<f64>,
+    /// Added to the highest peak of memory, in percent; 15 if it is left out.
+    #[param(minimum = 0, maximum = 1000)]
+    memory_margin: Option<f64>,
+    /// Where the peak grew in each of the last runs, so many times its largest step are added; 2 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    growth_steps: Option<f64>,
+    /// After an OOM kill, at least the limit times this; 1.2 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    oom_factor: Option<f64>,
+    /// After an OOM kill, at least the limit and this; 100Mi if it is left out.
+    oom_bytes: Option<String>,
+    /// Least CPU request; 10m if it is left out.
+    cpu_floor: Option<String>,
+    /// Least memory request; 32Mi if it is left out.
+    memory_floor: Option<String>,
+    /// Highest CPU request, no lower than `cpu_floor`.
+    cpu_cap: Option<String>,
+    /// Highest memory request, no lower than `memory_floor`.
+    memory_cap: Option<String>,
+    /// No lower than what is requested now less this, in percent; 25 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    max_step_down: Option<f64>,
+    /// A change by less than this is none, in percent of what is requested now; 10 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    ignore_below: Option<f64>,
+    /// A run that was throttled for more than this is censored, in percent of its periods; 5 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    throttled_above: Option<f64>,
+    /// A run that came to this or more of a limit is censored, in percent of the limit; 95 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    at_limit: Option<f64>,
+    /// Price of a core for an hour.
+    #[param(minimum = 0, maximum = 1_000_000_000)]
+    price_core_hour: Option<f64>,
+    /// Price of a GiB for an hour.
+    #[param(minimum = 0, maximum = 1_000_000_000)]
+    price_gib_hour: Option<f64>,
+}
+
 /// Form of an export.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
@@ -184,6 +283,10 @@ pub(crate) fn render(described: &utoipa::openapi::OpenApi) -> serde_json::Result
 
 /// Text that is a name: something that is not only white space, no control character, at most 512 of them.
 const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
+/// CPU such as `500m` or `2`.
+const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,5}(\\.[0-9]{1,3})?|0\\.[0-9]{0,2}[1-9])$";
+/// Memory such as `512Mi` or plain bytes.
+const MEMORY: &str = "^([1-9][0-9]{0,14}|[1-9][0-9]{0,5}(Ki|Mi|Gi|k|M|G)|[1-9][0-9]{0,2}(Ti|T))$";
 /// Parameters and fields of requests that are names.
 const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
 
@@ -262,6 +365,13 @@ fn name_schemas(document: &mut Value) {
         {
             *body = reference("Submission");
         }
+        // `format=limits` is JSON as well.
+        if let Some(sizing) = operation.pointer_mut("/responses/200/content/application~1json/schema")
+            && sizing["$ref"] == "#/components/schemas/Sizing"
+        {
+            let limits = json!({"type": "object", "additionalProperties": {"type": "object"}});
+            *sizing = json!({"anyOf": [reference("Sizing"), limits]});
+        }
         let responses = operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut);
         for response in responses {
             if let Some(problem) = response.pointer_mut("/content/application~1problem+json/schema") {
@@ -277,6 +387,11 @@ fn refine_parameter(parameter: &mut Value) {
     // A parameter that is left out is not null.
     not_null(schema);
     match name.as_str() {
+        // Quantities as Kubernetes writes them; patterns that every value which they take is taken by.
+        "cpu_floor" | "cpu_cap" => extend(schema, &json!({"pattern": CPU, "examples": ["500m", "2"]})),
+        "memory_floor" | "memory_cap" | "oom_bytes" => {
+            extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
+        }
         "limit" => extend(schema, &json!({"minimum": 1, "maximum": 1000})),
         "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
         name if NAMES.contains(&name) => {

@@ -7,12 +7,14 @@ use super::quantity::{self, MIB};
 use crate::error::AppError;
 
 /// The rules' parameters.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = SizingParameters)]
 pub struct Parameters {
     /// Complete runs of each job that are looked at, the newest ones.
     pub runs: u32,
     /// Only runs whose summary came then or later.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// Fewer runs than this make no recommendation.
     pub min_runs: u32,
@@ -25,6 +27,8 @@ pub struct Parameters {
     pub cpu_limit_percentile: Option<f64>,
     /// Added to the highest peak of memory, in percent.
     pub memory_margin: f64,
+    /// Where the peak grew in each of the last runs, so many times its largest step are added to the last one.
+    pub growth_steps: f64,
     /// After an OOM kill, at least the limit times this …
     pub oom_factor: f64,
     /// … and at least the limit and so many bytes.
@@ -65,6 +69,7 @@ impl Default for Parameters {
             cpu_margin: 15.0,
             cpu_limit_percentile: None,
             memory_margin: 15.0,
+            growth_steps: 2.0,
             oom_factor: 1.2,
             oom_bytes: 100 * MIB,
             cpu_floor: 0.01,
@@ -83,7 +88,7 @@ impl Default for Parameters {
 
 impl Parameters {
     /// The names that a query may give.
-    pub const NAMES: [&str; 19] = [
+    pub const NAMES: [&str; 20] = [
         "runs",
         "since",
         "min_runs",
@@ -91,6 +96,7 @@ impl Parameters {
         "cpu_margin",
         "cpu_limit_percentile",
         "memory_margin",
+        "growth_steps",
         "oom_factor",
         "oom_bytes",
         "cpu_floor",
@@ -133,6 +139,7 @@ impl Parameters {
             "cpu_margin" => self.cpu_margin = margin()?,
             "cpu_limit_percentile" => self.cpu_limit_percentile = Some(percentile()?),
             "memory_margin" => self.memory_margin = margin()?,
+            "growth_steps" => self.growth_steps = number(0.0, 100.0, "a number from 0 to 100")?,
             "oom_factor" => self.oom_factor = number(1.0, 100.0, "a factor from 1 to 100")?,
             "oom_bytes" => self.oom_bytes = bytes()?,
             "cpu_floor" => self.cpu_floor = cores()?,

@@ -7,8 +7,10 @@ mod life;
 mod metrics;
 mod query;
 mod refused;
+mod replay;
 mod retention;
 mod runs;
+mod sizing;
 mod tokens;
 
 use serde_json::{Value, json};
