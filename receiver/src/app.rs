@@ -26,9 +26,13 @@ use crate::{ingest, metrics, mint, openapi, query, sizing};
 pub fn app(state: Arc<AppState>) -> Router {
     let (router, described) = described().split_for_parts();
     let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
+    let html = openapi::page::render(&document).unwrap_or_default();
+    let docs = get(async move || openapi::page::page(html));
     let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
     router
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
+        .route("/docs", docs.fallback(only("GET, HEAD")))
+        .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
         .fallback(async || AppError::NotFound)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn_with_state(Arc::clone(&state), log))

@@ -3,6 +3,8 @@
 //! Types and routes come from the handlers; what Rust's types cannot say (which texts are names, which numbers are
 //! quantities) is added here, so that the description accepts exactly what the receiver does.
 
+pub(crate) mod page;
+
 use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
@@ -284,9 +286,9 @@ pub(crate) fn render(described: &utoipa::openapi::OpenApi) -> serde_json::Result
 /// Text that is a name: something that is not only white space, no control character, at most 512 of them.
 const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
 /// CPU such as `500m` or `2`.
-const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,5}(\\.[0-9]{1,3})?|0\\.[0-9]{0,2}[1-9])$";
+const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0\\.[0-9]{0,19}[1-9])$";
 /// Memory such as `512Mi` or plain bytes.
-const MEMORY: &str = "^([1-9][0-9]{0,14}|[1-9][0-9]{0,5}(Ki|Mi|Gi|k|M|G)|[1-9][0-9]{0,2}(Ti|T))$";
+const MEMORY: &str = "^((0\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|M|G)?|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T))$";
 /// Parameters and fields of requests that are names.
 const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
 
@@ -371,6 +373,10 @@ fn name_schemas(document: &mut Value) {
         {
             let limits = json!({"type": "object", "additionalProperties": {"type": "object"}});
             *sizing = json!({"anyOf": [reference("Sizing"), limits]});
+            // What is written in it depends on the form.
+            if let Some(yaml) = operation.pointer_mut("/responses/200/content/application~1yaml/schema") {
+                *yaml = json!({});
+            }
         }
         let responses = operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut);
         for response in responses {
