@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{export, schema, summaries};
+use crate::store::{export, retention, schema, summaries};
 
 fn database() -> (tempfile::TempDir, Connection) {
     let directory = tempfile::tempdir().unwrap();
@@ -181,6 +181,15 @@ fn runs_are_found_by_an_index() {
     for sql in [export::PAYLOADS, export::FIGURES] {
         assert_eq!(plan(&connection, sql), "SEARCH runs USING INDEX runs_of_job (job_id=? AND id>?)");
     }
+    let oldest = plan(&connection, retention::OLDEST);
+    assert_eq!(oldest, "SEARCH runs USING INDEX runs_of_job (job_id=?)");
+    let newest = plan(&connection, retention::NEWEST);
+    assert_eq!(newest, "SEARCH runs USING COVERING INDEX runs_of_job (job_id=?)");
+    let beyond = plan(&connection, retention::JOBS_BEYOND);
+    assert!(beyond.starts_with("SEARCH jobs USING INTEGER PRIMARY KEY (rowid>?)"), "{beyond}");
+    assert!(beyond.contains("SEARCH runs USING INDEX runs_of_job (job_id=?)"), "{beyond}");
+    assert!(!beyond.contains("TEMP B-TREE"), "{beyond}");
+    assert!(!plan(&connection, TOTALS).contains("runs"));
     let run = plan(&connection, summaries::RUN);
     let by_key =
         "SEARCH runs USING INTEGER PRIMARY KEY (rowid=?)\nSEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)";
