@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
+use crate::retention::Retention;
 
 /// Shorter secrets can be guessed.
 const MIN_SECRET: usize = 8;
@@ -33,6 +34,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Largest body, in bytes.
     pub max_body: usize,
+    /// How much is kept.
+    pub retention: Retention,
     /// Time for requests in flight once told to stop.
     pub shutdown_timeout: Duration,
 }
@@ -75,6 +78,7 @@ impl Config {
             header_timeout: args.header_timeout,
             body_timeout: args.body_timeout,
             max_body: args.max_body,
+            retention: Retention { age: args.retention, runs_per_job: args.keep_runs_per_job },
             shutdown_timeout: args.shutdown_timeout,
         })
     }

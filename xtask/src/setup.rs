@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::build::{cargo, checked, root};
-use crate::ebpf;
+use crate::{api, ebpf};
 
 /// The LLVM of Debian's `rustc-web`, which wrote its `core`: the linker must be of the same.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -20,6 +20,8 @@ struct Need {
     /// What cargo installs it with, where it is not in those packages.
     cargo: &'static [&'static str],
     present: fn() -> bool,
+    /// What else installs it.
+    install: Option<fn() -> Result<()>>,
 }
 
 /// Programs that the tests run.
@@ -30,6 +32,7 @@ const TESTS: &[Need] = &[
         packages: &["gcc"],
         cargo: &[],
         present: || has("cc"),
+        install: None,
     },
     Need {
         name: "setpriv",
@@ -37,6 +40,7 @@ const TESTS: &[Need] = &[
         packages: &["util-linux"],
         cargo: &[],
         present: || has("setpriv"),
+        install: None,
     },
     Need {
         name: "python3",
@@ -44,6 +48,7 @@ const TESTS: &[Need] = &[
         packages: &["python3"],
         cargo: &[],
         present: || has("python3"),
+        install: None,
     },
     Need {
         name: "openssl",
@@ -51,6 +56,7 @@ const TESTS: &[Need] = &[
         packages: &["openssl"],
         cargo: &[],
         present: || has("openssl"),
+        install: None,
     },
 ];
 
@@ -62,6 +68,7 @@ const OBJECT: &[Need] = &[
         packages: &["rustc-web", "libstd-rust-web-dev-bpf"],
         cargo: &[],
         present: || ebpf::toolchain().is_ok(),
+        install: None,
     },
     Need {
         name: "bpf-linker",
@@ -69,6 +76,7 @@ const OBJECT: &[Need] = &[
         packages: &["llvm-22-dev", "libpolly-22-dev"],
         cargo: &["--no-default-features", "--features=llvm-22", "bpf-linker@0.13.0"],
         present: || ebpf::linker().is_some(),
+        install: None,
     },
 ];
 
@@ -80,6 +88,7 @@ const LINT: &[Need] = &[
         packages: &["rust-web-clippy"],
         cargo: &[],
         present: ebpf::can_lint,
+        install: None,
     },
     Need {
         name: "cargo-deny",
@@ -87,6 +96,7 @@ const LINT: &[Need] = &[
         packages: &[],
         cargo: &["cargo-deny@0.20.2"],
         present: || has("cargo-deny"),
+        install: None,
     },
 ];
 
@@ -98,6 +108,7 @@ const KERNELS: &[Need] = &[
         packages: &["qemu-system-x86"],
         cargo: &[],
         present: || has("qemu-system-x86_64"),
+        install: None,
     },
     Need {
         name: "a static busybox",
@@ -105,6 +116,7 @@ const KERNELS: &[Need] = &[
         packages: &["busybox-static"],
         cargo: &[],
         present: || is_installed("busybox-static"),
+        install: None,
     },
     Need {
         name: "cpio",
@@ -112,6 +124,35 @@ const KERNELS: &[Need] = &[
         packages: &["cpio"],
         cargo: &[],
         present: || has("cpio"),
+        install: None,
+    },
+];
+
+/// What the API is tested with.
+const API: &[Need] = &[
+    Need {
+        name: "promtool",
+        what_for: "checks the receiver's metrics",
+        packages: &["prometheus"],
+        cargo: &[],
+        present: || has("promtool"),
+        install: None,
+    },
+    Need {
+        name: "Python's venv",
+        what_for: "holds schemathesis",
+        packages: &["python3-venv"],
+        cargo: &[],
+        present: || runs(&["python3", "-c", "import ensurepip, venv"]),
+        install: None,
+    },
+    Need {
+        name: "schemathesis",
+        what_for: "asks the receiver for what its API promises",
+        packages: &[],
+        cargo: &[],
+        present: api::is_installed,
+        install: Some(api::install),
     },
 ];
 
@@ -122,6 +163,7 @@ pub(crate) enum For {
     Tests,
     Lint,
     Kernels,
+    Api,
 }
 
 impl For {
@@ -132,6 +174,7 @@ impl For {
             // What lints the eBPF program has to be of the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
+            Self::Api => &[API],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }
@@ -140,7 +183,7 @@ impl For {
 /// Prints what is needed and installs what is missing; with `check`, only prints.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut missing = 0;
-    for need in For::Lint.needs().chain(For::Tests.needs()) {
+    for need in For::Lint.needs().chain(For::Tests.needs()).chain(For::Api.needs()) {
         let present = (need.present)();
         missing += usize::from(!present);
         println!("{:<8} {} ({})", if present { "found" } else { "missing" }, need.name, need.what_for);
@@ -152,7 +195,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         bail!("{missing} of these are missing; cargo xtask setup installs them");
     }
-    [For::Object, For::Tests, For::Lint].into_iter().try_for_each(ensure)
+    [For::Object, For::Tests, For::Lint, For::Api].into_iter().try_for_each(ensure)
 }
 
 /// Installs what is missing, and says what.
@@ -184,6 +227,10 @@ pub(crate) fn ensure(what: For) -> Result<()> {
             install.arg("--root").arg(tools()).env("LLVM_PREFIX", LLVM_PREFIX);
             checked(&mut install)?;
         }
+        if let Some(install) = need.install {
+            eprintln!("{} is missing: installing it", need.name);
+            install()?;
+        }
         if !(need.present)() {
             bail!("{} is still missing after what should have installed it", need.name);
         }
@@ -208,6 +255,13 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = std::env::split_paths(&path).chain([tools().join("bin")]);
     directories.find_map(|directory| Some(directory.join(program)).filter(|path| path.is_file()))
+}
+
+/// Whether a program ends well.
+fn runs(command: &[&str]) -> bool {
+    let [program, arguments @ ..] = command else { return false };
+    let status = Command::new(program).args(arguments).stderr(std::process::Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn has(program: &str) -> bool {

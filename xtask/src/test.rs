@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use crate::build::{self, Object, checked};
 use crate::setup::{self, For};
-use crate::{ebpf, fuzz, lint};
+use crate::{api, ebpf, fuzz, lint};
 
 /// Tests that need the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,6 +18,8 @@ pub(crate) enum Group {
     Kernel,
     /// Root, on a kernel with BTF: the eBPF program.
     Bpf,
+    /// No privileges: the API against its description, and the metrics.
+    Api,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
     /// Every parser given nonsense for a minute.
@@ -31,6 +33,7 @@ impl Group {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
+            Self::Api => "api",
             Self::Faults => "faults",
             Self::Fuzz => "fuzz",
         }
@@ -78,6 +81,9 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
 
 fn programs(groups: &[Group], long: bool) -> Result<()> {
     setup::ensure(For::Tests)?;
+    if groups.contains(&Group::Api) {
+        setup::ensure(For::Api)?;
+    }
     let needs_object = groups.iter().any(|group| group.needs_root());
     let plain = build::plain_collector()?;
     let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;
@@ -91,6 +97,9 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     };
     if groups.contains(&Group::Unit) {
         checked(&mut test(""))?;
+    }
+    if groups.contains(&Group::Api) {
+        api::run(&programs, long)?;
     }
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;

@@ -4,11 +4,15 @@
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
 mod background;
+mod catalog;
+mod export;
 mod history;
 mod log;
 mod read;
+mod retention;
 mod schema;
 mod sound;
+mod summaries;
 mod write;
 
 pub mod copy;
@@ -25,9 +29,13 @@ use wire::Scope;
 use crate::sizing::figures::JobFigures;
 
 use self::background::Background;
+pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
+pub use self::retention::Deleted;
 pub use self::sound::OpenError;
+pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -135,6 +143,24 @@ pub struct NewRun {
     pub payload: String,
     /// What is asked for by container.
     pub containers: Vec<NewContainer>,
+}
+
+/// How large the database's files are, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The database.
+    pub database: u64,
+    /// Its write-ahead log.
+    pub log: u64,
+}
+
+/// How much is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Jobs.
+    pub jobs: i64,
+    /// Runs.
+    pub runs: i64,
 }
 
 /// Which summary of which run.
@@ -250,6 +276,49 @@ impl Store {
         self.read(move |connection| read::runs(connection, &query)).await
     }
 
+    /// The jobs that are asked for.
+    pub async fn jobs(&self, query: JobQuery) -> Result<Vec<JobRow>, StoreError> {
+        self.read(move |connection| catalog::jobs(connection, &query)).await
+    }
+
+    /// One job by all four parts; `None` if there is none.
+    pub async fn job(&self, scope: Scope) -> Result<Option<JobRow>, StoreError> {
+        self.read(move |connection| catalog::job(connection, &scope)).await
+    }
+
+    /// Organizations, repositories or workflows, by name.
+    pub async fn names(&self, query: NameQuery) -> Result<Vec<NameRow>, StoreError> {
+        self.read(move |connection| catalog::names(connection, &query)).await
+    }
+
+    /// The runs of a job without their payloads, newest first; `None` if there is no such job.
+    pub async fn summaries(&self, query: SummaryQuery) -> Result<Option<Vec<RunFigures>>, StoreError> {
+        self.read(move |connection| summaries::page(connection, &query)).await
+    }
+
+    /// One run by its row; `None` if there is none.
+    pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
+        self.read(move |connection| summaries::run(connection, id)).await
+    }
+
+    /// The next runs with their payloads.
+    pub async fn export_payloads(
+        &self,
+        query: ExportQuery,
+        cursor: ExportCursor,
+    ) -> Result<ExportPage<WholeRun>, StoreError> {
+        self.read(move |connection| export::payloads(connection, &query, cursor)).await
+    }
+
+    /// The next runs without their payloads.
+    pub async fn export_figures(
+        &self,
+        query: ExportQuery,
+        cursor: ExportCursor,
+    ) -> Result<ExportPage<ExportedFigures>, StoreError> {
+        self.read(move |connection| export::figures(connection, &query, cursor)).await
+    }
+
     /// The last complete runs of a job, or of each job of a workflow or repository.
     pub async fn history(&self, query: HistoryQuery) -> Result<Vec<JobHistory>, StoreError> {
         self.read(move |connection| history::of_scope(connection, &query)).await
@@ -273,6 +342,50 @@ impl Store {
     /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
     pub(crate) async fn store_figures(&self, figures: Vec<(JobState, JobFigures)>) -> Result<(), StoreError> {
         self.background(move |connection| history::store_figures(connection, &figures)).await
+    }
+
+    /// Jobs with more runs than are kept, or with one that is too old, in the order of their rows from `after` on.
+    pub(crate) async fn jobs_beyond(
+        &self,
+        after: i64,
+        limit: u32,
+        keep: Option<u32>,
+        cutoff: Option<Timestamp>,
+    ) -> Result<Vec<i64>, StoreError> {
+        self.read(move |connection| retention::jobs_beyond(connection, after, limit, keep, cutoff)).await
+    }
+
+    /// Deletes of the `piece` oldest runs of a job those that are too old or too many.
+    pub(crate) async fn delete_runs(
+        &self,
+        job: i64,
+        piece: u32,
+        keep: Option<u32>,
+        cutoff: Option<Timestamp>,
+    ) -> Result<Deleted, StoreError> {
+        self.background(move |connection| retention::delete(connection, job, piece, keep, cutoff)).await
+    }
+
+    /// Writes that wait for their turn.
+    pub fn queue_length(&self) -> usize {
+        QUEUE - self.writes.capacity()
+    }
+
+    /// How large the files are; 0 where there is none.
+    pub fn sizes(&self) -> Sizes {
+        let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        let database = &self.readers.path;
+        Sizes { database: size(database), log: size(&log::path_of(database)) }
+    }
+
+    /// How much is stored.
+    pub async fn totals(&self) -> Result<Totals, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(catalog::TOTALS)?;
+            statement
+                .query_row([], |row| Ok(Totals { jobs: row.get(0)?, runs: row.get::<_, f64>(1)? as i64 }))
+        })
+        .await
     }
 
     /// Whether the database answers, and the writer lives.

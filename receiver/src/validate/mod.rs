@@ -14,7 +14,7 @@ use crate::error::AppError;
 const MAX_CONTAINERS: usize = 1000;
 /// More processes or commands than this no summary tells of.
 const MAX_LISTED: usize = 10_000;
-/// The longest name that is accepted, in bytes.
+/// The longest name that is accepted, in characters.
 const MAX_NAME: usize = 512;
 
 /// A submission that makes sense.
@@ -144,6 +144,15 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
                 return Err(AppError::invalid(field(rest), "is more than 63 bits"));
             }
         }
+        if let Some(series) = &container.series {
+            number(&field("series.step_seconds"), series.step_seconds)?;
+            for (at, cores) in series.cpu_cores.iter().enumerate() {
+                number(&field(&format!("series.cpu_cores[{at}]")), *cores)?;
+            }
+        }
+        for (at, nested) in container.nested.iter().enumerate() {
+            number(&field(&format!("nested[{at}].cpu_seconds")), nested.cpu_seconds)?;
+        }
         if !container.cpu_cores_histogram.as_ref().is_none_or(CpuHistogram::is_sound) {
             let accepted = "pairs of a bucket, ascending, and its seconds, 0 or more, are accepted";
             let last = CpuHistogram::LAST_BUCKET;
@@ -171,8 +180,12 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
         optional_number(&field("cpu_seconds"), process.cpu_seconds)?;
     }
     for (index, command) in payload.top_commands.iter().enumerate() {
-        number(&format!("payload.top_commands[{index}].cpu_seconds"), command.cpu_seconds)?;
+        let field = |rest: &str| format!("payload.top_commands[{index}].{rest}");
+        number(&field("cpu_seconds"), command.cpu_seconds)?;
+        optional_number(&field("unseen_children_cpu_seconds"), command.unseen_children_cpu_seconds)?;
     }
+    let interval = payload.collector.as_ref().map(|collector| collector.interval_seconds);
+    optional_number("payload.collector.interval_seconds", interval)?;
     if let Some(attribution) = &payload.attribution {
         for (rest, value) in [
             ("cpu_seconds", attribution.cpu_seconds),
@@ -214,8 +227,8 @@ fn number(field: &str, value: f64) -> Result<(), AppError> {
 fn name(field: &str, text: &str) -> Result<(), AppError> {
     let detail = if text.trim().is_empty() {
         "is empty".to_owned()
-    } else if text.len() > MAX_NAME {
-        format!("is {} bytes long; at most {MAX_NAME} are accepted", text.len())
+    } else if text.chars().count() > MAX_NAME {
+        format!("is {} characters long; at most {MAX_NAME} are accepted", text.chars().count())
     } else if let Some(control) = text.chars().find(|c| c.is_control()) {
         format!("contains the control character {control:?}")
     } else {

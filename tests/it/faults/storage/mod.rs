@@ -2,6 +2,7 @@
 
 mod clients;
 mod database;
+mod export;
 mod load;
 mod model;
 mod process;
