@@ -14,7 +14,7 @@ use tracing::info;
 use crate::error::{AppError, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, mint, query};
+use crate::{ingest, mint, query, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -28,7 +28,8 @@ pub fn app(state: Arc<AppState>) -> Router {
         )
         .route("/healthz", get(async || "ok\n").fallback(only("GET, HEAD")))
         .route("/readyz", get(ready).fallback(only("GET, HEAD")))
-        .fallback(async || AppError::NotFound)
+        .merge(ui::routes(&state))
+        .fallback(ui::not_found)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn(log))
         .with_state(state)

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
+use crate::ui;
 
 /// Shorter secrets can be guessed.
 const MIN_SECRET: usize = 8;
@@ -35,6 +36,8 @@ pub struct Config {
     pub max_body: usize,
     /// Time for requests in flight once told to stop.
     pub shutdown_timeout: Duration,
+    /// How the page is served.
+    pub page: ui::Options,
 }
 
 /// Where the secrets are.
@@ -76,6 +79,11 @@ impl Config {
             body_timeout: args.body_timeout,
             max_body: args.max_body,
             shutdown_timeout: args.shutdown_timeout,
+            page: ui::Options {
+                tls: args.tls_cert.is_some(),
+                behind_proxy: args.behind_proxy,
+                session_time: args.session_time,
+            },
         })
     }
 }

@@ -18,6 +18,7 @@ pub mod state;
 pub mod ingest;
 pub mod mint;
 pub mod query;
+pub mod ui;
 
 pub mod app;
 pub mod health;

@@ -68,14 +68,18 @@ mod tests {
     #[test]
     fn a_session_lasts_as_long_as_its_secrets() {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        let secrets =
-            |tokens: &[&'static str], keys: &[&'static str]| Secrets::new(tokens.to_vec(), keys.to_vec()).unwrap();
+        let secrets = |tokens: &[&'static str], keys: &[&'static str]| {
+            Secrets::new(tokens.to_vec(), keys.to_vec()).unwrap()
+        };
         let before = secrets(&["token one", "token two"], &["key one"]);
         assert_eq!(before.begin_session("token three", now + HOUR), None);
         let session = before.begin_session("token one", now + HOUR).unwrap();
         assert!(before.in_session(&session, now));
         assert!(!before.in_session(&session, now + HOUR), "expired");
-        assert!(secrets(&["token one"], &["key two", "key one"]).in_session(&session, now), "a new key is added");
+        assert!(
+            secrets(&["token one"], &["key two", "key one"]).in_session(&session, now),
+            "a new key is added"
+        );
         assert!(!secrets(&["token one"], &["key two"]).in_session(&session, now), "its key is withdrawn");
         assert!(!secrets(&["token two"], &["key one"]).in_session(&session, now), "its token is withdrawn");
     }
@@ -87,8 +91,15 @@ mod tests {
         let session = secrets.begin_session("token one", now + HOUR).unwrap();
         let (expires_at, mac) = session.split_once('.').unwrap();
         let later: i64 = expires_at.parse::<i64>().unwrap() + 1;
-        let push = secrets.minting().mint(&wire::Scope::new("a", None, None, None).unwrap(), Some(now + HOUR));
-        let forged = ["", ".", &format!("{later}.{mac}"), &format!("{expires_at}."), &format!("{expires_at}.{}", "0".repeat(64))];
+        let push =
+            secrets.minting().mint(&wire::Scope::new("a", None, None, None).unwrap(), Some(now + HOUR));
+        let forged = [
+            "",
+            ".",
+            &format!("{later}.{mac}"),
+            &format!("{expires_at}."),
+            &format!("{expires_at}.{}", "0".repeat(64)),
+        ];
         for forged in forged.into_iter().chain([push.as_str(), mac]) {
             assert!(!secrets.in_session(forged, now), "{forged:?}");
         }
