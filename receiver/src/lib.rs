@@ -19,6 +19,7 @@ pub mod ingest;
 pub mod mint;
 pub mod query;
 pub mod ui;
+pub mod sizing;
 
 pub mod app;
 pub mod health;

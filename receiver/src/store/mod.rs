@@ -3,6 +3,8 @@
 //! One thread owns the connection that writes; readers have connections of their own. A write is answered after
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
+mod background;
+mod history;
 mod log;
 mod read;
 mod schema;
@@ -20,9 +22,13 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::Scope;
 
+use crate::sizing::figures::JobFigures;
+
+use self::background::Background;
+pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
 pub use self::sound::OpenError;
-use self::write::{Command, Writer};
+use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
 const QUEUE: usize = 1024;
@@ -217,16 +223,51 @@ impl Store {
     /// Stores a summary; once it is queued it is stored even if nobody waits for the answer any more.
     pub async fn insert(&self, run: NewRun) -> Result<Outcome, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.writes.try_send(Command { run, reply }).map_err(|error| match error {
+        self.send(Command::Insert(Insert { run, reply }))?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
+    }
+
+    /// Does something in a transaction of its own, once there is no push to be stored, or a second later. It should take
+    /// some milliseconds: a push that comes meanwhile waits for it. Dropped before its turn, it is not done.
+    pub(crate) async fn background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (work, answer) = Background::new(work);
+        self.send(Command::Background(work))?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
+    }
+
+    fn send(&self, command: Command) -> Result<(), StoreError> {
+        self.writes.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Failed("the writer has ended".to_owned()),
-        })?;
-        answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
+        })
     }
 
     /// The runs of a job, newest first.
     pub async fn runs(&self, query: RunQuery) -> Result<Vec<RunRow>, StoreError> {
         self.read(move |connection| read::runs(connection, &query)).await
+    }
+
+    /// The last complete runs of a job, or of each job of a workflow or repository.
+    pub async fn history(&self, query: HistoryQuery) -> Result<Vec<JobHistory>, StoreError> {
+        self.read(move |connection| history::of_scope(connection, &query)).await
+    }
+
+    /// Jobs whose figures are to be computed anew, with their last complete runs.
+    pub(crate) async fn stale_jobs(
+        &self,
+        after: i64,
+        jobs: u32,
+        runs: u32,
+    ) -> Result<Vec<StaleJob>, StoreError> {
+        self.read(move |connection| history::stale(connection, after, jobs, runs)).await
+    }
+
+    /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
+    pub(crate) async fn store_figures(&self, figures: Vec<(JobState, JobFigures)>) -> Result<(), StoreError> {
+        self.background(move |connection| history::store_figures(connection, &figures)).await
     }
 
     /// Whether the database answers, and the writer lives.

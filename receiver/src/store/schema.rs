@@ -75,7 +75,7 @@ const MIGRATIONS: &[&str] = &["
         figures TEXT,
         UNIQUE (organization, repository, workflow, job)
     ) STRICT;
-    CREATE INDEX jobs_stale ON jobs (id) WHERE stale = 1;
+    CREATE INDEX jobs_stale ON jobs (id) WHERE stale > 0;
     INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
         SELECT organization, repository, workflow, job, count(*), max(id), max(received_at_ms) FROM runs
         GROUP BY 1, 2, 3, 4;

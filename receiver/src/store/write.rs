@@ -1,20 +1,35 @@
 //! The thread that writes.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
+use super::background::Background;
 use super::log::Log;
 use super::{NewRun, Outcome, StoreError, SummaryKey, read, schema};
 
 /// So many writes share a transaction at the most.
 const MAX_BATCH: usize = 256;
 
-/// One write and who waits for it.
+/// Background work waits for a moment with no push to be stored, but no longer than this: each piece of it is small.
+const BACKGROUND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is to be written.
 #[derive(Debug)]
-pub(super) struct Command {
+pub(super) enum Command {
+    /// A summary; somebody waits for it to be on disk.
+    Insert(Insert),
+    /// Something that can wait.
+    Background(Background),
+}
+
+/// A summary and who waits for it.
+#[derive(Debug)]
+pub(super) struct Insert {
     pub(super) run: NewRun,
     pub(super) reply: oneshot::Sender<Result<Outcome, StoreError>>,
 }
@@ -38,28 +53,26 @@ impl Writer {
     /// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut batch = Vec::new();
-        while let Some(first) = queue.blocking_recv() {
-            batch.push(first);
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = queue.try_recv()
-            {
-                batch.push(next);
+        let mut waiting: VecDeque<(Instant, Background)> = VecDeque::new();
+        loop {
+            let first = if waiting.is_empty() { queue.blocking_recv() } else { queue.try_recv().ok() };
+            if first.is_none() && waiting.is_empty() {
+                break;
             }
-            let results = self.write(&batch);
-            debug!(writes = batch.len(), "batch");
-            if let Err(failed) = &results {
-                error!(error = %failed, writes = batch.len(), "a batch could not be stored");
-            }
-            for (index, command) in batch.drain(..).enumerate() {
-                let result = match &results {
-                    Ok(outcomes) => outcomes[index].clone(),
-                    Err(failed) => Err(failed.clone()),
-                };
-                if let (Ok(_), Err(failed)) = (&results, &result) {
-                    error!(error = %failed, "a summary could not be stored");
+            let rest = std::iter::from_fn(|| queue.try_recv().ok());
+            for command in first.into_iter().chain(rest).take(MAX_BATCH) {
+                match command {
+                    Command::Insert(insert) => batch.push(insert),
+                    Command::Background(work) => waiting.push_back((Instant::now(), work)),
                 }
-                // Whoever asked may have gone; it is stored all the same.
-                let _ = command.reply.send(result);
+            }
+            let idle = batch.is_empty();
+            if !idle {
+                self.store(&mut batch);
+            }
+            let due = waiting.front().is_some_and(|(since, _)| idle || since.elapsed() > BACKGROUND_PATIENCE);
+            if due && let Some((_, work)) = waiting.pop_front() {
+                self.work(work);
             }
             if let Some(connection) = &self.connection {
                 self.log.after_batch(connection);
@@ -71,31 +84,68 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &[Command]) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+    /// Stores a batch of summaries and answers.
+    fn store(&mut self, batch: &mut Vec<Insert>) {
+        let results = self.with_connection(|connection| write(connection, batch));
+        debug!(writes = batch.len(), "batch");
+        if let Err(failed) = &results {
+            error!(error = %failed, writes = batch.len(), "a batch could not be stored");
+        }
+        for (index, insert) in batch.drain(..).enumerate() {
+            let result = match &results {
+                Ok(outcomes) => outcomes[index].clone(),
+                Err(failed) => Err(failed.clone()),
+            };
+            if let (Ok(_), Err(failed)) = (&results, &result) {
+                error!(error = %failed, "a summary could not be stored");
+            }
+            // Whoever asked may have gone; it is stored all the same.
+            let _ = insert.reply.send(result);
+        }
+    }
+
+    /// Does a piece of background work in a transaction of its own, unless nobody waits for it any more.
+    fn work(&mut self, mut work: Background) {
+        if work.is_abandoned() {
+            return;
+        }
+        let result = self.with_connection(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            work.run(&transaction)?;
+            Ok(transaction.commit()?)
+        });
+        work.answer(result);
+    }
+
+    /// Does something with the connection, which is opened anew if it failed.
+    fn with_connection<T>(
+        &mut self,
+        write: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         if self.connection.is_none() {
             self.connection = Some(schema::reopen_for_writing(&self.path)?);
             info!("the database was opened again");
         }
         let Some(connection) = &mut self.connection else { return Err(StoreError::Busy) };
-        let results = write(connection, batch);
-        if matches!(results, Err(StoreError::Broken(_))) {
+        let result = write(connection);
+        if matches!(result, Err(StoreError::Broken(_))) {
             // The kernel tells of a failed write once and forgets it: to try again would be to believe that it is done.
             self.connection = None;
         }
-        results
+        result
     }
 }
 
 /// All of a batch in one transaction; one that fails takes only itself back.
 fn write(
     connection: &mut Connection,
-    batch: &[Command],
+    batch: &[Insert],
 ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut outcomes = Vec::with_capacity(batch.len());
-    for command in batch {
+    for Insert { run, .. } in batch {
         let savepoint = transaction.savepoint()?;
-        let outcome = insert(&savepoint, &command.run).map_err(StoreError::from);
+        let outcome = insert(&savepoint, run).map_err(StoreError::from);
         match &outcome {
             Ok(_) => savepoint.commit()?,
             // A full disk, among others, takes back the whole transaction and not just this write: there is no
@@ -169,7 +219,7 @@ fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
 fn count(connection: &Connection, job: i64, more: i64, id: i64, run: &NewRun) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "UPDATE jobs SET run_count = run_count + ?2, last_run = max(last_run, ?3),
-             last_received_at_ms = max(last_received_at_ms, ?4), stale = 1
+             last_received_at_ms = max(last_received_at_ms, ?4), stale = stale + 1
          WHERE id = ?1",
     )?;
     statement.execute(params![job, more, id, run.received_at.as_millisecond()])?;
@@ -252,6 +302,6 @@ pub(super) fn try_execute(
     connection: &mut Connection,
     runs: Vec<NewRun>,
 ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
-    let batch = runs.into_iter().map(|run| Command { run, reply: oneshot::channel().0 });
+    let batch = runs.into_iter().map(|run| Insert { run, reply: oneshot::channel().0 });
     write(connection, &batch.collect::<Vec<_>>())
 }

@@ -1,0 +1,171 @@
+//! The rules' parameters, as a query gives them. `docs/sizing.md` says where each default comes from.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::quantity::{self, MIB};
+use crate::error::AppError;
+
+/// The rules' parameters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parameters {
+    /// Complete runs of each job that are looked at, the newest ones.
+    pub runs: u32,
+    /// Only runs whose summary came then or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Fewer runs than this make no recommendation.
+    pub min_runs: u32,
+    /// Percentile of the CPU samples that the request is made from.
+    pub cpu_percentile: f64,
+    /// Added to it, in percent.
+    pub cpu_margin: f64,
+    /// Percentile of the CPU samples for a CPU limit; absent: none is recommended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_limit_percentile: Option<f64>,
+    /// Added to the highest peak of memory, in percent.
+    pub memory_margin: f64,
+    /// After an OOM kill, at least the limit times this …
+    pub oom_factor: f64,
+    /// … and at least the limit and so many bytes.
+    pub oom_bytes: u64,
+    /// Least CPU request, in cores.
+    pub cpu_floor: f64,
+    /// Least memory request, in bytes.
+    pub memory_floor: u64,
+    /// Highest CPU request, in cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_cap: Option<f64>,
+    /// Highest memory request, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_cap: Option<u64>,
+    /// No lower than what is requested now less this, in percent.
+    pub max_step_down: f64,
+    /// A change by less than this is none, in percent of what is requested now.
+    pub ignore_below: f64,
+    /// A run that was throttled for more than this is censored, in percent of its periods.
+    pub throttled_above: f64,
+    /// A run that came to this or more of a limit is censored, in percent of the limit.
+    pub at_limit: f64,
+    /// Price of a core for an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_core_hour: Option<f64>,
+    /// Price of a GiB for an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_gib_hour: Option<f64>,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            runs: 20,
+            since: None,
+            min_runs: 3,
+            cpu_percentile: 95.0,
+            cpu_margin: 15.0,
+            cpu_limit_percentile: None,
+            memory_margin: 15.0,
+            oom_factor: 1.2,
+            oom_bytes: 100 * MIB,
+            cpu_floor: 0.01,
+            memory_floor: 32 * MIB,
+            cpu_cap: None,
+            memory_cap: None,
+            max_step_down: 25.0,
+            ignore_below: 10.0,
+            throttled_above: 5.0,
+            at_limit: 95.0,
+            price_core_hour: None,
+            price_gib_hour: None,
+        }
+    }
+}
+
+impl Parameters {
+    /// The names that a query may give.
+    pub const NAMES: [&str; 19] = [
+        "runs",
+        "since",
+        "min_runs",
+        "cpu_percentile",
+        "cpu_margin",
+        "cpu_limit_percentile",
+        "memory_margin",
+        "oom_factor",
+        "oom_bytes",
+        "cpu_floor",
+        "memory_floor",
+        "cpu_cap",
+        "memory_cap",
+        "max_step_down",
+        "ignore_below",
+        "throttled_above",
+        "at_limit",
+        "price_core_hour",
+        "price_gib_hour",
+    ];
+
+    /// Takes one over from a query; false if there is none of this name.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, AppError> {
+        let wrong = |accepted: &str| AppError::invalid(name, format!("is {value:?}; {accepted} is accepted"));
+        let number = |from: f64, to: f64, accepted: &str| {
+            let number = value.parse::<f64>().ok().filter(|number| (from..=to).contains(number));
+            number.ok_or_else(|| wrong(accepted))
+        };
+        let count = |to: u32, accepted: &str| {
+            let count = value.parse::<u32>().ok().filter(|count| (1..=to).contains(count));
+            count.ok_or_else(|| wrong(accepted))
+        };
+        let percentile = || number(1.0, 100.0, "a percentile from 1 to 100");
+        let margin = || number(0.0, 1000.0, "percent from 0 to 1000");
+        let percent = || number(0.0, 100.0, "percent from 0 to 100");
+        let price = || number(0.0, 1e9, "a price from 0 to 1000000000");
+        let cores = || quantity::cores(value).ok_or_else(|| wrong("CPU such as 2, 0.5 or 500m"));
+        let bytes = || quantity::bytes(value).ok_or_else(|| wrong("memory such as 512Mi, 2Gi or 1073741824"));
+        match name {
+            "runs" => self.runs = count(1000, "a number from 1 to 1000")?,
+            "since" => {
+                let time = value.parse().map_err(|_| wrong("a time such as 2026-02-06T14:30:00Z"))?;
+                self.since = Some(time);
+            }
+            "min_runs" => self.min_runs = count(1000, "a number from 1 to 1000")?,
+            "cpu_percentile" => self.cpu_percentile = percentile()?,
+            "cpu_margin" => self.cpu_margin = margin()?,
+            "cpu_limit_percentile" => self.cpu_limit_percentile = Some(percentile()?),
+            "memory_margin" => self.memory_margin = margin()?,
+            "oom_factor" => self.oom_factor = number(1.0, 100.0, "a factor from 1 to 100")?,
+            "oom_bytes" => self.oom_bytes = bytes()?,
+            "cpu_floor" => self.cpu_floor = cores()?,
+            "memory_floor" => self.memory_floor = bytes()?,
+            "cpu_cap" => self.cpu_cap = Some(cores()?),
+            "memory_cap" => self.memory_cap = Some(bytes()?),
+            "max_step_down" => self.max_step_down = percent()?,
+            "ignore_below" => self.ignore_below = percent()?,
+            "throttled_above" => self.throttled_above = percent()?,
+            "at_limit" => self.at_limit = number(1.0, 100.0, "percent from 1 to 100")?,
+            "price_core_hour" => self.price_core_hour = Some(price()?),
+            "price_gib_hour" => self.price_gib_hour = Some(price()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What cannot be told of one value alone.
+    pub fn check(&self) -> Result<(), AppError> {
+        if self.min_runs > self.runs {
+            let detail = format!("is {}, more than runs, which is {}", self.min_runs, self.runs);
+            return Err(AppError::invalid("min_runs", detail));
+        }
+        if self.cpu_limit_percentile.is_some_and(|limit| limit < self.cpu_percentile) {
+            let detail = format!("is below cpu_percentile, which is {}", self.cpu_percentile);
+            return Err(AppError::invalid("cpu_limit_percentile", detail));
+        }
+        if self.cpu_cap.is_some_and(|cap| cap < self.cpu_floor) {
+            return Err(AppError::invalid("cpu_cap", "is below cpu_floor"));
+        }
+        if self.memory_cap.is_some_and(|cap| cap < self.memory_floor) {
+            return Err(AppError::invalid("memory_cap", "is below memory_floor"));
+        }
+        Ok(())
+    }
+}
