@@ -18,8 +18,8 @@ pub mod state;
 pub mod ingest;
 pub mod mint;
 pub mod query;
-pub mod ui;
 pub mod sizing;
+pub mod ui;
 
 pub mod app;
 pub mod health;

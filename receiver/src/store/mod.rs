@@ -4,11 +4,13 @@
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
 mod background;
+mod catalog;
 mod history;
 mod log;
 mod read;
 mod schema;
 mod sound;
+mod summaries;
 mod write;
 
 pub mod copy;
@@ -25,9 +27,11 @@ use wire::Scope;
 use crate::sizing::figures::JobFigures;
 
 use self::background::Background;
+pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
 pub use self::sound::OpenError;
+pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -268,6 +272,31 @@ impl Store {
     /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
     pub(crate) async fn store_figures(&self, figures: Vec<(JobState, JobFigures)>) -> Result<(), StoreError> {
         self.background(move |connection| history::store_figures(connection, &figures)).await
+    }
+
+    /// The jobs that are asked for.
+    pub async fn jobs(&self, query: JobQuery) -> Result<Vec<JobRow>, StoreError> {
+        self.read(move |connection| catalog::jobs(connection, &query)).await
+    }
+
+    /// One job by all four parts; `None` if there is none.
+    pub async fn job(&self, scope: Scope) -> Result<Option<JobRow>, StoreError> {
+        self.read(move |connection| catalog::job(connection, &scope)).await
+    }
+
+    /// Organizations, repositories or workflows, by name.
+    pub async fn names(&self, query: NameQuery) -> Result<Vec<NameRow>, StoreError> {
+        self.read(move |connection| catalog::names(connection, &query)).await
+    }
+
+    /// The runs of a job without their payloads, newest first; `None` if there is no such job.
+    pub async fn summaries(&self, query: SummaryQuery) -> Result<Option<Vec<RunFigures>>, StoreError> {
+        self.read(move |connection| summaries::page(connection, &query)).await
+    }
+
+    /// One run by its row; `None` if there is none.
+    pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
+        self.read(move |connection| summaries::run(connection, id)).await
     }
 
     /// Whether the database answers, and the writer lives.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 use super::sound::{self, OpenError};
-use super::{StoreError, log};
+use super::{StoreError, catalog, log};
 
 /// Marks a database as ours (`PRAGMA application_id`): "`RRCv`" in ASCII.
 const APPLICATION_ID: i32 = 0x5252_4376;
@@ -76,6 +76,9 @@ const MIGRATIONS: &[&str] = &["
         UNIQUE (organization, repository, workflow, job)
     ) STRICT;
     CREATE INDEX jobs_stale ON jobs (id) WHERE stale > 0;
+    CREATE INDEX jobs_by_waste ON jobs (coalesce(waste, -1.0), id);
+    CREATE INDEX jobs_by_risk ON jobs (coalesce(risk, -1.0), id);
+    CREATE INDEX jobs_by_last_run ON jobs (last_run);
     INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
         SELECT organization, repository, workflow, job, count(*), max(id), max(received_at_ms) FROM runs
         GROUP BY 1, 2, 3, 4;
@@ -179,6 +182,7 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA query_only = ON;")?;
+    catalog::add_functions(&connection)?;
     Ok(connection)
 }
 

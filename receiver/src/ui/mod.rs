@@ -2,12 +2,15 @@
 //! in tables.
 
 mod assets;
+mod chart;
 mod error;
 mod format;
 mod paths;
 mod protect;
+mod run;
 mod session;
 mod sign_in;
+mod svg;
 
 use std::sync::Arc;
 use std::time::Duration;

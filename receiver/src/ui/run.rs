@@ -26,7 +26,8 @@ impl Loaded {
     pub(super) async fn get(state: &AppState, id: i64) -> Result<Self, PageError> {
         let run = state.store.run(id).await?.ok_or(PageError::NotFound)?;
         let payload = serde_json::from_str(&run.payload);
-        let payload = payload.map_err(|error| PageError::Internal(format!("the payload of run {id}: {error}")))?;
+        let payload =
+            payload.map_err(|error| PageError::Internal(format!("the payload of run {id}: {error}")))?;
         Ok(Self { run, payload })
     }
 
@@ -76,8 +77,7 @@ struct RunPage {
     tiles: Vec<Tile>,
     containers: Vec<Container>,
     commands: Vec<Command>,
-    cpu_processes: Vec<Process>,
-    memory_processes: Vec<Process>,
+    processes: Vec<(&'static str, Vec<Process>)>,
     quality: Vec<(&'static str, String)>,
 }
 
@@ -131,7 +131,10 @@ struct Process {
 }
 
 /// `GET /runs/{id}`.
-pub(super) async fn run(State(state): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Response, PageError> {
+pub(super) async fn run(
+    State(state): State<Arc<AppState>>,
+    Path(id): Path<String>,
+) -> Result<Response, PageError> {
     let loaded = Loaded::get(&state, id.parse().map_err(|_| PageError::NotFound)?).await?;
     page(&view(&loaded, Timestamp::now()))
 }
@@ -149,6 +152,21 @@ pub(super) async fn payload(
 
 fn view(loaded: &Loaded, now: Timestamp) -> RunPage {
     let Loaded { run, payload } = loaded;
+    RunPage {
+        crumbs: loaded.crumbs(),
+        id: run.id,
+        run_id: run.run_id.clone(),
+        began: Time::new(payload.start_time, now),
+        badges: badges(payload),
+        tiles: tiles(payload),
+        containers: payload.containers.iter().map(container).collect(),
+        commands: commands(payload),
+        processes: processes(payload),
+        quality: quality(payload),
+    }
+}
+
+fn processes(payload: &Payload) -> Vec<(&'static str, Vec<Process>)> {
     let cpu_processes = payload.top_cpu_processes.iter().map(|process| Process {
         name: process.name.clone(),
         pid: process.pid,
@@ -165,19 +183,8 @@ fn view(loaded: &Loaded, now: Timestamp) -> RunPage {
         container: process.container.clone().unwrap_or_default(),
         values: vec![("Peak memory", format::bytes(process.peak_mem_bytes as f64))],
     });
-    RunPage {
-        crumbs: loaded.crumbs(),
-        id: run.id,
-        run_id: run.run_id.clone(),
-        began: Time::new(payload.start_time, now),
-        badges: badges(payload),
-        tiles: tiles(payload),
-        containers: payload.containers.iter().map(container).collect(),
-        commands: commands(payload),
-        cpu_processes: cpu_processes.collect(),
-        memory_processes: memory_processes.collect(),
-        quality: quality(payload),
-    }
+    let lists = [("By CPU", cpu_processes.collect()), ("By memory", memory_processes.collect::<Vec<_>>())];
+    lists.into_iter().filter(|(_, list)| !list.is_empty()).collect()
 }
 
 fn unknown() -> String {
@@ -187,7 +194,8 @@ fn unknown() -> String {
 /// CPU time of all containers, and what could be placed in none.
 pub(super) fn cpu_seconds(payload: &Payload) -> Option<f64> {
     let of_containers = || {
-        let times: Option<Vec<f64>> = payload.containers.iter().map(|container| container.cpu_seconds).collect();
+        let times: Option<Vec<f64>> =
+            payload.containers.iter().map(|container| container.cpu_seconds).collect();
         times.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
     };
     payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds).or_else(of_containers)
@@ -221,7 +229,9 @@ fn tiles(payload: &Payload) -> Vec<Tile> {
             detail: format!("{} on average", format::cores(mean)),
         });
     }
-    if let Some(most) = payload.containers.iter().max_by(|a, b| a.memory_bytes.peak.total_cmp(&b.memory_bytes.peak)) {
+    if let Some(most) =
+        payload.containers.iter().max_by(|a, b| a.memory_bytes.peak.total_cmp(&b.memory_bytes.peak))
+    {
         tiles.push(Tile {
             name: "Highest memory",
             value: format::bytes(most.memory_bytes.peak),
@@ -247,7 +257,10 @@ fn container(usage: &ContainerUsage) -> Container {
         badges.push(Badge { kind: "bad", text: format!("{kills} OOM-killed") });
     }
     if let Some(share) = throttled(usage).filter(|share| *share > 0.05) {
-        badges.push(Badge { kind: "warn", text: format!("throttled in {} of periods", format::percent(share)) });
+        badges.push(Badge {
+            kind: "warn",
+            text: format!("throttled in {} of periods", format::percent(share)),
+        });
     }
     if let Some(limit) = usage.memory_limit_bytes
         && usage.memory_bytes.peak >= 0.95 * limit as f64
@@ -324,13 +337,16 @@ fn stat_row(name: &'static str, stats: &Stats, show: fn(f64) -> String) -> StatR
 
 /// Where each step of a series begins; the last point closes the last step.
 pub(super) fn places(series: &wire::Series) -> Vec<f64> {
-    (0..series.cpu_cores.len().max(series.memory_bytes.len())).map(|at| at as f64 * series.step_seconds).collect()
+    (0..series.cpu_cores.len().max(series.memory_bytes.len()))
+        .map(|at| at as f64 * series.step_seconds)
+        .collect()
 }
 
 fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[String; 3]>) {
     let xs = places(series);
     let cpu: Vec<_> = (0..xs.len()).map(|at| series.cpu_cores.get(at).copied()).collect();
-    let memory: Vec<_> = (0..xs.len()).map(|at| series.memory_bytes.get(at).map(|bytes| *bytes as f64)).collect();
+    let memory: Vec<_> =
+        (0..xs.len()).map(|at| series.memory_bytes.get(at).map(|bytes| *bytes as f64)).collect();
     let steps = xs.iter().zip(cpu.iter().zip(&memory));
     let steps = steps.map(|(x, (cpu, memory))| {
         let shown = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(unknown, show);
@@ -389,16 +405,30 @@ fn quality(payload: &Payload) -> Vec<(&'static str, String)> {
             other => format!("{other}{reason}"),
         };
         quality.push(("Short-lived processes by", source));
-        quality.push(("Hidden from the collector", collector.hidden.clone().unwrap_or_else(|| "nothing it knows of".to_owned())));
+        quality.push((
+            "Hidden from the collector",
+            collector.hidden.clone().unwrap_or_else(|| "nothing it knows of".to_owned()),
+        ));
     }
     if let Some(attribution) = &payload.attribution {
         let placed = 1.0 - attribution.unattributed_cpu_seconds / attribution.cpu_seconds.max(1e-9);
         quality.push((
             "CPU time that found its container",
-            format!("{} of {}", format::percent(placed.clamp(0.0, 1.0)), format::seconds(attribution.cpu_seconds)),
+            format!(
+                "{} of {}",
+                format::percent(placed.clamp(0.0, 1.0)),
+                format::seconds(attribution.cpu_seconds)
+            ),
         ));
         quality.push(("Lost records", format::count(attribution.lost_records)));
-        quality.push(("Missed samples", format!("{} of {}", format::count(attribution.missed_samples), format::count(payload.sample_count + attribution.missed_samples))));
+        quality.push((
+            "Missed samples",
+            format!(
+                "{} of {}",
+                format::count(attribution.missed_samples),
+                format::count(payload.sample_count + attribution.missed_samples)
+            ),
+        ));
         quality.push(("The collector itself used", format::seconds(attribution.collector_cpu_seconds)));
     }
     if let Some(method) = payload.quantile_method {
@@ -412,8 +442,24 @@ fn quality(payload: &Payload) -> Vec<(&'static str, String)> {
     if let Some(collector) = &payload.collector {
         let memory = collector.memory_total_bytes.map(|bytes| format!(", {}", format::bytes(bytes as f64)));
         let kernel = collector.kernel.as_ref().map(|kernel| format!(", Linux {kernel}"));
-        quality.push(("Host", format!("{} CPUs{}{}", collector.cpu_count, memory.unwrap_or_default(), kernel.unwrap_or_default())));
-        quality.push(("Collector", format!("{}, {} mode, every {}", collector.version, collector.mode, format::seconds(collector.interval_seconds))));
+        quality.push((
+            "Host",
+            format!(
+                "{} CPUs{}{}",
+                collector.cpu_count,
+                memory.unwrap_or_default(),
+                kernel.unwrap_or_default()
+            ),
+        ));
+        quality.push((
+            "Collector",
+            format!(
+                "{}, {} mode, every {}",
+                collector.version,
+                collector.mode,
+                format::seconds(collector.interval_seconds)
+            ),
+        ));
     }
     quality
 }

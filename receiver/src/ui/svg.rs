@@ -12,11 +12,11 @@ pub(super) fn spark(values: &[f64], label: &str) -> String {
     if values.len() < 2 || top <= 0.0 {
         return String::new();
     }
-    let points: Vec<_> = values.iter().enumerate().map(|(at, value)| {
+    let points = values.iter().enumerate().map(|(at, value)| {
         let x = 2.0 + at as f64 / (values.len() - 1) as f64 * (width - 5.0);
         (x, height - 3.0 - value / top * (height - 6.0))
     });
-    let points: Vec<(f64, f64)> = points.into_iter().collect();
+    let points: Vec<(f64, f64)> = points.collect();
     let mut line = String::new();
     for (at, (x, y)) in points.iter().enumerate() {
         let _ = write!(line, "{}{x:.1} {y:.1}", if at == 0 { "M" } else { "L" });
@@ -87,8 +87,16 @@ mod tests {
         for svg in &drawn {
             assert!(!svg.contains("style=") && !svg.contains("<b"), "{svg}");
         }
-        assert!(drawn[0].contains("M2.0 17.7L47.5 3.0L93.0 10.3") && drawn[0].contains("&lt;b &quot;x&quot;"), "{}", drawn[0]);
-        assert!(drawn[1].contains("class=\"used\" y=\"3\" width=\"41.0\"") && drawn[1].contains("M80.0 0"), "{}", drawn[1]);
+        assert!(
+            drawn[0].contains("M2.0 17.7L47.5 3.0L93.0 10.3") && drawn[0].contains("&lt;b &quot;x&quot;"),
+            "{}",
+            drawn[0]
+        );
+        assert!(
+            drawn[1].contains("class=\"used\" y=\"3\" width=\"41.0\"") && drawn[1].contains("M80.0 0"),
+            "{}",
+            drawn[1]
+        );
         assert!(drawn[2].contains("width=\"50.0\""));
     }
 

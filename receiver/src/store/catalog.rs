@@ -1,0 +1,320 @@
+//! What there is: organizations, repositories, workflows and jobs, all from the table of jobs; no run is looked at.
+
+use jiff::Timestamp;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use wire::Scope;
+
+/// Columns of a [`JobRow`].
+const JOB_COLUMNS: &str =
+    "id, organization, repository, workflow, job, run_count, last_run, last_received_at_ms, stale,
+    waste, risk, figures";
+
+/// By what jobs are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobSort {
+    /// The most waste first; jobs of which it is not known last.
+    Waste,
+    /// The highest risk first; jobs of which it is not known last.
+    Risk,
+    /// The last run first.
+    LastRun,
+    /// By organization, repository, workflow and job, in the order of their bytes.
+    Name,
+}
+
+/// Behind which job a page begins: what it was ordered by, so that it need not be there any more.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobCursor {
+    /// Its waste or risk and its row.
+    Number(Option<f64>, i64),
+    /// The row of its last run.
+    LastRun(i64),
+    /// Its organization, repository, workflow and name.
+    Name([String; 4]),
+}
+
+/// Below what to look: all of it if empty; as in a [`Scope`], only trailing parts are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Within {
+    /// Organization.
+    pub organization: Option<String>,
+    /// Repository, without its organization.
+    pub repository: Option<String>,
+    /// Workflow.
+    pub workflow: Option<String>,
+}
+
+/// Which jobs.
+#[derive(Debug, Clone)]
+pub struct JobQuery {
+    /// Below what.
+    pub within: Within,
+    /// Only those with this in `organization/repository/workflow/job`, in upper or lower case.
+    pub search: Option<String>,
+    /// Only those whose last run came then or later.
+    pub since: Option<Timestamp>,
+    /// In which order.
+    pub sort: JobSort,
+    /// Only those behind this one; it must be of the kind that `sort` makes.
+    pub after: Option<JobCursor>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A job and what is told of it without looking at its runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRow {
+    /// Row.
+    pub id: i64,
+    /// Organization.
+    pub organization: String,
+    /// Repository, without its organization.
+    pub repository: String,
+    /// Workflow.
+    pub workflow: String,
+    /// Job.
+    pub job: String,
+    /// How many runs are stored.
+    pub run_count: u64,
+    /// The row of the last one.
+    pub last_run: i64,
+    /// When that came.
+    pub last_received_at: Timestamp,
+    /// Whether runs came since the figures were computed.
+    pub stale: bool,
+    /// How much is requested in vain; `None` if it is not known.
+    pub waste: Option<f64>,
+    /// How near to its limits it is; `None` if it is not known.
+    pub risk: Option<f64>,
+    /// What was computed of its runs, as JSON.
+    pub figures: Option<String>,
+}
+
+/// Organizations, repositories or workflows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Every organization.
+    Organizations,
+    /// Repositories.
+    Repositories,
+    /// Workflows.
+    Workflows,
+}
+
+/// Which names.
+#[derive(Debug, Clone)]
+pub struct NameQuery {
+    /// Of what.
+    pub level: Level,
+    /// Below what.
+    pub within: Within,
+    /// Only those with this in their names, joined by slashes, in upper or lower case.
+    pub search: Option<String>,
+    /// Only those behind these names; as many as the level has.
+    pub after: Option<Vec<String>>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// An organization, a repository or a workflow, and what is below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameRow {
+    /// Its names, outermost first; as many as the level has.
+    pub names: Vec<String>,
+    /// Jobs below it.
+    pub job_count: u64,
+    /// Their runs.
+    pub run_count: u64,
+    /// When the last of these came.
+    pub last_received_at: Timestamp,
+}
+
+impl JobSort {
+    /// What a page of this order begins behind if it follows `row`.
+    pub fn cursor(self, row: &JobRow) -> JobCursor {
+        match self {
+            Self::Waste => JobCursor::Number(row.waste, row.id),
+            Self::Risk => JobCursor::Number(row.risk, row.id),
+            Self::LastRun => JobCursor::LastRun(row.last_run),
+            Self::Name => JobCursor::Name(
+                [&row.organization, &row.repository, &row.workflow, &row.job].map(Clone::clone),
+            ),
+        }
+    }
+}
+
+impl Level {
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Organizations => &["organization"],
+            Self::Repositories => &["organization", "repository"],
+            Self::Workflows => &["organization", "repository", "workflow"],
+        }
+    }
+}
+
+/// SQL and the values for its `?`s, in their order.
+struct Statement {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    /// A condition more.
+    fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(condition);
+        self.values.extend(values);
+    }
+
+    /// In which order, and how many of them.
+    fn end(mut self, order: &str, limit: u32) -> Self {
+        self.sql.push_str(order);
+        self.sql.push_str(" LIMIT ?");
+        self.values.push(limit.into());
+        self
+    }
+
+    fn within(&mut self, within: &Within) {
+        for (column, value) in [
+            ("organization = ?", &within.organization),
+            ("repository = ?", &within.repository),
+            ("workflow = ?", &within.workflow),
+        ] {
+            if let Some(value) = value {
+                self.and(column, [value.clone().into()]);
+            }
+        }
+    }
+
+    fn search(&mut self, columns: &[&str], search: Option<&String>) {
+        if let Some(search) = search {
+            let path = columns.join(" || '/' || ");
+            self.and(&format!("folded_contains({path}, ?)"), [search.to_lowercase().into()]);
+        }
+    }
+}
+
+/// The jobs that are asked for.
+fn jobs_statement(query: &JobQuery) -> Statement {
+    let mut statement =
+        Statement { sql: format!("SELECT {JOB_COLUMNS} FROM jobs WHERE run_count > 0"), values: vec![] };
+    statement.within(&query.within);
+    statement.search(&["organization", "repository", "workflow", "job"], query.search.as_ref());
+    if let Some(since) = query.since {
+        statement.and("last_received_at_ms >= ?", [since.as_millisecond().into()]);
+    }
+    match &query.after {
+        None => {}
+        Some(JobCursor::Number(number, id)) => {
+            let column = if query.sort == JobSort::Risk { "risk" } else { "waste" };
+            let number: Value = number.unwrap_or(UNKNOWN).into();
+            // The first condition says nothing more, but pairs that begin with an expression are not looked up.
+            statement.and(&format!("coalesce({column}, {UNKNOWN:?}) <= ?"), [number.clone()]);
+            statement.and(&format!("(coalesce({column}, {UNKNOWN:?}), id) < (?, ?)"), [number, (*id).into()]);
+        }
+        Some(JobCursor::LastRun(id)) => statement.and("last_run < ?", [(*id).into()]),
+        Some(JobCursor::Name(names)) => statement
+            .and("(organization, repository, workflow, job) > (?, ?, ?, ?)", names.clone().map(Value::from)),
+    }
+    let order = match query.sort {
+        JobSort::Waste => format!("coalesce(waste, {UNKNOWN:?}) DESC, id DESC"),
+        JobSort::Risk => format!("coalesce(risk, {UNKNOWN:?}) DESC, id DESC"),
+        JobSort::LastRun => "last_run DESC".to_owned(),
+        JobSort::Name => "organization, repository, workflow, job".to_owned(),
+    };
+    statement.end(&format!(" ORDER BY {order}"), query.limit)
+}
+
+/// What is not known comes last; the indexes of `jobs` are made with it.
+const UNKNOWN: f64 = -1.0;
+
+fn names_statement(query: &NameQuery) -> Statement {
+    let columns = query.level.columns();
+    let names = columns.join(", ");
+    let mut statement = Statement {
+        sql: format!(
+            "SELECT {names}, count(*), sum(run_count), max(last_received_at_ms) FROM jobs WHERE run_count > 0"
+        ),
+        values: vec![],
+    };
+    statement.within(&query.within);
+    statement.search(columns, query.search.as_ref());
+    if let Some(after) = &query.after {
+        let marks = vec!["?"; columns.len()].join(", ");
+        statement.and(&format!("({names}) > ({marks})"), after.iter().cloned().map(Value::from));
+    }
+    statement.end(&format!(" GROUP BY {names} ORDER BY {names}"), query.limit)
+}
+
+pub(super) fn jobs(connection: &Connection, query: &JobQuery) -> rusqlite::Result<Vec<JobRow>> {
+    let Statement { sql, values } = jobs_statement(query);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), job_row)?;
+    rows.collect()
+}
+
+/// One job by its four parts.
+pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<JobRow>> {
+    let parts = scope.parts().map(|(_, part)| part);
+    connection.prepare_cached(&job_sql())?.query_row(parts, job_row).optional()
+}
+
+fn job_sql() -> String {
+    format!(
+        "SELECT {JOB_COLUMNS} FROM jobs
+         WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4 AND run_count > 0"
+    )
+}
+
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
+        id: row.get(0)?,
+        organization: row.get(1)?,
+        repository: row.get(2)?,
+        workflow: row.get(3)?,
+        job: row.get(4)?,
+        run_count: row.get::<_, i64>(5)?.cast_unsigned(),
+        last_run: row.get(6)?,
+        last_received_at: time(row.get(7)?),
+        stale: row.get(8)?,
+        waste: row.get(9)?,
+        risk: row.get(10)?,
+        figures: row.get(11)?,
+    })
+}
+
+pub(super) fn names(connection: &Connection, query: &NameQuery) -> rusqlite::Result<Vec<NameRow>> {
+    let Statement { sql, values } = names_statement(query);
+    let length = query.level.columns().len();
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        Ok(NameRow {
+            names: (0..length).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?,
+            job_count: row.get::<_, i64>(length)?.cast_unsigned(),
+            run_count: row.get::<_, i64>(length + 1)?.cast_unsigned(),
+            last_received_at: time(row.get(length + 2)?),
+        })
+    })?;
+    rows.collect()
+}
+
+/// Milliseconds since 1970, as they are stored.
+pub(super) fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+}
+
+/// What SQLite cannot: `LIKE` knows only the lower case of ASCII.
+pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("folded_contains", 2, flags, |context| {
+        let text = context.get_raw(0).as_str()?;
+        let folded = context.get_raw(1).as_str()?;
+        Ok(text.to_lowercase().contains(folded))
+    })
+}
+
+#[cfg(test)]
+mod tests;
