@@ -11,6 +11,7 @@ mod read;
 mod schema;
 mod sound;
 mod summaries;
+mod totals;
 mod write;
 
 pub mod copy;
@@ -32,6 +33,7 @@ pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
 pub use self::sound::OpenError;
 pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
+pub use self::totals::Totals;
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -277,6 +279,11 @@ impl Store {
     /// The jobs that are asked for.
     pub async fn jobs(&self, query: JobQuery) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| catalog::jobs(connection, &query)).await
+    }
+
+    /// What all jobs below a name come to.
+    pub async fn totals(&self, within: Within) -> Result<Totals, StoreError> {
+        self.read(move |connection| totals::totals(connection, &within)).await
     }
 
     /// One job by all four parts; `None` if there is none.

@@ -5,6 +5,7 @@ mod assets;
 mod chart;
 mod error;
 mod format;
+mod overview;
 mod paths;
 mod protect;
 mod run;

@@ -29,6 +29,11 @@ fn is_secure(state: &AppState, headers: &HeaderMap) -> bool {
     state.page.tls || (state.page.behind_proxy && forwarded())
 }
 
+/// Of the addresses that the browser uses.
+pub(super) fn scheme(state: &AppState, headers: &HeaderMap) -> &'static str {
+    if is_secure(state, headers) { "https" } else { "http" }
+}
+
 /// With the prefix a browser takes it from no other host and not without TLS.
 fn cookie_name(secure: bool) -> &'static str {
     if secure { "__Host-session" } else { "session" }
