@@ -1,10 +1,10 @@
-//! What all jobs below a name come to, from an index alone.
+//! What all jobs below a name come to.
 
 use rusqlite::{Connection, Row};
 
 use super::catalog::Within;
 
-/// Of all jobs.
+/// Of all jobs; from an index alone.
 pub(super) const ALL: &str = "
     SELECT count(*), total(run_count), total(waste), total(waste > 0), total(risk > 0) FROM jobs
     WHERE run_count > 0";
@@ -77,15 +77,21 @@ mod tests {
     }
 
     #[test]
-    fn no_row_is_read_for_them() {
+    fn an_index_leads_to_them() {
         let directory = tempfile::tempdir().unwrap();
         let connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
-        for (sql, names) in [(ALL, 0), (OF_ORGANIZATION, 1), (OF_REPOSITORY, 2), (OF_WORKFLOW, 3)] {
+        let names = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (organization=?";
+        for (sql, count, expected) in [
+            (ALL, 0, "SEARCH jobs USING COVERING INDEX jobs_totals (run_count>?)".to_owned()),
+            (OF_ORGANIZATION, 1, format!("{names})")),
+            (OF_REPOSITORY, 2, format!("{names} AND repository=?)")),
+            (OF_WORKFLOW, 3, format!("{names} AND repository=? AND workflow=?)")),
+        ] {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let names = params_from_iter(std::iter::repeat_n("x", names));
+            let names = params_from_iter(std::iter::repeat_n("x", count));
             let plan: Vec<String> =
                 statement.query_map(names, |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
-            assert!(plan.len() == 1 && plan[0].contains("USING COVERING INDEX jobs_totals"), "{plan:?}");
+            assert_eq!(plan, [expected]);
         }
     }
 
