@@ -46,7 +46,11 @@ impl Default for Options {
 
 /// Everything that is not the API.
 pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    let pages = Router::new().route_layer(from_fn_with_state(Arc::clone(state), session::required));
+    let pages = Router::new()
+        .route("/", get(overview::overview))
+        .route("/runs/{id}", get(run::run))
+        .route("/ui/runs/{id}/payload.json", get(run::payload))
+        .route_layer(from_fn_with_state(Arc::clone(state), session::required));
     let open = Router::new()
         .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
