@@ -137,7 +137,8 @@ pub struct Options {
     #[arg(long, global = true, env = "CGROUP_PROCESS_MAP", value_name = "JSON")]
     pub cgroup_process_map: Option<String>,
 
-    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}.
+    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}; and what it requested, as
+    /// "cpu_request" and "memory_request".
     #[arg(long, global = true, env = "CGROUP_LIMITS", value_name = "JSON")]
     pub cgroup_limits: Option<String>,
 

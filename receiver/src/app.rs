@@ -14,7 +14,7 @@ use tracing::info;
 use crate::error::{AppError, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, mint, query, ui};
+use crate::{ingest, mint, query, sizing, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -25,6 +25,18 @@ pub fn app(state: Arc<AppState>) -> Router {
         .route(
             "/api/v1/metrics/repo/{organization}/{repository}/{workflow}/{job}",
             get(query::runs).fallback(only("GET, HEAD")),
+        )
+        .route(
+            "/api/v1/sizing/repo/{organization}/{repository}",
+            get(sizing::query::of_repository).fallback(only("GET, HEAD")),
+        )
+        .route(
+            "/api/v1/sizing/repo/{organization}/{repository}/{workflow}",
+            get(sizing::query::of_workflow).fallback(only("GET, HEAD")),
+        )
+        .route(
+            "/api/v1/sizing/repo/{organization}/{repository}/{workflow}/{job}",
+            get(sizing::query::of_job).fallback(only("GET, HEAD")),
         )
         .route("/healthz", get(async || "ok\n").fallback(only("GET, HEAD")))
         .route("/readyz", get(ready).fallback(only("GET, HEAD")))

@@ -25,6 +25,8 @@ pub enum AppError {
     NotFound,
     /// Not with this method; those that are allowed.
     MethodNotAllowed(&'static str),
+    /// In none of the forms that the client accepts; those that there are.
+    NotAcceptable(&'static str),
     /// The body did not come in time.
     Timeout,
     /// The body is larger than this many bytes.
@@ -75,6 +77,7 @@ impl AppError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -91,9 +94,10 @@ impl AppError {
             Self::Unauthorized(detail)
             | Self::WrongToken(detail)
             | Self::Forbidden(detail)
+            | Self::NotAcceptable(detail)
             | Self::UnsupportedMediaType(detail)
             | Self::Unavailable(detail) => (*detail).to_owned(),
-            Self::NotFound => "there is nothing at this path; GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}, POST /api/v1/metrics and POST /api/v1/token are what there is".to_owned(),
+            Self::NotFound => "there is nothing at this path; GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}, GET /api/v1/sizing/repo/{org}/{repo}[/{workflow}[/{job}]], POST /api/v1/metrics and POST /api/v1/token are what there is".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
             Self::Timeout => "the body did not come in time".to_owned(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),

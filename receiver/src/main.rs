@@ -11,7 +11,7 @@ use receiver::config::{self, Config, hmac_key};
 use receiver::state::AppState;
 use receiver::store::{Store, copy};
 use receiver::tls::Tls;
-use receiver::{app, health, logging, mint, process, reload, serve};
+use receiver::{app, health, logging, mint, process, reload, serve, sizing};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -67,6 +67,7 @@ async fn listen(config: Config) -> Result<()> {
     let mut state = AppState::new(store, config.secrets, config.max_body, config.body_timeout);
     state.page = config.page;
     let state = Arc::new(state);
+    let refreshing = tokio::spawn(sizing::refresh::refresh(state.store.clone()));
     let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
     let stop = async move {
         let signal = tokio::select! {
@@ -78,9 +79,11 @@ async fn listen(config: Config) -> Result<()> {
     let options =
         serve::Options { tls, header_timeout: config.header_timeout, grace: config.shutdown_timeout };
     serve::serve(listener, app::app(state), stop, options).await;
-    // It holds the database as well.
-    reloading.abort();
-    let _ = reloading.await;
+    // They hold the database as well.
+    for task in [reloading, refreshing] {
+        task.abort();
+        let _ = task.await;
+    }
     tokio::task::spawn_blocking(|| closer.close()).await?;
     info!("stopped");
     Ok(())

@@ -47,7 +47,7 @@ pub(crate) async fn runs(
 }
 
 /// The parameters by name, in their order.
-fn parameters(query: &str) -> Result<Vec<(String, String)>, AppError> {
+pub(crate) fn parameters(query: &str) -> Result<Vec<(String, String)>, AppError> {
     let decode = |text: &str| {
         let text = text.replace('+', " ");
         let decoded = percent_decode_str(&text).decode_utf8();

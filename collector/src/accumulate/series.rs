@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use wire::{QuantileMethod, Stats};
+use wire::{CpuHistogram, QuantileMethod, Stats};
 
 /// Up to so many samples percentiles are exact: 64 KiB, about as much as the histogram that comes after.
 pub const EXACT_SAMPLES: usize = 16_384;
@@ -108,6 +108,27 @@ impl Series {
         let percentiles = self.percentiles([0.99, 0.95, 0.75, 0.5]);
         let [p99, p95, p75, p50] = percentiles.map(|value| Some(value.min(self.peak)));
         Stats { peak: self.peak, p99, p95, p75, p50, avg: avg.min(self.peak) }
+    }
+
+    /// Its samples by size, each with the seconds that it stands for, as they go over the wire; of a series of cores.
+    pub fn cpu_histogram(&self) -> CpuHistogram {
+        let mut histogram = CpuHistogram::default();
+        let cores = |kept: u64| (kept as f64 / self.scale).min(self.peak);
+        match &self.samples {
+            Samples::Exact(values, unusual) => {
+                for (value, weight) in weighted(values, unusual) {
+                    histogram.add(cores(u64::from(value)), f64::from(weight) * self.usual_weight);
+                }
+            }
+            Samples::Histogram(cells) => {
+                let unit = self.usual_weight / WEIGHT_UNITS;
+                for cell in cells.iter_recorded() {
+                    let middle = cells.median_equivalent(cell.value_iterated_to());
+                    histogram.add(cores(middle), f64::from(cell.count_at_value()) * unit);
+                }
+            }
+        }
+        histogram.rounded()
     }
 
     /// How its percentiles are computed.
@@ -281,5 +302,30 @@ mod tests {
             let (exact, poured) = (exact.unwrap(), poured.unwrap());
             assert!((exact - poured).abs() / exact < 0.002, "{exact} became {poured}");
         }
+    }
+
+    #[test]
+    fn the_histogram_has_all_the_time_where_the_percentiles_have_it() {
+        for samples in [1_000, EXACT_SAMPLES, 3 * EXACT_SAMPLES] {
+            let mut series = Series::new(1e6, 2.0);
+            let mut seconds = 0.0;
+            for sample in 0..samples {
+                let length = if sample % 10 == 0 { 3.0 } else { 2.0 };
+                series.add((sample % 997) as f64 * 0.0031, length);
+                seconds += length;
+            }
+            let histogram = series.cpu_histogram();
+            assert!(histogram.is_sound());
+            assert!((histogram.seconds() / seconds - 1.0).abs() < 1e-6, "{}", histogram.seconds());
+            let stats = series.stats();
+            for (q, exact) in [(0.5, stats.p50), (0.75, stats.p75), (0.95, stats.p95), (0.99, stats.p99)] {
+                let (found, exact) = (histogram.quantile(q).unwrap(), exact.unwrap());
+                assert!(
+                    (exact * 0.998..exact * 1.052 + 0.01).contains(&found),
+                    "{samples}: {exact}, {found}"
+                );
+            }
+        }
+        assert_eq!(Series::new(1e6, 2.0).cpu_histogram(), CpuHistogram::default());
     }
 }

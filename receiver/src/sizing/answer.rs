@@ -174,13 +174,13 @@ pub struct CpuSizing {
     /// The percentile of use that the figure is made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_cores: Option<f64>,
-    /// Less is certainly too little.
+    /// Less is likely to be too little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lower_bound_cores: Option<f64>,
     /// What the runs say, before what is requested now is looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_cores: Option<f64>,
-    /// More is certainly too much; absent where all runs are censored.
+    /// More is likely to be too much; absent where all runs are censored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upper_bound_cores: Option<f64>,
     /// How far the number of runs is to be trusted: n / (n + 1) of n runs that are not censored.
@@ -209,13 +209,13 @@ pub struct MemorySizing {
     /// The highest peak, which the figure is made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
-    /// Less is certainly too little.
+    /// Less is likely to be too little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lower_bound_bytes: Option<u64>,
     /// What the runs say, before what is requested now is looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bytes: Option<u64>,
-    /// More is certainly too much; absent where all runs are censored.
+    /// More is likely to be too much; absent where all runs are censored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upper_bound_bytes: Option<u64>,
     /// How far the number of runs is to be trusted: n / (n + 1) of n runs that are not censored.

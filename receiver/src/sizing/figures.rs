@@ -2,6 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::ContainerSizing;
+use super::history::Run;
+use super::observe::Observation;
+use super::parameters::Parameters;
+use super::quantity::GIB;
+use super::recommend::recommend;
+
 /// What the last complete runs of a job come to; with default parameters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobFigures {
@@ -88,5 +95,66 @@ impl JobFigures {
         let [killed, close, slow] = [self.oom_killed_runs, self.at_memory_limit_runs, self.throttled_runs];
         let weighted = killed as f64 + 0.5 * close as f64 + 0.1 * slow as f64;
         (weighted / self.runs as f64).min(1.0)
+    }
+}
+
+impl JobFigures {
+    /// Of a job's last complete runs, newest first.
+    pub fn of(runs: &[Run], parameters: &Parameters) -> Self {
+        let sizings = recommend(runs, &[], parameters);
+        let mut figures = Self { runs: runs.len(), ..Self::default() };
+        let seconds: f64 = runs.iter().map(|run| run.duration_seconds).sum();
+        if !runs.is_empty() {
+            figures.mean_duration_seconds = seconds / runs.len() as f64;
+        }
+        for run in runs.iter().rev() {
+            let seen: Vec<_> =
+                run.containers.iter().map(|facts| Observation::new(run, facts, parameters)).collect();
+            let any = |test: fn(&Observation<'_>) -> bool| usize::from(seen.iter().any(test));
+            let killed = any(|one| one.oom_killed);
+            figures.oom_killed_runs += killed;
+            figures.throttled_runs += any(|one| one.throttled);
+            // A run counts once: a kill is more than coming close to it.
+            figures.at_memory_limit_runs += any(|one| one.at_memory_limit) * (1 - killed);
+            figures.censored_runs += any(|one| one.is_memory_censored() || one.is_cpu_censored());
+            figures.sparkline.push(Point {
+                run: run.id,
+                cpu_seconds: run
+                    .cpu_seconds
+                    .unwrap_or_else(|| run.containers.iter().filter_map(|facts| facts.cpu_seconds).sum()),
+                memory_peak_bytes: seen.iter().map(|one| one.memory_bytes).sum(),
+                oom_killed: killed > 0,
+            });
+        }
+        for sizing in sizings {
+            let with_it =
+                runs.iter().filter(|run| run.containers.iter().any(|facts| facts.name == sizing.name));
+            let hours = with_it.map(|run| run.duration_seconds).sum::<f64>() / 3600.0;
+            let ContainerSizing { name, cpu, memory, .. } = sizing;
+            let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+            let waste = |current: Option<f64>, target: Option<f64>| {
+                current.zip(target).map_or(0.0, |(current, target)| (current - target).max(0.0) * hours)
+            };
+            let cpu_now = cpu.current_request_cores.or(cpu.current_limit_cores);
+            let memory_now = bytes(memory.current_request_bytes.or(memory.current_limit_bytes));
+            figures.cpu_waste_core_hours += waste(cpu_now, cpu.target_cores);
+            figures.memory_waste_gib_hours += waste(memory_now, bytes(memory.target_bytes)) / GIB;
+            figures.containers.push(ContainerFigures {
+                name,
+                cpu_cores: ResourceFigures {
+                    request: cpu.current_request_cores,
+                    limit: cpu.current_limit_cores,
+                    used: cpu.used_cores,
+                    recommended: cpu.request_cores,
+                },
+                memory_bytes: ResourceFigures {
+                    request: bytes(memory.current_request_bytes),
+                    limit: bytes(memory.current_limit_bytes),
+                    used: bytes(memory.used_bytes),
+                    recommended: bytes(memory.request_bytes),
+                },
+            });
+        }
+        figures
     }
 }

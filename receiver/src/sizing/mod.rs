@@ -7,3 +7,16 @@ pub mod figures;
 pub mod history;
 pub mod parameters;
 pub mod quantity;
+
+mod bounds;
+mod cpu;
+mod memory;
+mod observe;
+mod rails;
+mod recommend;
+
+pub mod format;
+pub mod query;
+pub mod refresh;
+
+pub use recommend::{Ladder, is_short, recommend};

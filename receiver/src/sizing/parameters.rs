@@ -25,6 +25,8 @@ pub struct Parameters {
     pub cpu_limit_percentile: Option<f64>,
     /// Added to the highest peak of memory, in percent.
     pub memory_margin: f64,
+    /// Where the peak grew in each of the last runs, so many times its largest step are added to the last one.
+    pub growth_steps: f64,
     /// After an OOM kill, at least the limit times this …
     pub oom_factor: f64,
     /// … and at least the limit and so many bytes.
@@ -65,6 +67,7 @@ impl Default for Parameters {
             cpu_margin: 15.0,
             cpu_limit_percentile: None,
             memory_margin: 15.0,
+            growth_steps: 2.0,
             oom_factor: 1.2,
             oom_bytes: 100 * MIB,
             cpu_floor: 0.01,
@@ -83,7 +86,7 @@ impl Default for Parameters {
 
 impl Parameters {
     /// The names that a query may give.
-    pub const NAMES: [&str; 19] = [
+    pub const NAMES: [&str; 20] = [
         "runs",
         "since",
         "min_runs",
@@ -91,6 +94,7 @@ impl Parameters {
         "cpu_margin",
         "cpu_limit_percentile",
         "memory_margin",
+        "growth_steps",
         "oom_factor",
         "oom_bytes",
         "cpu_floor",
@@ -133,6 +137,7 @@ impl Parameters {
             "cpu_margin" => self.cpu_margin = margin()?,
             "cpu_limit_percentile" => self.cpu_limit_percentile = Some(percentile()?),
             "memory_margin" => self.memory_margin = margin()?,
+            "growth_steps" => self.growth_steps = number(0.0, 100.0, "a number from 0 to 100")?,
             "oom_factor" => self.oom_factor = number(1.0, 100.0, "a factor from 1 to 100")?,
             "oom_bytes" => self.oom_bytes = bytes()?,
             "cpu_floor" => self.cpu_floor = cores()?,

@@ -33,7 +33,7 @@ pub fn bytes(text: &str) -> Option<u64> {
     let found = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
     let (number, factor) = found.unwrap_or((text, 1.0));
     let bytes = (decimal(number)? * factor).ceil();
-    (bytes >= 1.0 && bytes <= MOST_BYTES).then_some(bytes as u64)
+    (1.0..=MOST_BYTES).contains(&bytes).then_some(bytes as u64)
 }
 
 /// Digits with at most one point; neither signs nor exponents.

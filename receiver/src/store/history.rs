@@ -24,6 +24,11 @@ pub(super) const JOB: &str = "
     WHERE organization = :organization AND repository = :repository AND workflow = :workflow AND job = :job
     LIMIT :limit";
 
+/// How many there are of a repository, workflow, or job.
+const COUNT: &str = "
+    SELECT count(*) FROM jobs WHERE organization = ?1 AND repository = ?2
+    AND (?3 IS NULL OR workflow = ?3) AND (?4 IS NULL OR job = ?4)";
+
 /// The last complete runs of a job, newest first.
 pub(super) const RUNS: &str = "
     SELECT id, run_id, duration_seconds, cpu_seconds, received_at_ms FROM runs
@@ -118,6 +123,11 @@ pub(super) fn of_scope(connection: &Connection, query: &HistoryQuery) -> rusqlit
         job.runs = runs(connection, job.id, query.since, query.runs)?;
     }
     Ok(jobs)
+}
+
+pub(super) fn count_jobs(connection: &Connection, scope: &Scope) -> rusqlite::Result<usize> {
+    let parts = scope.parts().map(|(_, part)| part);
+    connection.prepare_cached(COUNT)?.query_row(parts, |row| row.get::<_, u32>(0)).map(|count| count as usize)
 }
 
 /// Jobs in the order of their rows from `after` on.

@@ -229,7 +229,7 @@ impl Store {
     /// Stores a summary; once it is queued it is stored even if nobody waits for the answer any more.
     pub async fn insert(&self, run: NewRun) -> Result<Outcome, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Insert(Insert { run, reply }))?;
+        self.send(Command::Insert(Box::new(Insert { run, reply })))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
 
@@ -259,6 +259,11 @@ impl Store {
     /// The last complete runs of a job, or of each job of a workflow or repository.
     pub async fn history(&self, query: HistoryQuery) -> Result<Vec<JobHistory>, StoreError> {
         self.read(move |connection| history::of_scope(connection, &query)).await
+    }
+
+    /// How many jobs there are in a repository or workflow.
+    pub async fn count_jobs(&self, scope: Scope) -> Result<usize, StoreError> {
+        self.read(move |connection| history::count_jobs(connection, &scope)).await
     }
 
     /// Jobs whose figures are to be computed anew, with their last complete runs.

@@ -22,7 +22,7 @@ const BACKGROUND_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Command {
     /// A summary; somebody waits for it to be on disk.
-    Insert(Insert),
+    Insert(Box<Insert>),
     /// Something that can wait.
     Background(Background),
 }
@@ -62,7 +62,7 @@ impl Writer {
             let rest = std::iter::from_fn(|| queue.try_recv().ok());
             for command in first.into_iter().chain(rest).take(MAX_BATCH) {
                 match command {
-                    Command::Insert(insert) => batch.push(insert),
+                    Command::Insert(insert) => batch.push(*insert),
                     Command::Background(work) => waiting.push_back((Instant::now(), work)),
                 }
             }

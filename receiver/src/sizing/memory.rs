@@ -1,0 +1,168 @@
+//! Memory: the highest peak, and what kills and growth say beyond it.
+
+use std::fmt::Write as _;
+
+use super::answer::{Change, MemoryFigure, MemorySizing};
+use super::bounds;
+use super::observe::Observation;
+use super::parameters::Parameters;
+use super::quantity::{round_bytes, say_bytes, write_bytes};
+use super::rails::{Rails, Settled};
+
+/// So many runs, each with a higher peak than the one before, are growth and not chance.
+const GROWING_RUNS: usize = 4;
+
+/// What the newest run had, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Current {
+    pub(super) request: Option<u64>,
+    pub(super) limit: Option<u64>,
+}
+
+/// What a container should request; observations are newest first.
+pub(super) fn size(
+    observations: &[Observation<'_>],
+    own: &[Observation<'_>],
+    current: &Current,
+    parameters: &Parameters,
+) -> MemorySizing {
+    let with_margin = |bytes: f64| bytes * (1.0 + parameters.memory_margin / 100.0);
+    let highest = highest(observations);
+    let used = highest.map_or(0.0, |one| one.memory_bytes);
+    let killed_at = observations.iter().filter_map(Observation::killed_at).fold(0.0, f64::max);
+    let after_kill = if killed_at > 0.0 {
+        (killed_at * parameters.oom_factor).max(killed_at + parameters.oom_bytes as f64)
+    } else {
+        0.0
+    };
+    let next = grown(own, parameters);
+    let raw = with_margin(used).max(after_kill).max(next.unwrap_or(0.0));
+    let told: Vec<_> = observations.iter().filter(|one| !one.is_memory_censored()).collect();
+    let rails = Rails {
+        floor: parameters.memory_floor as f64,
+        cap: parameters.memory_cap.map_or(f64::INFINITY, |cap| cap as f64),
+        current: current.request.or(current.limit).map(|bytes| bytes as f64),
+        may_lower: !told.is_empty(),
+        needed: used.max(after_kill).max(next.unwrap_or(0.0)),
+        round: |bytes| round_bytes(bytes) as f64,
+        say: say_bytes,
+        parameters,
+    };
+    let mut reasons = vec![reason(observations, raw, with_margin(used), after_kill, parameters)];
+    if next.is_some_and(|next| next >= raw) {
+        reasons.push(format!(
+            "the peak grew in each of the last {GROWING_RUNS} runs: {} times its largest step is added to the last one",
+            parameters.growth_steps
+        ));
+    }
+    let Settled { request, target, change, reasons: rails_reasons } = rails.settle(raw);
+    reasons.extend(rails_reasons);
+    // Where a run was stopped, less than what stopped it is too little.
+    let censored = observations.iter().filter(|one| one.is_memory_censored());
+    let least = censored.map(|one| one.killed_at().unwrap_or(one.memory_bytes)).fold(0.0, f64::max);
+    let lower = with_margin(median(&told)).max(least);
+    let (lower_bound, upper_bound) =
+        bounds::around(target, lower, raw, told.len(), |bytes| rails.clamp(bytes));
+    MemorySizing {
+        request_bytes: Some(request as u64),
+        request: Some(write_bytes(request as u64)),
+        current_request_bytes: current.request,
+        current_limit_bytes: current.limit,
+        used_bytes: Some(used as u64),
+        lower_bound_bytes: Some(lower_bound as u64),
+        target_bytes: Some(target as u64),
+        upper_bound_bytes: upper_bound.map(|bytes| bytes as u64),
+        confidence: bounds::confidence(told.len()),
+        change,
+        reasons,
+    }
+}
+
+/// The same where nothing can be recommended.
+pub(super) fn none(observations: &[Observation<'_>], current: &Current) -> MemorySizing {
+    MemorySizing {
+        request_bytes: None,
+        request: None,
+        current_request_bytes: current.request,
+        current_limit_bytes: current.limit,
+        used_bytes: highest(observations).map(|one| one.memory_bytes as u64),
+        lower_bound_bytes: None,
+        target_bytes: None,
+        upper_bound_bytes: None,
+        confidence: 0.0,
+        change: Change::Unknown,
+        reasons: Vec::new(),
+    }
+}
+
+/// The run with the highest peak; of several, the newest.
+fn highest<'o, 'a>(observations: &'o [Observation<'a>]) -> Option<&'o Observation<'a>> {
+    observations.iter().rev().max_by(|a, b| a.memory_bytes.total_cmp(&b.memory_bytes))
+}
+
+/// Where the peak grew from run to run, what the next one is to be expected to take at the most.
+fn grown(observations: &[Observation<'_>], parameters: &Parameters) -> Option<f64> {
+    let last = observations.get(..GROWING_RUNS)?;
+    let mut largest = 0.0_f64;
+    for pair in last.windows(2) {
+        let step = pair[0].memory_bytes - pair[1].memory_bytes;
+        if step <= 0.0 {
+            return None;
+        }
+        largest = largest.max(step);
+    }
+    Some(last[0].memory_bytes + parameters.growth_steps * largest)
+}
+
+fn median(observations: &[&Observation<'_>]) -> f64 {
+    let mut peaks: Vec<_> = observations.iter().map(|one| one.memory_bytes).collect();
+    peaks.sort_by(f64::total_cmp);
+    peaks.get(peaks.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+fn reason(
+    observations: &[Observation<'_>],
+    figure: f64,
+    from_peak: f64,
+    after_kill: f64,
+    parameters: &Parameters,
+) -> String {
+    let runs = observations.len();
+    let mut reason = format!("memory {}: ", say_bytes(figure));
+    if let Some(highest) = highest(observations) {
+        let what = match highest.memory_figure {
+            MemoryFigure::WorkingSet => "working set",
+            MemoryFigure::Rss => "sum of RSS",
+            MemoryFigure::CgroupPeak => "peak of the cgroup, page cache included",
+        };
+        let bytes = say_bytes(highest.memory_bytes);
+        if from_peak >= after_kill {
+            let margin = parameters.memory_margin;
+            let _ = write!(reason, "peak of run {} ({what}, {bytes}) + {margin} %", highest.run.run_id);
+        } else {
+            let _ = write!(
+                reason,
+                "what the OOM kill asks for, the limit × {} or + {}; the highest peak seen was {bytes} ({what}) in run {}",
+                parameters.oom_factor,
+                say_bytes(parameters.oom_bytes as f64),
+                highest.run.run_id
+            );
+        }
+    }
+    let killed: Vec<_> = observations.iter().filter(|one| one.oom_killed).collect();
+    if let Some(at) = killed.iter().filter_map(|one| one.killed_at()).reduce(f64::max) {
+        let were = if killed.len() == 1 { "was" } else { "were" };
+        let up_to = if killed.len() == 1 { "at" } else { "at up to" };
+        let _ =
+            write!(reason, "; {} of {runs} runs {were} OOM-killed {up_to} {}", killed.len(), say_bytes(at));
+    }
+    let close = observations.iter().filter(|one| one.at_memory_limit).count();
+    if close > 0 {
+        let percent = parameters.at_limit;
+        let _ = write!(reason, "; {close} of {runs} runs came to {percent} % of the limit or more");
+    }
+    if observations.iter().all(Observation::is_memory_censored) {
+        reason.push_str("; as all of them were held back, this is what is needed at the least");
+    }
+    reason
+}

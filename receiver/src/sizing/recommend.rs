@@ -1,0 +1,248 @@
+//! From histories to recommendations, container by container.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::answer::{
+    Basis, ContainerSizing, CpuSizing, Level, MemoryFigure, MemorySizing, Savings, Status, Window,
+};
+use super::history::Run;
+use super::observe::Observation;
+use super::parameters::Parameters;
+use super::quantity::GIB;
+use super::{cpu, memory};
+
+/// Names that the collector gives to what is in no container: nobody can request anything for it.
+const NO_CONTAINERS: [&str; 2] = ["host", "kernel"];
+
+/// Runs of others that are looked at where a job has too few, from the nearest on; each newest first.
+pub type Ladder<'a> = [(Level, &'a [Run])];
+
+/// What the containers of these runs (newest first) should request. Where a container has too few of them, the first step
+/// of the ladder that has enough is taken, together with what there is.
+pub fn recommend(own: &[Run], ladder: &Ladder<'_>, parameters: &Parameters) -> Vec<ContainerSizing> {
+    recommend_at(Level::Job, own, ladder, parameters)
+}
+
+/// The same for runs that are not of one job.
+pub(super) fn recommend_at(
+    level: Level,
+    own: &[Run],
+    ladder: &Ladder<'_>,
+    parameters: &Parameters,
+) -> Vec<ContainerSizing> {
+    let names = names(own, ladder, parameters);
+    names.into_iter().map(|name| container(name, level, own, ladder, parameters)).collect()
+}
+
+/// Whether some container has fewer runs than a recommendation takes, so that a ladder is of use.
+pub fn is_short(own: &[Run], parameters: &Parameters) -> bool {
+    let enough = parameters.min_runs as usize;
+    own.is_empty() || names(own, &[], parameters).into_iter().any(|name| runs_with(own, name) < enough)
+}
+
+/// The containers of the newest run, and those of several: what was there once and is not any more needs no advice.
+/// Without any run, those that others have.
+fn names<'a>(own: &'a [Run], ladder: &'a Ladder<'_>, parameters: &Parameters) -> Vec<&'a str> {
+    let nearest = ladder.iter().map(|(_, runs)| *runs).find(|runs| !runs.is_empty());
+    let runs = if own.is_empty() { nearest.unwrap_or_default() } else { own };
+    let mut names: Vec<&str> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (age, run) in runs.iter().enumerate() {
+        let mut of_run: Vec<_> = run.containers.iter().map(|facts| facts.name.as_str()).collect();
+        if age > 0 {
+            of_run.sort_unstable();
+        }
+        for name in of_run {
+            let new = !NO_CONTAINERS.contains(&name) && seen.insert(name);
+            if new && (age == 0 || runs_with(runs, name) >= parameters.min_runs as usize) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+fn runs_with(runs: &[Run], name: &str) -> usize {
+    runs.iter().filter(|run| run.containers.iter().any(|facts| facts.name == name)).count()
+}
+
+fn observations<'a>(runs: &'a [Run], name: &str, parameters: &Parameters) -> Vec<Observation<'a>> {
+    let of_run = |run: &'a Run| {
+        let those = run.containers.iter().filter(|facts| facts.name == name);
+        those.map(|facts| Observation::new(run, facts, parameters)).collect::<Vec<_>>()
+    };
+    runs.iter().flat_map(of_run).collect()
+}
+
+fn container(
+    name: &str,
+    level: Level,
+    own: &[Run],
+    ladder: &Ladder<'_>,
+    parameters: &Parameters,
+) -> ContainerSizing {
+    let own_observations = observations(own, name, parameters);
+    let mine = runs_with(own, name);
+    let enough = |runs: usize| runs >= parameters.min_runs as usize;
+    let mut basis = (level, own_observations.clone());
+    let mut notes = Vec::new();
+    for (step, runs) in ladder {
+        if enough(runs_of(&basis.1)) {
+            break;
+        }
+        let known: BTreeSet<i64> = own.iter().map(|run| run.id).collect();
+        let others = observations(runs, name, parameters);
+        let others = others.into_iter().filter(|one| !known.contains(&one.run.id));
+        basis = (*step, own_observations.iter().cloned().chain(others).collect());
+    }
+    let (level, basis) = basis;
+    let runs = runs_of(&basis);
+    let now = Now::of(&own_observations);
+    let (cpu_current, memory_current) = now.highest();
+    // From one job's run to the next of another, nothing grows.
+    let course = if now.jobs.len() == 1 { own_observations.as_slice() } else { &[] };
+    let (status, mut cpu, mut memory);
+    if enough(runs) {
+        status = Status::Recommended;
+        cpu = cpu::size(&basis, &cpu_current, parameters);
+        memory = memory::size(&basis, course, &memory_current, parameters);
+        if basis.len() > own_observations.len() {
+            let whose = whose(level);
+            notes.push(format!("taken from the runs of {whose}, as there {}", there_are(mine, parameters)));
+        }
+    } else {
+        status = Status::InsufficientData;
+        cpu = cpu::none(&basis, &cpu_current, parameters);
+        memory = memory::none(&basis, &memory_current);
+        let looked = if ladder.is_empty() { "" } else { ", even in the whole repository" };
+        notes.push(format!("nothing is recommended, as there {}{looked}", there_are(runs, parameters)));
+    }
+    cpu.reasons.extend(notes.iter().cloned());
+    memory.reasons.extend(notes);
+    let savings = savings(&now, &cpu, &memory, parameters);
+    ContainerSizing { name: name.to_owned(), status, basis: describe(level, &basis), cpu, memory, savings }
+}
+
+fn whose(level: Level) -> &'static str {
+    match level {
+        Level::Job => "the job",
+        Level::Workflow => "all jobs of the workflow",
+        Level::Repository => "all jobs of the repository",
+    }
+}
+
+fn there_are(runs: usize, parameters: &Parameters) -> String {
+    let are = match runs {
+        0 => "is no complete run".to_owned(),
+        1 => "is 1 complete run".to_owned(),
+        more => format!("are {more} complete runs"),
+    };
+    format!("{are} with this container and at least {} are needed", parameters.min_runs)
+}
+
+fn runs_of(observations: &[Observation<'_>]) -> usize {
+    observations.iter().map(|one| one.run.id).collect::<BTreeSet<_>>().len()
+}
+
+fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
+    let count = |test: fn(&Observation<'_>) -> bool| {
+        let those = observations.iter().filter(|one| test(one)).map(|one| one.run.id);
+        those.collect::<BTreeSet<_>>().len()
+    };
+    let of = |figure| observations.iter().filter(|one| one.memory_figure == figure).count();
+    let figures = [MemoryFigure::CgroupPeak, MemoryFigure::Rss, MemoryFigure::WorkingSet];
+    Basis {
+        level,
+        runs: runs_of(observations),
+        oom_killed_runs: count(|one| one.oom_killed),
+        throttled_runs: count(|one| one.throttled),
+        at_memory_limit_runs: count(|one| one.at_memory_limit),
+        at_cpu_limit_runs: count(|one| one.at_cpu_limit),
+        censored_runs: count(|one| one.is_memory_censored() || one.is_cpu_censored()),
+        memory_figure: figures
+            .into_iter()
+            .max_by_key(|figure| of(*figure))
+            .unwrap_or(MemoryFigure::WorkingSet),
+    }
+}
+
+/// What each job requests for a container now: what its newest run had; and for how long its runs took.
+struct Now {
+    jobs: BTreeMap<i64, (cpu::Current, memory::Current, f64)>,
+}
+
+impl Now {
+    /// Observations are newest first.
+    fn of(observations: &[Observation<'_>]) -> Self {
+        let mut jobs = BTreeMap::new();
+        for Observation { run, facts, .. } in observations {
+            let cpu = cpu::Current { request: facts.cpu_request_cores, limit: facts.cpu_limit_cores };
+            let memory =
+                memory::Current { request: facts.memory_request_bytes, limit: facts.memory_limit_bytes };
+            jobs.entry(run.job_id).or_insert((cpu, memory, 0.0)).2 += run.duration_seconds;
+        }
+        Self { jobs }
+    }
+
+    /// Of the jobs, the one that requests the most.
+    fn highest(&self) -> (cpu::Current, memory::Current) {
+        let all = || self.jobs.values();
+        let cpu = all().map(|(cpu, ..)| *cpu).max_by(|a, b| {
+            let of = |one: &cpu::Current| one.request.or(one.limit).unwrap_or(0.0);
+            of(a).total_cmp(&of(b))
+        });
+        let memory = all().map(|(_, memory, _)| *memory).max_by_key(|one| one.request.or(one.limit));
+        (cpu.unwrap_or_default(), memory.unwrap_or_default())
+    }
+}
+
+/// What requesting this would have freed in these runs.
+fn savings(now: &Now, cpu: &CpuSizing, memory: &MemorySizing, parameters: &Parameters) -> Savings {
+    let mut savings = Savings { known: true, ..Savings::default() };
+    for (cpu_now, memory_now, seconds) in now.jobs.values() {
+        let hours = seconds / 3600.0;
+        let cores = cpu_now.request.or(cpu_now.limit).zip(cpu.request_cores);
+        let bytes = memory_now.request.or(memory_now.limit).zip(memory.request_bytes);
+        savings.core_hours += cores.map_or(0.0, |(current, request)| (current - request) * hours);
+        savings.gib_hours +=
+            bytes.map_or(0.0, |(current, request)| (current as f64 - request as f64) / GIB * hours);
+        savings.known &= cores.is_some() && bytes.is_some();
+    }
+    savings.price(parameters);
+    savings
+}
+
+impl Savings {
+    /// Several together.
+    pub(super) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>, parameters: &Parameters) -> Self {
+        let mut sum = Self { known: true, ..Self::default() };
+        for one in all {
+            sum.core_hours += one.core_hours;
+            sum.gib_hours += one.gib_hours;
+            sum.known &= one.known;
+        }
+        sum.price(parameters);
+        sum
+    }
+
+    fn price(&mut self, parameters: &Parameters) {
+        let of_cpu = parameters.price_core_hour.map(|price| price * self.core_hours);
+        let of_memory = parameters.price_gib_hour.map(|price| price * self.gib_hours);
+        self.money = match (of_cpu, of_memory) {
+            (None, None) => None,
+            (cpu, memory) => Some(cpu.unwrap_or(0.0) + memory.unwrap_or(0.0)),
+        };
+    }
+}
+
+impl Window {
+    /// Of runs, newest first.
+    pub fn of(runs: &[Run]) -> Self {
+        Self {
+            runs: runs.len(),
+            oldest: runs.iter().map(|run| run.received_at).min(),
+            newest: runs.iter().map(|run| run.received_at).max(),
+            seconds: runs.iter().map(|run| run.duration_seconds).sum(),
+        }
+    }
+}
