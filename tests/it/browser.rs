@@ -94,7 +94,8 @@ fn people_use_it() {
     let short = Receiver::start_with(&directory.path().join("short"), &["--session-time=3s"]);
     company(&short);
     let empty = Receiver::start(&directory.path().join("empty"));
-    let script = std::env::var_os("BROWSER_SCRIPT").map_or_else(|| repository().join("tests/browser/all.mjs"), PathBuf::from);
+    let script = std::env::var_os("BROWSER_SCRIPT")
+        .map_or_else(|| repository().join("tests/browser/all.mjs"), PathBuf::from);
     let mut node = Command::new("node");
     node.arg(script).env("READ_TOKEN", READ_TOKEN);
     node.env("FULL", &full.address).env("STRANGE", &strange.address);

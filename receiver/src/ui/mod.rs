@@ -5,6 +5,7 @@ mod assets;
 mod chart;
 mod error;
 mod format;
+mod job;
 mod overview;
 mod paths;
 mod protect;
@@ -48,6 +49,8 @@ impl Default for Options {
 pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     let pages = Router::new()
         .route("/", get(overview::overview))
+        .route("/jobs/{organization}/{repository}/{workflow}/{job}", get(job::job))
+        .route("/ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}", get(job::recommendation))
         .route("/runs/{id}", get(run::run))
         .route("/ui/runs/{id}/payload.json", get(run::payload))
         .route_layer(from_fn_with_state(Arc::clone(state), session::required));
