@@ -86,12 +86,25 @@ function byteSplits(_, __, low, high) {
   return splits;
 }
 
+/** How far apart the lines of an axis of seconds may be. */
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
+
+/** The day under its first time; days alone where the axis is long. */
+function date(split, index, splits) {
+  const text = (at) => new Date(at * 1000).toISOString();
+  const day = text(split).slice(5, 10);
+  if (splits.length > 1 && splits[1] - splits[0] >= 86400) return day;
+  const same = index > 0 && text(splits[index - 1]).slice(5, 10) === day;
+  return text(split).slice(11, 16) + (same ? "" : `\n${day}`);
+}
+
 function draw(figure) {
   const chart = JSON.parse(figure.dataset.chart);
   const box = figure.querySelector(".canvas");
   const legend = figure.querySelector(".legend");
   const show = chart.unit === "bytes" ? bytes : cores;
   const showX = chart.x === "time" ? time : seconds;
+  const [first, last] = [chart.xs[0], chart.xs[chart.xs.length - 1]];
   const font = `12px ${style("sans")}`;
   const axis = { stroke: () => style("muted"), font, grid: { stroke: () => style("grid"), width: 1 }, ticks: { show: false } };
   const values = [];
@@ -117,10 +130,12 @@ function draw(figure) {
     },
     tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1000), "UTC"),
     axes: [
-      { ...axis, values: chart.x === "time" ? undefined : (_, splits) => splits.map(seconds) },
+      chart.x === "time"
+        ? { ...axis, size: 46, values: (_, splits) => splits.map(date) }
+        : { ...axis, size: 30, incrs: STEPS, values: (_, splits) => splits.map(seconds) },
       {
         ...axis,
-        size: 76,
+        size: chart.unit === "bytes" ? 72 : 44,
         splits: chart.unit === "bytes" ? byteSplits : undefined,
         values: (_, splits) => splits.map((split) => (chart.unit === "bytes" ? bytes(split) : significant(split))),
       },
@@ -170,7 +185,6 @@ function draw(figure) {
     });
   }
 
-  const [first, last] = [chart.xs[0], chart.xs[chart.xs.length - 1]];
   function zoomed(plot) {
     const { min, max } = plot.scales.x;
     reset.hidden = !(min > first || max < last);

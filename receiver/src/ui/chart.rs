@@ -73,6 +73,22 @@ impl Chart {
         self
     }
 
+    /// Request and limit: one line where they are the same, since the other would lie under it.
+    #[must_use]
+    pub(super) fn bounds(self, request: Vec<Option<f64>>, limit: Vec<Option<f64>>) -> Self {
+        if request == limit {
+            return self.mark("request and limit", "limit", limit);
+        }
+        self.mark("request", "request", request).mark("limit", "limit", limit)
+    }
+
+    /// The same request and limit everywhere.
+    #[must_use]
+    pub(super) fn levels(self, request: Option<f64>, limit: Option<f64>) -> Self {
+        let count = self.xs.len();
+        self.bounds(vec![request; count], vec![limit; count])
+    }
+
     /// The same everywhere.
     #[must_use]
     pub(super) fn level(self, label: &str, kind: &'static str, value: Option<f64>) -> Self {

@@ -3,6 +3,7 @@
 
 mod assets;
 mod chart;
+mod compare;
 mod error;
 mod format;
 mod job;
@@ -52,6 +53,7 @@ pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .route("/jobs/{organization}/{repository}/{workflow}/{job}", get(job::job))
         .route("/ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}", get(job::recommendation))
         .route("/runs/{id}", get(run::run))
+        .route("/compare", get(compare::two))
         .route("/ui/runs/{id}/payload.json", get(run::payload))
         .route_layer(from_fn_with_state(Arc::clone(state), session::required));
     let open = Router::new()

@@ -31,6 +31,14 @@ impl Loaded {
         Ok(Self { run, payload })
     }
 
+    /// As the API tells of it.
+    pub(super) fn stored(&self) -> wire::StoredRun {
+        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, .. } = self.run.clone();
+        let repository = format!("{organization}/{repository}");
+        let payload = self.payload.clone();
+        wire::StoredRun { id, organization, repository, workflow, job, run_id, received_at, payload }
+    }
+
     pub(super) fn crumbs(&self) -> Crumbs {
         let WholeRun { organization, repository, workflow, job, .. } = &self.run;
         Crumbs::new([organization, repository, workflow, job])
@@ -360,12 +368,13 @@ fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[St
     let mut charts = vec![
         Chart::new(format!("CPU of {}", usage.name), Unit::Cores, X::Seconds, xs.clone())
             .line("used", "used", cpu)
-            .level("request", "request", usage.cpu_request_cores)
-            .level("limit", "limit", usage.cpu_limit_cores),
+            .levels(usage.cpu_request_cores, usage.cpu_limit_cores),
         Chart::new(format!("Memory of {}", usage.name), Unit::Bytes, X::Seconds, xs)
             .line("used (RSS)", "used", memory)
-            .level("request", "request", usage.memory_request_bytes.map(|bytes| bytes as f64))
-            .level("limit", "limit", usage.memory_limit_bytes.map(|bytes| bytes as f64)),
+            .levels(
+                usage.memory_request_bytes.map(|bytes| bytes as f64),
+                usage.memory_limit_bytes.map(|bytes| bytes as f64),
+            ),
     ];
     charts.iter_mut().for_each(|chart| chart.sync = Some("run"));
     (charts, steps)

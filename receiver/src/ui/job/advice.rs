@@ -180,5 +180,5 @@ fn told(basis: &Basis, recommended: bool) -> String {
         MemoryFigure::Rss => "the sum of resident sets",
         MemoryFigure::CgroupPeak => "the cgroup's peak",
     };
-    format!("From {runs}{whose}; memory is {memory}.")
+    format!("From {runs}{whose}. Memory is measured as {memory}.")
 }

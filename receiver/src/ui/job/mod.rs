@@ -143,12 +143,8 @@ fn tiles(
         let tile = |name, hours: f64, unit: &str| Tile {
             name,
             value: format!("{} {unit}", format::significant(hours.abs())),
-            detail: if hours < 0.0 {
-                "more is needed over these runs"
-            } else {
-                "requested in vain over these runs"
-            }
-            .to_owned(),
+            detail: if hours < 0.0 { "more needed in these runs" } else { "over-requested in these runs" }
+                .to_owned(),
         };
         tiles.push(tile("CPU", savings.core_hours, "core-h"));
         tiles.push(tile("Memory", savings.gib_hours, "GiB-h"));

@@ -127,7 +127,7 @@ fn tiles(totals: &Totals) -> Vec<Tile> {
             detail: format!("{} runs stored", format::count(totals.runs)),
         },
         Tile {
-            name: "Requested in vain",
+            name: "Over-requested",
             value: format!("{} core-h", format::significant(totals.waste)),
             detail: "over the last 20 runs of each; 8 GiB-h count as one".to_owned(),
         },
@@ -179,7 +179,8 @@ fn told(figures: &JobFigures) -> (Usage, Usage, Option<[String; 2]>, Vec<Badge>,
     let memory =
         usage(containers.iter().map(|container| container.memory_bytes), format::bytes, format::bytes);
     let waste = [(figures.cpu_waste_core_hours, "core-h"), (figures.memory_waste_gib_hours, "GiB-h")];
-    let waste = (figures.cpu_waste_core_hours > 0.0 || figures.memory_waste_gib_hours > 0.0)
+    // Less than three minutes of a core is nothing to tell of.
+    let waste = (figures.waste() >= 0.05)
         .then(|| waste.map(|(value, unit)| format!("{} {unit}", format::significant(value))));
     let times: Vec<_> = figures.sparkline.iter().map(|point| point.cpu_seconds).collect();
     let label = format!("CPU time of the last {} runs", times.len());
