@@ -1,52 +1,113 @@
 //! What the receiver answers to.
 
+use std::future::Ready;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get};
 use tracing::info;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
+use wire::Problem;
 
-use crate::error::{AppError, Wrong};
+use crate::error::{AppError, Denied, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, mint, query, sizing, ui};
+use crate::{ingest, metrics, mint, openapi, query, sizing, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
-    let only = |allowed| move || async move { AppError::MethodNotAllowed(allowed) };
-    Router::new()
-        .route("/api/v1/metrics", post(ingest::push).fallback(only("POST")))
-        .route("/api/v1/token", post(mint::mint).fallback(only("POST")))
-        .route(
-            "/api/v1/metrics/repo/{organization}/{repository}/{workflow}/{job}",
-            get(query::runs).fallback(only("GET, HEAD")),
-        )
-        .route(
-            "/api/v1/sizing/repo/{organization}/{repository}",
-            get(sizing::query::of_repository).fallback(only("GET, HEAD")),
-        )
+    let (router, described) = described().split_for_parts();
+    let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
+    let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
+    router
+        .route("/openapi.json", document.fallback(only("GET, HEAD")))
+        .route("/api/v1/sizing/repo/{organization}/{repository}", sized(get(sizing::query::of_repository)))
         .route(
             "/api/v1/sizing/repo/{organization}/{repository}/{workflow}",
-            get(sizing::query::of_workflow).fallback(only("GET, HEAD")),
+            sized(get(sizing::query::of_workflow)),
         )
         .route(
             "/api/v1/sizing/repo/{organization}/{repository}/{workflow}/{job}",
-            get(sizing::query::of_job).fallback(only("GET, HEAD")),
+            sized(get(sizing::query::of_job)),
         )
-        .route("/healthz", get(async || "ok\n").fallback(only("GET, HEAD")))
-        .route("/readyz", get(ready).fallback(only("GET, HEAD")))
         .merge(ui::routes(&state))
         .fallback(ui::not_found)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
-        .layer(from_fn(log))
+        .layer(from_fn_with_state(Arc::clone(&state), log))
         .with_state(state)
 }
 
+fn sized(route: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
+    route.fallback(only("GET, HEAD"))
+}
+
+/// The routes that `/openapi.json` describes.
+fn described() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::with_openapi(openapi::Described::openapi())
+        .routes(taking("POST", routes!(ingest::push)))
+        .routes(taking("POST", routes!(mint::mint)))
+        .routes(reading(routes!(query::runs::runs)))
+        .routes(reading(routes!(query::catalog::organizations)))
+        .routes(reading(routes!(query::catalog::repositories)))
+        .routes(reading(routes!(query::catalog::workflows)))
+        .routes(reading(routes!(query::catalog::jobs)))
+        .routes(reading(routes!(query::catalog::job)))
+        .routes(reading(routes!(query::summaries::summaries)))
+        .routes(reading(routes!(query::summaries::run)))
+        .routes(reading(routes!(query::compare::two)))
+        .routes(reading(routes!(query::export::export)))
+        .routes(reading(routes!(healthy)))
+        .routes(reading(routes!(ready)))
+        .routes(reading(routes!(metrics::metrics)))
+}
+
+/// The description of what the receiver answers to, OpenAPI 3.1 in JSON.
+pub fn description() -> serde_json::Result<String> {
+    openapi::render(&described().split_for_parts().1)
+}
+
+fn reading(routes: UtoipaMethodRouter<Arc<AppState>>) -> UtoipaMethodRouter<Arc<AppState>> {
+    taking("GET, HEAD", routes)
+}
+
+/// Other methods are told those that are allowed.
+fn taking(
+    allowed: &'static str,
+    (schemas, paths, router): UtoipaMethodRouter<Arc<AppState>>,
+) -> UtoipaMethodRouter<Arc<AppState>> {
+    (schemas, paths, router.fallback(only(allowed)))
+}
+
+fn only(allowed: &'static str) -> impl Fn() -> Ready<AppError> + Clone + Send + Sync + 'static {
+    move || std::future::ready(AppError::MethodNotAllowed(allowed))
+}
+
+/// Whether it runs
+#[utoipa::path(
+    get, path = "/healthz", tag = "operation", security(()),
+    responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
+)]
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it can store and answer
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation", security(()),
+    responses(
+        (status = OK, description = "It can", body = String, content_type = "text/plain"),
+        (status = INTERNAL_SERVER_ERROR, description = "The database failed", body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Not now", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {
     state.store.check().await?;
     Ok("ready\n")
@@ -62,17 +123,23 @@ async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: N
     response
 }
 
-/// One line a request; neither query nor headers, which may hold secrets.
-async fn log(request: Request, next: Next) -> Response {
+/// One line a request, and its metrics; neither query nor headers, which may hold secrets.
+async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status();
-    let probe = matches!(route.as_deref(), Some("/healthz" | "/readyz")) && status == StatusCode::OK;
+    let elapsed = begin.elapsed();
+    let route = route.as_deref().unwrap_or("(none)");
+    state.metrics.answered(route, &method, status, elapsed);
+    if response.extensions().get::<Denied>().is_some() {
+        state.metrics.denied();
+    }
+    let probe = matches!(route, "/healthz" | "/readyz" | "/metrics") && status == StatusCode::OK;
     if !probe {
-        let micros = begin.elapsed().as_micros() as u64;
-        info!(%method, route = route.as_deref().unwrap_or("(none)"), status = status.as_u16(), micros, "request");
+        let micros = elapsed.as_micros() as u64;
+        info!(%method, route, status = status.as_u16(), micros, "request");
     }
     response
 }

@@ -78,6 +78,14 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_MAX_BODY", default_value_t = 4 * 1024 * 1024)]
     pub max_body: usize,
 
+    /// Delete runs that came longer ago, such as 90d [default: keep all].
+    #[arg(long, env = "RECEIVER_RETENTION", value_parser = duration)]
+    pub retention: Option<Duration>,
+
+    /// Delete the oldest runs of a job that has more, such as 1000 [default: keep all].
+    #[arg(long, env = "RECEIVER_KEEP_RUNS_PER_JOB", value_name = "RUNS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_runs_per_job: Option<u32>,
+
     /// Time for requests in flight once told to stop.
     #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration)]
     pub shutdown_timeout: Duration,

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
+use crate::retention::Retention;
 use crate::ui;
 
 /// Shorter secrets can be guessed.
@@ -34,6 +35,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Largest body, in bytes.
     pub max_body: usize,
+    /// How much is kept.
+    pub retention: Retention,
     /// Time for requests in flight once told to stop.
     pub shutdown_timeout: Duration,
     /// How the page is served.
@@ -78,6 +81,7 @@ impl Config {
             header_timeout: args.header_timeout,
             body_timeout: args.body_timeout,
             max_body: args.max_body,
+            retention: Retention { age: args.retention, runs_per_job: args.keep_runs_per_job },
             shutdown_timeout: args.shutdown_timeout,
             page: ui::Options {
                 tls: args.tls_cert.is_some(),

@@ -23,6 +23,8 @@ pub enum AppError {
     Forbidden(&'static str),
     /// No such path.
     NotFound,
+    /// What is asked for is not stored.
+    Missing(String),
     /// Not with this method; those that are allowed.
     MethodNotAllowed(&'static str),
     /// In none of the forms that the client accepts; those that there are.
@@ -50,6 +52,10 @@ pub enum AppError {
     Internal(String),
 }
 
+/// Marks an answer to a request without a token or with a wrong one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Denied;
+
 /// Marks an answer to a token that is wrong.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wrong;
@@ -75,7 +81,7 @@ impl AppError {
         match self {
             Self::Unauthorized(_) | Self::WrongToken(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -89,6 +95,24 @@ impl AppError {
         }
     }
 
+    /// What a metric calls it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized(_) | Self::WrongToken(_) => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound | Self::Missing(_) | Self::MethodNotAllowed(_) => "not_found",
+            Self::Timeout => "timeout",
+            Self::TooLarge(_) => "too_large",
+            Self::NotAcceptable(_) => "not_acceptable",
+            Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::Malformed(_) => "malformed",
+            Self::Invalid { .. } => "invalid",
+            Self::Conflict(_) => "conflict",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal(_) => "internal",
+        }
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::Unauthorized(detail)
@@ -97,11 +121,14 @@ impl AppError {
             | Self::NotAcceptable(detail)
             | Self::UnsupportedMediaType(detail)
             | Self::Unavailable(detail) => (*detail).to_owned(),
-            Self::NotFound => "there is nothing at this path; GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}, GET /api/v1/sizing/repo/{org}/{repo}[/{workflow}[/{job}]], POST /api/v1/metrics and POST /api/v1/token are what there is".to_owned(),
+            Self::NotFound => "there is nothing at this path; GET /openapi.json tells what there is, above all POST /api/v1/metrics, POST /api/v1/token and GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
             Self::Timeout => "the body did not come in time".to_owned(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
-            Self::Malformed(detail) | Self::Conflict(detail) | Self::Invalid { detail, .. } => detail.clone(),
+            Self::Malformed(detail)
+            | Self::Missing(detail)
+            | Self::Conflict(detail)
+            | Self::Invalid { detail, .. } => detail.clone(),
             Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
         }
     }
@@ -138,6 +165,9 @@ impl IntoResponse for AppError {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
             }
             _ => {}
+        }
+        if matches!(self, Self::Unauthorized(_) | Self::WrongToken(_) | Self::Forbidden(_)) {
+            response.extensions_mut().insert(Denied);
         }
         if matches!(self, Self::WrongToken(_) | Self::Forbidden(_)) {
             response.extensions_mut().insert(Wrong);

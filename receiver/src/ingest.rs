@@ -12,24 +12,55 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
-use wire::{ContainerUsage, Stored};
+use wire::{ContainerUsage, Payload, Problem, Stored, Submission};
 
 use crate::auth::{Denied, PushToken};
 use crate::error::AppError;
+use crate::openapi::WriteProblems;
 use crate::state::{AppState, bearer};
 use crate::store::{NewContainer, NewRun, Outcome, SummaryKey};
 use crate::validate::{self, Valid};
 
-/// Stores a summary.
+/// Store a summary
+///
+/// A run is one row: the summaries that share a `summary_id` replace each other, the one with the highest `seq` is kept,
+/// and a final one is never replaced by an interim one. Without `summary_id` every push is a row of its own. What is
+/// answered with 200 or 201 is on disk. After 429, 5xx or no answer the same push may be sent again.
+#[utoipa::path(
+    post, path = "/api/v1/metrics", tag = "push", security(("push_token" = [])),
+    request_body = Submission<Payload>,
+    responses(
+        (status = CREATED, description = "A new run", body = Stored),
+        (status = OK, description = "A run that was there already: it holds this summary now, or held it, or holds a later one", body = Stored),
+        (status = FORBIDDEN, description = "The token is for another scope, or has expired", body = Problem, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "Another summary with this `summary_id` and `seq` is stored", body = Problem, content_type = "application/problem+json"),
+        WriteProblems,
+    )
+)]
 pub(crate) async fn push(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Stored>), AppError> {
+    let outcome = store(&state, &headers, body).await;
+    state.metrics.pushed(outcome.as_ref().copied());
+    match outcome? {
+        Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
+        Outcome::Replaced(id) | Outcome::Repeated(id) => {
+            Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
+        }
+        Outcome::Superseded(id) => Ok((StatusCode::OK, Json(Stored { id, superseded: true }))),
+        Outcome::Conflict => Err(AppError::Conflict(
+            "another summary with this summary_id and seq was stored already".to_owned(),
+        )),
+    }
+}
+
+async fn store(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Outcome, AppError> {
     // Who has no token does not get us to read a body.
-    let token = PushToken::parse(bearer(&headers)?);
+    let token = PushToken::parse(bearer(headers)?);
     let token = token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))?;
-    let (body, held) = read(&state, &headers, body).await?;
+    let (body, held) = read(state, headers, body).await?;
     let valid = validate::submission(&body)?;
     let now = Timestamp::now();
     state.access.current().verify(&token, &valid.scope, now).map_err(|denied| {
@@ -44,16 +75,7 @@ pub(crate) async fn push(
     drop(body);
     let outcome = state.store.insert(run).await;
     drop(held);
-    match outcome? {
-        Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
-        Outcome::Replaced(id) | Outcome::Repeated(id) => {
-            Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
-        }
-        Outcome::Superseded(id) => Ok((StatusCode::OK, Json(Stored { id, superseded: true }))),
-        Outcome::Conflict => Err(AppError::Conflict(
-            "another summary with this summary_id and seq was stored already".to_owned(),
-        )),
-    }
+    Ok(outcome?)
 }
 
 /// A whole body, if it says that it is JSON, comes in time and is not larger than is accepted; and its share of what

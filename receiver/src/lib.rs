@@ -15,9 +15,13 @@ pub mod validate;
 pub mod error;
 pub mod state;
 
+pub mod compare;
 pub mod ingest;
+pub mod metrics;
 pub mod mint;
+pub mod openapi;
 pub mod query;
+pub mod retention;
 pub mod sizing;
 pub mod ui;
 

@@ -11,7 +11,7 @@ use receiver::config::{self, Config, hmac_key};
 use receiver::state::AppState;
 use receiver::store::{Store, copy};
 use receiver::tls::Tls;
-use receiver::{app, health, logging, mint, process, reload, serve, sizing};
+use receiver::{app, health, logging, mint, process, reload, retention, serve, sizing};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -69,6 +69,10 @@ async fn listen(config: Config) -> Result<()> {
     let state = Arc::new(state);
     let refreshing = tokio::spawn(sizing::refresh::refresh(state.store.clone()));
     let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
+    let deleting = config
+        .retention
+        .is_needed()
+        .then(|| tokio::spawn(retention::run(Arc::clone(&state), config.retention)));
     let stop = async move {
         let signal = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
@@ -80,7 +84,7 @@ async fn listen(config: Config) -> Result<()> {
         serve::Options { tls, header_timeout: config.header_timeout, grace: config.shutdown_timeout };
     serve::serve(listener, app::app(state), stop, options).await;
     // They hold the database as well.
-    for task in [reloading, refreshing] {
+    for task in [Some(reloading), Some(refreshing), deleting].into_iter().flatten() {
         task.abort();
         let _ = task.await;
     }

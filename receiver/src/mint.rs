@@ -11,10 +11,18 @@ use wire::{Scope, Token, TokenRequest};
 
 use crate::auth::TokenKey;
 use crate::error::AppError;
+use crate::openapi::WriteProblems;
 use crate::state::AppState;
 use crate::{ingest, validate};
 
-/// Makes a push token for who knows the read token.
+/// Make a push token
+///
+/// For an organization, a repository, a workflow or a job: it is valid for all below what is given. It is stored nowhere.
+#[utoipa::path(
+    post, path = "/api/v1/token", tag = "push", security(("read_token" = [])),
+    request_body = TokenRequest,
+    responses((status = OK, description = "The token", body = Token), WriteProblems)
+)]
 pub(crate) async fn mint(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
@@ -39,14 +47,16 @@ pub fn token(key: &TokenKey, scope: &Scope, expires_at: Option<Timestamp>) -> To
     Token { token: key.mint(scope, expires_at), expires_at }
 }
 
+/// A token that expires does so within a thousand years, in seconds.
+pub(crate) const LONGEST: u64 = 1000 * 365 * 24 * 60 * 60;
+
 /// Whole seconds, as the token carries them.
 pub fn expiry(now: Timestamp, seconds: u64) -> Result<Timestamp, String> {
     let expires_at = i64::try_from(seconds)
         .ok()
-        .filter(|seconds| *seconds > 0)
+        .filter(|_| (1..=LONGEST).contains(&seconds))
         .and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok())
         .and_then(|time| Timestamp::from_second(time.as_second()).ok());
-    expires_at.ok_or_else(|| {
-        format!("is {seconds}; seconds from now, more than 0 and before the year 10000, are accepted")
-    })
+    expires_at
+        .ok_or_else(|| format!("is {seconds}; 1 to {LONGEST} seconds from now, 1000 years, are accepted"))
 }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{Access, Guesses, Secrets};
 use crate::error::AppError;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::ui;
 
@@ -24,6 +25,8 @@ pub struct AppState {
     pub access: Access,
     /// Who sent wrong tokens lately.
     pub guesses: Guesses,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Largest body, in bytes.
     pub max_body: usize,
     /// Time for a body.
@@ -41,6 +44,7 @@ impl AppState {
             store,
             access: Access::new(secrets),
             guesses: Guesses::default(),
+            metrics: Metrics::default(),
             max_body,
             body_timeout,
             // One body of the largest size always fits.

@@ -13,6 +13,7 @@ const GROWTH: f64 = 1.05;
 /// (`NewExponentialHistogramOptions`): bucket `n` ends at `0.01 × (1.05ⁿ⁺¹ − 1) / 0.05` cores.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CpuHistogram(Vec<(u16, f64)>);
 
 impl CpuHistogram {

@@ -4,10 +4,15 @@
 //! accepts and keeps fields that it does not know, so that an older receiver loses nothing of a newer
 //! collector.
 
+mod answers;
 mod histogram;
 mod payload;
 mod scope;
 
+pub use answers::{
+    Change, ComparedCommand, ComparedContainer, ComparedRun, Comparison, ContainerSummary, Group, Presence,
+    RunSummary,
+};
 pub use histogram::CpuHistogram;
 pub use payload::{
     Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, ProcessCpu,
@@ -25,6 +30,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 ///
 /// `P` is the payload: [`Payload`] for who writes or reads it, the raw JSON for who only stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Submission<P = Payload> {
     /// Organization (owner of the repository), for example `my-org`.
     pub organization: String,
@@ -55,6 +61,7 @@ pub struct Submission<P = Payload> {
 
 /// What `POST /api/v1/metrics` answers with 200 or 201.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stored {
     /// The row that the run is kept in.
     pub id: i64,
@@ -65,6 +72,7 @@ pub struct Stored {
 
 /// The body of `POST /api/v1/token`. Later fields left out make a token for everything below.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Organization that the token may push for.
@@ -85,16 +93,19 @@ pub struct TokenRequest {
 
 /// What `POST /api/v1/token` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Token {
     /// The push token, to be sent as `Authorization: Bearer …`.
     pub token: String,
     /// When it expires, for one that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Option<jiff::Timestamp>,
 }
 
 /// One element of what `GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StoredRun<P = Payload> {
     /// Row.
     pub id: i64,
@@ -109,6 +120,7 @@ pub struct StoredRun<P = Payload> {
     /// The CI system's identifier of the run.
     pub run_id: String,
     /// When the receiver stored this summary, by its own clock.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub received_at: jiff::Timestamp,
     /// The summary, as it was pushed.
     pub payload: P,
@@ -116,6 +128,7 @@ pub struct StoredRun<P = Payload> {
 
 /// An error as the receiver answers it: `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// Kind of problem; `about:blank` where the status says it all.
     #[serde(rename = "type")]

@@ -5,13 +5,16 @@ use crate::CpuHistogram;
 
 /// What one run used, from the collector's start to `end_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payload {
     /// [`crate::SCHEMA_VERSION`]; absent in what the original's collector sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u32>,
     /// When measuring began, by the collector's wall clock.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub start_time: Timestamp,
     /// `start_time` plus the time that passed since, so that a clock that was set meanwhile does no harm.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub end_time: Timestamp,
     /// Seconds between the two, by the boot clock (`CLOCK_BOOTTIME`; suspended time counts).
     pub duration_seconds: f64,
@@ -54,6 +57,7 @@ pub struct Payload {
 /// Percentiles are by nearest rank: the smallest observed value that at least p % of the observed time do not
 /// exceed. Each sample weighs as much as the interval that it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stats {
     /// Maximum, always exact.
     pub peak: f64,
@@ -75,6 +79,7 @@ pub struct Stats {
 
 /// How percentiles were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum QuantileMethod {
     /// From all samples (up to 16,384 a series).
@@ -88,6 +93,7 @@ pub enum QuantileMethod {
 
 /// What one container used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ContainerUsage {
     /// Name by `CGROUP_PROCESS_MAP`, else the container's name in its pod, else its short id; `host` for
     /// processes in no container, `kernel` for kernel threads, `run` in run mode.
@@ -161,6 +167,7 @@ pub struct ContainerUsage {
 
 /// What a container inside another container used; part of the outer one's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NestedUsage {
     /// The inner container's id.
     pub id: String,
@@ -174,6 +181,7 @@ pub struct NestedUsage {
 
 /// A series over the run, at most 240 points of equal length, from `start_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Series {
     /// Length of one step in seconds.
     pub step_seconds: f64,
@@ -185,6 +193,7 @@ pub struct Series {
 
 /// CPU use of one process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProcessCpu {
     /// PID, as the collector sees it.
     pub pid: u32,
@@ -205,6 +214,7 @@ pub struct ProcessCpu {
 
 /// Memory use of one process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProcessMemory {
     /// PID, as the collector sees it.
     pub pid: u32,
@@ -219,6 +229,7 @@ pub struct ProcessMemory {
 
 /// Use by all processes of one name in one container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CommandUsage {
     /// Command name (`comm`, at most 15 bytes).
     pub name: String,
@@ -240,6 +251,7 @@ pub struct CommandUsage {
 
 /// Who measured, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CollectorInfo {
     /// The collector's version.
     pub version: String,
@@ -268,6 +280,7 @@ pub struct CollectorInfo {
 /// How much of the CPU time found its container. `cpu_seconds` is the sum of the containers' and
 /// `unattributed_cpu_seconds`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attribution {
     /// All CPU time seen, in seconds.
     pub cpu_seconds: f64,

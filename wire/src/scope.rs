@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-/// The longest part of a scope that is accepted, in bytes.
-const MAX_PART_BYTES: usize = 512;
+/// The longest part of a scope that is accepted, in characters.
+const MAX_PART_CHARS: usize = 512;
 
 /// Whose run it is: organization / repository / workflow / job, in canonical form.
 ///
@@ -75,6 +75,11 @@ impl Scope {
         ]
     }
 
+    /// Whether a text can be a part of a scope.
+    pub fn check_part(field: &'static str, text: &str) -> Result<(), ScopeError> {
+        part(field, text).map(|_| ())
+    }
+
     /// This scope without its last part; `None` for one that is only an organization.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
@@ -118,8 +123,8 @@ impl Scope {
 fn part(field: &'static str, text: &str) -> Result<String, ScopeError> {
     let reason = if text.trim().is_empty() {
         "is empty".to_owned()
-    } else if text.len() > MAX_PART_BYTES {
-        format!("is {} bytes long; at most {MAX_PART_BYTES} are accepted", text.len())
+    } else if text.chars().count() > MAX_PART_CHARS {
+        format!("is {} characters long; at most {MAX_PART_CHARS} are accepted", text.chars().count())
     } else if let Some(control) = text.chars().find(|c| c.is_control()) {
         format!("contains the control character {control:?}")
     } else {
@@ -165,6 +170,7 @@ mod tests {
             assert_eq!(error.to_string(), expected);
         }
         assert!(Scope::new(&"x".repeat(513), None, None, None).is_err());
+        assert!(Scope::new(&"☃".repeat(512), None, None, None).is_ok());
     }
 
     #[test]

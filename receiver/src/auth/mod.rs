@@ -103,7 +103,7 @@ impl TokenKey {
                 None => mac.update(&[0]),
                 Some(part) => {
                     mac.update(&[1]);
-                    // A part of a scope has at most 512 bytes.
+                    // A part of a scope has at most 512 characters.
                     mac.update(&(part.len() as u32).to_be_bytes());
                     mac.update(part.as_bytes());
                 }

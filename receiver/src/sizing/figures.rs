@@ -10,7 +10,7 @@ use super::quantity::GIB;
 use super::recommend::recommend;
 
 /// What the last complete runs of a job come to; with default parameters.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobFigures {
     /// Complete runs that were looked at, at most 20.
     pub runs: usize,
@@ -35,7 +35,7 @@ pub struct JobFigures {
 }
 
 /// A container in lists.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ContainerFigures {
     /// Its name.
     pub name: String,
@@ -46,7 +46,7 @@ pub struct ContainerFigures {
 }
 
 /// A resource of a container in lists, in the unit of the field that holds it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResourceFigures {
     /// The newest run's request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct ResourceFigures {
 }
 
 /// One run in a sparkline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Point {
     /// Row of the run.
     pub run: i64,

@@ -92,7 +92,7 @@ struct Asked {
 }
 
 fn asked(query: &str) -> Result<Asked, AppError> {
-    let pairs = crate::query::parameters(query)?;
+    let pairs = crate::query::pairs(query)?;
     let mut asked = Asked::default();
     for (at, (name, value)) in pairs.iter().enumerate() {
         if pairs[..at].iter().any(|(other, _)| other == name) {

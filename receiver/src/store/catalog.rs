@@ -11,6 +11,9 @@ const JOB_COLUMNS: &str =
     "id, organization, repository, workflow, job, run_count, last_run, last_received_at_ms, stale,
     waste, risk, figures";
 
+/// Jobs and their runs, without a look at these.
+pub(super) const TOTALS: &str = "SELECT count(*), total(run_count) FROM jobs";
+
 /// By what jobs are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobSort {
@@ -35,12 +38,12 @@ pub enum JobCursor {
     Name([String; 4]),
 }
 
-/// Below what to look: all of it if empty; as in a [`Scope`], only trailing parts are left out.
+/// Below what to look; what is `None` does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Within {
     /// Organization.
     pub organization: Option<String>,
-    /// Repository, without its organization.
+    /// Repository, with or without its organization.
     pub repository: Option<String>,
     /// Workflow.
     pub workflow: Option<String>,
@@ -178,14 +181,21 @@ impl Statement {
     }
 
     fn within(&mut self, within: &Within) {
-        for (column, value) in [
-            ("organization = ?", &within.organization),
-            ("repository = ?", &within.repository),
-            ("workflow = ?", &within.workflow),
-        ] {
-            if let Some(value) = value {
-                self.and(column, [value.clone().into()]);
+        if let Some(organization) = &within.organization {
+            self.and("organization = ?", [organization.clone().into()]);
+        }
+        if let Some(repository) = &within.repository {
+            match &within.organization {
+                Some(organization) => {
+                    let bare = repository.strip_prefix(organization).and_then(|rest| rest.strip_prefix('/'));
+                    self.and("repository = ?", [bare.unwrap_or(repository).to_owned().into()]);
+                }
+                None => self
+                    .and("? IN (repository, organization || '/' || repository)", [repository.clone().into()]),
             }
+        }
+        if let Some(workflow) = &within.workflow {
+            self.and("workflow = ?", [workflow.clone().into()]);
         }
     }
 

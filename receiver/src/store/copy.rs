@@ -32,7 +32,7 @@ pub fn backup(database: &Path, file: &Path) -> Result<String> {
 
 fn copy(database: &Path, partial: &Path) -> Result<i64> {
     let source = schema::open_for_reading(database)?;
-    schema::check(&source)?;
+    let version = schema::check(&source)?;
     // What is left of an earlier try.
     let _ = std::fs::remove_file(partial);
     let mut target = Connection::open(partial)?;
@@ -43,7 +43,7 @@ fn copy(database: &Path, partial: &Path) -> Result<i64> {
     }
     // One file, without a log beside it.
     target.execute_batch("PRAGMA journal_mode = DELETE")?;
-    sound(&target)
+    sound(&target, version)
 }
 
 /// Reads all of a database: its pages, its indexes, and what points from one table to the other.
@@ -52,21 +52,33 @@ pub fn check(file: &Path) -> Result<String> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags)?;
         super::sound::check_log(file)?;
-        schema::check(&connection)?;
-        sound(&connection)
+        let version = schema::check(&connection)?;
+        sound(&connection, version)
     };
     let runs = open().with_context(|| file.display().to_string())?;
     Ok(format!("{}: sound, {runs} runs", file.display()))
 }
 
-fn sound(connection: &Connection) -> Result<i64> {
+/// Jobs that say something else of their runs than what is there.
+const WRONG_JOBS: &str = "
+    SELECT count(*) FROM jobs
+    LEFT JOIN (SELECT job_id, count(*) AS runs, max(id) AS last FROM runs GROUP BY job_id) ON job_id = jobs.id
+    WHERE runs IS NOT run_count OR last IS NOT last_run";
+
+fn sound(connection: &Connection, version: usize) -> Result<i64> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
         bail!("the database is corrupt: {found}");
     }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
     if dangling.exists([])? {
-        return Err(anyhow!("the database is corrupt: containers without their run"));
+        return Err(anyhow!("the database is corrupt: rows that point to one that is not there"));
+    }
+    if version >= schema::WITH_JOBS {
+        let wrong: i64 = connection.query_row(WRONG_JOBS, [], |row| row.get(0))?;
+        if wrong > 0 {
+            bail!("the database is corrupt: {wrong} jobs do not agree with their runs");
+        }
     }
     Ok(connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?)
 }

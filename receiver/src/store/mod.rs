@@ -5,13 +5,15 @@
 
 mod background;
 mod catalog;
+mod export;
 mod history;
 mod log;
 mod read;
+mod retention;
 mod schema;
 mod sound;
 mod summaries;
-mod totals;
+mod sums;
 mod write;
 
 pub mod copy;
@@ -29,11 +31,13 @@ use crate::sizing::figures::JobFigures;
 
 use self::background::Background;
 pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
+pub use self::retention::Deleted;
 pub use self::sound::OpenError;
 pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
-pub use self::totals::Totals;
+pub use self::sums::Sums;
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -141,6 +145,24 @@ pub struct NewRun {
     pub payload: String,
     /// What is asked for by container.
     pub containers: Vec<NewContainer>,
+}
+
+/// How large the database's files are, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The database.
+    pub database: u64,
+    /// Its write-ahead log.
+    pub log: u64,
+}
+
+/// How much is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Jobs.
+    pub jobs: i64,
+    /// Runs.
+    pub runs: i64,
 }
 
 /// Which summary of which run.
@@ -287,8 +309,8 @@ impl Store {
     }
 
     /// What all jobs below a name come to.
-    pub async fn totals(&self, within: Within) -> Result<Totals, StoreError> {
-        self.read(move |connection| totals::totals(connection, &within)).await
+    pub async fn sums(&self, within: Within) -> Result<Sums, StoreError> {
+        self.read(move |connection| sums::sums(connection, &within)).await
     }
 
     /// One job by all four parts; `None` if there is none.
@@ -309,6 +331,68 @@ impl Store {
     /// One run by its row; `None` if there is none.
     pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
         self.read(move |connection| summaries::run(connection, id)).await
+    }
+
+    /// The next runs with their payloads.
+    pub async fn export_payloads(
+        &self,
+        query: ExportQuery,
+        cursor: ExportCursor,
+    ) -> Result<ExportPage<WholeRun>, StoreError> {
+        self.read(move |connection| export::payloads(connection, &query, cursor)).await
+    }
+
+    /// The next runs without their payloads.
+    pub async fn export_figures(
+        &self,
+        query: ExportQuery,
+        cursor: ExportCursor,
+    ) -> Result<ExportPage<ExportedFigures>, StoreError> {
+        self.read(move |connection| export::figures(connection, &query, cursor)).await
+    }
+
+    /// Jobs with more runs than are kept, or with one that is too old, in the order of their rows from `after` on.
+    pub(crate) async fn jobs_beyond(
+        &self,
+        after: i64,
+        limit: u32,
+        keep: Option<u32>,
+        cutoff: Option<Timestamp>,
+    ) -> Result<Vec<i64>, StoreError> {
+        self.read(move |connection| retention::jobs_beyond(connection, after, limit, keep, cutoff)).await
+    }
+
+    /// Deletes of the `piece` oldest runs of a job those that are too old or too many.
+    pub(crate) async fn delete_runs(
+        &self,
+        job: i64,
+        piece: u32,
+        keep: Option<u32>,
+        cutoff: Option<Timestamp>,
+    ) -> Result<Deleted, StoreError> {
+        self.background(move |connection| retention::delete(connection, job, piece, keep, cutoff)).await
+    }
+
+    /// Writes that wait for their turn.
+    pub fn queue_length(&self) -> usize {
+        QUEUE - self.writes.capacity()
+    }
+
+    /// How large the files are; 0 where there is none.
+    pub fn sizes(&self) -> Sizes {
+        let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        let database = &self.readers.path;
+        Sizes { database: size(database), log: size(&log::path_of(database)) }
+    }
+
+    /// How much is stored.
+    pub async fn totals(&self) -> Result<Totals, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(catalog::TOTALS)?;
+            statement
+                .query_row([], |row| Ok(Totals { jobs: row.get(0)?, runs: row.get::<_, f64>(1)? as i64 }))
+        })
+        .await
     }
 
     /// Whether the database answers, and the writer lives.

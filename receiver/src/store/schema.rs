@@ -15,6 +15,8 @@ const APPLICATION_ID: i32 = 0x5252_4376;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// A database that must be there.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+/// The first version with a table of jobs.
+pub(super) const WITH_JOBS: usize = 2;
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,7 +81,7 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX jobs_by_waste ON jobs (coalesce(waste, -1.0), id);
     CREATE INDEX jobs_by_risk ON jobs (coalesce(risk, -1.0), id);
     CREATE INDEX jobs_by_last_run ON jobs (last_run);
-    CREATE INDEX jobs_totals ON jobs (run_count, waste, risk);
+    CREATE INDEX jobs_by_runs ON jobs (run_count, waste, risk);
     INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
         SELECT organization, repository, workflow, job, count(*), max(id), max(received_at_ms) FROM runs
         GROUP BY 1, 2, 3, 4;

@@ -37,7 +37,7 @@ pub struct SummaryQuery {
 }
 
 /// A run without its payload.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunFigures {
     /// Row.
     pub id: i64,
@@ -64,7 +64,7 @@ pub struct RunFigures {
 }
 
 /// What a container of a run used.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ContainerFigures {
     /// Its name.
     pub name: String,

@@ -81,7 +81,8 @@ pub(super) async fn two(
     Query(asked): Query<Asked>,
 ) -> Result<Response, PageError> {
     let id = |text: Option<String>| {
-        let missing = || PageError::Invalid("Two runs are compared: /compare?a=1&b=2 with their ids.".to_owned());
+        let missing =
+            || PageError::Invalid("Two runs are compared: /compare?a=1&b=2 with their ids.".to_owned());
         text.and_then(|text| text.parse().ok()).ok_or_else(missing)
     };
     let (a, b) = (id(asked.a)?, id(asked.b)?);
@@ -140,7 +141,9 @@ fn delta(change: &Change, show: fn(f64) -> String) -> Delta {
         Some(relative) if relative < 9.995 => {
             format!("{sign}{} ({sign}{})", show(difference.abs()), format::percent(relative.abs()))
         }
-        Some(relative) => format!("{sign}{} (× {})", show(difference.abs()), format::significant(relative + 1.0)),
+        Some(relative) => {
+            format!("{sign}{} (× {})", show(difference.abs()), format::significant(relative + 1.0))
+        }
         None => format!("{sign}{}", show(difference.abs())),
     };
     Delta { kind, text }
@@ -208,7 +211,9 @@ fn charts(name: &str, a: &Series, b: &Series) -> Vec<Chart> {
         xs.iter().map(|x| at(series, *x).and_then(|step| series.cpu_cores.get(step).copied())).collect()
     };
     let memory = |series: &Series| {
-        let of = |x: &f64| at(series, *x).and_then(|step| series.memory_bytes.get(step)).map(|bytes| *bytes as f64);
+        let of = |x: &f64| {
+            at(series, *x).and_then(|step| series.memory_bytes.get(step)).map(|bytes| *bytes as f64)
+        };
         xs.iter().map(of).collect()
     };
     let new = |what: &str, unit| Chart::new(format!("{what} of {name}"), unit, X::Seconds, xs.clone());
@@ -265,6 +270,9 @@ mod tests {
         };
         let json = charts("x", &series(2.0, &[1.0, 2.0]), &series(3.0, &[4.0, 5.0, 6.0]))[0].json();
         assert!(json.contains("\"xs\":[0.0,2.0,3.0,6.0]"), "{json}");
-        assert!(json.contains("\"values\":[1.0,2.0,2.0,null]") && json.contains("\"values\":[4.0,4.0,5.0,6.0]"), "{json}");
+        assert!(
+            json.contains("\"values\":[1.0,2.0,2.0,null]") && json.contains("\"values\":[4.0,4.0,5.0,6.0]"),
+            "{json}"
+        );
     }
 }

@@ -33,7 +33,8 @@ impl Loaded {
 
     /// As the API tells of it.
     pub(super) fn stored(&self) -> wire::StoredRun {
-        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, .. } = self.run.clone();
+        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, .. } =
+            self.run.clone();
         let repository = format!("{organization}/{repository}");
         let payload = self.payload.clone();
         wire::StoredRun { id, organization, repository, workflow, job, run_id, received_at, payload }

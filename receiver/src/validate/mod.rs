@@ -14,7 +14,7 @@ use crate::error::AppError;
 const MAX_CONTAINERS: usize = 1000;
 /// More processes or commands than this no summary tells of.
 const MAX_LISTED: usize = 10_000;
-/// The longest name that is accepted, in bytes.
+/// The longest name that is accepted, in characters.
 const MAX_NAME: usize = 512;
 
 /// A submission that makes sense.
@@ -214,8 +214,8 @@ fn number(field: &str, value: f64) -> Result<(), AppError> {
 fn name(field: &str, text: &str) -> Result<(), AppError> {
     let detail = if text.trim().is_empty() {
         "is empty".to_owned()
-    } else if text.len() > MAX_NAME {
-        format!("is {} bytes long; at most {MAX_NAME} are accepted", text.len())
+    } else if text.chars().count() > MAX_NAME {
+        format!("is {} characters long; at most {MAX_NAME} are accepted", text.chars().count())
     } else if let Some(control) = text.chars().find(|c| c.is_control()) {
         format!("contains the control character {control:?}")
     } else {

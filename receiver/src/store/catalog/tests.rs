@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{schema, summaries};
+use crate::store::{export, schema, summaries};
 
 fn database() -> (tempfile::TempDir, Connection) {
     let directory = tempfile::tempdir().unwrap();
@@ -81,6 +81,11 @@ fn filters_restrict() {
     assert_eq!(jobs(within("o", Some("a"))), [1, 2]);
     assert_eq!(jobs(within("o", None)).len(), 5);
     assert!(jobs(within("O", None)).is_empty());
+    assert_eq!(jobs(within("o", Some("o/a"))), [1, 2]);
+    for repository in ["a", "o/a"] {
+        let repository = Some(repository.to_owned());
+        assert_eq!(jobs(Within { repository, ..Within::default() }), [1, 2]);
+    }
     let since = Timestamp::from_millisecond(30).ok();
     assert_eq!(ids(&connection, &JobQuery { since, ..query(JobSort::LastRun) }), [1, 4, 3]);
 }
@@ -173,6 +178,9 @@ fn runs_are_found_by_an_index() {
     assert_eq!(page, "SEARCH runs USING INDEX runs_of_job (job_id=? AND id<?)");
     let containers = plan(&connection, summaries::CONTAINERS);
     assert_eq!(containers, "SEARCH containers USING PRIMARY KEY (run=?)");
+    for sql in [export::PAYLOADS, export::FIGURES] {
+        assert_eq!(plan(&connection, sql), "SEARCH runs USING INDEX runs_of_job (job_id=? AND id>?)");
+    }
     let run = plan(&connection, summaries::RUN);
     let by_key =
         "SEARCH runs USING INTEGER PRIMARY KEY (rowid=?)\nSEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)";

@@ -76,7 +76,10 @@ fn course(name: &str, runs: &[RunFigures], sizing: &Sizing) -> ContainerCourse {
         vec![
             Chart::new(format!("CPU of {name} over its runs"), Unit::Cores, X::Time, xs.clone())
                 .line("used (p95)", "used", of(|container| container.cpu_p95_cores))
-                .bounds(of(|container| container.cpu_request_cores), of(|container| container.cpu_limit_cores))
+                .bounds(
+                    of(|container| container.cpu_request_cores),
+                    of(|container| container.cpu_limit_cores),
+                )
                 .level("recommended", "recommended", recommended.and_then(|sizing| sizing.cpu.request_cores)),
             Chart::new(format!("Memory of {name} over its runs"), Unit::Bytes, X::Time, xs)
                 .line("used (peak)", "used", of(|container| Some(memory(container))))

@@ -19,7 +19,7 @@ use super::svg::{self, Bullet};
 use super::{page, paths, session};
 use crate::sizing::figures::{JobFigures, ResourceFigures};
 use crate::state::AppState;
-use crate::store::{JobQuery, JobRow, JobSort, Totals};
+use crate::store::{JobQuery, JobRow, JobSort, Sums};
 
 /// Jobs on a page.
 const PAGE: u32 = 50;
@@ -86,21 +86,15 @@ pub(super) async fn overview(
     let after = asked.after.clone();
     let limit = PAGE + 1;
     let query = JobQuery { within: within.clone(), search, since, sort: asked.sort, after, limit };
-    let (rows, totals) = tokio::try_join!(state.store.jobs(query), state.store.totals(within))?;
+    let (rows, sums) = tokio::try_join!(state.store.jobs(query), state.store.sums(within))?;
     if rows.is_empty() && !narrowed && asked.after.is_none() {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("receiver:8080");
         return page(&FirstStepsPage { base: format!("{}://{host}", session::scheme(&state, &headers)) });
     }
-    page(&view(asked, rows, &totals, narrowed, now))
+    page(&view(asked, rows, &sums, narrowed, now))
 }
 
-fn view(
-    asked: Asked,
-    mut rows: Vec<JobRow>,
-    totals: &Totals,
-    narrowed: bool,
-    now: Timestamp,
-) -> OverviewPage {
+fn view(asked: Asked, mut rows: Vec<JobRow>, sums: &Sums, narrowed: bool, now: Timestamp) -> OverviewPage {
     let more = rows.len() > PAGE as usize;
     rows.truncate(PAGE as usize);
     let next = rows.last().filter(|_| more).map(|last| asked.behind(&asked.sort.cursor(last)));
@@ -110,7 +104,7 @@ fn view(
     OverviewPage {
         above,
         title,
-        tiles: tiles(totals),
+        tiles: tiles(sums),
         jobs: rows.iter().map(|row| job(row, now)).collect(),
         narrowed,
         first,
@@ -119,26 +113,26 @@ fn view(
     }
 }
 
-fn tiles(totals: &Totals) -> Vec<Tile> {
+fn tiles(sums: &Sums) -> Vec<Tile> {
     vec![
         Tile {
             name: "Jobs",
-            value: format::count(totals.jobs),
-            detail: format!("{} runs stored", format::count(totals.runs)),
+            value: format::count(sums.jobs),
+            detail: format!("{} runs stored", format::count(sums.runs)),
         },
         Tile {
             name: "Over-requested",
-            value: format!("{} core-h", format::significant(totals.waste)),
+            value: format!("{} core-h", format::significant(sums.waste)),
             detail: "over the last 20 runs of each; 8 GiB-h count as one".to_owned(),
         },
         Tile {
             name: "Could request less",
-            value: format::count(totals.wasteful_jobs),
+            value: format::count(sums.wasteful_jobs),
             detail: "jobs".to_owned(),
         },
         Tile {
             name: "At risk",
-            value: format::count(totals.jobs_at_risk),
+            value: format::count(sums.jobs_at_risk),
             detail: "jobs that were killed, throttled or near a limit".to_owned(),
         },
     ]

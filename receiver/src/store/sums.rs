@@ -26,7 +26,7 @@ pub(super) const OF_WORKFLOW: &str = "
 
 /// What jobs come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Totals {
+pub struct Sums {
     /// Jobs.
     pub jobs: u64,
     /// Their runs.
@@ -39,9 +39,9 @@ pub struct Totals {
     pub jobs_at_risk: u64,
 }
 
-pub(super) fn totals(connection: &Connection, within: &Within) -> rusqlite::Result<Totals> {
-    let totals = |row: &Row<'_>| {
-        Ok(Totals {
+pub(super) fn sums(connection: &Connection, within: &Within) -> rusqlite::Result<Sums> {
+    let sums = |row: &Row<'_>| {
+        Ok(Sums {
             jobs: row.get::<_, i64>(0)?.cast_unsigned(),
             runs: row.get::<_, f64>(1)? as u64,
             waste: row.get(2)?,
@@ -51,15 +51,15 @@ pub(super) fn totals(connection: &Connection, within: &Within) -> rusqlite::Resu
     };
     let Within { organization, repository, workflow } = within;
     match (organization, repository, workflow) {
-        (None, _, _) => connection.prepare_cached(ALL)?.query_row([], totals),
+        (None, _, _) => connection.prepare_cached(ALL)?.query_row([], sums),
         (Some(organization), None, _) => {
-            connection.prepare_cached(OF_ORGANIZATION)?.query_row([organization], totals)
+            connection.prepare_cached(OF_ORGANIZATION)?.query_row([organization], sums)
         }
         (Some(organization), Some(repository), None) => {
-            connection.prepare_cached(OF_REPOSITORY)?.query_row([organization, repository], totals)
+            connection.prepare_cached(OF_REPOSITORY)?.query_row([organization, repository], sums)
         }
         (Some(organization), Some(repository), Some(workflow)) => {
-            connection.prepare_cached(OF_WORKFLOW)?.query_row([organization, repository, workflow], totals)
+            connection.prepare_cached(OF_WORKFLOW)?.query_row([organization, repository, workflow], sums)
         }
     }
 }
@@ -82,7 +82,7 @@ mod tests {
         let connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
         let names = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (organization=?";
         for (sql, count, expected) in [
-            (ALL, 0, "SEARCH jobs USING COVERING INDEX jobs_totals (run_count>?)".to_owned()),
+            (ALL, 0, "SEARCH jobs USING COVERING INDEX jobs_by_runs (run_count>?)".to_owned()),
             (OF_ORGANIZATION, 1, format!("{names})")),
             (OF_REPOSITORY, 2, format!("{names} AND repository=?)")),
             (OF_WORKFLOW, 3, format!("{names} AND repository=? AND workflow=?)")),
@@ -106,8 +106,8 @@ mod tests {
                 ('b', 'r', 'w', 'gone', 0, 1, 1, 9.0, 1.0)";
         connection.execute(add, []).unwrap();
         let figures = |names: &[&str]| {
-            let Totals { jobs, runs, waste, wasteful_jobs, jobs_at_risk } =
-                totals(&connection, &within(names)).unwrap();
+            let Sums { jobs, runs, waste, wasteful_jobs, jobs_at_risk } =
+                sums(&connection, &within(names)).unwrap();
             (jobs, runs, waste, wasteful_jobs, jobs_at_risk)
         };
         assert_eq!(figures(&[]), (4, 11, 3.5, 2, 2));

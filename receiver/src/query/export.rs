@@ -1,0 +1,293 @@
+//! `GET /api/v1/export`: every run below something, as lines of JSON or CSV, in constant memory.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+use tracing::error;
+
+use super::catalog::within;
+use super::{Parameters, summaries};
+use crate::error::AppError;
+use crate::openapi::{ExportParameters, ReadProblems};
+use crate::state::AppState;
+use crate::store::{
+    ContainerFigures, ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun,
+};
+
+/// Form of an export.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Ndjson,
+    Csv,
+}
+
+/// All runs, streamed
+///
+/// As newline-delimited JSON: a run with its payload a line. As CSV (RFC 4180): a container of a run a line, without its
+/// course; text that a spreadsheet would take for a formula begins with an apostrophe. Runs come by the name of their job
+/// and then by id. An answer that ends early is cut off, never ended properly.
+#[utoipa::path(
+    get, path = "/api/v1/export", tag = "runs", security(("read_token" = [])),
+    params(ExportParameters),
+    responses(
+        (status = OK, description = "The runs", content((String = "application/x-ndjson"), (String = "text/csv"))),
+        ReadProblems,
+    )
+)]
+pub(crate) async fn export(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, AppError> {
+    state.authorize_reader(&headers)?;
+    let known = ["format", "organization", "repository", "workflow", "search", "since", "until"];
+    let parameters = Parameters::parse(query.as_deref(), &known)?;
+    let format = parameters.get("format", "ndjson or csv", |text| match text {
+        "ndjson" => Some(Format::Ndjson),
+        "csv" => Some(Format::Csv),
+        _ => None,
+    })?;
+    let format = format.unwrap_or(Format::Ndjson);
+    let query = ExportQuery {
+        within: within(&parameters)?,
+        search: parameters.text("search").map(ToOwned::to_owned),
+        since: parameters.time("since")?,
+        until: parameters.time("until")?,
+    };
+    let source = Source { store: state.store.clone(), query, format };
+    // What fails at once is answered as what it is.
+    let first = source.page(ExportCursor::default(), true).await?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(source.send(first, sender));
+    let (content_type, name) = match format {
+        Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"runs.ndjson\""),
+        Format::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"runs.csv\""),
+    };
+    let headers = [(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, name)];
+    Ok((headers, Body::new(Chunks(receiver))).into_response())
+}
+
+/// Where pages come from.
+struct Source {
+    store: Store,
+    query: ExportQuery,
+    format: Format,
+}
+
+/// A page as text, and where the next one begins.
+type Text = (Vec<u8>, Option<ExportCursor>);
+
+impl Source {
+    async fn page(&self, cursor: ExportCursor, first: bool) -> Result<Text, AppError> {
+        let query = self.query.clone();
+        match self.format {
+            Format::Ndjson => ndjson(self.store.export_payloads(query, cursor).await?),
+            Format::Csv => csv(&self.store.export_figures(query, cursor).await?, first),
+        }
+    }
+
+    /// Sends page after page, reading the next one when the last was taken; ends when nobody takes them any more.
+    async fn send(self, first: Text, sender: mpsc::Sender<Result<Bytes, Aborted>>) {
+        let (mut text, mut next) = first;
+        loop {
+            if !text.is_empty() && sender.send(Ok(text.into())).await.is_err() {
+                return;
+            }
+            let Some(cursor) = next else { return };
+            // A page may be empty where all runs in it came at another time.
+            if sender.is_closed() {
+                return;
+            }
+            match self.page(cursor, false).await {
+                Ok(page) => (text, next) = page,
+                Err(failed) => {
+                    error!(error = ?failed, "an export ended early");
+                    let _ = sender.send(Err(Aborted)).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Why an answer is cut off.
+#[derive(Debug, thiserror::Error)]
+#[error("the export ended early")]
+struct Aborted;
+
+/// The body: what comes through the channel.
+struct Chunks(mpsc::Receiver<Result<Bytes, Aborted>>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
+    let mut text = Vec::new();
+    for run in page.runs {
+        let mut run = summaries::whole(run)?;
+        // A payload is kept as it came, which may be in several lines.
+        if run.payload.get().contains(['\n', '\r']) {
+            run.payload = summaries::on_one_line(&run)?;
+        }
+        serde_json::to_writer(&mut text, &run).map_err(|error| AppError::Internal(error.to_string()))?;
+        text.push(b'\n');
+    }
+    Ok((text, page.next))
+}
+
+/// Names of the columns, units in them.
+const COLUMNS: [&str; 29] = [
+    "run",
+    "organization",
+    "repository",
+    "workflow",
+    "job",
+    "run_id",
+    "run_attempt",
+    "received_at",
+    "start_time",
+    "end_time",
+    "duration_seconds",
+    "final",
+    "complete",
+    "container",
+    "cpu_seconds",
+    "cpu_peak_cores",
+    "cpu_p95_cores",
+    "cpu_request_cores",
+    "cpu_limit_cores",
+    "cpu_throttled_seconds",
+    "cpu_periods",
+    "cpu_throttled_periods",
+    "memory_peak_bytes",
+    "memory_p95_bytes",
+    "working_set_peak_bytes",
+    "cgroup_memory_peak_bytes",
+    "memory_request_bytes",
+    "memory_limit_bytes",
+    "oom_kills",
+];
+
+fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError> {
+    let failed = |error: String| AppError::Internal(error);
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    if first {
+        writer.write_record(COLUMNS).map_err(|error| failed(error.to_string()))?;
+    }
+    for run in &page.runs {
+        // A run without containers is a line too.
+        let containers: Vec<_> = if run.run.containers.is_empty() {
+            vec![None]
+        } else {
+            run.run.containers.iter().map(Some).collect()
+        };
+        for container in containers {
+            writer.write_record(record(run, container)).map_err(|error| failed(error.to_string()))?;
+        }
+    }
+    let text = writer.into_inner().map_err(|error| failed(error.to_string()))?;
+    Ok((text, page.next.clone()))
+}
+
+fn record(exported: &ExportedFigures, container: Option<&ContainerFigures>) -> [String; COLUMNS.len()] {
+    let run = &exported.run;
+    let text = |text: &str| literal(text).into_owned();
+    let number = |figure: fn(&ContainerFigures) -> Option<f64>| shown(container.and_then(figure));
+    let count = |figure: fn(&ContainerFigures) -> Option<u64>| shown(container.and_then(figure));
+    [
+        run.id.to_string(),
+        text(&exported.organization),
+        text(&format!("{}/{}", exported.organization, exported.repository)),
+        text(&exported.workflow),
+        text(&exported.job),
+        text(&run.run_id),
+        shown(run.run_attempt),
+        run.received_at.to_string(),
+        run.start_time.to_string(),
+        run.end_time.to_string(),
+        run.duration_seconds.to_string(),
+        run.is_final.to_string(),
+        shown(run.complete),
+        container.map(|container| text(&container.name)).unwrap_or_default(),
+        number(|container| container.cpu_seconds),
+        number(|container| Some(container.cpu_peak_cores)),
+        number(|container| container.cpu_p95_cores),
+        number(|container| container.cpu_request_cores),
+        number(|container| container.cpu_limit_cores),
+        number(|container| container.cpu_throttled_seconds),
+        count(|container| container.cpu_periods),
+        count(|container| container.cpu_throttled_periods),
+        number(|container| Some(container.memory_peak_bytes)),
+        number(|container| container.memory_p95_bytes),
+        number(|container| container.working_set_peak_bytes),
+        count(|container| container.cgroup_memory_peak_bytes),
+        count(|container| container.memory_request_bytes),
+        count(|container| container.memory_limit_bytes),
+        count(|container| container.oom_kills),
+    ]
+}
+
+/// What is not known is an empty cell.
+fn shown(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// A cell that begins like a formula is run by the spreadsheet that opens it: names come from whoever pushes.
+fn literal(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_no_formulas_and_break_no_line() {
+        for (text, expected) in [
+            ("=HYPERLINK(\"http://x\")", "'=HYPERLINK(\"http://x\")"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("-1+2", "'-1+2"),
+            ("+1", "'+1"),
+            ("build", "build"),
+            ("a=b", "a=b"),
+        ] {
+            assert_eq!(literal(text), expected);
+        }
+        let container = ContainerFigures { name: "a,\"b".to_owned(), ..ContainerFigures::default() };
+        let run = crate::store::RunFigures { containers: vec![container], ..Default::default() };
+        let exported = ExportedFigures {
+            organization: "o".to_owned(),
+            repository: "r".to_owned(),
+            workflow: "w".to_owned(),
+            job: "=1".to_owned(),
+            run,
+        };
+        let (text, _) = csv(&ExportPage { runs: vec![exported], next: None }, true).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<_> = text.split("\r\n").collect();
+        assert_eq!(lines[0].split(',').count(), COLUMNS.len());
+        assert!(lines[1].starts_with("0,o,o/r,w,'=1,"), "{text}");
+        assert!(lines[1].contains(",\"a,\"\"b\","), "{text}");
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(reader.records().next().unwrap().unwrap().len(), COLUMNS.len());
+    }
+}

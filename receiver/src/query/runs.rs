@@ -1,0 +1,77 @@
+//! `GET /api/v1/metrics/repo/{organization}/{repository}/{workflow}/{job}`.
+
+use std::sync::Arc;
+
+use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::value::RawValue;
+use wire::{Scope, StoredRun};
+
+use super::{Page, Parameters};
+use crate::error::AppError;
+use crate::openapi::ReadProblems;
+use crate::state::AppState;
+use crate::store::{RunQuery, RunRow};
+
+/// Runs of a job, newest first, with their payloads
+#[utoipa::path(
+    get, path = "/api/v1/metrics/repo/{organization}/{repository}/{workflow}/{job}", tag = "runs",
+    security(("read_token" = [])),
+    params(
+        ("organization" = String, Path, description = "Organization"),
+        ("repository" = String, Path, description = "Repository, with or without its organization"),
+        ("workflow" = String, Path, description = "Workflow"),
+        ("job" = String, Path, description = "Job"),
+        ("run_id" = Option<String>, Query, description = "Only runs with this identifier of the CI system"),
+        ("before" = Option<i64>, Query, description = "Only runs with an id below this"),
+        ("since" = Option<String>, Query, description = "Only runs that came then or later", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only runs that came before", format = DateTime),
+        ("limit" = Option<u32>, Query, description = "At most so many; 100 if it is left out"),
+    ),
+    responses(
+        (status = OK, description = "A page; empty if there is no such job", body = [StoredRun], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))),
+        ReadProblems,
+    )
+)]
+pub(crate) async fn runs(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
+    Path((organization, repository, workflow, job)): Path<(String, String, String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, AppError> {
+    state.authorize_reader(&headers)?;
+    let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
+    let parameters = Parameters::parse(query.as_deref(), &["limit", "before", "since", "until", "run_id"])?;
+    let limit = parameters.limit()?;
+    let query = RunQuery {
+        scope: scope.clone(),
+        run_id: parameters.name("run_id")?,
+        before: parameters.run("before")?,
+        since: parameters.time("since")?,
+        until: parameters.time("until")?,
+        limit: limit + 1,
+    };
+    let rows = state.store.runs(query).await?;
+    let runs = rows.into_iter().map(|row| stored_run(&scope, row)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Page::new(runs, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()))
+        .into_response())
+}
+
+fn stored_run(scope: &Scope, row: RunRow) -> Result<StoredRun<Box<RawValue>>, AppError> {
+    let payload = RawValue::from_string(row.payload);
+    let payload =
+        payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", row.id)))?;
+    let [organization, repository, workflow, job] = scope.parts().map(|(_, part)| part.unwrap_or_default());
+    Ok(StoredRun {
+        id: row.id,
+        organization: organization.to_owned(),
+        repository: format!("{organization}/{repository}"),
+        workflow: workflow.to_owned(),
+        job: job.to_owned(),
+        run_id: row.run_id,
+        received_at: row.received_at,
+        payload,
+    })
+}

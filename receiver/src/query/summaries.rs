@@ -1,0 +1,162 @@
+//! The runs of a job, and one run.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{OriginalUri, Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::value::RawValue;
+use wire::{ContainerSummary, Problem, RunSummary, Scope, StoredRun};
+
+use super::{Page, Parameters};
+use crate::error::AppError;
+use crate::openapi::ReadProblems;
+use crate::state::AppState;
+use crate::store::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
+
+/// Runs of a job, newest first, without their payloads
+///
+/// What each container used, was allowed and requested; `/api/v1/runs/{id}` has the rest.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{organization}/{repository}/{workflow}/{job}/runs", tag = "runs",
+    security(("read_token" = [])),
+    params(
+        ("organization" = String, Path, description = "Organization"),
+        ("repository" = String, Path, description = "Repository, with or without its organization"),
+        ("workflow" = String, Path, description = "Workflow"),
+        ("job" = String, Path, description = "Job"),
+        ("before" = Option<i64>, Query, description = "Only runs with an id below this"),
+        ("limit" = Option<u32>, Query, description = "At most so many; 100 if it is left out"),
+    ),
+    responses(
+        (status = OK, description = "A page", body = [RunSummary], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))),
+        (status = NOT_FOUND, description = "No run of such a job is stored", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(crate) async fn summaries(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
+    Path((organization, repository, workflow, job)): Path<(String, String, String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, AppError> {
+    state.authorize_reader(&headers)?;
+    let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
+    let parameters = Parameters::parse(query.as_deref(), &["before", "limit"])?;
+    let limit = parameters.limit()?;
+    let query = SummaryQuery { scope, before: parameters.run("before")?, limit: limit + 1 };
+    let rows = state.store.summaries(query).await?;
+    let rows = rows.ok_or(AppError::Missing("no run of this job is stored".to_owned()))?;
+    let page = Page::new(rows, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()));
+    Ok(page.map(run_summary).into_response())
+}
+
+/// One run with its payload
+#[utoipa::path(
+    get, path = "/api/v1/runs/{id}", tag = "runs", security(("read_token" = [])),
+    params(("id" = i64, Path, description = "Id of the run, as every list of runs tells it")),
+    responses(
+        (status = OK, description = "The run, the payload as it was pushed", body = StoredRun),
+        (status = NOT_FOUND, description = "No such run is stored", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(crate) async fn run(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<StoredRun<Box<RawValue>>>, AppError> {
+    state.authorize_reader(&headers)?;
+    Parameters::parse(query.as_deref(), &[])?;
+    let number = id.parse().ok().filter(|id: &i64| *id > 0);
+    let number =
+        number.ok_or_else(|| AppError::invalid("id", format!("is {id:?}; the id of a run is accepted")))?;
+    let run = state.store.run(number).await?;
+    run.map_or_else(
+        || Err(AppError::Missing(format!("no run {number} is stored"))),
+        |run| whole(run).map(Json),
+    )
+}
+
+/// A run as it is answered.
+pub(super) fn whole(run: WholeRun) -> Result<StoredRun<Box<RawValue>>, AppError> {
+    let payload = RawValue::from_string(run.payload);
+    let payload =
+        payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", run.id)))?;
+    Ok(StoredRun {
+        id: run.id,
+        repository: format!("{}/{}", run.organization, run.repository),
+        organization: run.organization,
+        workflow: run.workflow,
+        job: run.job,
+        run_id: run.run_id,
+        received_at: run.received_at,
+        payload,
+    })
+}
+
+/// The payload of a run without the line breaks between its values.
+pub(super) fn on_one_line(run: &StoredRun<Box<RawValue>>) -> Result<Box<RawValue>, AppError> {
+    // Within a string of JSON a line break is always escaped.
+    let text = run.payload.get().replace(['\n', '\r'], " ");
+    RawValue::from_string(text)
+        .map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", run.id)))
+}
+
+/// The same, the payload read.
+pub(super) fn parsed(run: WholeRun) -> Result<StoredRun, AppError> {
+    let run = whole(run)?;
+    let payload = serde_json::from_str(run.payload.get());
+    let payload =
+        payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", run.id)))?;
+    Ok(StoredRun {
+        id: run.id,
+        organization: run.organization,
+        repository: run.repository,
+        workflow: run.workflow,
+        job: run.job,
+        run_id: run.run_id,
+        received_at: run.received_at,
+        payload,
+    })
+}
+
+fn run_summary(run: RunFigures) -> RunSummary {
+    RunSummary {
+        id: run.id,
+        run_id: run.run_id,
+        run_attempt: run.run_attempt,
+        is_final: run.is_final,
+        complete: run.complete,
+        start_time: run.start_time,
+        end_time: run.end_time,
+        duration_seconds: run.duration_seconds,
+        cpu_seconds: run.cpu_seconds,
+        received_at: run.received_at,
+        containers: run.containers.into_iter().map(container_summary).collect(),
+    }
+}
+
+fn container_summary(container: ContainerFigures) -> ContainerSummary {
+    ContainerSummary {
+        name: container.name,
+        cpu_seconds: container.cpu_seconds,
+        cpu_peak_cores: container.cpu_peak_cores,
+        cpu_p95_cores: container.cpu_p95_cores,
+        cpu_request_cores: container.cpu_request_cores,
+        cpu_limit_cores: container.cpu_limit_cores,
+        cpu_throttled_seconds: container.cpu_throttled_seconds,
+        cpu_periods: container.cpu_periods,
+        cpu_throttled_periods: container.cpu_throttled_periods,
+        memory_peak_bytes: container.memory_peak_bytes,
+        memory_p95_bytes: container.memory_p95_bytes,
+        working_set_peak_bytes: container.working_set_peak_bytes,
+        cgroup_memory_peak_bytes: container.cgroup_memory_peak_bytes,
+        memory_request_bytes: container.memory_request_bytes,
+        memory_limit_bytes: container.memory_limit_bytes,
+        oom_kills: container.oom_kills,
+    }
+}

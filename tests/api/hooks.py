@@ -1,0 +1,94 @@
+"""What the description of the API cannot say, told to Schemathesis.
+
+Secrets and the address come from the environment: RECEIVER_READ_TOKEN, RECEIVER_PUSH_TOKEN (for `ORGANIZATION`).
+"""
+
+import os
+import random
+
+import schemathesis
+from urllib3.util import connection
+
+READ_TOKEN = os.environ["RECEIVER_READ_TOKEN"]
+PUSH_TOKEN = os.environ["RECEIVER_PUSH_TOKEN"]
+ORGANIZATION = "my-org"
+JOB = {"organization": ORGANIZATION, "repository": "my-repo", "workflow": "ci.yml", "job": "build"}
+PUSH = "/api/v1/metrics"
+
+# What the `Link` of a page says, by path and order: no schema can say what is a place in a list.
+CURSORS = {
+    "/api/v1/organizations": "my%2Dorg",
+    "/api/v1/repositories": "my%2Dorg/my%2Drepo",
+    "/api/v1/workflows": "my%2Dorg/my%2Drepo/ci%2Eyml",
+    "waste": "0.5:1",
+    "risk": ":1",
+    "last_run": "3",
+    "name": "my%2Dorg/my%2Drepo/ci%2Eyml/build",
+}
+
+
+connect = connection.create_connection
+
+
+def connect_from_anywhere(address, *arguments, **options):
+    """Answers to wrong tokens are held longer and longer, for each address: hundreds of them come from hundreds."""
+    options["source_address"] = (f"127.{random.randrange(256)}.{random.randrange(256)}.{random.randrange(1, 255)}", 0)
+    return connect(address, *arguments, **options)
+
+
+connection.create_connection = connect_from_anywhere
+
+
+@schemathesis.auth()
+class Token:
+    """The push token where something is pushed, the read token everywhere else."""
+
+    def get(self, case, context):
+        return PUSH_TOKEN if case.path == PUSH else READ_TOKEN
+
+    def set(self, case, data, context):
+        case.headers = {**(case.headers or {}), "Authorization": f"Bearer {data}", "Connection": "close"}
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """What is sent to be accepted must be about what there is, and make sense beyond what a schema can say."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    # The same case is always sent in the same way.
+    choice = random.Random(repr((case.path, case.path_parameters, case.query)))
+    path, query = case.path_parameters or {}, case.query or {}
+    if "job" in path and choice.random() < 0.5:
+        path.update(JOB)
+    if "id" in path and choice.random() < 0.5:
+        path["id"] = choice.randrange(1, 6)
+    for name in ("a", "b"):
+        if name in query and choice.random() < 0.5:
+            query[name] = choice.randrange(1, 6)
+    if "after" in query:
+        key = query.get("sort", "waste") if case.path == "/api/v1/jobs" else case.path
+        query["after"] = CURSORS[key]
+    if isinstance(case.body, dict):
+        case.body = whole(case.body)
+        if case.path == PUSH:
+            make_sense(case.body)
+
+
+def whole(value):
+    """A schema takes 90.0 for an integer; whoever counts writes 90."""
+    if isinstance(value, dict):
+        return {key: whole(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
+def make_sense(body):
+    """A summary of the scope that the token is for, which ends no sooner than it begins, its histograms in order."""
+    body["organization"] = ORGANIZATION
+    payload = body["payload"]
+    payload["end_time"] = payload["start_time"]
+    for container in payload.get("containers") or []:
+        histogram = dict(container.get("cpu_cores_histogram") or [])
+        if histogram:
+            container["cpu_cores_histogram"] = [[bucket, histogram[bucket]] for bucket in sorted(histogram)]

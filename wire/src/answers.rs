@@ -1,0 +1,241 @@
+//! What the receiver tells of what it has stored.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// An organization, a repository or a workflow: an element of `GET /api/v1/organizations`, `/repositories` and
+/// `/workflows`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Group {
+    /// Organization.
+    pub organization: String,
+    /// Repository, as `organization/repository`; of a repository or a workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Workflow; of a workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Jobs in it.
+    pub job_count: u64,
+    /// Stored runs of these jobs.
+    pub run_count: u64,
+    /// When the last of them came.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub last_received_at: Timestamp,
+}
+
+/// A run without its payload: an element of `GET /api/v1/jobs/{organization}/{repository}/{workflow}/{job}/runs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunSummary {
+    /// Row.
+    pub id: i64,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// Which attempt at the run this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_attempt: Option<u32>,
+    /// Whether its last summary has come.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Whether the summary is of the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+    /// When measuring began.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub start_time: Timestamp,
+    /// When it ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub end_time: Timestamp,
+    /// For how long.
+    pub duration_seconds: f64,
+    /// CPU time in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// When the receiver stored it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub received_at: Timestamp,
+    /// What its containers used.
+    pub containers: Vec<ContainerSummary>,
+}
+
+/// What a container of a run used, without its course.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ContainerSummary {
+    /// Its name.
+    pub name: String,
+    /// CPU time charged to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Highest CPU use.
+    pub cpu_peak_cores: f64,
+    /// 95th percentile of its CPU use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_p95_cores: Option<f64>,
+    /// CPU request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_request_cores: Option<f64>,
+    /// CPU limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit_cores: Option<f64>,
+    /// Time for which it was throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_throttled_seconds: Option<f64>,
+    /// Enforcement periods in which it wanted CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_periods: Option<u64>,
+    /// Those of them in which it was throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_throttled_periods: Option<u64>,
+    /// Highest sum of RSS.
+    pub memory_peak_bytes: f64,
+    /// 95th percentile of the sum of RSS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_p95_bytes: Option<f64>,
+    /// Highest working set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_set_peak_bytes: Option<f64>,
+    /// The cgroup's own peak, page cache included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_memory_peak_bytes: Option<u64>,
+    /// Memory request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_request_bytes: Option<u64>,
+    /// Memory limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes killed for want of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<u64>,
+}
+
+/// Two runs side by side, as `GET /api/v1/compare` answers: what `b` used more than `a`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Comparison {
+    /// The first run.
+    pub a: ComparedRun,
+    /// The second run.
+    pub b: ComparedRun,
+    /// How long they took.
+    pub duration_seconds: Change,
+    /// Containers by name, what grew most in CPU time first.
+    pub containers: Vec<ComparedContainer>,
+    /// Commands by name and container, what grew most in CPU time first. A payload names only the heaviest commands:
+    /// one that is in one run alone may have been too light in the other.
+    pub commands: Vec<ComparedCommand>,
+}
+
+/// One of the two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ComparedRun {
+    /// Row.
+    pub id: i64,
+    /// Organization.
+    pub organization: String,
+    /// Repository, as `organization/repository`.
+    pub repository: String,
+    /// Workflow.
+    pub workflow: String,
+    /// Job.
+    pub job: String,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// When measuring began.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub start_time: Timestamp,
+}
+
+/// Where something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Presence {
+    /// In both runs.
+    Both,
+    /// Only in the first.
+    A,
+    /// Only in the second.
+    B,
+}
+
+/// A figure in both runs. What is not known of a run is absent, and then so is what follows from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Change {
+    /// In the first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a: Option<f64>,
+    /// In the second run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b: Option<f64>,
+    /// `b − a`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<f64>,
+    /// `(b − a) / a`; absent where `a` is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative: Option<f64>,
+}
+
+impl Change {
+    /// From what is known.
+    pub fn new(a: Option<f64>, b: Option<f64>) -> Self {
+        let difference = a.zip(b).map(|(a, b)| b - a);
+        let relative = a.zip(difference).map(|(a, difference)| difference / a);
+        Self { a, b, difference, relative: relative.filter(|relative| relative.is_finite()) }
+    }
+}
+
+/// A container in both runs, or in one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ComparedContainer {
+    /// Its name.
+    pub name: String,
+    /// In which runs it was.
+    #[serde(rename = "in")]
+    pub presence: Presence,
+    /// CPU time charged to it.
+    pub cpu_seconds: Change,
+    /// Mean CPU use.
+    pub cpu_avg_cores: Change,
+    /// 95th percentile of its CPU use.
+    pub cpu_p95_cores: Change,
+    /// Highest CPU use.
+    pub cpu_peak_cores: Change,
+    /// Time for which it was throttled.
+    pub cpu_throttled_seconds: Change,
+    /// Mean sum of RSS.
+    pub memory_avg_bytes: Change,
+    /// Highest sum of RSS.
+    pub memory_peak_bytes: Change,
+    /// Highest working set.
+    pub working_set_peak_bytes: Change,
+    /// Processes killed for want of memory.
+    pub oom_kills: Change,
+    /// Processes seen in it.
+    pub process_count: Change,
+}
+
+/// A command in both runs, or in one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ComparedCommand {
+    /// Command name.
+    pub name: String,
+    /// Name of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// In which runs it was.
+    #[serde(rename = "in")]
+    pub presence: Presence,
+    /// CPU time of its processes.
+    pub cpu_seconds: Change,
+    /// Its processes.
+    pub process_count: Change,
+    /// Highest resident set size of one of them.
+    pub peak_mem_bytes: Change,
+}
