@@ -12,8 +12,8 @@ use wire::{Change, Comparison, Payload, Presence, Series};
 use super::chart::{Chart, Unit, X};
 use super::error::PageError;
 use super::format::{self, Time};
+use super::page;
 use super::run::{Crumbs, Loaded, places};
-use super::{page, paths};
 use crate::compare::compare;
 use crate::state::AppState;
 
@@ -67,6 +67,9 @@ struct Command {
     presence: &'static str,
     rows: Vec<Row>,
 }
+
+/// Two runs of the same work differ by so much of themselves: such a change has no colour.
+const NOISE: f64 = 0.05;
 
 /// Which two.
 #[derive(Debug, Default, Deserialize)]
@@ -130,13 +133,12 @@ fn row(name: &'static str, change: &Change, show: fn(f64) -> String) -> Option<R
 
 fn delta(change: &Change, show: fn(f64) -> String) -> Delta {
     let Some(difference) = change.difference else { return Delta::default() };
-    let (kind, sign) = match difference {
-        _ if change.relative.is_some_and(|relative| relative.abs() < 0.005) || difference == 0.0 => ("", ""),
-        0.0.. => ("more", "+"),
-        _ => ("less", "−"),
-    };
+    if difference == 0.0 || change.relative.is_some_and(|relative| relative.abs() < 0.005) {
+        return Delta { kind: "", text: "the same".to_owned() };
+    }
+    let (kind, sign) = if difference > 0.0 { ("more", "+") } else { ("less", "−") };
+    let kind = if change.relative.is_some_and(|relative| relative.abs() < NOISE) { "" } else { kind };
     let text = match change.relative {
-        _ if kind.is_empty() => "the same".to_owned(),
         // What became many times more is not told in percent.
         Some(relative) if relative < 9.995 => {
             format!("{sign}{} ({sign}{})", show(difference.abs()), format::percent(relative.abs()))
@@ -256,6 +258,7 @@ mod tests {
         assert_eq!(told(Some(100.0), Some(25.0)), ("less", "−1 min 15 s (−75 %)".to_owned()));
         assert_eq!(told(Some(1.0), Some(41.0)), ("more", "+40 s (× 41)".to_owned()));
         assert_eq!(told(Some(0.0), Some(2.0)), ("more", "+2 s".to_owned()));
+        assert_eq!(told(Some(100.0), Some(102.0)), ("", "+2 s (+2 %)".to_owned()));
         assert_eq!(told(Some(100.0), Some(100.1)), ("", "the same".to_owned()));
         assert_eq!(told(Some(0.0), Some(0.0)), ("", "the same".to_owned()));
         assert_eq!(told(None, Some(1.0)), ("", String::new()));

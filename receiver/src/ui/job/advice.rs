@@ -8,7 +8,6 @@ use crate::ui::run::Badge;
 /// A container's recommendation.
 pub(super) struct Advice {
     pub(super) name: String,
-    pub(super) recommended: bool,
     pub(super) badges: Vec<Badge>,
     pub(super) basis: String,
     pub(super) rows: Vec<Resource>,
@@ -113,7 +112,6 @@ pub(super) fn advice(container: &ContainerSizing) -> Advice {
     ];
     Advice {
         name: container.name.clone(),
-        recommended,
         badges: badges(&container.basis),
         basis: told(&container.basis, recommended),
         rows,

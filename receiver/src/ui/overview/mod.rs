@@ -19,7 +19,7 @@ use super::svg::{self, Bullet};
 use super::{page, paths, session};
 use crate::sizing::figures::{JobFigures, ResourceFigures};
 use crate::state::AppState;
-use crate::store::{JobQuery, JobRow, JobSort, Sums};
+use crate::store::{JobQuery, JobRow, Sums};
 
 /// Jobs on a page.
 const PAGE: u32 = 50;
