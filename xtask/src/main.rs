@@ -39,7 +39,8 @@ enum Command {
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
-        /// (root, the eBPF program), faults (root; what breaks around the programs, injected), fuzz.
+        /// (root, the eBPF program), faults (root; what breaks around the programs, injected), browser (the page in
+        /// Chromium), fuzz.
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
         /// Inject each fault 200 times and not 20, and overload for a minute.

@@ -54,6 +54,31 @@ const TESTS: &[Need] = &[
     },
 ];
 
+/// What the page is tested in.
+const BROWSER: &[Need] = &[
+    Need {
+        name: "Chromium",
+        what_for: "shows the page to the tests",
+        packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
+        cargo: &[],
+        present: || has("chromium"),
+    },
+    Need {
+        name: "Node.js",
+        what_for: "drives Chromium",
+        packages: &["nodejs"],
+        cargo: &[],
+        present: || has("node"),
+    },
+    Need {
+        name: "npm",
+        what_for: "installs what drives Chromium and what checks pages",
+        packages: &["npm"],
+        cargo: &[],
+        present: || has("npm"),
+    },
+];
+
 /// What the BPF object is built with.
 const OBJECT: &[Need] = &[
     Need {
@@ -122,6 +147,7 @@ pub(crate) enum For {
     Tests,
     Lint,
     Kernels,
+    Browser,
 }
 
 impl For {
@@ -132,6 +158,7 @@ impl For {
             // What lints the eBPF program has to be of the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
+            Self::Browser => &[BROWSER],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }
@@ -189,6 +216,27 @@ pub(crate) fn ensure(what: For) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Installs the browser and what drives it, in the versions of the lock file; tells where the modules are.
+pub(crate) fn browser() -> Result<PathBuf> {
+    ensure(For::Browser)?;
+    let (from, to) = (root().join("tests/browser"), root().join("target/browser"));
+    std::fs::create_dir_all(&to)?;
+    let lock = std::fs::read(from.join("package-lock.json"))?;
+    // Written once all of it is there.
+    let installed = to.join("installed.json");
+    if std::fs::read(&installed).is_ok_and(|installed| installed == lock) {
+        return Ok(to);
+    }
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(from.join(file), to.join(file))?;
+    }
+    checked(
+        Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&to),
+    )?;
+    std::fs::write(installed, lock)?;
+    Ok(to)
 }
 
 /// Whether Debian's package manager has it.

@@ -20,6 +20,8 @@ pub(crate) enum Group {
     Bpf,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
+    /// The page in a real browser; left out without root, which may have to install it, unless it is asked for.
+    Browser,
     /// Every parser given nonsense for a minute; only where it is asked for, since what it finds is up to chance.
     Fuzz,
 }
@@ -32,7 +34,16 @@ impl Group {
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
             Self::Faults => "faults",
+            Self::Browser => "browser",
             Self::Fuzz => "fuzz",
+        }
+    }
+
+    fn is_run_unasked(self, root: bool) -> bool {
+        match self {
+            Self::Fuzz => false,
+            Self::Browser => root,
+            _ => root || !self.needs_root(),
         }
     }
 
@@ -52,7 +63,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
         let (run, left) = Group::value_variants()
             .iter()
             .filter(|group| **group != Group::Fuzz)
-            .partition::<Vec<Group>, _>(|group| root || !group.needs_root());
+            .partition::<Vec<Group>, _>(|group| group.is_run_unasked(root));
         for group in left {
             let name = group.name();
             println!("Not run: the group {name}, which needs root (sudo cargo xtask test --group {name}).");
@@ -97,11 +108,21 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/faults".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/faults,tests/browser".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
         println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
+    }
+    if groups.contains(&Group::Browser) {
+        // Node.js finds there what tests/browser asks for.
+        let modules = setup::browser()?;
+        checked(test(&features).env("BROWSER_MODULES", modules).args([
+            "--test=it",
+            "--",
+            "browser::",
+            "--nocapture",
+        ]))?;
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.

@@ -10,6 +10,7 @@ mod faults;
 mod flush;
 mod ingest;
 mod overhead;
+mod page;
 mod pushgateway;
 mod sampling;
 
@@ -45,6 +46,18 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 4)]
         seconds: u64,
     },
+    /// How long does the receiver take for each of its pages, with many jobs and runs stored?
+    Page {
+        /// Jobs.
+        #[arg(long, default_value_t = 10_000)]
+        jobs: u64,
+        /// Runs of all of them.
+        #[arg(long, default_value_t = 1_000_000)]
+        runs: u64,
+        /// Requests of each page.
+        #[arg(long, default_value_t = 200)]
+        requests: usize,
+    },
     /// What is lost when processes are killed, power goes and disks fail?
     Faults {
         /// Rounds of each fault.
@@ -60,6 +73,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
+        Bench::Page { jobs, runs, requests } => page::run(*jobs, *runs, *requests),
         Bench::Faults { rounds } => faults::run(*rounds),
     }
 }
