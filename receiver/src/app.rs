@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get};
+use axum::routing::get;
 use tracing::info;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -26,27 +26,18 @@ use crate::{ingest, metrics, mint, openapi, query, sizing, ui};
 pub fn app(state: Arc<AppState>) -> Router {
     let (router, described) = described().split_for_parts();
     let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
+    let html = openapi::page::render(&document).unwrap_or_default();
+    let docs = get(async move || openapi::page::page(html));
     let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
     router
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
-        .route("/api/v1/sizing/repo/{organization}/{repository}", sized(get(sizing::query::of_repository)))
-        .route(
-            "/api/v1/sizing/repo/{organization}/{repository}/{workflow}",
-            sized(get(sizing::query::of_workflow)),
-        )
-        .route(
-            "/api/v1/sizing/repo/{organization}/{repository}/{workflow}/{job}",
-            sized(get(sizing::query::of_job)),
-        )
+        .route("/docs", docs.fallback(only("GET, HEAD")))
+        .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
         .merge(ui::routes(&state))
         .fallback(ui::not_found)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn_with_state(Arc::clone(&state), log))
         .with_state(state)
-}
-
-fn sized(route: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
-    route.fallback(only("GET, HEAD"))
 }
 
 /// The routes that `/openapi.json` describes.
@@ -64,6 +55,9 @@ fn described() -> OpenApiRouter<Arc<AppState>> {
         .routes(reading(routes!(query::summaries::run)))
         .routes(reading(routes!(query::compare::two)))
         .routes(reading(routes!(query::export::export)))
+        .routes(reading(routes!(sizing::query::of_repository)))
+        .routes(reading(routes!(sizing::query::of_workflow)))
+        .routes(reading(routes!(sizing::query::of_job)))
         .routes(reading(routes!(healthy)))
         .routes(reading(routes!(ready)))
         .routes(reading(routes!(metrics::metrics)))

@@ -28,11 +28,13 @@ CURSORS = {
 
 
 connect = connection.create_connection
+# Not that of the module, which is part of what a seed repeats.
+addresses = random.Random(0)
 
 
 def connect_from_anywhere(address, *arguments, **options):
     """Answers to wrong tokens are held longer and longer, for each address: hundreds of them come from hundreds."""
-    options["source_address"] = (f"127.{random.randrange(256)}.{random.randrange(256)}.{random.randrange(1, 255)}", 0)
+    options["source_address"] = (f"127.{addresses.randrange(256)}.{addresses.randrange(256)}.{addresses.randrange(1, 255)}", 0)
     return connect(address, *arguments, **options)
 
 
@@ -68,10 +70,27 @@ def before_call(context, case, kwargs):
     if "after" in query:
         key = query.get("sort", "waste") if case.path == "/api/v1/jobs" else case.path
         query["after"] = CURSORS[key]
+    if case.path.startswith("/api/v1/sizing/"):
+        agree(query)
     if isinstance(case.body, dict):
         case.body = whole(case.body)
         if case.path == PUSH:
             make_sense(case.body)
+
+
+def agree(query):
+    """Of two parameters that must agree, one leaves room for every value of the other."""
+    if "runs" in query:
+        query["min_runs"] = 1
+    elif "min_runs" in query:
+        query["runs"] = 1000
+    for given, other, room in (
+        ("cpu_limit_percentile", "cpu_percentile", 1),
+        ("cpu_cap", "cpu_floor", "1m"),
+        ("memory_cap", "memory_floor", "1"),
+    ):
+        if given in query:
+            query[other] = room
 
 
 def whole(value):

@@ -104,10 +104,26 @@ pub fn read(stream: &mut TcpStream) -> Answer {
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
     let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers: Vec<_> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     Answer {
+        body: if chunked { unchunked(body) } else { body.to_owned() },
         status: status.unwrap_or_else(|| panic!("no status: {head}")),
-        headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
-        body: body.to_owned(),
+        headers,
+    }
+}
+
+/// What a body in chunks holds; the last chunk, which is empty, must be there.
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (length, chunk) = rest.split_once("\r\n").unwrap_or_else(|| panic!("cut off after {body:?}"));
+        let length = usize::from_str_radix(length, 16).expect("a length");
+        if length == 0 {
+            return body;
+        }
+        body.push_str(&chunk[..length]);
+        rest = &chunk[length + 2..];
     }
 }
 

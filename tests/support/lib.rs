@@ -10,5 +10,6 @@ pub mod http;
 pub mod privileges;
 pub mod program;
 pub mod receiver;
+pub mod replay;
 pub mod scene;
 pub mod stub;

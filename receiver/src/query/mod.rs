@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::sizing::figures::JobFigures;
 use crate::store::JobRow;
 
-pub(crate) use self::parameters::{Parameters, pairs};
+pub(crate) use self::parameters::Parameters;
 
 /// A job, and what is known of it without looking at its runs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

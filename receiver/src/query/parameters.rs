@@ -12,16 +12,6 @@ use crate::error::AppError;
 #[derive(Debug)]
 pub(crate) struct Parameters(Vec<(String, String)>);
 
-/// The parameters by name, in their order, whatever they are.
-pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, AppError> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let pairs = pairs.map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((decode(name)?, decode(value)?))
-    });
-    pairs.collect()
-}
-
 impl Parameters {
     /// Reads them; those of other names are refused.
     pub(crate) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, AppError> {
@@ -39,6 +29,11 @@ impl Parameters {
             parameters.push((name, value));
         }
         Ok(Self(parameters))
+    }
+
+    /// All of them, in their order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// As it was given.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::parameters::Parameters;
 
 /// What the containers of a job, or of all jobs of a workflow or repository, should request.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Sizing {
     /// Organization.
     pub organization: String,
@@ -35,7 +35,7 @@ pub struct Sizing {
 }
 
 /// One job of a workflow or repository.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct JobSizing {
     /// Workflow.
     pub workflow: String,
@@ -50,22 +50,25 @@ pub struct JobSizing {
 }
 
 /// The runs that were looked at.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = SizingWindow)]
 pub struct Window {
     /// Complete runs.
     pub runs: usize,
     /// When the summary of the oldest came.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest: Option<Timestamp>,
     /// When the summary of the newest came.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub newest: Option<Timestamp>,
     /// How long they took together.
     pub seconds: f64,
 }
 
 /// What a container should request.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ContainerSizing {
     /// Its name.
     pub name: String,
@@ -82,8 +85,9 @@ pub struct ContainerSizing {
 }
 
 /// Whether there is a recommendation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = SizingStatus)]
 pub enum Status {
     /// Yes.
     Recommended,
@@ -92,8 +96,9 @@ pub enum Status {
 }
 
 /// Whose runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = SizingLevel)]
 pub enum Level {
     /// The job's own.
     Job,
@@ -104,7 +109,8 @@ pub enum Level {
 }
 
 /// What figures are taken from.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = SizingBasis)]
 pub struct Basis {
     /// Whose runs.
     pub level: Level,
@@ -125,7 +131,7 @@ pub struct Basis {
 }
 
 /// A figure of memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryFigure {
     /// Highest working set of the cgroup: use less inactive page cache.
@@ -137,8 +143,9 @@ pub enum MemoryFigure {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = SizingAction)]
 pub enum Change {
     /// What is requested now is not known.
     Unknown,
@@ -151,7 +158,7 @@ pub enum Change {
 }
 
 /// CPU: what to request and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct CpuSizing {
     /// The request to write, in cores; absent without a recommendation.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +199,7 @@ pub struct CpuSizing {
 }
 
 /// Memory: what to request and why. The limit to write is the same.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct MemorySizing {
     /// The request and limit to write, in bytes; absent without a recommendation.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,7 +234,8 @@ pub struct MemorySizing {
 }
 
 /// (Current request − recommended) × duration over the window; negative where more is to be requested.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = SizingSavings)]
 pub struct Savings {
     /// CPU.
     pub core_hours: f64,

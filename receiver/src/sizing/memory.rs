@@ -12,6 +12,11 @@ use super::rails::{Rails, Settled};
 /// So many runs, each with a higher peak than the one before, are growth and not chance.
 const GROWING_RUNS: usize = 4;
 
+/// They are growth and not a jump if the largest of their steps is at most so many times the smallest.
+const EVEN_STEPS: f64 = 3.0;
+/// So many steps are made at once after runs that were all killed.
+const MAX_STEPS: usize = 3;
+
 /// What the newest run had, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Current {
@@ -30,11 +35,8 @@ pub(super) fn size(
     let highest = highest(observations);
     let used = highest.map_or(0.0, |one| one.memory_bytes);
     let killed_at = observations.iter().filter_map(Observation::killed_at).fold(0.0, f64::max);
-    let after_kill = if killed_at > 0.0 {
-        (killed_at * parameters.oom_factor).max(killed_at + parameters.oom_bytes as f64)
-    } else {
-        0.0
-    };
+    let kill = AfterKill::new(killed_at, own, parameters);
+    let after_kill = kill.bytes;
     let next = grown(own, parameters);
     let raw = with_margin(used).max(after_kill).max(next.unwrap_or(0.0));
     let told: Vec<_> = observations.iter().filter(|one| !one.is_memory_censored()).collect();
@@ -48,7 +50,7 @@ pub(super) fn size(
         say: say_bytes,
         parameters,
     };
-    let mut reasons = vec![reason(observations, raw, with_margin(used), after_kill, parameters)];
+    let mut reasons = vec![reason(observations, raw, with_margin(used), &kill, parameters)];
     if next.is_some_and(|next| next >= raw) {
         reasons.push(format!(
             "the peak grew in each of the last {GROWING_RUNS} runs: {} times its largest step is added to the last one",
@@ -95,21 +97,37 @@ pub(super) fn none(observations: &[Observation<'_>], current: &Current) -> Memor
     }
 }
 
+/// What a kill asks for: more than the limit by a factor and by an amount. With each further run that is killed after
+/// the last one the step is made larger: what did not help twice is not tried a third time.
+struct AfterKill {
+    factor: f64,
+    added: f64,
+    bytes: f64,
+}
+
+impl AfterKill {
+    fn new(killed_at: f64, own: &[Observation<'_>], parameters: &Parameters) -> Self {
+        let in_a_row = own.iter().take_while(|one| one.oom_killed).count().clamp(1, MAX_STEPS);
+        let factor = parameters.oom_factor.powi(in_a_row as i32);
+        let added = parameters.oom_bytes as f64 * in_a_row as f64;
+        let bytes = if killed_at > 0.0 { (killed_at * factor).max(killed_at + added) } else { 0.0 };
+        Self { factor: (factor * 100.0).round() / 100.0, added, bytes }
+    }
+}
+
 /// The run with the highest peak; of several, the newest.
 fn highest<'o, 'a>(observations: &'o [Observation<'a>]) -> Option<&'o Observation<'a>> {
     observations.iter().rev().max_by(|a, b| a.memory_bytes.total_cmp(&b.memory_bytes))
 }
 
-/// Where the peak grew from run to run, what the next one is to be expected to take at the most.
+/// Where the peak grew evenly from run to run, what the next one is to be expected to take at the most.
 fn grown(observations: &[Observation<'_>], parameters: &Parameters) -> Option<f64> {
     let last = observations.get(..GROWING_RUNS)?;
-    let mut largest = 0.0_f64;
-    for pair in last.windows(2) {
-        let step = pair[0].memory_bytes - pair[1].memory_bytes;
-        if step <= 0.0 {
-            return None;
-        }
-        largest = largest.max(step);
+    let steps = last.windows(2).map(|pair| pair[0].memory_bytes - pair[1].memory_bytes);
+    let (smallest, largest) =
+        steps.fold((f64::INFINITY, 0.0_f64), |(least, most), step| (least.min(step), most.max(step)));
+    if smallest <= 0.0 || largest > smallest * EVEN_STEPS {
+        return None;
     }
     Some(last[0].memory_bytes + parameters.growth_steps * largest)
 }
@@ -124,7 +142,7 @@ fn reason(
     observations: &[Observation<'_>],
     figure: f64,
     from_peak: f64,
-    after_kill: f64,
+    kill: &AfterKill,
     parameters: &Parameters,
 ) -> String {
     let runs = observations.len();
@@ -136,15 +154,15 @@ fn reason(
             MemoryFigure::CgroupPeak => "peak of the cgroup, page cache included",
         };
         let bytes = say_bytes(highest.memory_bytes);
-        if from_peak >= after_kill {
+        if from_peak >= kill.bytes {
             let margin = parameters.memory_margin;
             let _ = write!(reason, "peak of run {} ({what}, {bytes}) + {margin} %", highest.run.run_id);
         } else {
             let _ = write!(
                 reason,
-                "what the OOM kill asks for, the limit × {} or + {}; the highest peak seen was {bytes} ({what}) in run {}",
-                parameters.oom_factor,
-                say_bytes(parameters.oom_bytes as f64),
+                "what the OOM kill asks for, the limit × {} or + {}, whichever is more; the highest peak seen was {bytes} ({what}) in run {}",
+                kill.factor,
+                say_bytes(kill.added),
                 highest.run.run_id
             );
         }

@@ -7,12 +7,14 @@ use super::quantity::{self, MIB};
 use crate::error::AppError;
 
 /// The rules' parameters.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = SizingParameters)]
 pub struct Parameters {
     /// Complete runs of each job that are looked at, the newest ones.
     pub runs: u32,
     /// Only runs whose summary came then or later.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// Fewer runs than this make no recommendation.
     pub min_runs: u32,

@@ -6,7 +6,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use wire::Scope;
+use wire::{Problem, Scope};
 
 use super::answer::{JobSizing, Level, Savings, Sizing, Window};
 use super::format::{Format, Target};
@@ -14,6 +14,7 @@ use super::history::Run;
 use super::parameters::Parameters;
 use super::recommend::{is_short, recommend, recommend_at};
 use crate::error::AppError;
+use crate::openapi::{ReadProblems, SizingParameters};
 use crate::state::AppState;
 use crate::store::{HistoryQuery, JobHistory, Store, StoreError};
 
@@ -22,7 +23,24 @@ const MAX_JOBS: u32 = 200;
 /// … and so many runs of all of them together.
 const MAX_RUNS: u32 = 10_000;
 
-/// What the containers of a job should request.
+/// What the containers of a job should request
+///
+/// From its last complete runs. In the form that `format` or `Accept` asks for, JSON if neither does.
+#[utoipa::path(
+    get, path = "/api/v1/sizing/repo/{organization}/{repository}/{workflow}/{job}", tag = "sizing", security(("read_token" = [])),
+    params(
+        ("organization" = String, Path, description = "Organization"),
+        ("repository" = String, Path, description = "Repository, with or without its organization"),
+        ("workflow" = String, Path, description = "Workflow"),
+        ("job" = String, Path, description = "Job"),
+        SizingParameters,
+    ),
+    responses(
+        (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
+        (status = NOT_ACCEPTABLE, description = "None of the forms that `Accept` names", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
 pub(crate) async fn of_job(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
@@ -34,7 +52,23 @@ pub(crate) async fn of_job(
     answer(&state, &headers, scope, query.as_deref()).await
 }
 
-/// What those of all jobs of a workflow should request.
+/// What those of all jobs of a workflow should request
+///
+/// From the last complete runs of each. In the form that `format` or `Accept` asks for, JSON if neither does.
+#[utoipa::path(
+    get, path = "/api/v1/sizing/repo/{organization}/{repository}/{workflow}", tag = "sizing", security(("read_token" = [])),
+    params(
+        ("organization" = String, Path, description = "Organization"),
+        ("repository" = String, Path, description = "Repository, with or without its organization"),
+        ("workflow" = String, Path, description = "Workflow"),
+        SizingParameters,
+    ),
+    responses(
+        (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
+        (status = NOT_ACCEPTABLE, description = "None of the forms that `Accept` names", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
 pub(crate) async fn of_workflow(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
@@ -46,7 +80,22 @@ pub(crate) async fn of_workflow(
     answer(&state, &headers, scope, query.as_deref()).await
 }
 
-/// What those of all jobs of a repository should request.
+/// What those of all jobs of a repository should request
+///
+/// From the last complete runs of each. In the form that `format` or `Accept` asks for, JSON if neither does.
+#[utoipa::path(
+    get, path = "/api/v1/sizing/repo/{organization}/{repository}", tag = "sizing", security(("read_token" = [])),
+    params(
+        ("organization" = String, Path, description = "Organization"),
+        ("repository" = String, Path, description = "Repository, with or without its organization"),
+        SizingParameters,
+    ),
+    responses(
+        (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
+        (status = NOT_ACCEPTABLE, description = "None of the forms that `Accept` names", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
 pub(crate) async fn of_repository(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
@@ -92,13 +141,11 @@ struct Asked {
 }
 
 fn asked(query: &str) -> Result<Asked, AppError> {
-    let pairs = crate::query::pairs(query)?;
+    let known: Vec<_> = ["format", "name", "kind"].into_iter().chain(Parameters::NAMES).collect();
+    let given = crate::query::Parameters::parse(Some(query), &known)?;
     let mut asked = Asked::default();
-    for (at, (name, value)) in pairs.iter().enumerate() {
-        if pairs[..at].iter().any(|(other, _)| other == name) {
-            return Err(AppError::invalid(name, "is given twice"));
-        }
-        match name.as_str() {
+    for (name, value) in given.all() {
+        match name {
             "format" => {
                 let wrong = || {
                     let names = Format::ALL.map(Format::name).join(", ");
@@ -108,12 +155,8 @@ fn asked(query: &str) -> Result<Asked, AppError> {
             }
             "name" => asked.target.set_name(value)?,
             "kind" => asked.target.set_kind(value)?,
-            _ if asked.parameters.set(name, value)? => {}
-            _ => {
-                let names = Parameters::NAMES.join(", ");
-                let detail = format!("is unknown; format, name, kind, {names} are accepted");
-                return Err(AppError::invalid(name, detail));
-            }
+            // All others are its own.
+            _ => _ = asked.parameters.set(name, value)?,
         }
     }
     asked.parameters.check()?;

@@ -144,6 +144,15 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
                 return Err(AppError::invalid(field(rest), "is more than 63 bits"));
             }
         }
+        if let Some(series) = &container.series {
+            number(&field("series.step_seconds"), series.step_seconds)?;
+            for (at, cores) in series.cpu_cores.iter().enumerate() {
+                number(&field(&format!("series.cpu_cores[{at}]")), *cores)?;
+            }
+        }
+        for (at, nested) in container.nested.iter().enumerate() {
+            number(&field(&format!("nested[{at}].cpu_seconds")), nested.cpu_seconds)?;
+        }
         if !container.cpu_cores_histogram.as_ref().is_none_or(CpuHistogram::is_sound) {
             let accepted = "pairs of a bucket, ascending, and its seconds, 0 or more, are accepted";
             let last = CpuHistogram::LAST_BUCKET;
@@ -171,8 +180,12 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
         optional_number(&field("cpu_seconds"), process.cpu_seconds)?;
     }
     for (index, command) in payload.top_commands.iter().enumerate() {
-        number(&format!("payload.top_commands[{index}].cpu_seconds"), command.cpu_seconds)?;
+        let field = |rest: &str| format!("payload.top_commands[{index}].{rest}");
+        number(&field("cpu_seconds"), command.cpu_seconds)?;
+        optional_number(&field("unseen_children_cpu_seconds"), command.unseen_children_cpu_seconds)?;
     }
+    let interval = payload.collector.as_ref().map(|collector| collector.interval_seconds);
+    optional_number("payload.collector.interval_seconds", interval)?;
     if let Some(attribution) = &payload.attribution {
         for (rest, value) in [
             ("cpu_seconds", attribution.cpu_seconds),

@@ -1,9 +1,16 @@
 //! The receiver over real sockets.
 
+mod catalog;
+mod export;
 mod ingest;
 mod life;
+mod metrics;
 mod query;
 mod refused;
+mod replay;
+mod retention;
+mod runs;
+mod sizing;
 mod tokens;
 
 use serde_json::{Value, json};

@@ -3,6 +3,8 @@
 //! Types and routes come from the handlers; what Rust's types cannot say (which texts are names, which numbers are
 //! quantities) is added here, so that the description accepts exactly what the receiver does.
 
+pub(crate) mod page;
+
 use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
@@ -22,6 +24,7 @@ use crate::mint;
         (name = "push", description = "Summaries and the tokens that they need"),
         (name = "catalog", description = "What there is"),
         (name = "runs", description = "What was stored"),
+        (name = "sizing", description = "What to request"),
         (name = "operation", description = "For who runs the receiver"),
     ),
     modifiers(&Security)
@@ -140,6 +143,104 @@ pub(crate) struct JobParameters {
     limit: Option<u32>,
 }
 
+/// Forms of a recommendation.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum SizingFormat {
+    Json,
+    Yaml,
+    Patch,
+    Limits,
+    Gitlab,
+    Markdown,
+}
+
+/// Kinds that a patch can be for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum Kind {
+    CronJob,
+    DaemonSet,
+    Deployment,
+    Job,
+    Pod,
+    ReplicaSet,
+    StatefulSet,
+}
+
+/// Parameters of a recommendation.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct SizingParameters {
+    /// JSON, a `resources:` block, a strategic-merge patch, the value of `CGROUP_LIMITS`, variables of GitLab's runner or
+    /// Markdown; what `Accept` asks for if it is left out.
+    #[param(inline)]
+    format: Option<SizingFormat>,
+    /// Name of the object that a patch is for.
+    #[param(max_length = 253, pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    name: Option<String>,
+    /// Its kind.
+    #[param(inline)]
+    kind: Option<Kind>,
+    /// Complete runs of each job that are looked at, the newest ones; 20 if it is left out.
+    #[param(minimum = 1, maximum = 1000)]
+    runs: Option<u32>,
+    /// Only runs whose summary came then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<jiff::Timestamp>,
+    /// Fewer runs than this make no recommendation; 3 if it is left out; at most `runs`.
+    #[param(minimum = 1, maximum = 1000)]
+    min_runs: Option<u32>,
+    /// Percentile of the CPU samples that the request is made from; 95 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    cpu_percentile: Option<f64>,
+    /// Added to it, in percent; 15 if it is left out.
+    #[param(minimum = 0, maximum = 1000)]
+    cpu_margin: Option<f64>,
+    /// Percentile of the CPU samples for a CPU limit, no lower than `cpu_percentile`; no limit if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    cpu_limit_percentile: Option<f64>,
+    /// Added to the highest peak of memory, in percent; 15 if it is left out.
+    #[param(minimum = 0, maximum = 1000)]
+    memory_margin: Option<f64>,
+    /// Where the peak grew in each of the last runs, so many times its largest step are added; 2 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    growth_steps: Option<f64>,
+    /// After an OOM kill, at least the limit times this; 1.2 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    oom_factor: Option<f64>,
+    /// After an OOM kill, at least the limit and this; 100Mi if it is left out.
+    oom_bytes: Option<String>,
+    /// Least CPU request; 10m if it is left out.
+    cpu_floor: Option<String>,
+    /// Least memory request; 32Mi if it is left out.
+    memory_floor: Option<String>,
+    /// Highest CPU request, no lower than `cpu_floor`.
+    cpu_cap: Option<String>,
+    /// Highest memory request, no lower than `memory_floor`.
+    memory_cap: Option<String>,
+    /// No lower than what is requested now less this, in percent; 25 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    max_step_down: Option<f64>,
+    /// A change by less than this is none, in percent of what is requested now; 10 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    ignore_below: Option<f64>,
+    /// A run that was throttled for more than this is censored, in percent of its periods; 5 if it is left out.
+    #[param(minimum = 0, maximum = 100)]
+    throttled_above: Option<f64>,
+    /// A run that came to this or more of a limit is censored, in percent of the limit; 95 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    at_limit: Option<f64>,
+    /// Price of a core for an hour.
+    #[param(minimum = 0, maximum = 1_000_000_000)]
+    price_core_hour: Option<f64>,
+    /// Price of a GiB for an hour.
+    #[param(minimum = 0, maximum = 1_000_000_000)]
+    price_gib_hour: Option<f64>,
+}
+
 /// Form of an export.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
@@ -184,6 +285,10 @@ pub(crate) fn render(described: &utoipa::openapi::OpenApi) -> serde_json::Result
 
 /// Text that is a name: something that is not only white space, no control character, at most 512 of them.
 const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
+/// CPU such as `500m` or `2`.
+const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0\\.[0-9]{0,19}[1-9])$";
+/// Memory such as `512Mi` or plain bytes.
+const MEMORY: &str = "^((0\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|M|G)?|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T))$";
 /// Parameters and fields of requests that are names.
 const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
 
@@ -206,7 +311,7 @@ fn refine(document: &mut Value) {
                 if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
                     extend(property, &json!({"minLength": 1, "maxLength": 512, "pattern": NAME}));
                 }
-                quantity(property);
+                quantity(property, PAYLOAD.contains(&name.as_str()));
             }
         }
     }
@@ -262,6 +367,17 @@ fn name_schemas(document: &mut Value) {
         {
             *body = reference("Submission");
         }
+        // `format=limits` is JSON as well.
+        if let Some(sizing) = operation.pointer_mut("/responses/200/content/application~1json/schema")
+            && sizing["$ref"] == "#/components/schemas/Sizing"
+        {
+            let limits = json!({"type": "object", "additionalProperties": {"type": "object"}});
+            *sizing = json!({"anyOf": [reference("Sizing"), limits]});
+            // What is written in it depends on the form.
+            if let Some(yaml) = operation.pointer_mut("/responses/200/content/application~1yaml/schema") {
+                *yaml = json!({});
+            }
+        }
         let responses = operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut);
         for response in responses {
             if let Some(problem) = response.pointer_mut("/content/application~1problem+json/schema") {
@@ -277,6 +393,11 @@ fn refine_parameter(parameter: &mut Value) {
     // A parameter that is left out is not null.
     not_null(schema);
     match name.as_str() {
+        // Quantities as Kubernetes writes them; patterns that every value which they take is taken by.
+        "cpu_floor" | "cpu_cap" => extend(schema, &json!({"pattern": CPU, "examples": ["500m", "2"]})),
+        "memory_floor" | "memory_cap" | "oom_bytes" => {
+            extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
+        }
         "limit" => extend(schema, &json!({"minimum": 1, "maximum": 1000})),
         "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
         name if NAMES.contains(&name) => {
@@ -286,8 +407,25 @@ fn refine_parameter(parameter: &mut Value) {
     }
 }
 
-/// Every number that is told or taken is a quantity of something, 0 or more, but for differences.
-fn quantity(property: &mut Value) {
+/// What a payload is made of.
+const PAYLOAD: [&str; 10] = [
+    "Attribution",
+    "CollectorInfo",
+    "CommandUsage",
+    "ContainerUsage",
+    "NestedUsage",
+    "Payload",
+    "ProcessCpu",
+    "ProcessMemory",
+    "Series",
+    "Stats",
+];
+
+/// Integers are not larger than is stored; every number of a payload is a quantity of something, 0 or more.
+fn quantity(property: &mut Value, of_payload: bool) {
+    if let Some(items) = property.get_mut("items") {
+        quantity(items, of_payload);
+    }
     let of_type = |kind: &str| match &property["type"] {
         Value::String(one) => one == kind,
         Value::Array(several) => several.iter().any(|one| one == kind),
@@ -297,6 +435,8 @@ fn quantity(property: &mut Value) {
         let maximum =
             if property["format"] == "int32" { u64::from(u32::MAX) } else { i64::MAX.cast_unsigned() };
         extend(property, &json!({"maximum": maximum}));
+    } else if of_payload && of_type("number") {
+        extend(property, &json!({"minimum": 0}));
     }
 }
 

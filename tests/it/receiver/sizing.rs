@@ -1,0 +1,484 @@
+//! What a job should request, over HTTP.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::http::Answer;
+use tests::receiver::{READ_TOKEN, Receiver};
+
+use super::submission;
+
+const MIB: u64 = 1 << 20;
+const JOB: &str = "/api/v1/sizing/repo/my-org/my-repo/ci.yml/build";
+
+/// A container of a run of 100 s, with what one takes for granted.
+fn container(name: &str, cores: f64, peak_mib: u64) -> Value {
+    let mut histogram = wire::CpuHistogram::default();
+    histogram.add(cores, 100.0);
+    json!({
+        "name": name,
+        "cpu_cores": {"peak": cores, "avg": cores, "p95": cores},
+        "memory_bytes": {"peak": 2 * peak_mib * MIB, "avg": MIB},
+        "working_set_bytes": {"peak": peak_mib * MIB, "avg": MIB},
+        "cpu_cores_histogram": histogram,
+        "cpu_request_cores": 4.0,
+        "memory_request_bytes": 1024 * MIB, "memory_limit_bytes": 1024 * MIB
+    })
+}
+
+/// A run of a job with these containers.
+fn run(job: &str, run_id: &str, containers: &[Value]) -> Value {
+    let mut body = submission();
+    body["job"] = json!(job);
+    body["run_id"] = json!(run_id);
+    body["payload"]["duration_seconds"] = json!(100.0);
+    body["payload"]["containers"] = json!(containers);
+    body
+}
+
+struct Scene {
+    receiver: Receiver,
+    token: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start(&directory.path().join("db"));
+        let token = receiver.token(&json!({"organization": "my-org"}));
+        Self { receiver, token, _directory: directory }
+    }
+
+    fn push(&self, body: &Value) {
+        let answer = self.receiver.push(&self.token, &body.to_string());
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+
+    /// Runs of `build` with one container whose peaks these are.
+    fn with_peaks(peaks_mib: &[u64]) -> Self {
+        let scene = Self::new();
+        for (at, peak) in peaks_mib.iter().enumerate() {
+            scene.push(&run("build", &format!("{}", 4700 + at), &[container("runner", 1.0, *peak)]));
+        }
+        scene
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.receiver.request("GET", path, READ_TOKEN, "")
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    }
+
+    fn yaml(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/yaml")));
+        serde_saphyr::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+    }
+}
+
+fn reasons(sizing: &Value, resource: &str) -> String {
+    let reasons = sizing["containers"][0][resource]["reasons"].as_array().unwrap();
+    reasons.iter().map(|reason| reason.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_steady_job_is_told_its_percentile_and_its_highest_peak() {
+    let scene = Scene::with_peaks(&[500, 600, 550]);
+    let sizing = scene.json(JOB);
+    assert_eq!((&sizing["repository"], &sizing["job"]), (&json!("my-org/my-repo"), &json!("build")));
+    assert_eq!(sizing["window"]["runs"], 3);
+    let container = &sizing["containers"][0];
+    assert_eq!((&container["name"], &container["status"]), (&json!("runner"), &json!("recommended")));
+    assert_eq!(container["basis"]["level"], "job");
+    assert_eq!(container["basis"]["memory_figure"], "working_set");
+    // No step of more than 25 % from the 4 cores and the GiB that are requested now.
+    assert_eq!((&container["cpu"]["request"], &container["cpu"]["change"]), (&json!("3"), &json!("lower")));
+    assert_eq!(container["cpu"]["target_cores"], 1.15);
+    assert_eq!(container["cpu"]["limit"], Value::Null);
+    assert_eq!(container["memory"]["request"], "768Mi");
+    assert_eq!(container["memory"]["target_bytes"], 690 * MIB);
+    assert_eq!(container["memory"]["confidence"], 0.75);
+    let [lower, target, upper] = ["lower_bound_bytes", "target_bytes", "upper_bound_bytes"]
+        .map(|field| container["memory"][field].as_u64().unwrap());
+    assert!(lower < target && target < upper, "{lower} {target} {upper}");
+    let memory = reasons(&sizing, "memory");
+    assert!(memory.contains("memory 690 MiB: peak of run 4701 (working set, 600 MiB) + 15 %"), "{memory}");
+    assert!(memory.contains("lowered to 768 MiB for now: at most 25 % at a time"), "{memory}");
+    // (4 − 3) cores and (1024 − 768) MiB for three times 100 s.
+    assert!((sizing["savings"]["core_hours"].as_f64().unwrap() - 300.0 / 3600.0).abs() < 1e-9);
+    assert!((sizing["savings"]["gib_hours"].as_f64().unwrap() - 0.25 * 300.0 / 3600.0).abs() < 1e-9);
+    let priced = scene.json(&format!("{JOB}?price_core_hour=12&price_gib_hour=48&max_step_down=100"));
+    assert_eq!(priced["containers"][0]["memory"]["request"], "690Mi");
+    let money = priced["savings"]["money"].as_f64().unwrap();
+    let expected = (2.85 * 12.0 + (1024.0 - 690.0) / 1024.0 * 48.0) * 300.0 / 3600.0;
+    assert!((money - expected).abs() < 1e-9, "{money}");
+}
+
+#[test]
+fn each_form_says_the_same() {
+    let scene = Scene::with_peaks(&[500, 600, 550]);
+    let resources = scene.yaml(&format!("{JOB}?format=yaml"));
+    let expected = json!({
+        "name": "runner",
+        "resources": {"requests": {"cpu": "3", "memory": "768Mi"}, "limits": {"memory": "768Mi"}}
+    });
+    assert_eq!(resources, json!({"containers": [expected]}));
+    let patch = scene.yaml(&format!("{JOB}?format=patch"));
+    assert_eq!(
+        patch,
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "build"},
+            "spec": {"template": {"spec": {"containers": [expected]}}}
+        })
+    );
+    let cron = scene.yaml(&format!("{JOB}?format=patch&kind=CronJob&name=nightly.ci"));
+    assert_eq!(cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0], expected);
+    assert_eq!((&cron["apiVersion"], &cron["metadata"]["name"]), (&json!("batch/v1"), &json!("nightly.ci")));
+
+    let limits = scene.get(&format!("{JOB}?format=limits&cpu_limit_percentile=99"));
+    let parsed = collector::config::limits::parse(&limits.body).unwrap();
+    assert_eq!(parsed["runner"].memory_bytes, Some(768 * MIB));
+    assert_eq!(parsed["runner"].cpu_cores, Some(3.0), "no limit is below the request");
+    assert_eq!(parsed["runner"].requests.cpu_cores, Some(3.0));
+    assert_eq!(parsed["runner"].requests.memory_bytes, Some(768 * MIB));
+
+    let markdown = scene.get(&format!("{JOB}?format=markdown"));
+    assert_eq!(markdown.header("content-type"), Some("text/markdown; charset=utf-8"));
+    assert!(markdown.body.contains("| runner | 3 | 4.00 cores | 768Mi | 1.0 GiB | 3 |"), "{}", markdown.body);
+    // By its header as well.
+    let accepted = tests::http::raw(
+        &scene.receiver.address,
+        format!(
+            "GET {JOB} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {READ_TOKEN}\r\n\
+             accept: text/html;q=0.9, application/yaml\r\nconnection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    assert_eq!(accepted.header("content-type"), Some("application/yaml"));
+    assert_eq!(accepted.header("vary"), Some("accept"));
+}
+
+#[test]
+fn gitlab_gets_its_variables_by_the_names_of_its_containers() {
+    let scene = Scene::new();
+    for at in 0..3 {
+        let containers = [
+            container("build", 1.0, 900),
+            container("helper", 0.1, 850),
+            container("svc-0", 2.8, 800),
+            container("svc-1", 0.1, 880),
+        ];
+        scene.push(&run("build", &at.to_string(), &containers));
+    }
+    let variables = scene.yaml(&format!("{JOB}?format=gitlab&max_step_down=100"));
+    assert_eq!(
+        variables,
+        json!({"variables": {
+            "KUBERNETES_CPU_REQUEST": "1150m",
+            "KUBERNETES_MEMORY_REQUEST": "1Gi", "KUBERNETES_MEMORY_LIMIT": "1Gi",
+            "KUBERNETES_HELPER_CPU_REQUEST": "115m",
+            "KUBERNETES_HELPER_MEMORY_REQUEST": "1Gi", "KUBERNETES_HELPER_MEMORY_LIMIT": "1Gi",
+            "KUBERNETES_SERVICE_CPU_REQUEST": "3220m",
+            "KUBERNETES_SERVICE_MEMORY_REQUEST": "1Gi", "KUBERNETES_SERVICE_MEMORY_LIMIT": "1Gi",
+        }}),
+        "a change of less than 10 % is none"
+    );
+    let none = Scene::with_peaks(&[500, 600, 550]);
+    assert_eq!(none.yaml(&format!("{JOB}?format=gitlab")), json!({"variables": {}}));
+}
+
+#[test]
+fn a_killed_run_raises_and_a_run_that_was_held_back_never_lowers() {
+    let scene = Scene::with_peaks(&[500, 500, 500, 500]);
+    let before = scene.json(&format!("{JOB}?max_step_down=100"))["containers"][0].clone();
+    let mut killed = container("runner", 0.2, 300);
+    killed["oom_kills"] = json!(1);
+    killed["memory_limit_bytes"] = json!(1536 * MIB);
+    killed["cpu_periods"] = json!(1000);
+    killed["cpu_throttled_periods"] = json!(51);
+    scene.push(&run("build", "4711", &[killed]));
+    let sizing = scene.json(&format!("{JOB}?max_step_down=100"));
+    let after = &sizing["containers"][0];
+    assert_eq!(after["cpu"]["request"], before["cpu"]["request"]);
+    assert_eq!(after["memory"]["request"], "1844Mi", "1536 × 1.2");
+    assert_eq!(after["basis"]["oom_killed_runs"], 1);
+    assert_eq!(after["basis"]["throttled_runs"], 1);
+    assert_eq!(after["basis"]["censored_runs"], 1);
+    assert!(reasons(&sizing, "memory").contains("1 of 5 runs was OOM-killed at 1.5 GiB"), "{sizing:#}");
+    assert!(reasons(&sizing, "cpu").contains("1 of 5 runs was throttled for more than 5 %"), "{sizing:#}");
+}
+
+#[test]
+fn runs_that_all_were_held_back_keep_what_is_requested() {
+    let scene = Scene::new();
+    for at in 0..3 {
+        let mut close = container("runner", 1.0, 980);
+        close["cpu_limit_cores"] = json!(1.0);
+        scene.push(&run("build", &at.to_string(), &[close]));
+    }
+    let sizing = scene.json(JOB);
+    let container = &sizing["containers"][0];
+    assert_eq!(container["cpu"]["request"], "4", "{container:#}");
+    assert_eq!(container["basis"]["at_cpu_limit_runs"], 3);
+    assert_eq!(container["memory"]["request"], "1127Mi", "98 % of the limit, + 15 %");
+    assert_eq!(container["memory"]["upper_bound_bytes"], Value::Null);
+    assert_eq!(container["memory"]["confidence"], 0.0);
+    assert!(reasons(&sizing, "memory").contains("needed at the least"), "{sizing:#}");
+    assert!(reasons(&sizing, "cpu").contains("kept at 4.00 cores"), "{sizing:#}");
+}
+
+#[test]
+fn a_new_job_is_told_what_its_workflow_and_its_repository_need() {
+    let scene = Scene::new();
+    let push = |workflow: &str, job: &str, name: &str, peak: u64| {
+        let mut body = run(job, &peak.to_string(), &[container(name, 1.0, peak)]);
+        body["workflow"] = json!(workflow);
+        scene.push(&body);
+    };
+    push("ci.yml", "build", "runner", 300);
+    let alone = scene.json(JOB);
+    assert_eq!(alone["containers"][0]["status"], "insufficient_data");
+    assert_eq!(alone["containers"][0]["memory"]["request"], Value::Null);
+    assert_eq!(alone["containers"][0]["memory"]["used_bytes"], 300 * MIB);
+    assert!(reasons(&alone, "memory").contains("there is 1 complete run"), "{alone:#}");
+    assert_eq!(scene.yaml(&format!("{JOB}?format=yaml")), json!({"containers": []}));
+    assert_eq!(scene.get(&format!("{JOB}?format=limits")).body, "{}");
+
+    push("other.yml", "lint", "runner", 400);
+    push("other.yml", "lint", "runner", 500);
+    let repository = scene.json(&format!("{JOB}?max_step_down=100"));
+    assert_eq!(repository["containers"][0]["basis"]["level"], "repository");
+    assert_eq!(repository["containers"][0]["memory"]["request"], "575Mi");
+    push("ci.yml", "test", "runner", 200);
+    push("ci.yml", "test", "runner", 210);
+    let workflow = scene.json(&format!("{JOB}?max_step_down=100"));
+    assert_eq!(workflow["containers"][0]["basis"]["level"], "workflow");
+    assert_eq!(workflow["containers"][0]["basis"]["runs"], 3);
+    assert_eq!(workflow["containers"][0]["memory"]["request"], "345Mi");
+    assert!(reasons(&workflow, "memory").contains("all jobs of the workflow"), "{workflow:#}");
+    push("ci.yml", "build", "runner", 100);
+    push("ci.yml", "build", "runner", 110);
+    let own = scene.json(&format!("{JOB}?max_step_down=100"));
+    assert_eq!(own["containers"][0]["basis"]["level"], "job");
+
+    // A job that never ran, and a repository that nothing is known of.
+    let never = scene.json("/api/v1/sizing/repo/my-org/my-repo/ci.yml/never");
+    assert_eq!(never["containers"][0]["basis"]["level"], "workflow");
+    assert_eq!(never["window"]["runs"], 0);
+    let unknown = scene.json("/api/v1/sizing/repo/my-org/unknown/ci.yml/build");
+    assert_eq!(unknown["containers"], json!([]));
+    assert!(
+        scene.get("/api/v1/sizing/repo/my-org/unknown?format=markdown").body.contains("Insufficient data")
+    );
+}
+
+#[test]
+fn a_workflow_and_a_repository_are_told_by_job_and_together() {
+    let scene = Scene::new();
+    for at in 0..3 {
+        scene.push(&run(
+            "build",
+            &format!("b{at}"),
+            &[container("runner", 2.0, 700), container("db", 0.5, 100)],
+        ));
+        scene.push(&run("test", &format!("t{at}"), &[container("runner", 1.0, 300)]));
+    }
+    for (path, workflow) in [("/ci.yml", json!("ci.yml")), ("", Value::Null)] {
+        let sizing = scene.json(&format!("/api/v1/sizing/repo/my-org/my-repo{path}?max_step_down=100"));
+        assert_eq!((&sizing["workflow"], &sizing["job"]), (&workflow, &Value::Null));
+        let of = |containers: &Value| {
+            let those = containers.as_array().unwrap().iter();
+            those.map(|one| format!("{} {}", one["name"], one["memory"]["request"])).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&sizing["containers"]), [r#""runner" "805Mi""#, r#""db" "115Mi""#]);
+        let jobs = sizing["jobs"].as_array().unwrap();
+        assert_eq!(
+            jobs.iter().map(|job| job["job"].as_str().unwrap()).collect::<Vec<_>>(),
+            ["test", "build"]
+        );
+        assert_eq!(of(&jobs[0]["containers"]), [r#""runner" "345Mi""#]);
+        let savings: f64 = jobs.iter().map(|job| job["savings"]["gib_hours"].as_f64().unwrap()).sum();
+        assert!((sizing["savings"]["gib_hours"].as_f64().unwrap() - savings).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn the_runs_that_count_are_complete_and_within_the_window() {
+    let scene = Scene::with_peaks(&[900, 500, 500, 500]);
+    let mut interim = run("build", "running", &[container("runner", 8.0, 2000)]);
+    interim["summary_id"] = json!("s1");
+    interim["seq"] = json!(1);
+    interim["final"] = json!(false);
+    scene.push(&interim);
+    let mut recovered = run("build", "recovered", &[container("runner", 8.0, 3000)]);
+    recovered["payload"]["complete"] = json!(false);
+    scene.push(&recovered);
+    let request = |query: &str| {
+        let sizing = scene.json(&format!("{JOB}?max_step_down=100{query}"));
+        (sizing["window"]["runs"].clone(), sizing["containers"][0]["memory"]["request"].clone())
+    };
+    assert_eq!(request(""), (json!(4), json!("1Gi")), "1035 MiB are no change from 1 GiB");
+    assert_eq!(request("&ignore_below=0"), (json!(4), json!("1035Mi")));
+    assert_eq!(request("&runs=3"), (json!(3), json!("575Mi")));
+    assert_eq!(request("&since=2100-01-01T00:00:00Z").0, json!(0));
+    assert_eq!(request("&memory_margin=50&runs=3"), (json!(3), json!("750Mi")));
+    assert_eq!(request("&memory_cap=600Mi&ignore_below=0"), (json!(4), json!("600Mi")));
+    assert_eq!(request("&memory_floor=2Gi"), (json!(4), json!("2Gi")));
+    assert_eq!(request("&min_runs=5").1, Value::Null);
+}
+
+#[test]
+fn the_originals_summaries_are_enough() {
+    let scene = Scene::new();
+    for _ in 0..3 {
+        scene.push(&submission());
+    }
+    let sizing = scene.json(JOB);
+    let container = &sizing["containers"][0];
+    assert_eq!(container["status"], "recommended");
+    assert_eq!(container["basis"]["memory_figure"], "rss");
+    assert_eq!(container["memory"]["request"], "32Mi", "the floor");
+    assert_eq!(container["memory"]["change"], "unknown");
+    assert_eq!(container["cpu"]["request"], "2309m", "the highest peak, + 15 %");
+    assert_eq!(sizing["savings"]["known"], false);
+    assert!(reasons(&sizing, "cpu").contains("3 of 3 runs were without a histogram"), "{sizing:#}");
+}
+
+#[test]
+fn hostile_names_stay_names() {
+    let scene = Scene::new();
+    let names = ["x: y\u{2028}- name: evil", "<script>alert(1)</script>|`x`", "\u{202e}dlrow", "ok"];
+    let run_id = "1 \u{2028}  image: evil <b>";
+    for _ in 0..3 {
+        let containers: Vec<_> = names.iter().map(|name| container(name, 1.0, 900)).collect();
+        scene.push(&run("a\u{85}b".replace('\u{85}', "\u{2029}").as_str(), run_id, &containers));
+    }
+    let path = "/api/v1/sizing/repo/my-org/my-repo/ci.yml/a%E2%80%A9b";
+    assert_eq!(scene.json(path)["containers"].as_array().unwrap().len(), 4);
+    for format in ["yaml", "patch"] {
+        let yaml = scene.yaml(&format!("{path}?format={format}"));
+        let containers = if format == "yaml" { &yaml } else { &yaml["spec"]["template"]["spec"] };
+        let containers = containers["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 1, "{yaml:#}");
+        assert_eq!(containers[0]["name"], "ok");
+        assert_eq!(containers[0].as_object().unwrap().len(), 2, "{yaml:#}");
+    }
+    assert_eq!(scene.yaml(&format!("{path}?format=gitlab")), json!({"variables": {}}));
+    let limits = collector::config::limits::parse(&scene.get(&format!("{path}?format=limits")).body).unwrap();
+    assert_eq!(limits.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), names.into());
+    let markdown = scene.get(&format!("{path}?format=markdown")).body;
+    assert!(!markdown.contains("<script") && !markdown.contains("<b>") && !markdown.contains('\u{202e}'));
+    let table = markdown.lines().find(|line| line.contains("script")).unwrap();
+    assert_eq!(table.matches('|').count() - table.matches("\\|").count(), 7, "{table}");
+}
+
+#[test]
+fn what_is_wrong_is_refused_by_name() {
+    let scene = Scene::with_peaks(&[500]);
+    for (query, field) in [
+        ("runs=0", "runs"),
+        ("runs=1001", "runs"),
+        ("runs=20&runs=20", "runs"),
+        ("runs=2", "min_runs"),
+        ("since=yesterday", "since"),
+        ("cpu_percentile=0", "cpu_percentile"),
+        ("cpu_percentile=NaN", "cpu_percentile"),
+        ("cpu_limit_percentile=50", "cpu_limit_percentile"),
+        ("memory_margin=-1", "memory_margin"),
+        ("oom_factor=0.9", "oom_factor"),
+        ("oom_bytes=100MB", "oom_bytes"),
+        ("cpu_floor=0", "cpu_floor"),
+        ("cpu_cap=1m", "cpu_cap"),
+        ("memory_cap=1Mi", "memory_cap"),
+        ("max_step_down=101", "max_step_down"),
+        ("price_core_hour=inf", "price_core_hour"),
+        ("format=xml", "format"),
+        ("kind=Service", "kind"),
+        ("name=A", "name"),
+        ("name=a%0Ab", "name"),
+        ("nonsense=1", "nonsense"),
+    ] {
+        let answer = scene.get(&format!("{JOB}?{query}"));
+        assert_eq!(
+            (answer.status, &answer.json()["field"]),
+            (422, &json!(field)),
+            "{query}: {}",
+            answer.body
+        );
+    }
+    let detail = scene.get(&format!("{JOB}?nonsense=1")).json()["detail"].as_str().unwrap().to_owned();
+    for name in receiver::sizing::parameters::Parameters::NAMES {
+        assert!(detail.contains(name), "{name}: {detail}");
+    }
+    assert_eq!(scene.receiver.request("GET", JOB, "", "").status, 401);
+    assert_eq!(scene.receiver.request("GET", JOB, "wrong-token", "").status, 401);
+    assert_eq!(scene.receiver.request("POST", JOB, READ_TOKEN, "{}").status, 405);
+    assert_eq!(scene.get("/api/v1/sizing/repo/my-org/my-repo/ci.yml/%0A").status, 422);
+    let unacceptable = tests::http::raw(
+        &scene.receiver.address,
+        format!(
+            "GET {JOB} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {READ_TOKEN}\r\naccept: image/png\r\n\
+             connection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    assert_eq!(unacceptable.status, 406, "{}", unacceptable.body);
+}
+
+#[test]
+fn figures_of_jobs_follow_what_is_pushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("db");
+    let receiver = Receiver::start(&database);
+    let token = receiver.token(&json!({"organization": "my-org"}));
+    let reader = rusqlite::Connection::open(&database).unwrap();
+    let figures = |runs: u64| -> (Value, f64, f64) {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let row = reader.query_row("SELECT stale, figures, waste, risk FROM jobs", [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?, row.get(2)?, row.get(3)?))
+            });
+            if let Ok((0, Some(text), Some(waste), Some(risk))) = row {
+                let figures: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(figures["runs"], runs, "it is not stale");
+                return (figures, waste, risk);
+            }
+            assert!(Instant::now() < end, "the figures do not come: {row:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for at in 0..3 {
+        let body = run("build", &at.to_string(), &[container("runner", 1.0, 512)]);
+        assert_eq!(receiver.push(&token, &body.to_string()).status, 201);
+    }
+    let (told, waste, risk) = figures(3);
+    let runner = &told["containers"][0];
+    assert_eq!(runner["cpu_cores"], json!({"request": 4.0, "used": 1.0, "recommended": 3.0}));
+    assert_eq!(runner["memory_bytes"]["recommended"], (768 * MIB) as f64);
+    assert_eq!(told["sparkline"].as_array().unwrap().len(), 3);
+    let hours = 300.0 / 3600.0;
+    assert!((told["cpu_waste_core_hours"].as_f64().unwrap() - 2.85 * hours).abs() < 1e-9, "{told:#}");
+    let gib = (1024.0 - 589.0) / 1024.0;
+    assert!((waste - (2.85 + gib / 8.0) * hours).abs() < 1e-9, "{waste}");
+    assert_eq!(risk, 0.0);
+    let mut killed = container("runner", 1.0, 1024);
+    killed["oom_kills"] = json!(2);
+    assert_eq!(receiver.push(&token, &run("build", "killed", &[killed]).to_string()).status, 201);
+    let (told, _, risk) = figures(4);
+    assert_eq!((told["oom_killed_runs"].as_u64(), risk), (Some(1), 0.25));
+    assert_eq!(told["sparkline"][3]["oom_killed"], true);
+    // What is running is no run that counts, yet it makes the job stale for a moment.
+    let mut interim = run("build", "running", &[container("runner", 8.0, 2000)]);
+    interim["summary_id"] = json!("s1");
+    interim["seq"] = json!(1);
+    interim["final"] = json!(false);
+    assert_eq!(receiver.push(&token, &interim.to_string()).status, 201);
+    assert_eq!(figures(4).0["sparkline"].as_array().unwrap().len(), 4);
+    let ended = receiver.stop();
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
