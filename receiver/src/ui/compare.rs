@@ -13,7 +13,8 @@ use super::chart::{Chart, Unit, X};
 use super::error::PageError;
 use super::format::{self, Time};
 use super::page;
-use super::run::{Crumbs, Loaded, places};
+use super::parts::Crumbs;
+use super::run::{Loaded, places};
 use crate::compare::compare;
 use crate::state::AppState;
 

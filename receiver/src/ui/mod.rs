@@ -8,6 +8,7 @@ mod error;
 mod format;
 mod job;
 mod overview;
+mod parts;
 mod paths;
 mod protect;
 mod run;

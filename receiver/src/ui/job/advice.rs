@@ -3,7 +3,7 @@
 use crate::sizing::answer::{Basis, Change, ContainerSizing, Level, MemoryFigure, Sizing, Status};
 use crate::sizing::format::{Format, Target};
 use crate::ui::format;
-use crate::ui::run::Badge;
+use crate::ui::parts::Badge;
 
 /// A container's recommendation.
 pub(super) struct Advice {

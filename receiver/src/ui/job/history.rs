@@ -6,7 +6,7 @@ use crate::sizing::answer::Sizing;
 use crate::store::{ContainerFigures, RunFigures};
 use crate::ui::chart::{Chart, Unit, X};
 use crate::ui::format::{self, Time};
-use crate::ui::run::Badge;
+use crate::ui::parts::Badge;
 
 /// A container over the runs.
 pub(super) struct ContainerCourse {

@@ -18,7 +18,7 @@ use self::history::{ContainerCourse, RunRow};
 use super::error::PageError;
 use super::format::{self, Time};
 use super::overview::risks;
-use super::run::{Badge, Crumbs, Tile};
+use super::parts::{Badge, Crumbs, Tile};
 use super::{page, paths};
 use crate::sizing::figures::JobFigures;
 use crate::sizing::format::{Format, Target};

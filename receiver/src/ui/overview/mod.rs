@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::address::Asked;
 use super::error::PageError;
 use super::format::{self, Time};
-use super::run::{Badge, Tile};
+use super::parts::{Badge, Tile};
 use super::svg::{self, Bullet};
 use super::{page, paths, session};
 use crate::sizing::figures::{JobFigures, ResourceFigures};
