@@ -20,7 +20,7 @@ use wire::Problem;
 use crate::error::{AppError, Denied, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, metrics, mint, openapi, query, sizing};
+use crate::{ingest, metrics, mint, openapi, query, sizing, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -33,7 +33,8 @@ pub fn app(state: Arc<AppState>) -> Router {
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
         .route("/docs", docs.fallback(only("GET, HEAD")))
         .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
-        .fallback(async || AppError::NotFound)
+        .merge(ui::routes(&state))
+        .fallback(ui::not_found)
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn_with_state(Arc::clone(&state), log))
         .with_state(state)

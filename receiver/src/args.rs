@@ -90,6 +90,15 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration)]
     pub shutdown_timeout: Duration,
 
+    /// After this one has to sign in to the page again.
+    #[arg(long, env = "RECEIVER_SESSION_TIME", default_value = "12h", value_parser = duration)]
+    pub session_time: Duration,
+
+    /// Believe `X-Forwarded-Proto`: the page's cookie is for TLS alone where it says `https`. Only if nobody but a proxy
+    /// that sets it can reach the receiver.
+    #[arg(long, env = "RECEIVER_BEHIND_PROXY")]
+    pub behind_proxy: bool,
+
     /// Least severe level that is logged.
     #[arg(long, env = "RECEIVER_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
 use crate::retention::Retention;
+use crate::ui;
 
 /// Shorter secrets can be guessed.
 const MIN_SECRET: usize = 8;
@@ -38,6 +39,8 @@ pub struct Config {
     pub retention: Retention,
     /// Time for requests in flight once told to stop.
     pub shutdown_timeout: Duration,
+    /// How the page is served.
+    pub page: ui::Options,
 }
 
 /// Where the secrets are.
@@ -80,6 +83,11 @@ impl Config {
             max_body: args.max_body,
             retention: Retention { age: args.retention, runs_per_job: args.keep_runs_per_job },
             shutdown_timeout: args.shutdown_timeout,
+            page: ui::Options {
+                tls: args.tls_cert.is_some(),
+                behind_proxy: args.behind_proxy,
+                session_time: args.session_time,
+            },
         })
     }
 }

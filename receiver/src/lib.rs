@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod query;
 pub mod retention;
 pub mod sizing;
+pub mod ui;
 
 pub mod app;
 pub mod health;

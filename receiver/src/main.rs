@@ -64,7 +64,9 @@ async fn listen(config: Config) -> Result<()> {
     let (store, closer) = Store::open(&config.db).map_err(|error| anyhow!("{db}: {error}"))?;
     let listener = serve::bind(&config.addresses).await?;
     info!(address = %listener.local_addr()?, db, tls = tls.is_some(), "listening");
-    let state = Arc::new(AppState::new(store, config.secrets, config.max_body, config.body_timeout));
+    let mut state = AppState::new(store, config.secrets, config.max_body, config.body_timeout);
+    state.page = config.page;
+    let state = Arc::new(state);
     let refreshing = tokio::spawn(sizing::refresh::refresh(state.store.clone()));
     let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
     let deleting = config

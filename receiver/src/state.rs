@@ -11,6 +11,7 @@ use crate::auth::{Access, Guesses, Secrets};
 use crate::error::AppError;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::ui;
 
 /// So many bytes of bodies are held at a time, by all requests together; who comes with more is told to come back.
 pub const BODIES_BYTES: usize = 16 * 1024 * 1024;
@@ -32,6 +33,8 @@ pub struct AppState {
     pub body_timeout: Duration,
     /// Bytes of bodies that may still be taken in.
     pub bodies: Arc<Semaphore>,
+    /// How the page is served.
+    pub page: ui::Options,
 }
 
 impl AppState {
@@ -46,6 +49,7 @@ impl AppState {
             body_timeout,
             // One body of the largest size always fits.
             bodies: Arc::new(Semaphore::new(BODIES_BYTES.max(max_body).min(Semaphore::MAX_PERMITS))),
+            page: ui::Options::default(),
         }
     }
 

@@ -6,6 +6,8 @@
 mod beside;
 #[cfg(feature = "bpf")]
 mod bpf;
+#[cfg(feature = "browser")]
+mod browser;
 mod collector;
 #[cfg(feature = "faults")]
 mod faults;

@@ -14,6 +14,14 @@ const JOBS: u64 = 1000;
 /// # Panics
 /// If it cannot.
 pub fn fill(database: &Path, rows: u64) {
+    fill_jobs(database, JOBS, rows);
+}
+
+/// The same with so many jobs, each of which requests something else.
+///
+/// # Panics
+/// If it cannot.
+pub fn fill_jobs(database: &Path, jobs: u64, rows: u64) {
     let mut connection = open(database);
     connection
         .execute_batch(
@@ -31,10 +39,10 @@ pub fn fill(database: &Path, rows: u64) {
                  ON CONFLICT DO UPDATE SET run_count = run_count + ?2, stale = 1 RETURNING id",
             )
             .expect("a statement");
-        let jobs: Vec<i64> = (0..JOBS.min(rows))
+        let ids: Vec<i64> = (0..jobs.min(rows))
             .map(|index| {
                 let name = if index == 0 { "build".to_owned() } else { format!("job-{index}") };
-                let count = (rows - index).div_ceil(JOBS) as i64;
+                let count = (rows - index).div_ceil(jobs) as i64;
                 job.query_row(params![name, count], |row| row.get(0)).expect("a job")
             })
             .collect();
@@ -47,15 +55,17 @@ pub fn fill(database: &Path, rows: u64) {
             .expect("a statement");
         let mut container = transaction
             .prepare(
-                "INSERT INTO containers (run, position, name, cpu_peak_cores, memory_peak_bytes)
-                 VALUES (?1, 0, 'runner', 2.0, 1e6)",
+                "INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores,
+                     cpu_request_cores, memory_peak_bytes, memory_request_bytes, memory_limit_bytes)
+                 VALUES (?1, 0, 'runner', 30.1, 2.0, 1.9, ?2, 1e9, ?3, ?3)",
             )
             .expect("a statement");
         for row in 0..rows {
-            let job = jobs[(row % JOBS) as usize];
+            let job = ids[(row % jobs) as usize];
             let id = format!("filled-{row:09}");
             run.execute(params![job, id, id, row as i64, payload]).expect("a row");
-            container.execute([transaction.last_insert_rowid()]).expect("a row");
+            let (cores, bytes) = (2.0 + (job % 97) as f64 / 10.0, 1_100_000_000 + job % 89 * 100_000_000);
+            container.execute(params![transaction.last_insert_rowid(), cores, bytes]).expect("a row");
         }
         let last = "UPDATE jobs SET last_run = (SELECT max(id) FROM runs WHERE job_id = jobs.id),
             last_received_at_ms = (SELECT max(received_at_ms) FROM runs WHERE job_id = jobs.id)";

@@ -5,6 +5,7 @@ pub mod day;
 pub mod disk;
 pub mod faults;
 pub mod fill;
+pub mod histories;
 pub mod http;
 pub mod jail;
 pub mod privileges;

@@ -40,7 +40,8 @@ enum Command {
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
-        /// (root, the eBPF program), api (schemathesis and promtool ask a live receiver), faults (root; what breaks around the programs, injected), fuzz.
+        /// (root, the eBPF program), api (schemathesis and promtool ask a live receiver), faults (root; what breaks around the
+        /// programs, injected), browser (the page in Chromium), fuzz.
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
         /// Inject each fault 200 times and not 20, overload for a minute, ask the API five times as much.

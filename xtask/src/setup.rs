@@ -60,6 +60,34 @@ const TESTS: &[Need] = &[
     },
 ];
 
+/// What the page is tested in.
+const BROWSER: &[Need] = &[
+    Need {
+        name: "Chromium",
+        what_for: "shows the page to the tests",
+        packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
+        cargo: &[],
+        present: || has("chromium"),
+        install: None,
+    },
+    Need {
+        name: "Node.js",
+        what_for: "drives Chromium",
+        packages: &["nodejs"],
+        cargo: &[],
+        present: || has("node"),
+        install: None,
+    },
+    Need {
+        name: "npm",
+        what_for: "installs what drives Chromium and what checks pages",
+        packages: &["npm"],
+        cargo: &[],
+        present: || has("npm"),
+        install: None,
+    },
+];
+
 /// What the BPF object is built with.
 const OBJECT: &[Need] = &[
     Need {
@@ -164,6 +192,7 @@ pub(crate) enum For {
     Lint,
     Kernels,
     Api,
+    Browser,
 }
 
 impl For {
@@ -175,6 +204,7 @@ impl For {
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
             Self::Api => &[API],
+            Self::Browser => &[BROWSER],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }
@@ -183,7 +213,9 @@ impl For {
 /// Prints what is needed and installs what is missing; with `check`, only prints.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut missing = 0;
-    for need in For::Lint.needs().chain(For::Tests.needs()).chain(For::Api.needs()) {
+    for need in
+        For::Lint.needs().chain(For::Tests.needs()).chain(For::Api.needs()).chain(For::Browser.needs())
+    {
         let present = (need.present)();
         missing += usize::from(!present);
         println!("{:<8} {} ({})", if present { "found" } else { "missing" }, need.name, need.what_for);
@@ -195,7 +227,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         bail!("{missing} of these are missing; cargo xtask setup installs them");
     }
-    [For::Object, For::Tests, For::Lint, For::Api].into_iter().try_for_each(ensure)
+    [For::Object, For::Tests, For::Lint, For::Api, For::Browser].into_iter().try_for_each(ensure)
 }
 
 /// Installs what is missing, and says what.
@@ -236,6 +268,27 @@ pub(crate) fn ensure(what: For) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Installs the browser and what drives it, in the versions of the lock file; tells where the modules are.
+pub(crate) fn browser() -> Result<PathBuf> {
+    ensure(For::Browser)?;
+    let (from, to) = (root().join("tests/browser"), root().join("target/browser"));
+    std::fs::create_dir_all(&to)?;
+    let lock = std::fs::read(from.join("package-lock.json"))?;
+    // Written once all of it is there.
+    let installed = to.join("installed.json");
+    if std::fs::read(&installed).is_ok_and(|installed| installed == lock) {
+        return Ok(to);
+    }
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(from.join(file), to.join(file))?;
+    }
+    checked(
+        Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&to),
+    )?;
+    std::fs::write(installed, lock)?;
+    Ok(to)
 }
 
 /// Whether Debian's package manager has it.

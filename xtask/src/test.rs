@@ -22,6 +22,8 @@ pub(crate) enum Group {
     Api,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
+    /// The page in a real browser; left out without root, which may have to install it, unless it is asked for.
+    Browser,
     /// Every parser given nonsense for a minute.
     Fuzz,
 }
@@ -35,7 +37,16 @@ impl Group {
             Self::Bpf => "bpf",
             Self::Api => "api",
             Self::Faults => "faults",
+            Self::Browser => "browser",
             Self::Fuzz => "fuzz",
+        }
+    }
+
+    fn is_run_unasked(self, root: bool) -> bool {
+        match self {
+            Self::Fuzz => false,
+            Self::Browser => root,
+            _ => root || !self.needs_root(),
         }
     }
 
@@ -53,7 +64,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     let groups = if groups.is_empty() {
         let (run, left) =
-            Group::value_variants().iter().partition::<Vec<Group>, _>(|group| root || !group.needs_root());
+            Group::value_variants().iter().partition::<Vec<Group>, _>(|group| group.is_run_unasked(root));
         for group in left {
             let name = group.name();
             println!("Not run: the group {name}, which needs root (sudo cargo xtask test --group {name}).");
@@ -104,11 +115,21 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/faults".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/faults,tests/browser".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
         println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
+    }
+    if groups.contains(&Group::Browser) {
+        // Node.js finds there what tests/browser asks for.
+        let modules = setup::browser()?;
+        checked(test(&features).env("BROWSER_MODULES", modules).args([
+            "--test=it",
+            "--",
+            "browser::",
+            "--nocapture",
+        ]))?;
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.

@@ -8,6 +8,7 @@
 
 mod guesses;
 mod secrets;
+mod session;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;

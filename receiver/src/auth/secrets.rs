@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::Timestamp;
 use wire::Scope;
 
+use super::session::{self, SessionKey};
 use super::{Denied, PushToken, ReadToken, TokenKey, verify};
 
 /// What requests are checked against.
@@ -13,6 +14,8 @@ pub struct Secrets {
     read_tokens: Vec<ReadToken>,
     first_key: TokenKey,
     other_keys: Vec<TokenKey>,
+    /// For each read token in turn, with each key in turn.
+    session_keys: Vec<SessionKey>,
 }
 
 impl Secrets {
@@ -25,12 +28,32 @@ impl Secrets {
         let read_tokens: Vec<_> = read_tokens.into_iter().map(ReadToken::new).collect();
         let mut keys = keys.into_iter().map(TokenKey::new);
         let first_key = keys.next().filter(|_| !read_tokens.is_empty())?;
-        Some(Self { read_tokens, first_key, other_keys: keys.collect() })
+        let other_keys: Vec<_> = keys.collect();
+        let of_token = |token| {
+            let keys = std::iter::once(&first_key).chain(&other_keys);
+            keys.map(move |key| SessionKey::new(key, token))
+        };
+        let session_keys = read_tokens.iter().flat_map(of_token).collect();
+        Some(Self { read_tokens, first_key, other_keys, session_keys })
     }
 
     /// Whether this is one of the read tokens; all are compared.
     pub fn may_read(&self, token: &str) -> bool {
         self.read_tokens.iter().fold(false, |any, one| any | one.verify(token))
+    }
+
+    /// A session for who typed this read token; `None` if it is none.
+    pub fn begin_session(&self, token: &str, expires_at: Timestamp) -> Option<String> {
+        let matches = |at: usize, one: &ReadToken| one.verify(token).then_some(at);
+        // All are compared here, too.
+        let tokens = self.read_tokens.iter().enumerate();
+        let found = tokens.fold(None, |found, (at, one)| matches(at, one).or(found))?;
+        Some(self.session_keys[found * self.key_count()].sign(expires_at))
+    }
+
+    /// Whether this is a session that one of the read tokens began and that has not ended at `now`.
+    pub fn in_session(&self, session: &str, now: Timestamp) -> bool {
+        session::verify(&self.session_keys, session, now)
     }
 
     /// The key that makes tokens.

@@ -13,6 +13,7 @@ mod retention;
 mod schema;
 mod sound;
 mod summaries;
+mod sums;
 mod write;
 
 pub mod copy;
@@ -36,6 +37,7 @@ pub use self::read::{RunQuery, RunRow};
 pub use self::retention::Deleted;
 pub use self::sound::OpenError;
 pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
+pub use self::sums::Sums;
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -276,9 +278,39 @@ impl Store {
         self.read(move |connection| read::runs(connection, &query)).await
     }
 
+    /// The last complete runs of a job, or of each job of a workflow or repository.
+    pub async fn history(&self, query: HistoryQuery) -> Result<Vec<JobHistory>, StoreError> {
+        self.read(move |connection| history::of_scope(connection, &query)).await
+    }
+
+    /// How many jobs there are in a repository or workflow.
+    pub async fn count_jobs(&self, scope: Scope) -> Result<usize, StoreError> {
+        self.read(move |connection| history::count_jobs(connection, &scope)).await
+    }
+
+    /// Jobs whose figures are to be computed anew, with their last complete runs.
+    pub(crate) async fn stale_jobs(
+        &self,
+        after: i64,
+        jobs: u32,
+        runs: u32,
+    ) -> Result<Vec<StaleJob>, StoreError> {
+        self.read(move |connection| history::stale(connection, after, jobs, runs)).await
+    }
+
+    /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
+    pub(crate) async fn store_figures(&self, figures: Vec<(JobState, JobFigures)>) -> Result<(), StoreError> {
+        self.background(move |connection| history::store_figures(connection, &figures)).await
+    }
+
     /// The jobs that are asked for.
     pub async fn jobs(&self, query: JobQuery) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| catalog::jobs(connection, &query)).await
+    }
+
+    /// What all jobs below a name come to.
+    pub async fn sums(&self, within: Within) -> Result<Sums, StoreError> {
+        self.read(move |connection| sums::sums(connection, &within)).await
     }
 
     /// One job by all four parts; `None` if there is none.
@@ -317,31 +349,6 @@ impl Store {
         cursor: ExportCursor,
     ) -> Result<ExportPage<ExportedFigures>, StoreError> {
         self.read(move |connection| export::figures(connection, &query, cursor)).await
-    }
-
-    /// The last complete runs of a job, or of each job of a workflow or repository.
-    pub async fn history(&self, query: HistoryQuery) -> Result<Vec<JobHistory>, StoreError> {
-        self.read(move |connection| history::of_scope(connection, &query)).await
-    }
-
-    /// How many jobs there are in a repository or workflow.
-    pub async fn count_jobs(&self, scope: Scope) -> Result<usize, StoreError> {
-        self.read(move |connection| history::count_jobs(connection, &scope)).await
-    }
-
-    /// Jobs whose figures are to be computed anew, with their last complete runs.
-    pub(crate) async fn stale_jobs(
-        &self,
-        after: i64,
-        jobs: u32,
-        runs: u32,
-    ) -> Result<Vec<StaleJob>, StoreError> {
-        self.read(move |connection| history::stale(connection, after, jobs, runs)).await
-    }
-
-    /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
-    pub(crate) async fn store_figures(&self, figures: Vec<(JobState, JobFigures)>) -> Result<(), StoreError> {
-        self.background(move |connection| history::store_figures(connection, &figures)).await
     }
 
     /// Jobs with more runs than are kept, or with one that is too old, in the order of their rows from `after` on.

@@ -81,6 +81,7 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX jobs_by_waste ON jobs (coalesce(waste, -1.0), id);
     CREATE INDEX jobs_by_risk ON jobs (coalesce(risk, -1.0), id);
     CREATE INDEX jobs_by_last_run ON jobs (last_run);
+    CREATE INDEX jobs_by_runs ON jobs (run_count, waste, risk);
     INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
         SELECT organization, repository, workflow, job, count(*), max(id), max(received_at_ms) FROM runs
         GROUP BY 1, 2, 3, 4;

@@ -76,11 +76,11 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
 }
 
 /// By nearest rank.
-fn percentile(times: &mut [Duration], percent: usize) -> Option<Duration> {
+pub(super) fn percentile(times: &mut [Duration], percent: usize) -> Option<Duration> {
     times.sort_unstable();
     times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied()
 }
 
-fn ms(time: Duration) -> f64 {
+pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

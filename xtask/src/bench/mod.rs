@@ -10,6 +10,7 @@ mod faults;
 mod flush;
 mod ingest;
 mod overhead;
+mod page;
 mod pushgateway;
 mod sampling;
 mod sizing;
@@ -48,6 +49,18 @@ pub(crate) enum Bench {
     },
     /// Would the next run have been killed with what is recommended, and how much is too much, next to krr and VPA?
     Sizing,
+    /// How long does the receiver take for each of its pages, with many jobs and runs stored?
+    Page {
+        /// Jobs.
+        #[arg(long, default_value_t = 10_000)]
+        jobs: u64,
+        /// Runs of all of them.
+        #[arg(long, default_value_t = 1_000_000)]
+        runs: u64,
+        /// Requests of each page.
+        #[arg(long, default_value_t = 200)]
+        requests: usize,
+    },
     /// What is lost when processes are killed, power goes and disks fail?
     Faults {
         /// Rounds of each fault.
@@ -64,6 +77,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
         Bench::Sizing => sizing::run(),
+        Bench::Page { jobs, runs, requests } => page::run(*jobs, *runs, *requests),
         Bench::Faults { rounds } => faults::run(*rounds),
     }
 }

@@ -1,0 +1,111 @@
+//! What went wrong, as a page.
+
+use askama::Template;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, RETRY_AFTER};
+use axum::response::{Html, IntoResponse, Response};
+use tracing::error;
+
+use super::protect;
+use crate::error::AppError;
+use crate::store::StoreError;
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(crate) enum PageError {
+    /// There is no such page, or no such job or run.
+    NotFound,
+    /// The address makes no sense.
+    Invalid(String),
+    /// A form that another site sent.
+    Forbidden,
+    /// Not now.
+    Unavailable,
+    /// Something broke here: the text is for the log.
+    Internal(String),
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    title: &'a str,
+    detail: &'a str,
+}
+
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy | StoreError::Full | StoreError::TooSlow => Self::Unavailable,
+            StoreError::Broken(text) | StoreError::Failed(text) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<AppError> for PageError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Invalid { field, detail } => Self::Invalid(format!("{field} {detail}")),
+            AppError::Malformed(detail) => Self::Invalid(detail),
+            AppError::Unavailable(_) => Self::Unavailable,
+            AppError::NotFound => Self::NotFound,
+            error => Self::Internal(format!("{error:?}")),
+        }
+    }
+}
+
+impl From<wire::ScopeError> for PageError {
+    fn from(_: wire::ScopeError) -> Self {
+        // No job can have such a name.
+        Self::NotFound
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let (status, title, detail) = match &self {
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "Not found",
+                "There is nothing at this address. The job or run may have been removed, or its name was mistyped.",
+            ),
+            Self::Invalid(detail) => {
+                (StatusCode::BAD_REQUEST, "This address makes no sense", detail.as_str())
+            }
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "Not from there",
+                "This form was sent by another site, and nothing was done.",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too much to do",
+                "The receiver could not answer in time. Try again in a moment.",
+            ),
+            Self::Internal(text) => {
+                error!(error = text, "a page failed");
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "Something broke",
+                    "Something broke in the receiver; its log tells what.",
+                )
+            }
+        };
+        let html = ErrorPage { title, detail }.render().unwrap_or_else(|_| title.to_owned());
+        let mut response = (status, Html(html)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// For paths that nothing is at: a page for who reads pages.
+pub(crate) async fn not_found(request: Request) -> Response {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") && !request.uri().path().starts_with("/api/") {
+        protect::protected(PageError::NotFound.into_response())
+    } else {
+        AppError::NotFound.into_response()
+    }
+}

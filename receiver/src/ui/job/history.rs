@@ -1,0 +1,187 @@
+//! How the runs of a job went.
+
+use jiff::Timestamp;
+
+use crate::sizing::answer::Sizing;
+use crate::store::{ContainerFigures, RunFigures};
+use crate::ui::chart::{Chart, Unit, X};
+use crate::ui::format::{self, Time};
+use crate::ui::parts::Badge;
+
+/// A container over the runs.
+pub(super) struct ContainerCourse {
+    pub(super) name: String,
+    pub(super) charts: Vec<Chart>,
+    pub(super) rows: Vec<CourseRow>,
+}
+
+/// One run of it: the figures of the charts.
+pub(super) struct CourseRow {
+    pub(super) href: String,
+    pub(super) run_id: String,
+    pub(super) values: Vec<(&'static str, String)>,
+}
+
+/// A run among others.
+pub(super) struct RunRow {
+    pub(super) id: i64,
+    pub(super) href: String,
+    pub(super) run_id: String,
+    pub(super) attempt: Option<u32>,
+    pub(super) began: Time,
+    pub(super) duration: String,
+    pub(super) cpu: String,
+    pub(super) memory: String,
+    pub(super) badges: Vec<Badge>,
+    /// Which of two is compared with which, if nobody chooses.
+    pub(super) is_a: bool,
+    pub(super) is_b: bool,
+}
+
+/// The working set where it is known, as recommendations do.
+fn memory(container: &ContainerFigures) -> f64 {
+    container.working_set_peak_bytes.unwrap_or(container.memory_peak_bytes)
+}
+
+/// Each container, in the order of the newest run; runs come newest first and are drawn oldest first.
+pub(super) fn courses(runs: &[RunFigures], sizing: &Sizing) -> Vec<ContainerCourse> {
+    let mut names: Vec<&str> = vec![];
+    for container in runs.iter().flat_map(|run| &run.containers) {
+        if !names.contains(&container.name.as_str()) {
+            names.push(&container.name);
+        }
+    }
+    names.into_iter().map(|name| course(name, runs, sizing)).collect()
+}
+
+fn course(name: &str, runs: &[RunFigures], sizing: &Sizing) -> ContainerCourse {
+    let found: Vec<_> = runs
+        .iter()
+        .filter_map(|run| Some((run, run.containers.iter().find(|container| container.name == name)?)))
+        .collect();
+    let of = |figure: fn(&ContainerFigures) -> Option<f64>| -> Vec<Option<f64>> {
+        found.iter().rev().map(|(_, container)| figure(container)).collect()
+    };
+    let recommended = sizing.containers.iter().find(|container| container.name == name);
+    let xs: Vec<_> =
+        found.iter().rev().map(|(run, _)| run.start_time.as_millisecond() as f64 / 1000.0).collect();
+    let ordered = xs.windows(2).all(|pair| pair[0] < pair[1]);
+    // Runs are pushed when they end: those that overlap have begun in another order.
+    let charts = if xs.len() < 2 {
+        vec![]
+    } else {
+        let order = order(&xs, ordered);
+        let of = |figure| arranged(&order, &of(figure));
+        let xs = arranged(&order, &xs);
+        vec![
+            Chart::new(format!("CPU of {name} over its runs"), Unit::Cores, X::Time, xs.clone())
+                .line("used (p95)", "used", of(|container| container.cpu_p95_cores))
+                .bounds(
+                    of(|container| container.cpu_request_cores),
+                    of(|container| container.cpu_limit_cores),
+                )
+                .level("recommended", "recommended", recommended.and_then(|sizing| sizing.cpu.request_cores)),
+            Chart::new(format!("Memory of {name} over its runs"), Unit::Bytes, X::Time, xs)
+                .line("used (peak)", "used", of(|container| Some(memory(container))))
+                .bounds(
+                    of(|container| container.memory_request_bytes.map(|bytes| bytes as f64)),
+                    of(|container| container.memory_limit_bytes.map(|bytes| bytes as f64)),
+                )
+                .level(
+                    "recommended",
+                    "recommended",
+                    recommended.and_then(|sizing| sizing.memory.request_bytes).map(|bytes| bytes as f64),
+                ),
+        ]
+    };
+    ContainerCourse {
+        name: name.to_owned(),
+        charts,
+        rows: found.iter().map(|(run, of_it)| row(run, of_it)).collect(),
+    }
+}
+
+fn order(xs: &[f64], ordered: bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..xs.len()).collect();
+    if !ordered {
+        order.sort_by(|a, b| xs[*a].total_cmp(&xs[*b]));
+    }
+    order
+}
+
+fn arranged<T: Copy>(order: &[usize], values: &[T]) -> Vec<T> {
+    order.iter().map(|at| values[*at]).collect()
+}
+
+fn row(run: &RunFigures, container: &ContainerFigures) -> CourseRow {
+    let cores = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), format::cores);
+    let bytes =
+        |value: Option<u64>| value.map_or_else(|| "–".to_owned(), |value| format::bytes(value as f64));
+    CourseRow {
+        href: format!("/runs/{}", run.id),
+        run_id: run.run_id.clone(),
+        values: vec![
+            ("CPU p95", cores(container.cpu_p95_cores)),
+            ("CPU peak", format::cores(container.cpu_peak_cores)),
+            ("CPU request", cores(container.cpu_request_cores)),
+            ("CPU limit", cores(container.cpu_limit_cores)),
+            ("Memory peak", format::bytes(memory(container))),
+            ("Memory request", bytes(container.memory_request_bytes)),
+            ("Memory limit", bytes(container.memory_limit_bytes)),
+        ],
+    }
+}
+
+pub(super) fn rows(runs: &[RunFigures], now: Timestamp) -> Vec<RunRow> {
+    let rows = runs.iter().enumerate().map(|(at, run)| RunRow {
+        id: run.id,
+        href: format!("/runs/{}", run.id),
+        run_id: run.run_id.clone(),
+        attempt: run.run_attempt.filter(|attempt| *attempt > 1),
+        began: Time::new(run.start_time, now),
+        duration: format::seconds(run.duration_seconds),
+        cpu: run.cpu_seconds.map_or_else(|| "–".to_owned(), format::seconds),
+        memory: run
+            .containers
+            .iter()
+            .map(memory)
+            .reduce(f64::max)
+            .map_or_else(|| "–".to_owned(), format::bytes),
+        badges: badges(run),
+        is_a: at == 1,
+        is_b: at == 0,
+    });
+    rows.collect()
+}
+
+fn badges(run: &RunFigures) -> Vec<Badge> {
+    let mut badges = vec![];
+    let killed: u64 = run.containers.iter().filter_map(|container| container.oom_kills).sum();
+    if killed > 0 {
+        badges.push(Badge { kind: "bad", text: "OOM-killed".to_owned() });
+    }
+    let throttled = run.containers.iter().any(|container| {
+        let periods = container.cpu_periods.unwrap_or(0);
+        periods > 0 && container.cpu_throttled_periods.unwrap_or(0) as f64 > 0.05 * periods as f64
+    });
+    if throttled {
+        badges.push(Badge { kind: "warn", text: "throttled".to_owned() });
+    }
+    if run.complete == Some(false) || !run.is_final {
+        badges.push(Badge { kind: "warn", text: "not the whole run".to_owned() });
+    }
+    badges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_overlap_are_drawn_in_the_order_of_their_beginning() {
+        let xs = [3.0, 1.0, 2.0];
+        let order = order(&xs, false);
+        assert_eq!(arranged(&order, &xs), [1.0, 2.0, 3.0]);
+        assert_eq!(arranged(&order, &["c", "a", "b"]), ["a", "b", "c"]);
+    }
+}

@@ -1,0 +1,153 @@
+//! One job: what it should request and why, how its runs went, and all of them.
+
+mod advice;
+mod history;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+use wire::Scope;
+
+use self::advice::{Advice, Written};
+use self::history::{ContainerCourse, RunRow};
+use super::error::PageError;
+use super::format::{self, Time};
+use super::overview::risks;
+use super::parts::{Badge, Crumbs, Tile};
+use super::{page, paths};
+use crate::sizing::figures::JobFigures;
+use crate::sizing::format::{Format, Target};
+use crate::sizing::parameters::Parameters;
+use crate::sizing::query::sizing;
+use crate::state::AppState;
+use crate::store::{JobRow, SummaryQuery};
+
+/// Runs on a page, and in a chart.
+const PAGE: u32 = 50;
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    crumbs: Crumbs,
+    badges: Vec<Badge>,
+    tiles: Vec<Tile>,
+    advice: Vec<Advice>,
+    written: Vec<Written>,
+    /// Of which runs the recommendation is made.
+    basis: String,
+    courses: Vec<ContainerCourse>,
+    runs: Vec<RunRow>,
+    first: Option<String>,
+    next: Option<String>,
+}
+
+/// The page of a job's runs.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    before: Option<String>,
+}
+
+type Names = (String, String, String, String);
+
+fn scope(names: &Names) -> Result<Scope, PageError> {
+    let [organization, repository, workflow, job] =
+        [&names.0, &names.1, &names.2, &names.3].map(|part| paths::name(part));
+    Ok(Scope::new(organization, Some(repository), Some(workflow), Some(job))?)
+}
+
+/// `GET /jobs/{organization}/{repository}/{workflow}/{job}`.
+pub(super) async fn job(
+    State(state): State<Arc<AppState>>,
+    Path(names): Path<Names>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, PageError> {
+    let scope = scope(&names)?;
+    let before = asked.before.map(|before| before.parse());
+    let before =
+        before.transpose().map_err(|_| PageError::Invalid("before is not the id of a run".to_owned()))?;
+    let query = SummaryQuery { scope: scope.clone(), before, limit: PAGE + 1 };
+    let (row, runs) = tokio::try_join!(state.store.job(scope.clone()), state.store.summaries(query))?;
+    let (Some(row), Some(runs)) = (row, runs) else { return Err(PageError::NotFound) };
+    let sizing = sizing(&state.store, scope, Parameters::default()).await?;
+    page(&view(&row, runs, &sizing, before.is_some(), Timestamp::now()))
+}
+
+/// `GET /ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}`: the recommendation, to be saved.
+pub(super) async fn recommendation(
+    State(state): State<Arc<AppState>>,
+    Path((organization, repository, workflow, job, format)): Path<(String, String, String, String, String)>,
+) -> Result<Response, PageError> {
+    let scope = scope(&(organization, repository, workflow, job))?;
+    let format = Format::named(&format).ok_or(PageError::NotFound)?;
+    if state.store.job(scope.clone()).await?.is_none() {
+        return Err(PageError::NotFound);
+    }
+    let text =
+        format.write(&sizing(&state.store, scope, Parameters::default()).await?, &Target::default())?;
+    Ok(([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+fn view(
+    row: &JobRow,
+    mut runs: Vec<crate::store::RunFigures>,
+    sizing: &crate::sizing::answer::Sizing,
+    later_page: bool,
+    now: Timestamp,
+) -> JobPage {
+    let names = [row.organization.as_str(), &row.repository, &row.workflow, &row.job];
+    let href = paths::job(names);
+    let more = runs.len() > PAGE as usize;
+    runs.truncate(PAGE as usize);
+    let next = runs.last().filter(|_| more).map(|last| format!("{href}?before={}#runs", last.id));
+    let figures: Option<JobFigures> = row.figures.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    JobPage {
+        crumbs: Crumbs::new(names),
+        badges: figures.as_ref().map(risks).unwrap_or_default(),
+        tiles: tiles(row, figures.as_ref(), sizing, now),
+        advice: sizing.containers.iter().map(advice::advice).collect(),
+        written: advice::written(sizing, &href),
+        basis: advice::basis(sizing),
+        courses: history::courses(&runs, sizing),
+        runs: history::rows(&runs, now),
+        first: later_page.then(|| format!("{href}#runs")),
+        next,
+    }
+}
+
+fn tiles(
+    row: &JobRow,
+    figures: Option<&JobFigures>,
+    sizing: &crate::sizing::answer::Sizing,
+    now: Timestamp,
+) -> Vec<Tile> {
+    let last = Time::new(row.last_received_at, now);
+    let mut tiles = vec![Tile {
+        name: "Runs",
+        value: format::count(row.run_count),
+        detail: format!("the last one {}", last.ago),
+    }];
+    if let Some(figures) = figures.filter(|figures| figures.runs > 0) {
+        tiles.push(Tile {
+            name: "Duration",
+            value: format::seconds(figures.mean_duration_seconds),
+            detail: format!("on average of {}", figures.runs),
+        });
+    }
+    if sizing.savings.known {
+        let savings = sizing.savings;
+        let tile = |name, hours: f64, unit: &str| Tile {
+            name,
+            value: format!("{} {unit}", format::significant(hours.abs())),
+            detail: if hours < 0.0 { "more needed in these runs" } else { "over-requested in these runs" }
+                .to_owned(),
+        };
+        tiles.push(tile("CPU", savings.core_hours, "core-h"));
+        tiles.push(tile("Memory", savings.gib_hours, "GiB-h"));
+    }
+    tiles
+}

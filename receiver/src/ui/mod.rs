@@ -1,0 +1,73 @@
+//! The page: what a browser gets. Answers are whole without a script; charts are drawn from figures that are also
+//! in tables.
+
+mod assets;
+mod chart;
+mod compare;
+mod error;
+mod format;
+mod job;
+mod overview;
+mod parts;
+mod paths;
+mod protect;
+mod run;
+mod session;
+mod sign_in;
+mod svg;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::Router;
+use axum::http::header::CACHE_CONTROL;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+
+use self::error::PageError;
+pub(crate) use self::error::not_found;
+use crate::state::AppState;
+
+/// How the page is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// By TLS.
+    pub tls: bool,
+    /// What `X-Forwarded-Proto` says is true: nobody but a proxy can reach the receiver.
+    pub behind_proxy: bool,
+    /// A session ends after this.
+    pub session_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tls: false, behind_proxy: false, session_time: Duration::from_hours(12) }
+    }
+}
+
+/// Everything that is not the API.
+pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
+    let pages = Router::new()
+        .route("/", get(overview::overview))
+        .route("/jobs/{organization}/{repository}/{workflow}/{job}", get(job::job))
+        .route("/ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}", get(job::recommendation))
+        .route("/runs/{id}", get(run::run))
+        .route("/compare", get(compare::two))
+        .route("/ui/runs/{id}/payload.json", get(run::payload))
+        .route_layer(from_fn_with_state(Arc::clone(state), session::required));
+    let open = Router::new()
+        .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/assets/{digest}/{name}", get(assets::by_digest))
+        .route("/assets/{name}", get(assets::by_name))
+        .route("/favicon.ico", get(assets::by_name));
+    pages.merge(open).layer(from_fn(protect::protect))
+}
+
+/// A page; it holds what only readers may see, so no copy is kept anywhere.
+fn page(template: &impl Template) -> Result<Response, PageError> {
+    let html = template.render().map_err(|error| PageError::Internal(error.to_string()))?;
+    Ok(([(CACHE_CONTROL, "no-store")], Html(html)).into_response())
+}

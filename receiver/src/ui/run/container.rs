@@ -1,0 +1,149 @@
+//! A container of a run.
+
+use wire::{ContainerUsage, Stats};
+
+use super::unknown;
+use crate::ui::chart::{Chart, Unit, X};
+use crate::ui::format;
+use crate::ui::parts::Badge;
+
+/// What is shown of it.
+pub(super) struct Container {
+    pub(super) name: String,
+    pub(super) detail: String,
+    pub(super) badges: Vec<Badge>,
+    pub(super) charts: Vec<Chart>,
+    pub(super) stats: Vec<StatRow>,
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) steps: Vec<[String; 3]>,
+    pub(super) nested: Vec<[String; 4]>,
+}
+
+/// Name, peak, p99, p95, p75, p50, mean.
+pub(super) struct StatRow {
+    pub(super) name: &'static str,
+    pub(super) values: Vec<(&'static str, String)>,
+}
+
+pub(super) fn container(usage: &ContainerUsage) -> Container {
+    let (charts, steps) = usage.series.as_ref().map(|series| course(usage, series)).unwrap_or_default();
+    let detail = [usage.runtime.clone(), usage.id.as_ref().map(|id| id.chars().take(12).collect())];
+    let mut badges = vec![];
+    if let Some(kills) = usage.oom_kills.filter(|kills| *kills > 0) {
+        badges.push(Badge { kind: "bad", text: format!("{kills} OOM-killed") });
+    }
+    if let Some(share) = throttled(usage).filter(|share| *share > 0.05) {
+        badges.push(Badge {
+            kind: "warn",
+            text: format!("throttled in {} of periods", format::percent(share)),
+        });
+    }
+    if let Some(limit) = usage.memory_limit_bytes
+        && usage.memory_bytes.peak >= 0.95 * limit as f64
+        && usage.oom_kills.unwrap_or(0) == 0
+    {
+        badges.push(Badge { kind: "warn", text: "at its memory limit".to_owned() });
+    }
+    let mut stats = vec![
+        stat_row("CPU", &usage.cpu_cores, format::cores),
+        stat_row("Memory (RSS)", &usage.memory_bytes, format::bytes),
+    ];
+    if let Some(working_set) = &usage.working_set_bytes {
+        stats.push(stat_row("Working set", working_set, format::bytes));
+    }
+    let nested = usage.nested.iter().map(|inner| {
+        [
+            inner.id.chars().take(12).collect(),
+            format::seconds(inner.cpu_seconds),
+            format::count(inner.process_count),
+            format::bytes(inner.peak_mem_bytes as f64),
+        ]
+    });
+    Container {
+        name: usage.name.clone(),
+        detail: detail.into_iter().flatten().collect::<Vec<_>>().join(" "),
+        badges,
+        charts,
+        stats,
+        facts: facts(usage),
+        steps,
+        nested: nested.collect(),
+    }
+}
+
+pub(super) fn throttled(usage: &ContainerUsage) -> Option<f64> {
+    let periods = usage.cpu_periods.filter(|periods| *periods > 0)?;
+    Some(usage.cpu_throttled_periods? as f64 / periods as f64)
+}
+
+/// What the container's own cgroup and its settings say; what is not known is left out.
+fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
+    let bytes = |value: u64| format::bytes(value as f64);
+    let throttling = usage.cpu_throttled_seconds.map(|seconds| {
+        let share = throttled(usage).map(|share| format!(", in {} of its periods", format::percent(share)));
+        format!("{}{}", format::seconds(seconds), share.unwrap_or_default())
+    });
+    let facts = [
+        ("CPU time", usage.cpu_seconds.map(format::seconds)),
+        ("CPU time by the cgroup", usage.cgroup_cpu_seconds.map(format::seconds)),
+        ("CPU request", usage.cpu_request_cores.map(format::cores)),
+        ("CPU limit", usage.cpu_limit_cores.map(format::cores)),
+        ("Throttled", throttling),
+        ("Memory request", usage.memory_request_bytes.map(bytes)),
+        ("Memory limit", usage.memory_limit_bytes.map(bytes)),
+        ("Memory peak by the cgroup", usage.memory_peak_bytes.map(bytes)),
+        ("OOM kills", usage.oom_kills.map(format::count)),
+        ("Processes", usage.process_count.map(format::count)),
+    ];
+    facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn stat_row(name: &'static str, stats: &Stats, show: fn(f64) -> String) -> StatRow {
+    let optional = |value: Option<f64>| value.map_or_else(unknown, show);
+    let values = vec![
+        ("Peak", show(stats.peak)),
+        ("p99", optional(stats.p99)),
+        ("p95", optional(stats.p95)),
+        ("p75", optional(stats.p75)),
+        ("p50", optional(stats.p50)),
+        ("Mean", show(stats.avg)),
+    ];
+    StatRow { name, values }
+}
+
+/// Where each step of a series begins; the last point closes the last step.
+pub(in crate::ui) fn places(series: &wire::Series) -> Vec<f64> {
+    (0..series.cpu_cores.len().max(series.memory_bytes.len()))
+        .map(|at| at as f64 * series.step_seconds)
+        .collect()
+}
+
+fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[String; 3]>) {
+    let xs = places(series);
+    let cpu: Vec<_> = (0..xs.len()).map(|at| series.cpu_cores.get(at).copied()).collect();
+    let memory: Vec<_> =
+        (0..xs.len()).map(|at| series.memory_bytes.get(at).map(|bytes| *bytes as f64)).collect();
+    let steps = xs.iter().zip(cpu.iter().zip(&memory));
+    let steps = steps.map(|(x, (cpu, memory))| {
+        let shown = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(unknown, show);
+        [format::seconds(*x), shown(*cpu, format::cores), shown(*memory, format::bytes)]
+    });
+    let steps = steps.collect();
+    // One point is no course.
+    if xs.len() < 2 {
+        return (vec![], steps);
+    }
+    let mut charts = vec![
+        Chart::new(format!("CPU of {}", usage.name), Unit::Cores, X::Seconds, xs.clone())
+            .line("used", "used", cpu)
+            .levels(usage.cpu_request_cores, usage.cpu_limit_cores),
+        Chart::new(format!("Memory of {}", usage.name), Unit::Bytes, X::Seconds, xs)
+            .line("used (RSS)", "used", memory)
+            .levels(
+                usage.memory_request_bytes.map(|bytes| bytes as f64),
+                usage.memory_limit_bytes.map(|bytes| bytes as f64),
+            ),
+    ];
+    charts.iter_mut().for_each(|chart| chart.sync = Some("run"));
+    (charts, steps)
+}

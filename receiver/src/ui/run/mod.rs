@@ -1,0 +1,222 @@
+//! One run: its course, its commands, and how well it was measured.
+
+mod container;
+mod quality;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use wire::Payload;
+
+pub(super) use self::container::places;
+use self::container::{Container, container};
+use self::quality::quality;
+use super::error::PageError;
+use super::format::{self, Time};
+use super::parts::{Badge, Crumbs, Tile};
+use super::{page, svg};
+use crate::state::AppState;
+use crate::store::WholeRun;
+
+/// A run as pages need it.
+pub(super) struct Loaded {
+    pub(super) run: WholeRun,
+    pub(super) payload: Payload,
+}
+
+impl Loaded {
+    pub(super) async fn get(state: &AppState, id: i64) -> Result<Self, PageError> {
+        let run = state.store.run(id).await?.ok_or(PageError::NotFound)?;
+        let payload = serde_json::from_str(&run.payload);
+        let payload =
+            payload.map_err(|error| PageError::Internal(format!("the payload of run {id}: {error}")))?;
+        Ok(Self { run, payload })
+    }
+
+    /// As the API tells of it.
+    pub(super) fn stored(&self) -> wire::StoredRun {
+        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, .. } =
+            self.run.clone();
+        let repository = format!("{organization}/{repository}");
+        let payload = self.payload.clone();
+        wire::StoredRun { id, organization, repository, workflow, job, run_id, received_at, payload }
+    }
+
+    pub(super) fn crumbs(&self) -> Crumbs {
+        let WholeRun { organization, repository, workflow, job, .. } = &self.run;
+        Crumbs::new([organization, repository, workflow, job])
+    }
+}
+
+#[derive(Template)]
+#[template(path = "run.html")]
+struct RunPage {
+    crumbs: Crumbs,
+    id: i64,
+    run_id: String,
+    began: Time,
+    badges: Vec<Badge>,
+    tiles: Vec<Tile>,
+    containers: Vec<Container>,
+    commands: Vec<Command>,
+    processes: Vec<(&'static str, Vec<Process>)>,
+    quality: Vec<(&'static str, String)>,
+}
+
+struct Command {
+    name: String,
+    container: String,
+    processes: String,
+    cpu: String,
+    share: String,
+    bar: String,
+    memory: String,
+}
+
+struct Process {
+    name: String,
+    pid: u32,
+    container: String,
+    values: Vec<(&'static str, String)>,
+}
+
+/// `GET /runs/{id}`.
+pub(super) async fn run(
+    State(state): State<Arc<AppState>>,
+    Path(id): Path<String>,
+) -> Result<Response, PageError> {
+    let loaded = Loaded::get(&state, id.parse().map_err(|_| PageError::NotFound)?).await?;
+    page(&view(&loaded, Timestamp::now()))
+}
+
+/// `GET /ui/runs/{id}/payload.json`: what was sent, as it was.
+pub(super) async fn payload(
+    State(state): State<Arc<AppState>>,
+    Path(id): Path<String>,
+) -> Result<Response, PageError> {
+    let id = id.parse().map_err(|_| PageError::NotFound)?;
+    let run = state.store.run(id).await?.ok_or(PageError::NotFound)?;
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    Ok((headers, run.payload).into_response())
+}
+
+fn view(loaded: &Loaded, now: Timestamp) -> RunPage {
+    let Loaded { run, payload } = loaded;
+    RunPage {
+        crumbs: loaded.crumbs(),
+        id: run.id,
+        run_id: run.run_id.clone(),
+        began: Time::new(payload.start_time, now),
+        badges: badges(payload),
+        tiles: tiles(payload),
+        containers: payload.containers.iter().map(container).collect(),
+        commands: commands(payload),
+        processes: processes(payload),
+        quality: quality(payload),
+    }
+}
+
+fn processes(payload: &Payload) -> Vec<(&'static str, Vec<Process>)> {
+    let cpu_processes = payload.top_cpu_processes.iter().map(|process| Process {
+        name: process.name.clone(),
+        pid: process.pid,
+        container: process.container.clone().unwrap_or_default(),
+        values: vec![
+            ("CPU time", process.cpu_seconds.map_or_else(unknown, format::seconds)),
+            ("Mean", process.avg_cpu_percent.map_or_else(unknown, |percent| format::cores(percent / 100.0))),
+            ("Peak", format::cores(process.peak_cpu_percent / 100.0)),
+        ],
+    });
+    let memory_processes = payload.top_mem_processes.iter().map(|process| Process {
+        name: process.name.clone(),
+        pid: process.pid,
+        container: process.container.clone().unwrap_or_default(),
+        values: vec![("Peak memory", format::bytes(process.peak_mem_bytes as f64))],
+    });
+    let lists = [("By CPU", cpu_processes.collect()), ("By memory", memory_processes.collect::<Vec<_>>())];
+    lists.into_iter().filter(|(_, list)| !list.is_empty()).collect()
+}
+
+fn unknown() -> String {
+    "–".to_owned()
+}
+
+/// CPU time of all containers, and what could be placed in none.
+pub(super) fn cpu_seconds(payload: &Payload) -> Option<f64> {
+    let of_containers = || {
+        let times: Option<Vec<f64>> =
+            payload.containers.iter().map(|container| container.cpu_seconds).collect();
+        times.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
+    };
+    payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds).or_else(of_containers)
+}
+
+fn badges(payload: &Payload) -> Vec<Badge> {
+    let mut badges = vec![];
+    let killed: u64 = payload.containers.iter().filter_map(|container| container.oom_kills).sum();
+    if killed > 0 {
+        badges.push(Badge { kind: "bad", text: format!("{killed} OOM-killed") });
+    }
+    match payload.complete {
+        Some(false) => badges.push(Badge { kind: "warn", text: "not the whole run".to_owned() }),
+        Some(true) => badges.push(Badge { kind: "good", text: "complete".to_owned() }),
+        None => {}
+    }
+    badges
+}
+
+fn tiles(payload: &Payload) -> Vec<Tile> {
+    let mut tiles = vec![Tile {
+        name: "Duration",
+        value: format::seconds(payload.duration_seconds),
+        detail: format!("{} samples", format::count(payload.sample_count)),
+    }];
+    if let Some(seconds) = cpu_seconds(payload) {
+        let mean = seconds / payload.duration_seconds.max(1e-9);
+        tiles.push(Tile {
+            name: "CPU time",
+            value: format::seconds(seconds),
+            detail: format!("{} on average", format::cores(mean)),
+        });
+    }
+    if let Some(most) =
+        payload.containers.iter().max_by(|a, b| a.memory_bytes.peak.total_cmp(&b.memory_bytes.peak))
+    {
+        tiles.push(Tile {
+            name: "Highest memory",
+            value: format::bytes(most.memory_bytes.peak),
+            detail: format!("of {}", most.name),
+        });
+    }
+    if let Some(attribution) = &payload.attribution {
+        let exited = attribution.exited_cpu_seconds / attribution.cpu_seconds.max(1e-9);
+        tiles.push(Tile {
+            name: "Processes",
+            value: format::count(attribution.process_count),
+            detail: format!("{} of the CPU time by short-lived ones", format::percent(exited.min(1.0))),
+        });
+    }
+    tiles
+}
+
+fn commands(payload: &Payload) -> Vec<Command> {
+    // With the children whose names nobody saw: their time is part of the whole.
+    let total: f64 = cpu_seconds(payload).unwrap_or(0.0);
+    let commands = payload.top_commands.iter().map(|command| {
+        let share = if total > 0.0 { command.cpu_seconds / total } else { 0.0 };
+        Command {
+            name: command.name.clone(),
+            container: command.container.clone().unwrap_or_default(),
+            processes: format::count(command.process_count),
+            cpu: format::seconds(command.cpu_seconds),
+            share: format::percent(share),
+            bar: svg::share(share),
+            memory: format::bytes(command.peak_mem_bytes as f64),
+        }
+    });
+    commands.collect()
+}

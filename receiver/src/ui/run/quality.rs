@@ -1,0 +1,80 @@
+//! How well a run was measured.
+
+use wire::Payload;
+
+use crate::ui::format;
+
+pub(super) fn quality(payload: &Payload) -> Vec<(&'static str, String)> {
+    let mut quality = vec![];
+    let complete = match payload.complete {
+        Some(true) => "yes: from the collector's start to its end",
+        Some(false) => "no: an interim summary, or one recovered after the collector was killed",
+        None => "not known",
+    };
+    quality.push(("The whole run", complete.to_owned()));
+    if let Some(collector) = &payload.collector {
+        let reason = collector.source_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let source = match collector.source.as_str() {
+            "ebpf" => format!("eBPF: every process is told of when it ends{reason}"),
+            "proc" => format!("/proc{reason}"),
+            other => format!("{other}{reason}"),
+        };
+        quality.push(("Short-lived processes by", source));
+        quality.push((
+            "Hidden from the collector",
+            collector.hidden.clone().unwrap_or_else(|| "nothing it knows of".to_owned()),
+        ));
+    }
+    if let Some(attribution) = &payload.attribution {
+        let placed = 1.0 - attribution.unattributed_cpu_seconds / attribution.cpu_seconds.max(1e-9);
+        quality.push((
+            "CPU time that found its container",
+            format!(
+                "{} of {}",
+                format::percent(placed.clamp(0.0, 1.0)),
+                format::seconds(attribution.cpu_seconds)
+            ),
+        ));
+        quality.push(("Lost records", format::count(attribution.lost_records)));
+        quality.push((
+            "Missed samples",
+            format!(
+                "{} of {}",
+                format::count(attribution.missed_samples),
+                format::count(payload.sample_count + attribution.missed_samples)
+            ),
+        ));
+        quality.push(("The collector itself used", format::seconds(attribution.collector_cpu_seconds)));
+    }
+    if let Some(method) = payload.quantile_method {
+        let method = match method {
+            wire::QuantileMethod::Exact => "of all samples, exact",
+            wire::QuantileMethod::Hdr3 => "of a histogram with three significant digits",
+            wire::QuantileMethod::Unknown => "by a method of a newer collector",
+        };
+        quality.push(("Percentiles", method.to_owned()));
+    }
+    if let Some(collector) = &payload.collector {
+        let memory = collector.memory_total_bytes.map(|bytes| format!(", {}", format::bytes(bytes as f64)));
+        let kernel = collector.kernel.as_ref().map(|kernel| format!(", Linux {kernel}"));
+        quality.push((
+            "Host",
+            format!(
+                "{} CPUs{}{}",
+                collector.cpu_count,
+                memory.unwrap_or_default(),
+                kernel.unwrap_or_default()
+            ),
+        ));
+        quality.push((
+            "Collector",
+            format!(
+                "{}, {} mode, every {}",
+                collector.version,
+                collector.mode,
+                format::seconds(collector.interval_seconds)
+            ),
+        ));
+    }
+    quality
+}
