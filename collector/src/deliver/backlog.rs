@@ -83,7 +83,7 @@ async fn push(spool: &Spool, pusher: &Pusher, entry: &Entry, tally: &mut Tally) 
         Err(error) => {
             warn!(%file, %error, "a summary stays in the spool");
             tally.kept += 1;
-            return matches!(error, PushError::Refused { .. });
+            return !matches!(error, PushError::OutOfTime { .. });
         }
     }
     let removed = beside(move || {

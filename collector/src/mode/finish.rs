@@ -175,7 +175,7 @@ impl Report {
         let terminal = match config.mode {
             _ if config.output_file.is_some() => false,
             Mode::Run { .. } => std::io::stderr().is_terminal(),
-            Mode::Sidecar | Mode::Deliver => std::io::stdout().is_terminal(),
+            Mode::Sidecar | Mode::Deliver | Mode::Node(_) => std::io::stdout().is_terminal(),
         };
         let text = match config.output {
             Output::Text => text::render(payload, config.run.as_ref(), terminal),
@@ -198,7 +198,7 @@ impl Report {
             // A job's own output is not for us to add to: in front of a command the report goes to standard error.
             let written = match mode {
                 Mode::Run { .. } => std::io::stderr().write_all(text.as_bytes()),
-                Mode::Sidecar | Mode::Deliver => {
+                Mode::Sidecar | Mode::Deliver | Mode::Node(_) => {
                     let mut out = std::io::stdout();
                     out.write_all(text.as_bytes()).and_then(|()| out.flush())
                 }

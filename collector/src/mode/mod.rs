@@ -33,6 +33,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         Mode::Sidecar => sidecar::run(&config).await,
         Mode::Run { command } => run::run(&config, command).await,
         Mode::Deliver => deliver::run(&config).await,
+        Mode::Node(_) => anyhow::bail!("following a node comes with the next change"),
     }
 }
 
