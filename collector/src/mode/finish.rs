@@ -14,7 +14,7 @@ use wire::Payload;
 
 use super::measurement::Measurement;
 use super::outbox::Outbox;
-use crate::config::{Config, Mode, Output};
+use crate::config::{Config, Mode, Output, RunIdentity};
 use crate::deliver::push::shown;
 use crate::deliver::spool::{Kind, Spool};
 use crate::output::text;
@@ -43,9 +43,22 @@ pub(super) async fn finish(
     deadline: Instant,
     again: impl Future<Output = ()>,
 ) -> anyhow::Result<bool> {
-    let (summary_id, seq) = outbox.close();
+    let summary = outbox.close();
     let payload = measurement.payload(outbox.is_whole());
-    let report = Report::new(config, &payload)?;
+    let report = Report::new(config, config.run.as_ref(), &payload)?;
+    hand_over(report, summary, payload, outbox, deadline, again).await
+}
+
+/// The same for a run whose outbox is closed: `summary` is what that told.
+pub(super) async fn hand_over(
+    report: Report,
+    summary: (String, u64),
+    payload: Payload,
+    mut outbox: Outbox,
+    deadline: Instant,
+    again: impl Future<Output = ()>,
+) -> anyhow::Result<bool> {
+    let (summary_id, seq) = summary;
     let Some(run) = outbox.run.clone().filter(|_| outbox.pusher.is_some() || outbox.spool.is_some()) else {
         return report.write().await?.map(|()| true);
     };
@@ -164,21 +177,21 @@ async fn settled(spooling: JoinHandle<std::io::Result<PathBuf>>) -> Option<PathB
 }
 
 /// The report, and where it goes.
-struct Report {
+pub(super) struct Report {
     text: String,
     file: Option<PathBuf>,
     mode: Mode,
 }
 
 impl Report {
-    fn new(config: &Config, payload: &Payload) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, run: Option<&RunIdentity>, payload: &Payload) -> anyhow::Result<Self> {
         let terminal = match config.mode {
             _ if config.output_file.is_some() => false,
             Mode::Run { .. } => std::io::stderr().is_terminal(),
             Mode::Sidecar | Mode::Deliver | Mode::Node(_) => std::io::stdout().is_terminal(),
         };
         let text = match config.output {
-            Output::Text => text::render(payload, config.run.as_ref(), terminal),
+            Output::Text => text::render(payload, run, terminal),
             Output::Json => {
                 serde_json::to_string_pretty(payload).context("cannot write the report as JSON")? + "\n"
             }
@@ -188,7 +201,7 @@ impl Report {
     }
 
     /// Writes it; on a thread, for nobody may be reading.
-    fn write(self) -> JoinHandle<anyhow::Result<()>> {
+    pub(super) fn write(self) -> JoinHandle<anyhow::Result<()>> {
         spawn_blocking(move || {
             let Self { text, file, mode } = self;
             if let Some(path) = file {

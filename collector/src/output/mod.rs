@@ -1,3 +1,4 @@
 //! The report.
 
+pub mod prometheus;
 pub mod text;

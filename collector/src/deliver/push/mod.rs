@@ -1,6 +1,7 @@
 //! One summary, pushed with retries.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,6 +86,16 @@ pub struct Pusher {
     client: Client,
     target: PushTarget,
     tokens: Arc<Tokens>,
+    counts: Arc<[AtomicU64; 2]>,
+}
+
+/// What became of the summaries that were pushed, after all attempts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// The receiver has them.
+    pub stored: u64,
+    /// They were refused, or there was no time left.
+    pub failed: u64,
 }
 
 impl Pusher {
@@ -93,7 +104,8 @@ impl Pusher {
         let client = client(target.ca_certificates.as_deref());
         let client =
             client.map_err(|error| anyhow::anyhow!("cannot make an HTTP client: {}", chain(&error)))?;
-        Ok(Self { client, tokens: Arc::new(Tokens::new(target)), target: target.clone() })
+        let (tokens, counts) = (Arc::new(Tokens::new(target)), Arc::default());
+        Ok(Self { client, tokens, counts, target: target.clone() })
     }
 
     /// Where it pushes to.
@@ -106,6 +118,18 @@ impl Pusher {
     /// 408, 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
     /// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
     pub async fn push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
+        let result = self.try_to_push(body, deadline).await;
+        self.counts[usize::from(result.is_err())].fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// What became of all that was pushed.
+    pub fn counts(&self) -> Counts {
+        let [stored, failed] = &*self.counts;
+        Counts { stored: stored.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
+    }
+
+    async fn try_to_push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
         let token = self.tokens.of(&body).map_err(|organization| PushError::NoToken { organization })?;
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
