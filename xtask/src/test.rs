@@ -18,6 +18,8 @@ pub(crate) enum Group {
     Kernel,
     /// Root, on a kernel with BTF: the eBPF program.
     Bpf,
+    /// Root, on a kernel with BTF: the jobs of a node, in cgroups as a kubelet makes them.
+    Node,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
     /// Every parser given nonsense for a minute; only where it is asked for, since what it finds is up to chance.
@@ -31,13 +33,14 @@ impl Group {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
+            Self::Node => "node",
             Self::Faults => "faults",
             Self::Fuzz => "fuzz",
         }
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Bpf | Self::Faults)
+        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults)
     }
 }
 
@@ -97,7 +100,7 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/faults".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/node,tests/faults".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
