@@ -82,7 +82,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
 }
 
 fn programs(groups: &[Group], long: bool) -> Result<()> {
-    setup::ensure(For::Tests)?;
+    setup::ensure(if groups.contains(&Group::Node) { For::Node } else { For::Tests })?;
     let needs_object = groups.iter().any(|group| group.needs_root());
     let plain = build::plain_collector()?;
     let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;

@@ -1,5 +1,6 @@
 //! The collector over scenes of proc, and in front of commands.
 
 mod configuration;
+mod node;
 mod run_mode;
 mod scenes;
