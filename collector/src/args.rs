@@ -136,6 +136,11 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_OUTPUT_FILE")]
     pub output_file: Option<PathBuf>,
 
+    /// File that the report is appended to as Markdown, for the page of a CI run; empty for none
+    /// [default of `run`: GITHUB_STEP_SUMMARY].
+    #[arg(long, global = true, env = "COLLECTOR_SUMMARY_FILE", value_name = "PATH")]
+    pub summary_file: Option<OsString>,
+
     /// The receiver, such as `http://receiver:8080/api/v1/metrics`.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_ENDPOINT")]
     pub push_endpoint: Option<String>,
@@ -186,7 +191,8 @@ pub struct Options {
     #[arg(long, global = true, env = "CGROUP_PROCESS_MAP", value_name = "JSON")]
     pub cgroup_process_map: Option<String>,
 
-    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}.
+    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}; and what it requested, as
+    /// "cpu_request" and "memory_request".
     #[arg(long, global = true, env = "CGROUP_LIMITS", value_name = "JSON")]
     pub cgroup_limits: Option<String>,
 
@@ -275,6 +281,12 @@ impl Options {
             let argument = argument.to_string_lossy();
             argument == token || argument.strip_prefix("--push-token=") == Some(token)
         })
+    }
+
+    /// Where the summary for the page of the run goes; `in_step`: by default where the CI system says that a step's does.
+    pub fn summary_path(&self, in_step: bool) -> Option<PathBuf> {
+        let step = || std::env::var_os("GITHUB_STEP_SUMMARY").filter(|_| in_step);
+        self.summary_file.clone().or_else(step).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     /// Fills in from the variables that CI systems set what was given neither as a flag nor as our own variable.

@@ -34,6 +34,8 @@ pub struct Cgroup {
     path: PathBuf,
     id: String,
     v1: bool,
+    /// Its directories in other hierarchies.
+    others: Vec<PathBuf>,
 }
 
 impl Cgroup {
@@ -74,7 +76,33 @@ impl Cgroup {
     fn make(path: PathBuf, id: String, v1: bool) -> Result<Self> {
         std::fs::create_dir_all(&path)
             .map_err(|error| Error::new(error.kind(), format!("cannot make {}: {error}", path.display())))?;
-        Ok(Self { path, id, v1 })
+        Ok(Self { path, id, v1, others: Vec::new() })
+    }
+
+    /// As [`Self::new_v1`], with limits: cores, and bytes of memory.
+    pub fn limited_v1(cores: f64, memory_bytes: u64) -> Result<Self> {
+        let mut cgroup = Self::new_v1()?;
+        let period_us = 100_000.0;
+        let quota = format!("{:.0}", cores * period_us);
+        let limits = [
+            ("cpu", "cpu.cfs_quota_us", quota),
+            ("memory", "memory.limit_in_bytes", memory_bytes.to_string()),
+        ];
+        for (controller, file, limit) in limits {
+            let directory = mount("cgroup", controller)?.join(&cgroup.id);
+            // Two controllers can share a hierarchy.
+            if !directory.exists() {
+                std::fs::create_dir(&directory)?;
+                cgroup.others.push(directory.clone());
+            }
+            std::fs::write(directory.join(file), limit)?;
+        }
+        Ok(cgroup)
+    }
+
+    /// All its directories: a process is in it that is in each of them.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        [&self.path].into_iter().chain(&self.others).map(PathBuf::as_path)
     }
 
     /// Its container id.
@@ -120,8 +148,10 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir(&self.path) {
-            eprintln!("{} is left: {error}", self.path.display());
+        for directory in self.directories() {
+            if let Err(error) = std::fs::remove_dir(directory) {
+                eprintln!("{} is left: {error}", directory.display());
+            }
         }
         // The root of a hierarchy and what others are in cannot be removed.
         let above = self.path.ancestors().skip(1);

@@ -52,6 +52,8 @@ pub struct Config {
     pub output: Output,
     /// Where it goes, if not to a standard stream.
     pub output_file: Option<PathBuf>,
+    /// File that the report is appended to as Markdown.
+    pub summary_file: Option<PathBuf>,
     /// Where to push, if anywhere.
     pub push: Option<PushTarget>,
     /// Whose run it is, if it is known; always where there is something to push to.
@@ -205,6 +207,7 @@ impl Config {
             (_, None, Some(_)) => Some("--spool-dir"),
         };
         let run = run_identity(&options, needed_by)?;
+        let summary_file = options.summary_path(matches!(mode, Mode::Run { .. }));
         Ok(Self {
             mode,
             interval: options.interval,
@@ -216,6 +219,7 @@ impl Config {
             top: options.top,
             output: options.output,
             output_file: options.output_file,
+            summary_file,
             push,
             run,
             push_interval: delivery::interval("--push-interval", options.push_interval)?,

@@ -14,10 +14,11 @@ use wire::Payload;
 
 use super::measurement::Measurement;
 use super::outbox::Outbox;
+use super::summary_file;
 use crate::config::{Config, Mode, Output, RunIdentity};
 use crate::deliver::push::shown;
 use crate::deliver::spool::{Kind, Spool};
-use crate::output::text;
+use crate::output::{markdown, text};
 
 /// A disk that takes longer is not waited for once there is no time left.
 const LAST_WRITE: Duration = Duration::from_secs(2);
@@ -181,6 +182,8 @@ pub(super) struct Report {
     text: String,
     file: Option<PathBuf>,
     mode: Mode,
+    /// The same for the page of the run, and the file that it is appended to.
+    summary: Option<(String, PathBuf)>,
 }
 
 impl Report {
@@ -197,13 +200,20 @@ impl Report {
             }
             Output::None => String::new(),
         };
-        Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone() })
+        let summary = config.summary_file.clone();
+        let summary = summary.map(|path| (markdown::render(payload, run), path));
+        Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone(), summary })
     }
 
     /// Writes it; on a thread, for nobody may be reading.
     pub(super) fn write(self) -> JoinHandle<anyhow::Result<()>> {
         spawn_blocking(move || {
-            let Self { text, file, mode } = self;
+            let Self { text, file, mode, summary } = self;
+            if let Some((markdown, path)) = summary
+                && let Err(error) = summary_file::append(&path, &markdown)
+            {
+                warn!(file = %path.display(), %error, "the summary for the page of the run cannot be written");
+            }
             if let Some(path) = file {
                 return std::fs::write(&path, text)
                     .with_context(|| format!("cannot write the report to {}", path.display()));

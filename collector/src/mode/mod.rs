@@ -8,6 +8,7 @@ mod node;
 mod outbox;
 pub mod run;
 pub mod sidecar;
+mod summary_file;
 pub mod ticker;
 mod trace;
 mod watch;

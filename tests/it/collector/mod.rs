@@ -4,3 +4,5 @@ mod configuration;
 mod node;
 mod run_mode;
 mod scenes;
+mod size;
+mod summary_file;
