@@ -249,3 +249,108 @@ impl<F: Found> Locate for Groups<F> {
         place.map(|place| join(number, place))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::table::{CgroupId, ProcessKey};
+
+    const POD: &str = "/kubepods/burstable/pode50f2933-b36b-4e3b-89b1-280707f7bc53";
+
+    struct Plain;
+
+    impl Found for Plain {
+        fn group(&mut self, key: &GroupKey, containers: Containers) -> Group {
+            Group::new(key.clone(), containers, None, false, None)
+        }
+    }
+
+    fn groups() -> Groups<Plain> {
+        Groups::new(ProcessMap::default(), Plain)
+    }
+
+    /// Where the eBPF program's word puts a process.
+    fn place(groups: &mut Groups<Plain>, id: u64, path: &str, parent: Option<Place>) -> Option<Place> {
+        let content = format!("0::{path}\n").into_bytes();
+        let ids = CgroupIds { unified: id, v1: 0 };
+        groups.place_of(ids, Comm::new(b"x"), parent, |_| Some(content))
+    }
+
+    fn observed(pid: u32, ppid: u32, cgroup: Option<CgroupId>) -> Observation {
+        Observation {
+            key: ProcessKey { pid, start_ticks: 1 },
+            ppid,
+            comm: Comm::new(b"x"),
+            zombie: false,
+            kernel_thread: false,
+            own_ticks: 0,
+            final_ns: None,
+            reaped_ticks: 0,
+            rss_pages: 0,
+            cgroup,
+        }
+    }
+
+    #[test]
+    fn containers_of_a_pod_are_one_group_and_others_their_own() {
+        let mut groups = groups();
+        let [a, b, c] = ["a", "b", "c"].map(|digit| digit.repeat(64));
+        let first = place(&mut groups, 1, &format!("{POD}/{a}"), None).unwrap();
+        let second = place(&mut groups, 2, &format!("{POD}/{b}"), None).unwrap();
+        let docker = place(&mut groups, 3, &format!("/docker/{c}"), None).unwrap();
+        let (one, two) = (split(first.container).unwrap(), split(second.container).unwrap());
+        assert_eq!((one.0, one.1, two.1), (two.0, ContainerIndex(0), ContainerIndex(1)));
+        assert_ne!(split(docker.container).unwrap().0, one.0);
+        assert_eq!(place(&mut groups, 4, "/system.slice/ssh.service", None), Some(HOST));
+        assert_eq!(groups.iter().count(), 2);
+    }
+
+    #[test]
+    fn what_an_engine_in_a_pod_starts_outside_is_in_the_pod() {
+        let mut groups = groups();
+        let [a, b] = ["a", "b"].map(|digit| digit.repeat(64));
+        let pod = place(&mut groups, 1, &format!("{POD}/{a}"), None).unwrap();
+        let out = place(&mut groups, 2, &format!("/docker/{b}"), Some(pod)).unwrap();
+        assert_eq!(split(out.container), split(pod.container));
+        assert!(out.nested.is_some());
+        let again = place(&mut groups, 2, &format!("/docker/{b}"), None).unwrap();
+        assert_eq!(again, out, "its cgroup is known by now");
+    }
+
+    #[test]
+    fn a_number_is_not_given_out_again_while_its_pod_lives() {
+        let mut groups = groups();
+        let id = |index: u32| format!("/docker/{index:064x}");
+        let first = place(&mut groups, 1, &id(1), None).unwrap();
+        let (number, _) = split(first.container).unwrap();
+        groups.last = NUMBERS - 2;
+        let numbers: Vec<_> = (2..6)
+            .map(|index| {
+                split(place(&mut groups, index.into(), &id(index), None).unwrap().container).unwrap().0
+            })
+            .collect();
+        assert_eq!(numbers, [NUMBERS - 1, 2, 3, 4].map(GroupNumber), "1 is taken, and there is no 0");
+        groups.remove(number);
+        assert_eq!(groups.iter().count(), 4);
+        let again = place(&mut groups, 1, &id(1), None).unwrap();
+        assert_ne!(split(again.container).unwrap().0, number);
+    }
+
+    #[test]
+    fn who_ended_before_it_could_be_read_is_where_its_parent_is() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("7")).unwrap();
+        let id = "a".repeat(64);
+        let put = |name: &str, content: &str| std::fs::write(directory.path().join(name), content).unwrap();
+        put("7/stat", "7 (x) S 1 7 7 0 -1 0 0 0 0 0 1 0 0 0 20 0 1 0 5 0 1\n");
+        put("7/cgroup", &format!("0::{POD}/{id}\n"));
+        let mut table = crate::sample::table::ProcTable::open(directory.path(), 1024).unwrap();
+        let mut seen = table.pass(std::time::Duration::ZERO).unwrap().observations;
+        seen.push(observed(8, 7, None));
+        seen.push(observed(9, 1, None));
+        let mut groups = groups();
+        let places = groups.places(&seen, |cgroup| table.cgroup_content(cgroup));
+        assert!(places[0].is_some() && places[0] == places[1], "{places:?}");
+        assert_eq!(places[2], None);
+    }
+}
