@@ -92,7 +92,7 @@ fn restart(ebpf: &str, signal: Signal) {
     let mut job = pod.start(Some(("long", "1")), &script);
     wait_until(|| marker.exists());
     // A pass, and a checkpoint after it.
-    std::thread::sleep(Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_secs(1));
     let Node { program, receiver, directory } = node;
     program.signal(signal);
     let ended = program.wait();

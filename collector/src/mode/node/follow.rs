@@ -181,15 +181,8 @@ impl Follower {
         let charges = self.conserved.advance(&all, placed.as_ref().map(|placed| &placed.traced));
         let sightings = self.sightings(&processes, &places);
         let lost = self.trace.as_ref().map_or(0, Trace::lost) - lost_before;
-        let shares = self.share_out(
-            now,
-            elapsed,
-            &processes,
-            &places,
-            placed.map(|placed| placed.exited),
-            &charges,
-            lost,
-        );
+        let exited = placed.map(|placed| placed.exited);
+        let shares = self.share_out(now, elapsed, &processes, &places, exited.as_deref(), &charges, lost);
         let ended = self.advance(node, now, shares, &sightings);
         self.last = Some(now);
         self.missed = 0;
@@ -318,7 +311,7 @@ impl Follower {
         elapsed: Duration,
         processes: &[Observation],
         places: &[Option<Place>],
-        exited: Option<Vec<Exited>>,
+        exited: Option<&[Exited]>,
         charges: &[Charge],
         lost: u64,
     ) -> FxHashMap<GroupNumber, GroupPass> {
@@ -361,7 +354,7 @@ impl Follower {
                     .clamp(tick, elapsed.as_secs_f64().max(tick)),
             });
         }
-        for process in exited.iter().flatten() {
+        for process in exited.unwrap_or_default() {
             let Some((number, own)) = process.container.and_then(split) else { continue };
             let share = shares.entry(number).or_insert_with(empty);
             share.exited.get_or_insert_default().push(Exited { container: Some(own), ..*process });

@@ -71,6 +71,7 @@ pub(super) struct Outbox {
 }
 
 /// What is to be done next.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Job {
     Push,
     Draft,
