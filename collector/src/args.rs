@@ -50,6 +50,50 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Follow every CI job on this node, and push one summary of each: one privileged process, in the node's PID
+    /// namespace. Whose a job is comes from the environment of its processes; --push-token or --push-tokens-file
+    /// must be valid for all of them.
+    Node(Box<NodeArgs>),
+}
+
+/// Flags of `node`; every one has a variable.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NodeArgs {
+    /// CI systems whose jobs are followed, by the variables that they set: `github` (Forgejo and Gitea, too), `gitlab`.
+    #[arg(long, env = "COLLECTOR_CI", default_value = "github", value_delimiter = ',')]
+    pub ci: Vec<CiArg>,
+
+    /// Names of the variables that tell whose a job is, instead of those of --ci, as JSON: {"repository":
+    /// "MY_REPOSITORY", "workflow": …, "job": …, "run_id": …}, and if there are any "organization" and "run_attempt".
+    #[arg(long, env = "COLLECTOR_JOB_VARIABLES", value_name = "JSON")]
+    pub job_variables: Option<String>,
+
+    /// A job is over when none of its processes has lived for this long; and when its pod is gone, or another job has
+    /// begun in its pod.
+    #[arg(long, env = "COLLECTOR_JOB_IDLE", default_value = "60s", value_parser = duration::parse)]
+    pub job_idle: Duration,
+
+    /// Report pods that are no CI job as well, one run for each, under this organization/repository/workflow/job;
+    /// `{namespace}`, `{pod}` and `{uid}` stand for the pod's.
+    #[arg(long, env = "COLLECTOR_REPORT_OTHER", value_name = "SCOPE")]
+    pub report_other: Option<String>,
+
+    /// Where GET /metrics is answered, for Prometheus; `none` for nowhere. What it tells names every job.
+    #[arg(long, env = "COLLECTOR_METRICS_ADDR", default_value = "127.0.0.1:9101", value_name = "ADDRESS")]
+    pub metrics_addr: String,
+
+    /// Where the kubelet keeps the logs of pods, which name pods and containers; that it is not there is no error.
+    #[arg(long, env = "COLLECTOR_POD_LOGS_PATH", default_value = "/var/log/pods", value_name = "DIR")]
+    pub pod_logs_path: PathBuf,
+}
+
+/// CI systems by the variables that they set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CiArg {
+    /// `GITHUB_REPOSITORY`, `GITHUB_WORKFLOW`, `GITHUB_JOB`, `GITHUB_RUN_ID`, …: GitHub, Forgejo, Gitea.
+    Github,
+    /// `CI_PROJECT_PATH`, `CI_CONFIG_PATH`, `CI_JOB_NAME`, `CI_PIPELINE_ID`: GitLab.
+    Gitlab,
 }
 
 /// Flags; every one has a variable.
@@ -108,6 +152,11 @@ pub struct Options {
     /// File that holds the push token.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN_FILE")]
     pub push_token_file: Option<PathBuf>,
+
+    /// File with a push token for each organization, as JSON ({"my-org": "token"}) or lines my-org=token, for `node` and
+    /// `deliver`; read again when it changes. --push-token is for all that are not in it.
+    #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKENS_FILE", value_name = "FILE")]
+    pub push_tokens_file: Option<PathBuf>,
 
     /// File with PEM certificates that are trusted beside the system's, for a receiver with https.
     #[arg(long, global = true, env = "COLLECTOR_CA_FILE")]

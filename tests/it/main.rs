@@ -13,5 +13,7 @@ mod collector;
 mod faults;
 #[cfg(feature = "kernel")]
 mod kernel;
+#[cfg(feature = "node")]
+mod node;
 mod receiver;
 mod together;

@@ -7,7 +7,22 @@ use std::time::{Duration, Instant};
 /// What ran in a cgroup must have ended by then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A cgroup that looks like a container's; removed when dropped.
+/// Who makes a kubelet's cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// The kubelet itself.
+    Cgroupfs,
+    /// systemd, which names them its own way.
+    Systemd,
+}
+
+/// A UID of a pod.
+pub fn pod_uid() -> Result<String> {
+    let id = new_id()?;
+    Ok(format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]))
+}
+
+/// A cgroup that looks like a container's; removed when dropped, with those above it that nobody needs any more.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -28,10 +43,32 @@ impl Cgroup {
         Self::new_in(&mount("cgroup", "cpuacct")?, true)
     }
 
+    /// A container of a pod, where a kubelet with this cgroup driver puts it.
+    pub fn in_pod(driver: Driver, pod_uid: &str) -> Result<Self> {
+        let id = new_id()?;
+        let below = match driver {
+            Driver::Cgroupfs => format!("kubepods/burstable/pod{pod_uid}/{id}"),
+            Driver::Systemd => format!(
+                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{id}.scope",
+                pod_uid.replace('-', "_")
+            ),
+        };
+        Self::make(mount("cgroup2", "")?.join(below), id, false)
+    }
+
+    /// A container that Docker started.
+    pub fn of_docker() -> Result<Self> {
+        let id = new_id()?;
+        Self::make(mount("cgroup2", "")?.join("docker").join(&id), id, false)
+    }
+
     fn new_in(hierarchy: &Path, v1: bool) -> Result<Self> {
         let id = new_id()?;
-        let path = hierarchy.join(&id);
-        std::fs::create_dir(&path)
+        Self::make(hierarchy.join(&id), id, v1)
+    }
+
+    fn make(path: PathBuf, id: String, v1: bool) -> Result<Self> {
+        std::fs::create_dir_all(&path)
             .map_err(|error| Error::new(error.kind(), format!("cannot make {}: {error}", path.display())))?;
         Ok(Self { path, id, v1, others: Vec::new() })
     }
@@ -110,6 +147,9 @@ impl Drop for Cgroup {
                 eprintln!("{} is left: {error}", directory.display());
             }
         }
+        // The root of a hierarchy and what others are in cannot be removed.
+        let above = self.path.ancestors().skip(1);
+        let _ = above.map(std::fs::remove_dir).take_while(std::result::Result::is_ok).count();
     }
 }
 

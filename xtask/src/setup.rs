@@ -108,6 +108,16 @@ const OBJECT: &[Need] = &[
     },
 ];
 
+/// What metrics are checked with.
+const METRICS: &[Need] = &[Need {
+    name: "promtool",
+    what_for: "checks the form of metrics",
+    packages: &["prometheus"],
+    cargo: &[],
+    present: || has("promtool"),
+    install: None,
+}];
+
 /// What everything is checked with.
 const LINT: &[Need] = &[
     Need {
@@ -159,14 +169,6 @@ const KERNELS: &[Need] = &[
 /// What the API is tested with.
 const API: &[Need] = &[
     Need {
-        name: "promtool",
-        what_for: "checks the receiver's metrics",
-        packages: &["prometheus"],
-        cargo: &[],
-        present: || has("promtool"),
-        install: None,
-    },
-    Need {
         name: "Python's venv",
         what_for: "holds schemathesis",
         packages: &["python3-venv"],
@@ -184,11 +186,15 @@ const API: &[Need] = &[
     },
 ];
 
+/// What the whole of the tests needs.
+const EVERYTHING: [For; 5] = [For::Object, For::Node, For::Lint, For::Api, For::Browser];
+
 /// What to be set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     Object,
     Tests,
+    Node,
     Lint,
     Kernels,
     Api,
@@ -200,10 +206,11 @@ impl For {
         let needs: &[&'static [Need]] = match self {
             Self::Object => &[OBJECT],
             Self::Tests => &[TESTS],
+            Self::Node => &[TESTS, METRICS],
             // What lints the eBPF program has to be of the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
-            Self::Api => &[API],
+            Self::Api => &[METRICS, API],
             Self::Browser => &[BROWSER],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
@@ -213,9 +220,7 @@ impl For {
 /// Prints what is needed and installs what is missing; with `check`, only prints.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut missing = 0;
-    for need in
-        For::Lint.needs().chain(For::Tests.needs()).chain(For::Api.needs()).chain(For::Browser.needs())
-    {
+    for need in EVERYTHING.iter().flat_map(|what| what.needs()) {
         let present = (need.present)();
         missing += usize::from(!present);
         println!("{:<8} {} ({})", if present { "found" } else { "missing" }, need.name, need.what_for);
@@ -227,7 +232,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         bail!("{missing} of these are missing; cargo xtask setup installs them");
     }
-    [For::Object, For::Tests, For::Lint, For::Api, For::Browser].into_iter().try_for_each(ensure)
+    EVERYTHING.into_iter().try_for_each(ensure)
 }
 
 /// Installs what is missing, and says what.

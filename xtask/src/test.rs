@@ -20,6 +20,8 @@ pub(crate) enum Group {
     Bpf,
     /// No privileges: the API against its description, and the metrics.
     Api,
+    /// Root, on a kernel with BTF: the jobs of a node, in cgroups as a kubelet makes them.
+    Node,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
     /// The page in a real browser; left out without root, which may have to install it, unless it is asked for.
@@ -36,6 +38,7 @@ impl Group {
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
             Self::Api => "api",
+            Self::Node => "node",
             Self::Faults => "faults",
             Self::Browser => "browser",
             Self::Fuzz => "fuzz",
@@ -51,7 +54,7 @@ impl Group {
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Bpf | Self::Faults)
+        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults)
     }
 }
 
@@ -92,8 +95,10 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
 
 fn programs(groups: &[Group], long: bool) -> Result<()> {
     setup::ensure(For::Tests)?;
-    if groups.contains(&Group::Api) {
-        setup::ensure(For::Api)?;
+    for (group, what) in [(Group::Api, For::Api), (Group::Node, For::Node)] {
+        if groups.contains(&group) {
+            setup::ensure(what)?;
+        }
     }
     let needs_object = groups.iter().any(|group| group.needs_root());
     let plain = build::plain_collector()?;
@@ -115,7 +120,7 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/faults,tests/browser".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {

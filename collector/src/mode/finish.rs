@@ -15,7 +15,7 @@ use wire::Payload;
 use super::measurement::Measurement;
 use super::outbox::Outbox;
 use super::summary_file;
-use crate::config::{Config, Mode, Output};
+use crate::config::{Config, Mode, Output, RunIdentity};
 use crate::deliver::push::shown;
 use crate::deliver::spool::{Kind, Spool};
 use crate::output::{markdown, text};
@@ -44,9 +44,22 @@ pub(super) async fn finish(
     deadline: Instant,
     again: impl Future<Output = ()>,
 ) -> anyhow::Result<bool> {
-    let (summary_id, seq) = outbox.close();
+    let summary = outbox.close();
     let payload = measurement.payload(outbox.is_whole());
-    let report = Report::new(config, &payload)?;
+    let report = Report::new(config, config.run.as_ref(), &payload)?;
+    hand_over(report, summary, payload, outbox, deadline, again).await
+}
+
+/// The same for a run whose outbox is closed: `summary` is what that told.
+pub(super) async fn hand_over(
+    report: Report,
+    summary: (String, u64),
+    payload: Payload,
+    mut outbox: Outbox,
+    deadline: Instant,
+    again: impl Future<Output = ()>,
+) -> anyhow::Result<bool> {
+    let (summary_id, seq) = summary;
     let Some(run) = outbox.run.clone().filter(|_| outbox.pusher.is_some() || outbox.spool.is_some()) else {
         return report.write().await?.map(|()| true);
     };
@@ -165,7 +178,7 @@ async fn settled(spooling: JoinHandle<std::io::Result<PathBuf>>) -> Option<PathB
 }
 
 /// The report, and where it goes.
-struct Report {
+pub(super) struct Report {
     text: String,
     file: Option<PathBuf>,
     mode: Mode,
@@ -174,26 +187,26 @@ struct Report {
 }
 
 impl Report {
-    fn new(config: &Config, payload: &Payload) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, run: Option<&RunIdentity>, payload: &Payload) -> anyhow::Result<Self> {
         let terminal = match config.mode {
             _ if config.output_file.is_some() => false,
             Mode::Run { .. } => std::io::stderr().is_terminal(),
-            Mode::Sidecar | Mode::Deliver => std::io::stdout().is_terminal(),
+            Mode::Sidecar | Mode::Deliver | Mode::Node(_) => std::io::stdout().is_terminal(),
         };
         let text = match config.output {
-            Output::Text => text::render(payload, config.run.as_ref(), terminal),
+            Output::Text => text::render(payload, run, terminal),
             Output::Json => {
                 serde_json::to_string_pretty(payload).context("cannot write the report as JSON")? + "\n"
             }
             Output::None => String::new(),
         };
         let summary = config.summary_file.clone();
-        let summary = summary.map(|path| (markdown::render(payload, config.run.as_ref()), path));
+        let summary = summary.map(|path| (markdown::render(payload, run), path));
         Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone(), summary })
     }
 
     /// Writes it; on a thread, for nobody may be reading.
-    fn write(self) -> JoinHandle<anyhow::Result<()>> {
+    pub(super) fn write(self) -> JoinHandle<anyhow::Result<()>> {
         spawn_blocking(move || {
             let Self { text, file, mode, summary } = self;
             if let Some((markdown, path)) = summary
@@ -208,7 +221,7 @@ impl Report {
             // A job's own output is not for us to add to: in front of a command the report goes to standard error.
             let written = match mode {
                 Mode::Run { .. } => std::io::stderr().write_all(text.as_bytes()),
-                Mode::Sidecar | Mode::Deliver => {
+                Mode::Sidecar | Mode::Deliver | Mode::Node(_) => {
                     let mut out = std::io::stdout();
                     out.write_all(text.as_bytes()).and_then(|()| out.flush())
                 }

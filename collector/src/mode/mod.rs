@@ -4,6 +4,7 @@ mod deliver;
 mod file_thread;
 mod finish;
 pub mod measurement;
+mod node;
 mod outbox;
 pub mod run;
 pub mod sidecar;
@@ -13,6 +14,7 @@ mod trace;
 mod watch;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use tracing::warn;
 
@@ -34,6 +36,10 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         Mode::Sidecar => sidecar::run(&config).await,
         Mode::Run { command } => run::run(&config, command).await,
         Mode::Deliver => deliver::run(&config).await,
+        Mode::Node(node) => {
+            let node = node.clone();
+            node::run(Rc::new(config), &node).await
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ pub struct Hierarchies {
     mounts: Vec<Mount>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Mount {
     /// Where it is mounted.
     point: PathBuf,
@@ -23,6 +24,9 @@ struct Mount {
     root: String,
     /// v1 controllers; `None` for the v2 hierarchy.
     controllers: Option<String>,
+    /// What paths that lead so many levels up from the root of the reader's cgroup namespace begin with here, as far as
+    /// that was found.
+    above: RefCell<Vec<(usize, PathBuf)>>,
 }
 
 impl Mount {
@@ -61,14 +65,24 @@ impl Hierarchies {
                 _ => return None,
             };
             let plain = |field: &str| String::from_utf8_lossy(&unescape(field.as_bytes())).into_owned();
-            Some(Mount { point: plain(point).into(), root: plain(root), controllers })
+            Some(Mount {
+                point: plain(point).into(),
+                root: plain(root),
+                controllers,
+                above: RefCell::default(),
+            })
         });
         Self { mounts: mounts.collect() }
     }
 
     /// Those below a directory: a v2 hierarchy, or the usual parent of v1 hierarchies and `unified`.
     pub fn below(path: &Path) -> Self {
-        let mount = |point: PathBuf, controllers| Mount { point, root: "/".to_owned(), controllers };
+        let mount = |point: PathBuf, controllers| Mount {
+            point,
+            root: "/".to_owned(),
+            controllers,
+            ..Mount::default()
+        };
         if is_v2(path) {
             return Self { mounts: vec![mount(path.to_owned(), None)] };
         }
@@ -104,7 +118,12 @@ impl Hierarchies {
             // Cut off what is below the container: dind's children, `/init`.
             let at = line.path.find(id)?;
             let end = line.path[at..].find('/').map_or(line.path.len(), |length| at + length);
-            mount.directory(&line.path[..end]).or_else(|| search(&mount.point, id))
+            let path = &line.path[..end];
+            mount.directory(path).or_else(|| mount.directory_above(path)).or_else(|| {
+                let found = search(&mount.point, id)?;
+                mount.learn(path, &found);
+                Some(found)
+            })
         });
         CgroupReader::open(directories)
     }
@@ -149,6 +168,39 @@ impl Mount {
         let directory = self.point.join(below);
         (!below.is_empty() && directory.is_dir()).then_some(directory)
     }
+}
+
+impl Mount {
+    /// The directory of a cgroup whose path leads up, if it was learnt where that leads.
+    fn directory_above(&self, path: &str) -> Option<PathBuf> {
+        let (up, below) = levels_up(path);
+        let above = self.above.borrow();
+        let (_, base) = above.iter().find(|(levels, _)| *levels == up)?;
+        Some(base.join(below)).filter(|directory| directory.is_dir())
+    }
+
+    /// Where a path leads that was found by its last name: those that lead as far up begin there, too.
+    fn learn(&self, path: &str, found: &Path) {
+        let (up, below) = levels_up(path);
+        if up > 0
+            && found.ends_with(below)
+            && let Some(base) = found.ancestors().nth(Path::new(below).components().count())
+        {
+            let mut above = self.above.borrow_mut();
+            above.retain(|(levels, _)| *levels != up);
+            above.push((up, base.to_owned()));
+        }
+    }
+}
+
+/// How many levels a path leads up, and the rest of it.
+fn levels_up(path: &str) -> (usize, &str) {
+    let mut rest = path.trim_start_matches('/');
+    let mut up = 0;
+    while let Some(below) = rest.strip_prefix("../") {
+        (up, rest) = (up + 1, below);
+    }
+    (up, rest)
 }
 
 fn is_v2(path: &Path) -> bool {

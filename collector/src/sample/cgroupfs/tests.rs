@@ -121,3 +121,24 @@ fn mounts_are_taken_from_mountinfo() {
     assert!(hierarchies.container(lines, &"e".repeat(64)).is_none());
     assert!(Hierarchies::from_mountinfo(b"1 2 0:1 / / rw - ext4 d rw\n").is_empty());
 }
+
+#[test]
+fn what_a_path_that_leads_up_begins_with_is_searched_for_once() {
+    let ids = ["c".repeat(64), "d".repeat(64), "e".repeat(64)];
+    let root = tempfile::tempdir().unwrap();
+    let pod = |index: usize| format!("kubepods/pod{index}/{}", ids[index]);
+    write(root.path(), &[("cgroup.controllers", "cpu")]);
+    for index in 0..2 {
+        write(root.path(), &[(&format!("{}/cpu.stat", pod(index)), "usage_usec 7\n")]);
+    }
+    let hierarchies = Hierarchies::below(root.path());
+    let found = |up: &str, index: usize| {
+        let content = format!("0::{up}/{}/below\n", pod(index));
+        let reader = hierarchies.container(CgroupLines::parse(content.as_bytes()), &ids[index]);
+        reader.and_then(|mut reader| reader.read()).and_then(|reading| reading.cpu_ns)
+    };
+    assert_eq!((found("/../..", 0), found("/../..", 1)), (Some(7_000), Some(7_000)));
+    // Where it leads is known now, and what is not there is searched for all the same.
+    assert_eq!(found("/../..", 2), None);
+    assert_eq!(found("/..", 1), Some(7_000), "another number of levels begins elsewhere");
+}
