@@ -10,6 +10,8 @@ mod bench;
 mod btf;
 mod build;
 mod demo;
+mod dist;
+mod docker;
 mod ebpf;
 mod fuzz;
 mod kernels;
@@ -39,7 +41,7 @@ enum Command {
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
-        /// (root, the eBPF program), faults (root; what breaks around the programs, injected), fuzz.
+        /// (root, the eBPF program), faults (root; what breaks around the programs, injected), docker (root; the images in a Docker Engine), fuzz.
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
         /// Inject each fault 200 times and not 20, and overload for a minute.
@@ -76,6 +78,12 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Build the static programs that images are made of, for `docker compose … up --build`.
+    Images {
+        /// Without optimisations: larger and slower, but built in half the time.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Give every parser nonsense, beginning with what this machine shows.
     Fuzz {
         /// For so long each.
@@ -111,6 +119,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
+        Command::Images { debug } => dist::images::prepare(!debug),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Command::Bench(bench) => bench::run(&bench),
     }

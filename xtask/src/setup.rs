@@ -115,6 +115,38 @@ const KERNELS: &[Need] = &[
     },
 ];
 
+/// What images are built and run with.
+const DOCKER: &[Need] = &[
+    Need {
+        name: "the Docker Engine",
+        what_for: "builds images and runs them",
+        packages: &["docker.io", "runc"],
+        cargo: &[],
+        present: || has("dockerd") && has("docker") && has("runc"),
+    },
+    Need {
+        name: "docker-compose",
+        what_for: "runs the stress demo",
+        packages: &["docker-compose"],
+        cargo: &[],
+        present: || is_installed("docker-compose"),
+    },
+    Need {
+        name: "curl",
+        what_for: "asks for the stress demo's token",
+        packages: &["curl"],
+        cargo: &[],
+        present: || has("curl"),
+    },
+    Need {
+        name: "jq",
+        what_for: "reads the stress demo's token",
+        packages: &["jq"],
+        cargo: &[],
+        present: || has("jq"),
+    },
+];
+
 /// What to be set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -122,6 +154,7 @@ pub(crate) enum For {
     Tests,
     Lint,
     Kernels,
+    Docker,
 }
 
 impl For {
@@ -132,6 +165,7 @@ impl For {
             // What lints the eBPF program has to be of the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
+            Self::Docker => &[DOCKER],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }
