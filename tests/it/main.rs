@@ -7,6 +7,10 @@ mod beside;
 #[cfg(feature = "bpf")]
 mod bpf;
 mod collector;
+#[cfg(feature = "deploy")]
+mod deploy;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "faults")]
 mod faults;
 #[cfg(feature = "kernel")]

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod btf;
 mod build;
+mod debian;
 mod demo;
 mod dist;
 mod docker;
@@ -41,7 +42,8 @@ enum Command {
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
-        /// (root, the eBPF program), faults (root; what breaks around the programs, injected), docker (root; the images in a Docker Engine), fuzz.
+        /// (root, the eBPF program), faults (root; what breaks around the programs, injected), deploy (what
+        /// is in deploy/ and docs/), docker (root; the images in Docker Engines that are started for it), fuzz.
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
         /// Inject each fault 200 times and not 20, and overload for a minute.
@@ -84,6 +86,15 @@ enum Command {
         #[arg(long)]
         debug: bool,
     },
+    /// Build what is shipped into target/dist: static programs, archives, images, bills of materials, checksums.
+    Dist {
+        /// Only for these processors; none: for all that this machine can build for.
+        #[arg(long, value_enum)]
+        arch: Vec<dist::statics::Arch>,
+        /// Without images, which need a Docker Engine.
+        #[arg(long)]
+        no_images: bool,
+    },
     /// Give every parser nonsense, beginning with what this machine shows.
     Fuzz {
         /// For so long each.
@@ -119,6 +130,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
+        Command::Dist { arch, no_images } => dist::run(&arch, !no_images),
         Command::Images { debug } => dist::images::prepare(!debug),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Command::Bench(bench) => bench::run(&bench),

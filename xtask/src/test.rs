@@ -1,9 +1,13 @@
 //! `cargo xtask test`: installs what the tests need, runs all of them that can run here, and says which cannot.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::build::{self, Object, checked};
+use crate::dist::images;
+use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
 use crate::{ebpf, fuzz, lint};
 
@@ -20,6 +24,10 @@ pub(crate) enum Group {
     Bpf,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
+    /// What `deploy/` and the documents say, against schemas and the programs.
+    Deploy,
+    /// Root: the images in Docker Engines that are started for it.
+    Docker,
     /// Every parser given nonsense for a minute; only where it is asked for, since what it finds is up to chance.
     Fuzz,
 }
@@ -32,12 +40,14 @@ impl Group {
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
             Self::Faults => "faults",
+            Self::Deploy => "deploy",
+            Self::Docker => "docker",
             Self::Fuzz => "fuzz",
         }
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Bpf | Self::Faults)
+        matches!(self, Self::Kernel | Self::Bpf | Self::Faults | Self::Docker)
     }
 }
 
@@ -94,10 +104,15 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Unit) {
         checked(&mut test(""))?;
     }
+    if groups.contains(&Group::Deploy) {
+        let mut test = test("tests/deploy");
+        test.args(["--test=it", "--", "deploy::"]).env("DEPLOY_TOOLS", setup::deploy_tools()?);
+        checked(&mut test)?;
+    }
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/faults".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/faults,tests/deploy,tests/docker".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
@@ -110,7 +125,25 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
         if long {
             test.env("FAULT_ROUNDS", LONG_ROUNDS);
         }
-        checked(test.arg("--test-threads=1"))?;
+        test.arg("--test-threads=1");
+        if *group == Group::Docker {
+            in_engines(&mut test)?;
+        } else {
+            checked(&mut test)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs tests of the images, with what Debian 12 has and with something newer.
+fn in_engines(test: &mut Command) -> Result<()> {
+    images::prepare(false)?;
+    for (release, compose) in [(Release::Installed, "docker-compose"), (Release::Newer, "docker compose")] {
+        let engine = Engine::start(release)?;
+        println!("{}", engine.versions(compose)?);
+        engine.build_images()?;
+        engine.tell(test)?;
+        checked(test.env("COMPOSE", compose))?;
     }
     Ok(())
 }

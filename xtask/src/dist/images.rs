@@ -20,6 +20,11 @@ pub(crate) fn context() -> PathBuf {
     root().join("deploy/images")
 }
 
+/// Where one of the programs is, as it is in the image.
+pub(crate) fn program(arch: Arch, name: &str) -> PathBuf {
+    context().join(MADE).join(arch.name()).join(name)
+}
+
 /// Builds the programs for this machine and puts them there.
 pub(crate) fn prepare(release: bool) -> Result<()> {
     let arch = Arch::native()?;

@@ -1,7 +1,5 @@
 //! Docker Engines of our own: started by hand, beside any that runs, and stopped by their PID.
 
-mod newer;
-
 use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,10 +11,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::build::checked;
+use crate::debian::{self, From};
+use crate::dist::images;
 use crate::setup::{self, For};
 
 /// A start takes some 2 s.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `runc` is the machine's own: Debian 13's wants a newer libc than Debian 12 has.
+const NEWER: [&str; 5] = ["docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"];
 
 /// Which packages it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +46,7 @@ impl Engine {
         setup::ensure(For::Docker)?;
         let unpacked = match release {
             Release::Installed => None,
-            Release::Newer => Some(newer::unpacked()?),
+            Release::Newer => Some(debian::unpack("docker-newer", From::Newer, &NEWER)?),
         };
         let directory = tempfile::Builder::new().prefix("docker-").tempdir()?;
         let at = |name: &str| directory.path().join(name);
@@ -81,6 +85,28 @@ impl Engine {
         let mut docker = Command::new(self.programs.as_ref().map_or("docker".into(), |dir| dir.join("docker")));
         self.tell(&mut docker)?;
         Ok(docker)
+    }
+
+    /// What it is, and what Compose.
+    pub(crate) fn versions(&self, compose: &str) -> Result<String> {
+        let format = "--format={{.Server.Version}}";
+        let engine = self.docker()?.args(["version", format]).output()?.stdout;
+        let mut shell = Command::new("sh");
+        self.tell(&mut shell)?;
+        let compose = shell.args(["-c", &format!("{compose} version --short")]).output()?.stdout;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(format!("Docker {}, Compose {}", text(&engine), text(&compose)))
+    }
+
+    /// Builds the images of `deploy/images`.
+    pub(crate) fn build_images(&self) -> Result<()> {
+        for name in ["receiver", "collector", "workload"] {
+            let mut build = self.docker()?;
+            build.args(["build", "--quiet", "--target", name, "--tag"]);
+            build.arg(format!("runner-resource-collector/{name}")).arg(images::context());
+            checked(&mut build)?;
+        }
+        Ok(())
     }
 
     /// Has a program that uses Docker use this one.
