@@ -50,6 +50,50 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Follow every CI job on this node, and push one summary of each: one privileged process, in the node's PID
+    /// namespace. Whose a job is comes from the environment of its processes; --push-token or --push-tokens-file
+    /// must be valid for all of them.
+    Node(Box<NodeArgs>),
+}
+
+/// Flags of `node`; every one has a variable.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NodeArgs {
+    /// CI systems whose jobs are followed, by the variables that they set: `github` (Forgejo and Gitea, too), `gitlab`.
+    #[arg(long, env = "COLLECTOR_CI", default_value = "github", value_delimiter = ',')]
+    pub ci: Vec<CiArg>,
+
+    /// Names of the variables that tell whose a job is, instead of those of --ci, as JSON: {"repository":
+    /// "MY_REPOSITORY", "workflow": …, "job": …, "run_id": …}, and if there are any "organization" and "run_attempt".
+    #[arg(long, env = "COLLECTOR_JOB_VARIABLES", value_name = "JSON")]
+    pub job_variables: Option<String>,
+
+    /// A job is over when none of its processes has lived for this long; and when its pod is gone, or another job has
+    /// begun in its pod.
+    #[arg(long, env = "COLLECTOR_JOB_IDLE", default_value = "60s", value_parser = duration::parse)]
+    pub job_idle: Duration,
+
+    /// Report pods that are no CI job as well, one run for each, under this organization/repository/workflow/job;
+    /// `{namespace}`, `{pod}` and `{uid}` stand for the pod's.
+    #[arg(long, env = "COLLECTOR_REPORT_OTHER", value_name = "SCOPE")]
+    pub report_other: Option<String>,
+
+    /// Where GET /metrics is answered, for Prometheus; `none` for nowhere. What it tells names every job.
+    #[arg(long, env = "COLLECTOR_METRICS_ADDR", default_value = "127.0.0.1:9101", value_name = "ADDRESS")]
+    pub metrics_addr: String,
+
+    /// Where the kubelet keeps the logs of pods, which name pods and containers; that it is not there is no error.
+    #[arg(long, env = "COLLECTOR_POD_LOGS_PATH", default_value = "/var/log/pods", value_name = "DIR")]
+    pub pod_logs_path: PathBuf,
+}
+
+/// CI systems by the variables that they set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CiArg {
+    /// `GITHUB_REPOSITORY`, `GITHUB_WORKFLOW`, `GITHUB_JOB`, `GITHUB_RUN_ID`, …: GitHub, Forgejo, Gitea.
+    Github,
+    /// `CI_PROJECT_PATH`, `CI_CONFIG_PATH`, `CI_JOB_NAME`, `CI_PIPELINE_ID`: GitLab.
+    Gitlab,
 }
 
 /// Flags; every one has a variable.
@@ -92,6 +136,11 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_OUTPUT_FILE")]
     pub output_file: Option<PathBuf>,
 
+    /// File that the report is appended to as Markdown, for the page of a CI run; empty for none
+    /// [default of `run`: GITHUB_STEP_SUMMARY].
+    #[arg(long, global = true, env = "COLLECTOR_SUMMARY_FILE", value_name = "PATH")]
+    pub summary_file: Option<OsString>,
+
     /// The receiver, such as `http://receiver:8080/api/v1/metrics`.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_ENDPOINT")]
     pub push_endpoint: Option<String>,
@@ -103,6 +152,11 @@ pub struct Options {
     /// File that holds the push token.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN_FILE")]
     pub push_token_file: Option<PathBuf>,
+
+    /// File with a push token for each organization, as JSON ({"my-org": "token"}) or lines my-org=token, for `node` and
+    /// `deliver`; read again when it changes. --push-token is for all that are not in it.
+    #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKENS_FILE", value_name = "FILE")]
+    pub push_tokens_file: Option<PathBuf>,
 
     /// File with PEM certificates that are trusted beside the system's, for a receiver with https.
     #[arg(long, global = true, env = "COLLECTOR_CA_FILE")]
@@ -137,7 +191,8 @@ pub struct Options {
     #[arg(long, global = true, env = "CGROUP_PROCESS_MAP", value_name = "JSON")]
     pub cgroup_process_map: Option<String>,
 
-    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}.
+    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}; and what it requested, as
+    /// "cpu_request" and "memory_request".
     #[arg(long, global = true, env = "CGROUP_LIMITS", value_name = "JSON")]
     pub cgroup_limits: Option<String>,
 
@@ -226,6 +281,12 @@ impl Options {
             let argument = argument.to_string_lossy();
             argument == token || argument.strip_prefix("--push-token=") == Some(token)
         })
+    }
+
+    /// Where the summary for the page of the run goes; `in_step`: by default where the CI system says that a step's does.
+    pub fn summary_path(&self, in_step: bool) -> Option<PathBuf> {
+        let step = || std::env::var_os("GITHUB_STEP_SUMMARY").filter(|_| in_step);
+        self.summary_file.clone().or_else(step).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     /// Fills in from the variables that CI systems set what was given neither as a flag nor as our own variable.

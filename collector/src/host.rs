@@ -60,6 +60,13 @@ pub fn own_cpu_time() -> Duration {
     read_clock(ClockId::ProcessCPUTime)
 }
 
+/// Resident set size of the collector itself.
+pub fn own_resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 fn read_clock(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)

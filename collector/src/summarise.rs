@@ -24,6 +24,10 @@ pub struct CgroupFigures {
     pub cpu_seconds: Option<f64>,
     /// Time for which it was throttled while it was watched.
     pub throttled_seconds: Option<f64>,
+    /// Enforcement periods in which it wanted CPU while it was watched.
+    pub periods: Option<u64>,
+    /// Those of them in which it was throttled.
+    pub throttled_periods: Option<u64>,
     /// Processes killed for want of memory while it was watched.
     pub oom_kills: Option<u64>,
     /// Peak of its memory, page cache included.
@@ -37,12 +41,17 @@ pub struct CgroupFigures {
 impl CgroupFigures {
     /// What its counters grew by from the first reading to the last.
     pub fn between(first: &CgroupReading, last: &CgroupReading) -> Self {
+        // A cgroup that began while it was watched began with nothing; else what is not known of the beginning is not
+        // known of the run.
+        let from_nothing = (*first == CgroupReading::default()).then_some(0);
         let grown = |counter: fn(&CgroupReading) -> Option<u64>| {
-            counter(last)?.checked_sub(counter(first).unwrap_or_default())
+            counter(last)?.checked_sub(counter(first).or(from_nothing)?)
         };
         Self {
             cpu_seconds: grown(|reading| reading.cpu_ns).map(seconds),
             throttled_seconds: grown(|reading| reading.throttled_ns).map(seconds),
+            periods: grown(|reading| Some(reading.periods?.all)),
+            throttled_periods: grown(|reading| Some(reading.periods?.throttled)),
             oom_kills: grown(|reading| reading.oom_kills),
             memory_peak_bytes: last.memory_peak_bytes,
             cpu_limit_cores: last.cpu_limit_cores,
@@ -188,12 +197,12 @@ impl Run<'_> {
             cpu_limit_cores: limits.and_then(|limits| limits.cpu_cores).or(figures.cpu_limit_cores),
             memory_limit_bytes: limits.and_then(|limits| limits.memory_bytes).or(figures.memory_limit_bytes),
             cgroup_cpu_seconds: figures.cpu_seconds,
-            cpu_request_cores: None,
-            memory_request_bytes: None,
+            cpu_request_cores: limits.and_then(|limits| limits.requests.cpu_cores),
+            memory_request_bytes: limits.and_then(|limits| limits.requests.memory_bytes),
             cpu_throttled_seconds: figures.throttled_seconds,
-            cpu_periods: None,
-            cpu_throttled_periods: None,
-            cpu_cores_histogram: None,
+            cpu_periods: figures.periods,
+            cpu_throttled_periods: figures.throttled_periods,
+            cpu_cores_histogram: Some(run.cpu.cpu_histogram()),
             oom_kills: figures.oom_kills,
             memory_peak_bytes: figures.memory_peak_bytes,
             working_set_bytes: run.working_set.as_ref().map(Series::stats),

@@ -80,3 +80,45 @@ fn processes_that_may_not_be_seen_are_reported() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.is_empty(), "{stderr}");
 }
+
+#[cfg(feature = "cgroup-v1")]
+#[test]
+fn limits_that_were_met_are_told_as_the_kernel_counted_them() {
+    use tests::cgroup::Cgroup;
+    use tests::privileges::open_to_all;
+
+    let page = tempfile::tempdir().unwrap();
+    open_to_all(page.path(), 0o777).unwrap();
+    let summary = page.path().join("summary.md");
+    let cgroups = [Cgroup::limited_v1(0.25, 32 << 20).unwrap(), Cgroup::new_v1().unwrap()];
+    let enter: String = cgroups[0]
+        .directories()
+        .map(|directory| format!("echo $$ > {}/cgroup.procs; ", directory.display()))
+        .collect();
+    let stat =
+        cgroups[0].directories().map(|directory| directory.join("cpu.stat")).find(|file| file.exists());
+    let script = format!("{enter}\"$4\" threads 2 300; \"$4\" headless 900 50000000; true");
+    let summary_option = format!("--summary-file={}", summary.display());
+    let options = ["--interval=100ms", summary_option.as_str()];
+    let measured = beside::measure_in(cgroups, Capabilities::None, &options, &script);
+    let usage = measured.usage(0);
+    assert_eq!((usage.cpu_limit_cores, usage.memory_limit_bytes), (Some(0.25), Some(32 << 20)));
+    assert_eq!(usage.oom_kills, Some(1));
+    let stat = std::fs::read_to_string(stat.unwrap()).unwrap();
+    let truth = |name: &str| {
+        stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap()
+    };
+    // Nothing runs in it between the last sample and now, but a period that had begun may have ended.
+    let (periods, throttled) = (usage.cpu_periods.unwrap(), usage.cpu_throttled_periods.unwrap());
+    assert!(throttled >= 10 && periods >= throttled, "{throttled} of {periods}");
+    assert!(
+        truth("nr_periods") - periods <= 1 && truth("nr_throttled") - throttled <= 1,
+        "{periods}: {stat}"
+    );
+    let markdown = std::fs::read_to_string(&summary).unwrap();
+    for part in
+        ["` ran out of memory: 1 process killed, its limit is 32.0 MiB.", "` was throttled in ", "0.25 |"]
+    {
+        assert!(markdown.contains(part), "{part} is not in\n{markdown}");
+    }
+}

@@ -15,5 +15,7 @@ mod docker;
 mod faults;
 #[cfg(feature = "kernel")]
 mod kernel;
+#[cfg(feature = "node")]
+mod node;
 mod receiver;
 mod together;

@@ -7,12 +7,35 @@ use std::time::{Duration, Instant};
 /// What ran in a cgroup must have ended by then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A cgroup that looks like a container's; removed when dropped.
+/// Who makes a kubelet's cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// The kubelet itself.
+    Cgroupfs,
+    /// systemd, which names them its own way.
+    Systemd,
+}
+
+/// A UID of a pod.
+pub fn pod_uid() -> Result<String> {
+    let id = random_id()?;
+    Ok(format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]))
+}
+
+fn random_id() -> Result<String> {
+    let mut random = [0u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A cgroup that looks like a container's; removed when dropped, with those above it that nobody needs any more.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
     id: String,
     v1: bool,
+    /// Its directories in other hierarchies.
+    others: Vec<PathBuf>,
 }
 
 impl Cgroup {
@@ -26,14 +49,60 @@ impl Cgroup {
         Self::new_in(&mount("cgroup", "cpuacct")?, true)
     }
 
+    /// A container of a pod, where a kubelet with this cgroup driver puts it.
+    pub fn in_pod(driver: Driver, pod_uid: &str) -> Result<Self> {
+        let id = random_id()?;
+        let below = match driver {
+            Driver::Cgroupfs => format!("kubepods/burstable/pod{pod_uid}/{id}"),
+            Driver::Systemd => format!(
+                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{id}.scope",
+                pod_uid.replace('-', "_")
+            ),
+        };
+        Self::make(mount("cgroup2", "")?.join(below), id, false)
+    }
+
+    /// A container that Docker started.
+    pub fn of_docker() -> Result<Self> {
+        let id = random_id()?;
+        Self::make(mount("cgroup2", "")?.join("docker").join(&id), id, false)
+    }
+
     fn new_in(hierarchy: &Path, v1: bool) -> Result<Self> {
-        let mut random = [0u8; 32];
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = hierarchy.join(&id);
-        std::fs::create_dir(&path)
+        let id = random_id()?;
+        Self::make(hierarchy.join(&id), id, v1)
+    }
+
+    fn make(path: PathBuf, id: String, v1: bool) -> Result<Self> {
+        std::fs::create_dir_all(&path)
             .map_err(|error| Error::new(error.kind(), format!("cannot make {}: {error}", path.display())))?;
-        Ok(Self { path, id, v1 })
+        Ok(Self { path, id, v1, others: Vec::new() })
+    }
+
+    /// As [`Self::new_v1`], with limits: cores, and bytes of memory.
+    pub fn limited_v1(cores: f64, memory_bytes: u64) -> Result<Self> {
+        let mut cgroup = Self::new_v1()?;
+        let period_us = 100_000.0;
+        let quota = format!("{:.0}", cores * period_us);
+        let limits = [
+            ("cpu", "cpu.cfs_quota_us", quota),
+            ("memory", "memory.limit_in_bytes", memory_bytes.to_string()),
+        ];
+        for (controller, file, limit) in limits {
+            let directory = mount("cgroup", controller)?.join(&cgroup.id);
+            // Two controllers can share a hierarchy.
+            if !directory.exists() {
+                std::fs::create_dir(&directory)?;
+                cgroup.others.push(directory.clone());
+            }
+            std::fs::write(directory.join(file), limit)?;
+        }
+        Ok(cgroup)
+    }
+
+    /// All its directories: a process is in it that is in each of them.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        [&self.path].into_iter().chain(&self.others).map(PathBuf::as_path)
     }
 
     /// Its container id.
@@ -79,9 +148,14 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir(&self.path) {
-            eprintln!("{} is left: {error}", self.path.display());
+        for directory in self.directories() {
+            if let Err(error) = std::fs::remove_dir(directory) {
+                eprintln!("{} is left: {error}", directory.display());
+            }
         }
+        // The root of a hierarchy and what others are in cannot be removed.
+        let above = self.path.ancestors().skip(1);
+        let _ = above.map(std::fs::remove_dir).take_while(std::result::Result::is_ok).count();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Scenes: proc trees made of text, changed while a collector looks at them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -73,10 +74,11 @@ pub fn write(root: &Path, processes: &[Process<'_>]) {
         put(&format!("{}/mountinfo", process.pid), process.mountinfo.as_bytes());
         put(&format!("{}/stat", process.pid), &stat);
     }
+    let there: HashSet<u32> = processes.iter().map(|process| process.pid).collect();
     for entry in fs::read_dir(root).expect("list").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(pid) = name.parse::<u32>() else { continue };
-        if !processes.iter().any(|process| process.pid == pid) {
+        if !there.contains(&pid) {
             fs::remove_dir_all(entry.path()).expect("remove");
         }
     }

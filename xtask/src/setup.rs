@@ -73,6 +73,15 @@ const OBJECT: &[Need] = &[
     },
 ];
 
+/// What a node's metrics are checked with.
+const NODE: &[Need] = &[Need {
+    name: "promtool",
+    what_for: "checks the form of metrics",
+    packages: &["prometheus"],
+    cargo: &[],
+    present: || has("promtool"),
+}];
+
 /// What everything is checked with.
 const LINT: &[Need] = &[
     Need {
@@ -182,6 +191,7 @@ const DIST: &[Need] = &[Need {
 pub(crate) enum For {
     Object,
     Tests,
+    Node,
     Lint,
     Kernels,
     Docker,
@@ -194,6 +204,7 @@ impl For {
         let needs: &[&'static [Need]] = match self {
             Self::Object => &[OBJECT],
             Self::Tests => &[TESTS],
+            Self::Node => &[TESTS, NODE],
             // What lints the eBPF program has to be of the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
@@ -208,7 +219,7 @@ impl For {
 /// Prints what is needed and installs what is missing; with `check`, only prints.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut missing = 0;
-    for need in For::Lint.needs().chain(For::Tests.needs()) {
+    for need in For::Lint.needs().chain(For::Node.needs()) {
         let present = (need.present)();
         missing += usize::from(!present);
         println!("{:<8} {} ({})", if present { "found" } else { "missing" }, need.name, need.what_for);
@@ -220,7 +231,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         bail!("{missing} of these are missing; cargo xtask setup installs them");
     }
-    [For::Object, For::Tests, For::Lint].into_iter().try_for_each(ensure)
+    [For::Object, For::Node, For::Lint].into_iter().try_for_each(ensure)
 }
 
 /// Installs what is missing, and says what.

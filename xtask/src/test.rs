@@ -22,6 +22,8 @@ pub(crate) enum Group {
     Kernel,
     /// Root, on a kernel with BTF: the eBPF program.
     Bpf,
+    /// Root, on a kernel with BTF: the jobs of a node, in cgroups as a kubelet makes them.
+    Node,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
     /// What `deploy/` and the documents say, against schemas and the programs.
@@ -39,6 +41,7 @@ impl Group {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Bpf => "bpf",
+            Self::Node => "node",
             Self::Faults => "faults",
             Self::Deploy => "deploy",
             Self::Docker => "docker",
@@ -47,7 +50,7 @@ impl Group {
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Bpf | Self::Faults | Self::Docker)
+        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker)
     }
 }
 
@@ -89,7 +92,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
 }
 
 fn programs(groups: &[Group], long: bool) -> Result<()> {
-    setup::ensure(For::Tests)?;
+    setup::ensure(if groups.contains(&Group::Node) { For::Node } else { For::Tests })?;
     let needs_object = groups.iter().any(|group| group.needs_root());
     let plain = build::plain_collector()?;
     let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;
@@ -112,7 +115,7 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/faults,tests/deploy,tests/docker".to_owned();
+    let mut features = "tests/kernel,tests/bpf,tests/node,tests/faults,tests/deploy,tests/docker".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {

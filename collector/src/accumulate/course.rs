@@ -87,9 +87,9 @@ impl Course {
     }
 }
 
-/// Four digits behind the point: a chart shows no more, and a payload stays small.
+/// Thousandths of a core: a chart shows no more, and a payload stays small.
 fn round(cores: f64) -> f64 {
-    (cores * 1e4).round() / 1e4
+    (cores * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use wire::{QuantileMethod, Stats};
+use wire::{CpuHistogram, QuantileMethod, Stats};
 
 /// Up to so many samples percentiles are exact: 64 KiB, about as much as the histogram that comes after.
 pub const EXACT_SAMPLES: usize = 16_384;
@@ -108,6 +108,37 @@ impl Series {
         let percentiles = self.percentiles([0.99, 0.95, 0.75, 0.5]);
         let [p99, p95, p75, p50] = percentiles.map(|value| Some(value.min(self.peak)));
         Stats { peak: self.peak, p99, p95, p75, p50, avg: avg.min(self.peak) }
+    }
+
+    /// Its samples by size, each with the seconds that it stands for, as they go over the wire; of a series of cores.
+    pub fn cpu_histogram(&self) -> CpuHistogram {
+        // Where buckets end in kept values: a logarithm of each sample would take many times as long, and there is
+        // little time at the end of a run.
+        let ends: Vec<u32> = (0..=CpuHistogram::LAST_BUCKET)
+            .map(|bucket| (CpuHistogram::end_of(bucket) * self.scale + 1e-6) as u32)
+            .collect();
+        let mut seconds = vec![0.0; ends.len()];
+        let mut add = |kept: u32, weight: f64| {
+            let bucket = ends.partition_point(|end| *end < kept).min(ends.len() - 1);
+            seconds[bucket] += weight * self.usual_weight;
+        };
+        match &self.samples {
+            Samples::Exact(values, unusual) => {
+                weighted(values, unusual).for_each(|(value, weight)| add(value, f64::from(weight)));
+            }
+            Samples::Histogram(cells) => {
+                for cell in cells.iter_recorded() {
+                    let middle = cells.median_equivalent(cell.value_iterated_to());
+                    let weight = f64::from(cell.count_at_value()) / WEIGHT_UNITS;
+                    add(u32::try_from(middle).unwrap_or(u32::MAX), weight);
+                }
+            }
+        }
+        let mut histogram = CpuHistogram::default();
+        for (bucket, seconds) in (0..).zip(seconds).filter(|(_, seconds)| *seconds > 0.0) {
+            histogram.add(CpuHistogram::end_of(bucket), seconds);
+        }
+        histogram.rounded()
     }
 
     /// How its percentiles are computed.
@@ -280,6 +311,44 @@ mod tests {
         for (exact, poured) in [(exact.p50, stats.p50), (exact.p75, stats.p75), (exact.p99, stats.p99)] {
             let (exact, poured) = (exact.unwrap(), poured.unwrap());
             assert!((exact - poured).abs() / exact < 0.002, "{exact} became {poured}");
+        }
+    }
+
+    #[test]
+    fn the_histogram_has_all_the_time_where_the_percentiles_have_it() {
+        for samples in [1_000, EXACT_SAMPLES, 3 * EXACT_SAMPLES] {
+            let mut series = Series::new(1e6, 2.0);
+            let mut seconds = 0.0;
+            for sample in 0..samples {
+                let length = if sample % 10 == 0 { 3.0 } else { 2.0 };
+                series.add((sample % 997) as f64 * 0.0031, length);
+                seconds += length;
+            }
+            let histogram = series.cpu_histogram();
+            assert!(histogram.is_sound());
+            assert!((histogram.seconds() / seconds - 1.0).abs() < 1e-6, "{}", histogram.seconds());
+            let stats = series.stats();
+            for (q, exact) in [(0.5, stats.p50), (0.75, stats.p75), (0.95, stats.p95), (0.99, stats.p99)] {
+                let (found, exact) = (histogram.quantile(q).unwrap(), exact.unwrap());
+                assert!(
+                    (exact * 0.998..exact * 1.052 + 0.01).contains(&found),
+                    "{samples}: {exact}, {found}"
+                );
+            }
+        }
+        assert_eq!(Series::new(1e6, 2.0).cpu_histogram(), CpuHistogram::default());
+    }
+
+    #[test]
+    fn a_sample_is_in_the_bucket_of_its_value() {
+        for bucket in 0..=140u16 {
+            let end = (CpuHistogram::end_of(bucket) * 1e6).floor();
+            for kept in [end - 1.0, end, end + 1.0] {
+                let mut series = Series::new(1e6, 2.0);
+                series.add(kept / 1e6, 2.0);
+                let expected = CpuHistogram::bucket(kept / 1e6);
+                assert_eq!(series.cpu_histogram().buckets(), [(expected, 2.0)], "{kept}");
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::sample::table::{CgroupId, Observation};
 
 /// So many containers are told apart, as many as a receiver accepts with room to spare; a job that makes more
 /// shares the last.
-const MAX_CONTAINERS: usize = 900;
+pub(crate) const MAX_CONTAINERS: usize = 900;
 /// So many containers inside others are told apart.
 const MAX_NESTED: usize = 10_000;
 /// So many cgroups are remembered; more are looked up again.
@@ -89,6 +89,13 @@ pub struct Container {
 pub struct KeptContainers {
     list: Vec<Container>,
     nested: Vec<String>,
+}
+
+impl KeptContainers {
+    /// The first of them: a pod's, or the one that holds the others.
+    pub fn first(&self) -> Option<&Container> {
+        self.list.first()
+    }
 }
 
 /// All containers of the run.
@@ -245,6 +252,16 @@ impl Containers {
         if container.key == Key::Own && container.own_id.is_none() {
             container.own_id = mountinfo::docker_id(mountinfo);
         }
+    }
+
+    /// Names a container whose pod calls it so.
+    pub fn name(&mut self, container: ContainerIndex, name: String) {
+        self.list[container.0 as usize].pod_name.get_or_insert(name);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (ContainerIndex, &Container)> {
+        (0..).map(ContainerIndex).zip(&self.list)
     }
 
     /// The id of a container inside another.

@@ -4,6 +4,7 @@ pub mod conserved;
 pub mod containers;
 pub mod descendants;
 pub mod identity;
+pub mod jobs;
 
 use serde::{Deserialize, Serialize};
 

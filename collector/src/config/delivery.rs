@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use url::{Host, Url};
 
-use super::given;
+use super::tokens::{TokenTable, check_token};
+use super::{Mode, given};
 use crate::args::Options;
 
 /// A receiver has better things to do than to hear of a run more often.
@@ -40,8 +41,10 @@ impl std::fmt::Debug for Secret {
 pub struct PushTarget {
     /// The receiver's `/api/v1/metrics`.
     pub endpoint: Url,
-    /// The push token.
-    pub token: Secret,
+    /// The push token; where there is a file of tokens, for the organizations that are not in it.
+    pub token: Option<Secret>,
+    /// A file with a token for each organization, which may change.
+    pub tokens_file: Option<PathBuf>,
     /// Certificates that are trusted beside the system's, as PEM.
     pub ca_certificates: Option<Vec<u8>>,
     /// Whether the token stands in the argument list.
@@ -130,7 +133,7 @@ fn ca_certificates(options: &Options) -> Result<Option<Vec<u8>>> {
     }
 }
 
-pub(super) fn push_target(options: &Options) -> Result<Option<PushTarget>> {
+pub(super) fn push_target(options: &Options, mode: &Mode) -> Result<Option<PushTarget>> {
     let token = match (given(options.push_token.as_ref()), &options.push_token_file) {
         (Some(_), Some(_)) => {
             bail!("give either --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file, not both")
@@ -158,18 +161,31 @@ pub(super) fn push_target(options: &Options) -> Result<Option<PushTarget>> {
         .with_context(|| {
             format!("--push-endpoint {endpoint:?} is no http or https URL such as http://receiver:8080/api/v1/metrics")
         })?;
-    let Some(token) = token else {
+    let of_many_runs = matches!(mode, Mode::Node(_) | Mode::Deliver);
+    let tokens_file = options.push_tokens_file.clone().filter(|path| !path.as_os_str().is_empty());
+    let tokens_file = tokens_file.filter(|_| of_many_runs);
+    if let Some(path) = &tokens_file {
+        let shown = path.display();
+        let content = std::fs::read_to_string(path)
+            .with_context(|| format!("--push-tokens-file {shown} cannot be read"))?;
+        let table = TokenTable::parse(&content).with_context(|| format!("--push-tokens-file {shown}"))?;
+        if table.is_empty() && token.is_none() {
+            bail!("--push-tokens-file {shown} has no token in it");
+        }
+    } else if token.is_none() {
+        let more = if of_many_runs { ", or --push-tokens-file" } else { "" };
         bail!(
-            "--push-endpoint is given without a token: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file"
+            "--push-endpoint is given without a token: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file{more}"
         );
-    };
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the push token has characters that no token has (spaces, line breaks or others beyond ASCII)");
+    }
+    if let Some(token) = &token {
+        check_token(token)?;
     }
     let ca_certificates = ca_certificates(options)?;
     Ok(Some(PushTarget {
         endpoint,
-        token: Secret::new(token),
+        token: token.map(Secret::new),
+        tokens_file,
         ca_certificates,
         token_is_argument: options.token_is_argument(),
     }))
@@ -190,7 +206,8 @@ mod tests {
             let endpoint = endpoint.parse().unwrap();
             PushTarget {
                 endpoint,
-                token: Secret::new(String::new()),
+                token: None,
+                tokens_file: None,
                 ca_certificates: None,
                 token_is_argument: false,
             }

@@ -14,6 +14,18 @@ pub struct Limits {
     pub cpu_cores: Option<f64>,
     /// Memory limit in bytes.
     pub memory_bytes: Option<u64>,
+    /// What was requested; a checkpoint keeps it elsewhere.
+    #[serde(skip)]
+    pub requests: Requests,
+}
+
+/// What one container requested of its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Requests {
+    /// CPU request in cores.
+    pub cpu_cores: Option<f64>,
+    /// Memory request in bytes.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Not limits.
@@ -26,6 +38,8 @@ pub struct LimitsError(String);
 struct Raw {
     cpu: Option<Text>,
     memory: Option<Text>,
+    cpu_request: Option<Text>,
+    memory_request: Option<Text>,
 }
 
 /// A quantity as a string, or as a plain number as YAML likes to write it.
@@ -57,12 +71,37 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, Limits>, LimitsError> {
         let error = |field: &str, error: &dyn std::fmt::Display| {
             LimitsError(format!("container {container:?}, field {field:?}: {error}"))
         };
-        let cpu = raw.cpu.map(|text| cpu_cores(&text.into_string())).transpose();
-        let memory = raw.memory.map(|text| memory_bytes(&text.into_string())).transpose();
-        let parsed = Limits {
-            cpu_cores: cpu.map_err(|wrong| error("cpu", &wrong))?,
-            memory_bytes: memory.map_err(|wrong| error("memory", &wrong))?,
+        let texts = [raw.cpu, raw.cpu_request, raw.memory, raw.memory_request];
+        let [cpu, cpu_request, memory, memory_request] = texts.map(|text| text.map(Text::into_string));
+        let cores = |field, text: &Option<String>| {
+            text.as_deref().map(cpu_cores).transpose().map_err(|wrong| error(field, &wrong))
         };
+        let bytes = |field, text: &Option<String>| {
+            text.as_deref().map(memory_bytes).transpose().map_err(|wrong| error(field, &wrong))
+        };
+        let parsed = Limits {
+            cpu_cores: cores("cpu", &cpu)?,
+            memory_bytes: bytes("memory", &memory)?,
+            requests: Requests {
+                cpu_cores: cores("cpu_request", &cpu_request)?,
+                memory_bytes: bytes("memory_request", &memory_request)?,
+            },
+        };
+        let above = |field, request: Option<String>, limit: Option<String>| {
+            let (request, limit) = (request.unwrap_or_default(), limit.unwrap_or_default());
+            error(field, &format!("{request:?} is more than the limit, {limit:?}; a request is at most that"))
+        };
+        if parsed.requests.cpu_cores.zip(parsed.cpu_cores).is_some_and(|(request, limit)| request > limit) {
+            return Err(above("cpu_request", cpu_request, cpu));
+        }
+        if parsed
+            .requests
+            .memory_bytes
+            .zip(parsed.memory_bytes)
+            .is_some_and(|(request, limit)| request > limit)
+        {
+            return Err(above("memory_request", memory_request, memory));
+        }
         if container.is_empty() {
             return Err(LimitsError("a container's name is empty".to_owned()));
         }
@@ -109,10 +148,21 @@ mod tests {
     fn the_documented_example() {
         let text = r#"{"runner": {"cpu": "2", "memory": "1Gi"}, "sidecar": {"cpu": "500m", "memory": "256Mi"}, "x": {"cpu": 1.5}}"#;
         let limits = parse(text).unwrap();
-        assert_eq!(limits["runner"], Limits { cpu_cores: Some(2.0), memory_bytes: Some(1 << 30) });
-        assert_eq!(limits["sidecar"], Limits { cpu_cores: Some(0.5), memory_bytes: Some(256 << 20) });
-        assert_eq!(limits["x"], Limits { cpu_cores: Some(1.5), memory_bytes: None });
+        let of = |cpu_cores, memory_bytes| Limits { cpu_cores, memory_bytes, ..Limits::default() };
+        assert_eq!(limits["runner"], of(Some(2.0), Some(1 << 30)));
+        assert_eq!(limits["sidecar"], of(Some(0.5), Some(256 << 20)));
+        assert_eq!(limits["x"], of(Some(1.5), None));
         assert!(parse("{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn requests_stand_beside_limits_or_alone() {
+        let text = r#"{"a": {"cpu": "2", "cpu_request": "2000m", "memory_request": "1Gi"}, "b": {"cpu_request": 0.25, "memory": "1G", "memory_request": "512Mi"}}"#;
+        let limits = parse(text).unwrap();
+        let requests = |cpu_cores, memory_bytes| Requests { cpu_cores, memory_bytes };
+        assert_eq!(limits["a"].requests, requests(Some(2.0), Some(1 << 30)));
+        assert_eq!((limits["a"].cpu_cores, limits["a"].memory_bytes), (Some(2.0), None));
+        assert_eq!(limits["b"].requests, requests(Some(0.25), Some(512 << 20)));
     }
 
     #[test]
@@ -126,7 +176,19 @@ mod tests {
                 r#"{"runner": {"cpu": "-2"}}"#,
                 r#"container "runner", field "cpu": "-2" is negative; write cores as 2, 0.5 or 500m"#,
             ),
-            (r#"{"runner": {"disk": "1Gi"}}"#, "unknown field `disk`, expected `cpu` or `memory` at line 1"),
+            (
+                r#"{"runner": {"disk": "1Gi"}}"#,
+                "unknown field `disk`, expected one of `cpu`, `memory`, `cpu_request`, `memory_request` at line 1",
+            ),
+            (
+                r#"{"runner": {"cpu": "500m", "cpu_request": "1"}}"#,
+                r#"container "runner", field "cpu_request": "1" is more than the limit, "500m"; a request"#,
+            ),
+            (
+                r#"{"runner": {"memory": "1G", "memory_request": "1Gi"}}"#,
+                r#"container "runner", field "memory_request": "1Gi" is more than the limit, "1G"; a request"#,
+            ),
+            (r#"{"runner": {"cpu_request": "one"}}"#, r#"container "runner", field "cpu_request": "one" "#),
             (r#"{"a": {"cpu": "1"}, "a": {"cpu": "2"}}"#, r#"container "a" is given twice"#),
             (r#"{"": {}}"#, "name is empty"),
             (r#"{"runner": "#, "line 1 column"),

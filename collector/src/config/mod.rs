@@ -3,8 +3,10 @@
 mod delivery;
 pub mod duration;
 pub mod limits;
+pub mod node;
 pub mod process_map;
 pub mod quantity;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -50,6 +52,8 @@ pub struct Config {
     pub output: Output,
     /// Where it goes, if not to a standard stream.
     pub output_file: Option<PathBuf>,
+    /// File that the report is appended to as Markdown.
+    pub summary_file: Option<PathBuf>,
     /// Where to push, if anywhere.
     pub push: Option<PushTarget>,
     /// Whose run it is, if it is known; always where there is something to push to.
@@ -84,9 +88,12 @@ pub enum Mode {
     },
     /// Nothing: push what lies in the spool.
     Deliver,
+    /// Every CI job of the node.
+    Node(Box<NodeConfig>),
 }
 
 pub use self::delivery::{PushTarget, Secret, SpoolConfig};
+pub use self::node::NodeConfig;
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
 
 /// Whose run it is.
@@ -107,6 +114,31 @@ pub struct RunIdentity {
 }
 
 impl RunIdentity {
+    /// Whose run it is, if that can be; without an organization it is what is in front of the repository's first slash.
+    pub fn new(
+        organization: Option<&str>,
+        repository: &str,
+        workflow: &str,
+        job: &str,
+        run_id: &str,
+        run_attempt: Option<u32>,
+    ) -> Result<Self> {
+        let owner = repository.split_once('/').map(|(owner, _)| owner);
+        let organization = organization.or(owner).unwrap_or_default();
+        let scope = Scope::new(organization, Some(repository), Some(workflow), Some(job))?;
+        if run_id.is_empty() || run_id.chars().any(char::is_control) {
+            bail!("--run-id (GITHUB_RUN_ID) {run_id:?} is empty or contains a control character");
+        }
+        Ok(Self {
+            organization: organization.to_owned(),
+            repository: scope.full_repository().unwrap_or_default(),
+            workflow: workflow.to_owned(),
+            job: job.to_owned(),
+            run_id: run_id.to_owned(),
+            run_attempt,
+        })
+    }
+
     /// One of the run's summaries, as it goes over the wire.
     pub fn submission(self, summary_id: String, seq: u64, is_final: bool, payload: Payload) -> Submission {
         Submission {
@@ -127,7 +159,12 @@ impl RunIdentity {
 impl Config {
     /// Checks what was typed.
     pub fn from_args(args: Args) -> Result<Self> {
-        let options = args.options.with_ci_variables();
+        let node = match &args.command {
+            Some(Command::Node(node)) => Some(NodeConfig::new(node, &args.options)?),
+            _ => None,
+        };
+        // The variables of a job in which a node's collector was started say nothing about the node.
+        let options = if node.is_some() { args.options } else { args.options.with_ci_variables() };
         if options.interval < MIN_INTERVAL {
             bail!("--interval is {:?}; at least 10ms is accepted", options.interval);
         }
@@ -137,10 +174,11 @@ impl Config {
         if options.top > MAX_TOP {
             bail!("--top is {}; at most {MAX_TOP} is accepted", options.top);
         }
-        let (mode, to_deliver) = match args.command {
-            None => (Mode::Sidecar, None),
-            Some(Command::Run { command }) => (Mode::Run { command }, None),
-            Some(Command::Deliver { directory }) => (Mode::Deliver, Some(directory)),
+        let (mode, to_deliver) = match (args.command, node) {
+            (_, Some(node)) => (Mode::Node(Box::new(node)), None),
+            (Some(Command::Run { command }), _) => (Mode::Run { command }, None),
+            (Some(Command::Deliver { directory }), _) => (Mode::Deliver, Some(directory)),
+            _ => (Mode::Sidecar, None),
         };
         let spool = delivery::spool(&options, to_deliver.as_ref())?;
         if mode != Mode::Deliver {
@@ -159,16 +197,17 @@ impl Config {
             Some(text) => limits::parse(text).context("CGROUP_LIMITS")?,
             None => BTreeMap::new(),
         };
-        let push = delivery::push_target(&options)?;
+        let push = delivery::push_target(&options, &mode)?;
         let needed_by = match (&mode, &push, &spool) {
             (Mode::Deliver, None, _) => {
                 bail!("deliver needs to know where to push: set --push-endpoint (COLLECTOR_PUSH_ENDPOINT)")
             }
-            (Mode::Deliver, ..) | (_, None, None) => None,
+            (Mode::Deliver | Mode::Node(_), ..) | (_, None, None) => None,
             (_, Some(_), _) => Some("--push-endpoint"),
             (_, None, Some(_)) => Some("--spool-dir"),
         };
         let run = run_identity(&options, needed_by)?;
+        let summary_file = options.summary_path(matches!(mode, Mode::Run { .. }));
         Ok(Self {
             mode,
             interval: options.interval,
@@ -180,6 +219,7 @@ impl Config {
             top: options.top,
             output: options.output,
             output_file: options.output_file,
+            summary_file,
             push,
             run,
             push_interval: delivery::interval("--push-interval", options.push_interval)?,
@@ -245,20 +285,9 @@ fn run_identity(options: &Options, needed_by: Option<&str>) -> Result<Option<Run
         }
         return Ok(None);
     };
-    let scope = Scope::new(organization, Some(repository), Some(workflow), Some(job))?;
-    if run_id.chars().any(char::is_control) {
-        bail!("--run-id (GITHUB_RUN_ID) {run_id:?} contains a control character");
-    }
     let attempt = given(options.run_attempt.as_ref()).map(|text| {
         text.parse::<u32>()
             .map_err(|_| anyhow!("--run-attempt (GITHUB_RUN_ATTEMPT) {text:?} is no number such as 1"))
     });
-    Ok(Some(RunIdentity {
-        organization: organization.to_owned(),
-        repository: scope.full_repository().unwrap_or_default(),
-        workflow: workflow.to_owned(),
-        job: job.to_owned(),
-        run_id: run_id.to_owned(),
-        run_attempt: attempt.transpose()?,
-    }))
+    RunIdentity::new(Some(organization), repository, workflow, job, run_id, attempt.transpose()?).map(Some)
 }

@@ -26,13 +26,13 @@ pub struct Tally {
     pub kept: u64,
 }
 
-/// Pushes everything that is due, oldest first, but what belongs to the run `except`. A receiver that cannot be reached is
+/// Pushes everything that is due, oldest first, but what belongs to a run that `except` names. A receiver that cannot be reached is
 /// not tried again for each.
-pub async fn deliver(spool: &Spool, pusher: &Pusher, except: Option<&str>) -> io::Result<Tally> {
+pub async fn deliver(spool: &Spool, pusher: &Pusher, except: impl Fn(&str) -> bool) -> io::Result<Tally> {
     let mut tally = Tally::default();
     let mut reachable = true;
     for entry in spool.entries()? {
-        if !entry.kind.is_due() || Some(entry.id.as_str()) == except {
+        if !entry.kind.is_due() || except(&entry.id) {
             continue;
         }
         if reachable {
@@ -83,7 +83,7 @@ async fn push(spool: &Spool, pusher: &Pusher, entry: &Entry, tally: &mut Tally) 
         Err(error) => {
             warn!(%file, %error, "a summary stays in the spool");
             tally.kept += 1;
-            return matches!(error, PushError::Refused { .. });
+            return !matches!(error, PushError::OutOfTime { .. });
         }
     }
     let removed = beside(move || {

@@ -5,3 +5,4 @@ pub mod checkpoint;
 pub mod push;
 pub mod recover;
 pub mod spool;
+mod tokens;

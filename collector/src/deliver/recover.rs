@@ -19,7 +19,17 @@ pub struct Recovered {
 /// Looks through the checkpoints that nobody holds: the latest that `is_ours` is to be gone on with, the others become
 /// summaries in the spool. One that cannot be used is set aside.
 pub fn recover(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Option<Recovered>> {
-    let mut ours: Option<Recovered> = None;
+    let mut ours = recover_all(spool, is_ours)?;
+    let latest = ours.pop();
+    for other in ours {
+        close(spool, other)?;
+    }
+    Ok(latest)
+}
+
+/// The same for a collector that has many runs at once: all that `is_ours`, the latest last.
+pub fn recover_all(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Vec<Recovered>> {
+    let mut ours: Vec<Recovered> = Vec::new();
     for id in spool.checkpoints()? {
         let Some(lock) = spool.lock(&id)? else { continue };
         let path = spool.checkpoint_path(&id);
@@ -45,29 +55,18 @@ pub fn recover(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Opt
             }
         };
         let found = Recovered { checkpoint, lock };
-        let other = if is_ours(&found.checkpoint.head) {
-            let (first, later) = match ours.take() {
-                Some(before) if before.checkpoint.head.written > found.checkpoint.head.written => {
-                    (found, before)
-                }
-                Some(before) => (before, found),
-                None => {
-                    ours = Some(found);
-                    continue;
-                }
-            };
-            ours = Some(later);
-            first
+        if is_ours(&found.checkpoint.head) {
+            ours.push(found);
         } else {
-            found
-        };
-        close(spool, other)?;
+            close(spool, found)?;
+        }
     }
+    ours.sort_by_key(|one| one.checkpoint.head.written);
     Ok(ours)
 }
 
 /// Makes a run's last summary of its checkpoint.
-fn close(spool: &Spool, Recovered { checkpoint, lock }: Recovered) -> io::Result<()> {
+pub fn close(spool: &Spool, Recovered { checkpoint, lock }: Recovered) -> io::Result<()> {
     let id = checkpoint.head.summary_id.clone();
     let submission = checkpoint.into_submission();
     let put = spool.put(&id, Kind::Recovered, &serde_json::to_vec(&submission)?);

@@ -17,7 +17,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let spool = open_spool(config)?.context("there is no spool directory")?;
     recover(&spool, |_| false)?;
     let pusher = Pusher::new(target)?;
-    let Tally { delivered, superseded, refused, kept } = backlog::deliver(&spool, &pusher, None).await?;
+    let Tally { delivered, superseded, refused, kept } = backlog::deliver(&spool, &pusher, |_| false).await?;
     info!(delivered, superseded, refused, kept, "went through the spool");
     Ok(ExitCode::from(if refused + kept == 0 { super::EXIT_OK } else { super::EXIT_PUSH }))
 }

@@ -14,10 +14,11 @@ use wire::Payload;
 
 use super::measurement::Measurement;
 use super::outbox::Outbox;
-use crate::config::{Config, Mode, Output};
+use super::summary_file;
+use crate::config::{Config, Mode, Output, RunIdentity};
 use crate::deliver::push::shown;
 use crate::deliver::spool::{Kind, Spool};
-use crate::output::text;
+use crate::output::{markdown, text};
 
 /// A disk that takes longer is not waited for once there is no time left.
 const LAST_WRITE: Duration = Duration::from_secs(2);
@@ -43,9 +44,22 @@ pub(super) async fn finish(
     deadline: Instant,
     again: impl Future<Output = ()>,
 ) -> anyhow::Result<bool> {
-    let (summary_id, seq) = outbox.close();
+    let summary = outbox.close();
     let payload = measurement.payload(outbox.is_whole());
-    let report = Report::new(config, &payload)?;
+    let report = Report::new(config, config.run.as_ref(), &payload)?;
+    hand_over(report, summary, payload, outbox, deadline, again).await
+}
+
+/// The same for a run whose outbox is closed: `summary` is what that told.
+pub(super) async fn hand_over(
+    report: Report,
+    summary: (String, u64),
+    payload: Payload,
+    mut outbox: Outbox,
+    deadline: Instant,
+    again: impl Future<Output = ()>,
+) -> anyhow::Result<bool> {
+    let (summary_id, seq) = summary;
     let Some(run) = outbox.run.clone().filter(|_| outbox.pusher.is_some() || outbox.spool.is_some()) else {
         return report.write().await?.map(|()| true);
     };
@@ -164,33 +178,42 @@ async fn settled(spooling: JoinHandle<std::io::Result<PathBuf>>) -> Option<PathB
 }
 
 /// The report, and where it goes.
-struct Report {
+pub(super) struct Report {
     text: String,
     file: Option<PathBuf>,
     mode: Mode,
+    /// The same for the page of the run, and the file that it is appended to.
+    summary: Option<(String, PathBuf)>,
 }
 
 impl Report {
-    fn new(config: &Config, payload: &Payload) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, run: Option<&RunIdentity>, payload: &Payload) -> anyhow::Result<Self> {
         let terminal = match config.mode {
             _ if config.output_file.is_some() => false,
             Mode::Run { .. } => std::io::stderr().is_terminal(),
-            Mode::Sidecar | Mode::Deliver => std::io::stdout().is_terminal(),
+            Mode::Sidecar | Mode::Deliver | Mode::Node(_) => std::io::stdout().is_terminal(),
         };
         let text = match config.output {
-            Output::Text => text::render(payload, config.run.as_ref(), terminal),
+            Output::Text => text::render(payload, run, terminal),
             Output::Json => {
                 serde_json::to_string_pretty(payload).context("cannot write the report as JSON")? + "\n"
             }
             Output::None => String::new(),
         };
-        Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone() })
+        let summary = config.summary_file.clone();
+        let summary = summary.map(|path| (markdown::render(payload, run), path));
+        Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone(), summary })
     }
 
     /// Writes it; on a thread, for nobody may be reading.
-    fn write(self) -> JoinHandle<anyhow::Result<()>> {
+    pub(super) fn write(self) -> JoinHandle<anyhow::Result<()>> {
         spawn_blocking(move || {
-            let Self { text, file, mode } = self;
+            let Self { text, file, mode, summary } = self;
+            if let Some((markdown, path)) = summary
+                && let Err(error) = summary_file::append(&path, &markdown)
+            {
+                warn!(file = %path.display(), %error, "the summary for the page of the run cannot be written");
+            }
             if let Some(path) = file {
                 return std::fs::write(&path, text)
                     .with_context(|| format!("cannot write the report to {}", path.display()));
@@ -198,7 +221,7 @@ impl Report {
             // A job's own output is not for us to add to: in front of a command the report goes to standard error.
             let written = match mode {
                 Mode::Run { .. } => std::io::stderr().write_all(text.as_bytes()),
-                Mode::Sidecar | Mode::Deliver => {
+                Mode::Sidecar | Mode::Deliver | Mode::Node(_) => {
                     let mut out = std::io::stdout();
                     out.write_all(text.as_bytes()).and_then(|()| out.flush())
                 }

@@ -4,14 +4,17 @@ mod deliver;
 mod file_thread;
 mod finish;
 pub mod measurement;
+mod node;
 mod outbox;
 pub mod run;
 pub mod sidecar;
+mod summary_file;
 pub mod ticker;
 mod trace;
 mod watch;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use tracing::warn;
 
@@ -33,6 +36,10 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         Mode::Sidecar => sidecar::run(&config).await,
         Mode::Run { command } => run::run(&config, command).await,
         Mode::Deliver => deliver::run(&config).await,
+        Mode::Node(node) => {
+            let node = node.clone();
+            node::run(Rc::new(config), &node).await
+        }
     }
 }
 

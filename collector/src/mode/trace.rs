@@ -34,6 +34,30 @@ pub(super) struct Trace {
     lost: u64,
 }
 
+/// Who tells where a process is; see [`Containers::place_of`].
+pub(super) trait Locate {
+    /// Where a process is that the eBPF program told of; `None` where it cannot be told.
+    fn place_of(
+        &mut self,
+        cgroups: CgroupIds,
+        comm: Comm,
+        parent: Option<Place>,
+        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
+    ) -> Option<Place>;
+}
+
+impl Locate for Containers {
+    fn place_of(
+        &mut self,
+        cgroups: CgroupIds,
+        comm: Comm,
+        parent: Option<Place>,
+        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
+    ) -> Option<Place> {
+        Self::place_of(self, cgroups, comm, parent, content)
+    }
+}
+
 /// What a pass learns from the records.
 #[derive(Debug, Default)]
 pub(super) struct Placed {
@@ -122,7 +146,7 @@ impl Trace {
     /// read `/` by then, and as long as nobody waits for them.
     pub(super) fn place_ending(
         &mut self,
-        containers: &mut Containers,
+        containers: &mut impl Locate,
         observations: &[Observation],
         places: &mut [Option<Place>],
         unseen: impl Fn(ProcessKey) -> bool,
@@ -162,7 +186,7 @@ impl Trace {
     /// What was told since the last pass, with the places of what it is about. `single`: everything is there.
     pub(super) fn place(
         &mut self,
-        containers: &mut Containers,
+        containers: &mut impl Locate,
         seen: (&[Observation], &[Option<Place>]),
         single: Option<Place>,
         host: Host,

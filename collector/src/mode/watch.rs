@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{CgroupKind, Containers};
@@ -12,7 +13,7 @@ use crate::summarise::CgroupFigures;
 /// Every container's cgroup that can be read.
 #[derive(Debug)]
 pub(super) struct CgroupWatches {
-    hierarchies: Hierarchies,
+    hierarchies: Rc<Hierarchies>,
     /// Containers up to this one have been looked for.
     known: u32,
     watches: BTreeMap<ContainerIndex, Watch>,
@@ -25,13 +26,25 @@ struct Watch {
     reader: CgroupReader,
     first: CgroupReading,
     last: CgroupReading,
+    /// Whether it could not be read any more.
+    gone: bool,
 }
 
 impl CgroupWatches {
     /// The hierarchies below `cgroup_path`, or those that are mounted.
     pub(super) fn find(proc_path: &Path, cgroup_path: Option<&Path>) -> Self {
         let hierarchies = cgroup_path.map_or_else(|| Hierarchies::mounted(proc_path), Hierarchies::below);
+        Self::below(Rc::new(hierarchies))
+    }
+
+    /// Nothing watched yet, in hierarchies that others share.
+    pub(super) fn below(hierarchies: Rc<Hierarchies>) -> Self {
         Self { hierarchies, known: 0, watches: BTreeMap::new(), before: BTreeMap::new() }
+    }
+
+    /// The hierarchies, for others to share.
+    pub(super) fn hierarchies(&self) -> Rc<Hierarchies> {
+        Rc::clone(&self.hierarchies)
     }
 
     /// The inodes of the roots of the mounted hierarchies; see [`Hierarchies::root_ids`].
@@ -50,7 +63,9 @@ impl CgroupWatches {
         self.known = containers.len() as u32;
         let mut working_sets = Vec::new();
         for (index, watch) in &mut self.watches {
-            let Some(reading) = watch.reader.read() else { continue };
+            let reading = watch.reader.read();
+            watch.gone = reading.is_none();
+            let Some(reading) = reading else { continue };
             watch.last = reading;
             working_sets.extend(reading.working_set_bytes.map(|bytes| (*index, bytes)));
         }
@@ -74,7 +89,12 @@ impl CgroupWatches {
             None if began_with_us => CgroupReading::default(),
             None => reading,
         };
-        self.watches.insert(index, Watch { reader, first, last: reading });
+        self.watches.insert(index, Watch { reader, first, last: reading, gone: false });
+    }
+
+    /// Whether cgroups were watched and none of them is there any more; `None`: none was.
+    pub(super) fn are_gone(&self) -> Option<bool> {
+        (!self.watches.is_empty()).then(|| self.watches.values().all(|watch| watch.gone))
     }
 
     /// What they told of the run.

@@ -1,3 +1,6 @@
 //! The report.
 
+pub mod markdown;
+pub mod prometheus;
+mod shown;
 pub mod text;

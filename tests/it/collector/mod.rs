@@ -1,5 +1,8 @@
 //! The collector over scenes of proc, and in front of commands.
 
 mod configuration;
+mod node;
 mod run_mode;
 mod scenes;
+mod size;
+mod summary_file;

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod flush;
 mod ingest;
+mod node;
 mod overhead;
 mod pushgateway;
 mod sampling;
@@ -26,6 +27,15 @@ pub(crate) enum Bench {
         /// Rounds of each kind.
         #[arg(long, default_value_t = 50)]
         rounds: usize,
+    },
+    /// What does it cost to follow every job of a node, and does that grow with the processes and no faster?
+    Node {
+        /// Length of each measurement, in seconds.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// Pods with 50 processes each.
+        #[arg(long, default_value_t = 200)]
+        pods: usize,
     },
     /// What does the eBPF program cost the job that it follows?
     Overhead {
@@ -57,6 +67,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Accuracy { json } => accuracy::run(*json),
         Bench::Flush { rounds } => flush::run(*rounds),
+        Bench::Node { seconds, pods } => node::run(*seconds, *pods),
         Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),

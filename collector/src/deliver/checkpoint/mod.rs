@@ -3,7 +3,8 @@
 //! `rrc-run\n`, the version (u32), frames (length as u32, then a value as postcard writes it), a frame of length 0, and
 //! the CRC-32 of everything before it; numbers are little-endian. The first frame is the [`Head`], the second the
 //! accumulator without its containers, the others are the containers, one each: so a writer never holds more
-//! than one of them twice. The layout is that of this version's types: a reader of another one does not guess.
+//! than one of them twice. Since version 2 a frame with what the head has gained follows it. The layout is that of these
+//! types: a reader does not guess at a newer one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,15 +17,15 @@ use wire::{CollectorInfo, Payload, Submission};
 use crate::accumulate::{Accumulator, ContainerRun};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, KeptContainers};
-use crate::config::limits::Limits;
+use crate::config::limits::{Limits, Requests};
 use crate::config::process_map::ProcessMap;
 use crate::config::{MAX_TOP, RunIdentity};
-use crate::sample::cgroupfs::CgroupReading;
+use crate::sample::cgroupfs::{CgroupReading, Periods};
 use crate::summarise::{CgroupFigures, Run};
 
 const MAGIC: &[u8; 8] = b"rrc-run\n";
-/// What this collector writes, and reads.
-pub const VERSION: u32 = 1;
+/// What this collector writes; it reads those before as well.
+pub const VERSION: u32 = 2;
 /// Larger than anything that the limits of what is accumulated let come about.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -71,6 +72,33 @@ pub struct Head {
     pub cgroups: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
 }
 
+/// What the head has gained since version 1.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Gained {
+    /// Requests of `CGROUP_LIMITS`.
+    requests: BTreeMap<String, Requests>,
+    /// Enforcement periods at the first and the last reading.
+    periods: BTreeMap<ContainerIndex, (Option<Periods>, Option<Periods>)>,
+}
+
+impl Gained {
+    fn of(head: &Head) -> Self {
+        let requests = head.limits.iter().map(|(name, limits)| (name.clone(), limits.requests));
+        let periods =
+            head.cgroups.iter().map(|(index, (first, last))| (*index, (first.periods, last.periods)));
+        Self { requests: requests.collect(), periods: periods.collect() }
+    }
+
+    fn put_into(self, head: &mut Head) {
+        for (name, limits) in &mut head.limits {
+            limits.requests = self.requests.get(name).copied().unwrap_or_default();
+        }
+        for (index, (first, last)) in &mut head.cgroups {
+            (first.periods, last.periods) = self.periods.get(index).copied().unwrap_or_default();
+        }
+    }
+}
+
 /// Why a file is no checkpoint that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
@@ -78,7 +106,7 @@ pub enum CheckpointError {
     #[error("it is no checkpoint")]
     Foreign,
     /// Another version wrote it.
-    #[error("it has version {0}, this collector reads version {VERSION}")]
+    #[error("it has version {0}, this collector reads versions 1 to {VERSION}")]
     Version(u32),
     /// It ends too soon, or bits of it are not what was written.
     #[error("it is truncated or corrupt: {0}")]
@@ -113,6 +141,7 @@ impl Encoder {
         let mut block = MAGIC.to_vec();
         block.extend(VERSION.to_le_bytes());
         frame(&mut block, head)?;
+        frame(&mut block, &Gained::of(head))?;
         frame(&mut block, accumulator)?;
         let mut crc = Hasher::new();
         crc.update(&block);
@@ -160,7 +189,7 @@ impl Checkpoint {
         let rest = bytes.strip_prefix(MAGIC).ok_or(Foreign)?;
         let (version, _) = rest.split_first_chunk().ok_or(Corrupt("no version"))?;
         let version = u32::from_le_bytes(*version);
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Version(version));
         }
         let (content, crc) = bytes.split_last_chunk().ok_or(Corrupt("no checksum"))?;
@@ -168,7 +197,10 @@ impl Checkpoint {
             return Err(Corrupt("the checksum is another"));
         }
         let mut frames = Frames(content.get(MAGIC.len() + 4..).ok_or(Corrupt("no version"))?);
-        let head: Head = frames.value()?.ok_or(Corrupt("no head"))?;
+        let mut head: Head = frames.value()?.ok_or(Corrupt("no head"))?;
+        if version > 1 {
+            frames.value::<Gained>()?.ok_or(Corrupt("no end of the head"))?.put_into(&mut head);
+        }
         let mut accumulator: Accumulator = frames.value()?.ok_or(Corrupt("no totals"))?;
         while let Some((index, run)) = frames.value::<(ContainerIndex, ContainerRun)>()? {
             if !accumulator.restore(index, run) {
@@ -192,7 +224,7 @@ impl Checkpoint {
         if !self.accumulator.is_sound(len, nested) {
             return Err(Unsound("the samples"));
         }
-        let limits = head.limits.values().map(|limits| limits.cpu_cores);
+        let limits = head.limits.values().flat_map(|limits| [limits.cpu_cores, limits.requests.cpu_cores]);
         let cgroups = head.cgroups.values().flat_map(|(first, last)| [first, last]);
         let cores = limits.chain(cgroups.map(|reading| reading.cpu_limit_cores));
         if !cores.flatten().all(f64::is_finite) || head.cgroups.keys().any(|index| index.0 >= len) {

@@ -42,7 +42,13 @@ fn head(passes: u32) -> Head {
         memory_total_bytes: None,
         kernel: None,
     };
-    let reading = |cpu_ns| CgroupReading { cpu_ns: Some(cpu_ns), ..CgroupReading::default() };
+    let reading = |seconds| CgroupReading {
+        cpu_ns: Some(seconds * 1_000_000_000),
+        periods: Some(Periods { all: seconds * 10, throttled: seconds }),
+        ..CgroupReading::default()
+    };
+    let requests = Requests { cpu_cores: Some(0.5), memory_bytes: Some(1 << 20) };
+    let limits = Limits { cpu_cores: Some(1.5), memory_bytes: None, requests };
     Head {
         run: RunIdentity {
             organization: "o".to_owned(),
@@ -66,10 +72,10 @@ fn head(passes: u32) -> Head {
         missed_samples: 3,
         lost_records: 0,
         collector_cpu: Duration::from_millis(70),
-        limits: BTreeMap::from([("run".to_owned(), Limits { cpu_cores: Some(1.5), memory_bytes: None })]),
+        limits: BTreeMap::from([("run".to_owned(), limits)]),
         collector: serde_json::to_string(&collector).unwrap(),
         containers: containers().keep(),
-        cgroups: BTreeMap::from([(ContainerIndex(0), (reading(1_000_000_000), reading(4_000_000_000)))]),
+        cgroups: BTreeMap::from([(ContainerIndex(0), (reading(1), reading(4)))]),
     }
 }
 
@@ -119,6 +125,28 @@ fn the_same_summary_comes_out_and_the_run_goes_on() {
     assert_eq!(payload.containers[0].cpu_limit_cores, Some(1.5));
     assert_eq!(payload.attribution.unwrap().missed_samples, 3);
     assert!(payload.top_commands.len() == 5 && payload.top_cpu_processes.len() == 10);
+}
+
+#[test]
+fn requests_and_periods_are_kept() {
+    let [usage] = <[_; 1]>::try_from(Checkpoint::decode(&example()).unwrap().payload().containers).unwrap();
+    assert_eq!((usage.cpu_request_cores, usage.memory_request_bytes), (Some(0.5), Some(1 << 20)));
+    assert_eq!((usage.cpu_periods, usage.cpu_throttled_periods), (Some(30), Some(3)));
+}
+
+#[test]
+fn the_version_before_is_read_and_what_it_had_not_is_not_known() {
+    let bytes = example();
+    let begin = MAGIC.len() + 4;
+    let frame = |at: usize| at + 4 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let gained = frame(begin);
+    let mut before = bytes[..gained].to_vec();
+    before[MAGIC.len()] = 1;
+    before.extend(&bytes[frame(gained)..]);
+    let [usage] =
+        <[_; 1]>::try_from(Checkpoint::decode(&sealed(before)).unwrap().payload().containers).unwrap();
+    assert_eq!((usage.cpu_limit_cores, usage.cgroup_cpu_seconds), (Some(1.5), Some(3.0)));
+    assert_eq!((usage.cpu_request_cores, usage.cpu_periods), (None, None));
 }
 
 #[test]

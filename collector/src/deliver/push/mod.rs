@@ -1,5 +1,7 @@
 //! One summary, pushed with retries.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 use wire::{Problem, Stored};
 
-use crate::config::PushTarget;
+use super::tokens::Tokens;
+use crate::config::{PushTarget, Secret};
 
 /// One attempt may take so long: a receiver answers in milliseconds, and a dead one must not eat the whole budget.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +34,12 @@ pub enum PushError {
         status: StatusCode,
         /// What it said.
         reason: String,
+    },
+    /// There is no token to send it with.
+    #[error("there is no push token for the organization {organization:?}")]
+    NoToken {
+        /// Whose run it is.
+        organization: String,
     },
     /// There was no time left for another attempt.
     #[error("no attempt of {attempts} succeeded in the time given; the last one: {last}")]
@@ -76,6 +85,17 @@ enum Attempt {
 pub struct Pusher {
     client: Client,
     target: PushTarget,
+    tokens: Arc<Tokens>,
+    counts: Arc<[AtomicU64; 2]>,
+}
+
+/// What became of the summaries that were pushed, after all attempts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// The receiver has them.
+    pub stored: u64,
+    /// They were refused, or there was no time left.
+    pub failed: u64,
 }
 
 impl Pusher {
@@ -84,7 +104,8 @@ impl Pusher {
         let client = client(target.ca_certificates.as_deref());
         let client =
             client.map_err(|error| anyhow::anyhow!("cannot make an HTTP client: {}", chain(&error)))?;
-        Ok(Self { client, target: target.clone() })
+        let (tokens, counts) = (Arc::new(Tokens::new(target)), Arc::default());
+        Ok(Self { client, tokens, counts, target: target.clone() })
     }
 
     /// Where it pushes to.
@@ -97,12 +118,25 @@ impl Pusher {
     /// 408, 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
     /// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
     pub async fn push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
+        let result = self.try_to_push(body, deadline).await;
+        self.counts[usize::from(result.is_err())].fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// What became of all that was pushed.
+    pub fn counts(&self) -> Counts {
+        let [stored, failed] = &*self.counts;
+        Counts { stored: stored.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
+    }
+
+    async fn try_to_push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
+        let token = self.tokens.of(&body).map_err(|organization| PushError::NoToken { organization })?;
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
             attempts += 1;
             let end = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
-            let attempt = timeout_at(end, attempt(&self.client, &self.target, body.clone())).await;
+            let attempt = timeout_at(end, attempt(&self.client, &self.target, &token, body.clone())).await;
             let (failure, not_before) = match attempt {
                 Ok(Attempt::Stored(stored)) => return Ok(stored),
                 Ok(Attempt::Refused(status, reason)) => return Err(PushError::Refused { status, reason }),
@@ -148,10 +182,10 @@ fn client(ca_certificates: Option<&[u8]>) -> reqwest::Result<Client> {
     builder.build()
 }
 
-async fn attempt(client: &Client, target: &PushTarget, body: Bytes) -> Attempt {
+async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Bytes) -> Attempt {
     let request = client
         .post(target.endpoint.clone())
-        .header(AUTHORIZATION, format!("Bearer {}", target.token.reveal()))
+        .header(AUTHORIZATION, format!("Bearer {}", token.reveal()))
         .header(CONTENT_TYPE, "application/json")
         .body(body);
     let mut response = match request.send().await {

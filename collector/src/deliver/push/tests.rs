@@ -51,7 +51,8 @@ const BUSY: &str = answer!("503 Service Unavailable", "", "");
 async fn push_to(stub: &Stub, budget: Duration) -> Result<Stored, PushError> {
     let target = PushTarget {
         endpoint: stub.endpoint.clone(),
-        token: Secret::new("t0ken".to_owned()),
+        token: Some(Secret::new("t0ken".to_owned())),
+        tokens_file: None,
         ca_certificates: None,
         token_is_argument: false,
     };

@@ -88,7 +88,6 @@ impl Measurement {
         // What start times of processes count from; the boot clock is the same but for a time namespace.
         let uptime = uptime::read_seconds(&config.proc_path).unwrap_or(started.boot.as_secs_f64());
         let began_ticks = (uptime * host.ticks_per_second as f64) as u64;
-        let meminfo = MemInfo::read(&config.proc_path);
         let (mode, containers) = match &whose {
             Whose::All => (
                 "sidecar",
@@ -97,21 +96,12 @@ impl Measurement {
             Whose::DescendantsOf { .. } => ("run", Containers::single("run")),
         };
         let cgroups = CgroupWatches::find(&config.proc_path, config.cgroup_path.as_deref());
-        let trace = start_trace(config, &whose, host, &cgroups)?;
-        let info = CollectorInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: mode.to_owned(),
-            source: if trace.is_ok() { "ebpf" } else { "proc" }.to_owned(),
-            source_reason: trace.as_ref().err().map(ToString::to_string),
-            hidden: visibility::hidden(&config.proc_path),
-            interval_seconds: config.interval.as_secs_f64(),
-            cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
-            memory_total_bytes: meminfo.map(|meminfo| meminfo.total_bytes),
-            kernel: Some(host::kernel_release()),
+        let root = match &whose {
+            Whose::All => None,
+            Whose::DescendantsOf { pid, .. } => Some(*pid),
         };
-        if let Some(hidden) = &info.hidden {
-            warn!(hidden, "what some processes use is not counted");
-        }
+        let trace = start_trace(config, root, host, &cgroups)?;
+        let info = collector_info(config, mode, trace.as_ref().err());
         let mut measurement = Self {
             proc_path: config.proc_path.clone(),
             host,
@@ -240,8 +230,7 @@ impl Measurement {
         self.with_run(complete, |run| run.payload())
     }
 
-    /// Does something with all that a summary is made of.
-    pub(super) fn with_run<T>(&self, complete: bool, work: impl FnOnce(Run<'_>) -> T) -> T {
+    fn with_run<T>(&self, complete: bool, work: impl FnOnce(Run<'_>) -> T) -> T {
         let figures = self.cgroups.figures();
         let run = Run {
             accumulator: &self.accumulator,
@@ -345,26 +334,43 @@ impl Measurement {
     }
 }
 
-/// Starts the eBPF program, or tells why it does not run; that is an error only where it is required.
-fn start_trace(
+/// What is told of this collector. `reason`: why the eBPF program does not run.
+pub(super) fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> CollectorInfo {
+    let info = CollectorInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode: mode.to_owned(),
+        source: if reason.is_none() { "ebpf" } else { "proc" }.to_owned(),
+        source_reason: reason.map(ToString::to_string),
+        hidden: visibility::hidden(&config.proc_path),
+        interval_seconds: config.interval.as_secs_f64(),
+        cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+        memory_total_bytes: MemInfo::read(&config.proc_path).map(|meminfo| meminfo.total_bytes),
+        kernel: Some(host::kernel_release()),
+    };
+    if let Some(hidden) = &info.hidden {
+        warn!(hidden, "what some processes use is not counted");
+    }
+    info
+}
+
+/// Starts the eBPF program, or tells why it does not run; that is an error only where it is required. `root`: only
+/// the descendants of this process are followed.
+pub(super) fn start_trace(
     config: &Config,
-    whose: &Whose,
+    root: Option<u32>,
     host: Host,
     cgroups: &CgroupWatches,
 ) -> anyhow::Result<Result<Trace, Unavailable>> {
     let (unified, v1) = cgroups.root_ids();
     let options = Options {
         proc_path: &config.proc_path,
-        root: match whose {
-            Whose::All => None,
-            Whose::DescendantsOf { pid, .. } => Some(*pid),
-        },
+        root,
         tick_ns: host.tick_ns(),
         cgroup_roots: CgroupIds { unified, v1 },
         ring_bytes: config.ebpf_buffer,
         log: config.ebpf_log,
         // A command would inherit what is left.
-        shed_privileges: matches!(whose, Whose::All),
+        shed_privileges: root.is_none(),
     };
     let trace = match config.ebpf {
         Ebpf::Off => Err(Unavailable::Off),
@@ -378,7 +384,7 @@ fn start_trace(
     Ok(trace)
 }
 
-fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> Seen {
+pub(super) fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> Seen {
     Seen {
         key: process.key,
         ppid: process.ppid,

@@ -7,8 +7,10 @@ use crate::accumulate::Accumulator;
 use crate::config::RunIdentity;
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::host::{self, Instant};
+use crate::mode::outbox::Measured;
 use crate::mode::trace::Trace;
 use crate::sample::boot_id;
+use crate::summarise::Run;
 
 /// What a collector that was killed had counted of this run.
 #[derive(Debug, Default)]
@@ -36,14 +38,17 @@ impl Measurement {
         Ok(())
     }
 
-    /// What a checkpoint needs beside the samples.
-    pub(in crate::mode) fn head(
-        &self,
-        run: RunIdentity,
-        summary_id: String,
-        next_seq: u64,
-        recovered: bool,
-    ) -> Head {
+    pub(super) fn lost_records(&self) -> u64 {
+        self.before.lost_records + self.trace.as_ref().map_or(0, Trace::lost)
+    }
+
+    pub(super) fn collector_cpu(&self) -> Duration {
+        self.before.collector_cpu + host::own_cpu_time()
+    }
+}
+
+impl Measured for Measurement {
+    fn head(&self, run: RunIdentity, summary_id: String, next_seq: u64, recovered: bool) -> Head {
         Head {
             run,
             mode: self.info.mode.clone(),
@@ -68,16 +73,11 @@ impl Measurement {
         }
     }
 
-    /// The samples.
-    pub(in crate::mode) fn accumulator(&self) -> &Accumulator {
+    fn accumulator(&self) -> &Accumulator {
         &self.accumulator
     }
 
-    pub(super) fn lost_records(&self) -> u64 {
-        self.before.lost_records + self.trace.as_ref().map_or(0, Trace::lost)
-    }
-
-    pub(super) fn collector_cpu(&self) -> Duration {
-        self.before.collector_cpu + host::own_cpu_time()
+    fn with_run<T>(&self, complete: bool, work: impl FnOnce(Run<'_>) -> T) -> T {
+        Self::with_run(self, complete, work)
     }
 }

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod interim;
+mod many;
 
 use std::time::{Duration, Instant as StdInstant};
 
@@ -18,6 +19,7 @@ use wire::Payload;
 use self::checkpoint::Writing;
 use self::interim::Interim;
 use super::measurement::Measurement;
+use crate::accumulate::Accumulator;
 use crate::config::{Config, RunIdentity};
 use crate::deliver::backlog;
 use crate::deliver::checkpoint::{Checkpoint, Head};
@@ -26,10 +28,10 @@ use crate::deliver::recover::{Recovered, recover};
 use crate::deliver::spool::{RunLock, Spool};
 use crate::host;
 use crate::sample::boot_id;
-use crate::summarise::Draft;
+use crate::summarise::{Draft, Run};
 
 /// A run whose collector was killed longer ago is not gone on with: too much of it is missing.
-const RECOVERY_AGE: Duration = Duration::from_mins(15);
+pub(super) const RECOVERY_AGE: Duration = Duration::from_mins(15);
 /// How much further a recovered run counts: more summaries than can have been numbered since the checkpoint.
 const RECOVERY_STEP: u64 = 1 << 20;
 /// How long at a time a summary is worked on.
@@ -37,7 +39,17 @@ const SLICE: Duration = Duration::from_millis(1);
 /// A disk that takes longer is not waited for at the end.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 /// Between two tries to deliver what lies in the spool.
-const BACKLOG_PAUSE: Duration = Duration::from_mins(1);
+pub(super) const BACKLOG_PAUSE: Duration = Duration::from_mins(1);
+
+/// One run as it is measured, for what is sent and written of it.
+pub(super) trait Measured {
+    /// What a checkpoint needs beside the samples.
+    fn head(&self, run: RunIdentity, summary_id: String, next_seq: u64, recovered: bool) -> Head;
+    /// The samples.
+    fn accumulator(&self) -> &Accumulator;
+    /// Does something with all that a summary is made of.
+    fn with_run<T>(&self, complete: bool, work: impl FnOnce(Run<'_>) -> T) -> T;
+}
 
 /// Everything that is sent or written.
 #[derive(Debug)]
@@ -59,7 +71,7 @@ pub(super) struct Outbox {
 }
 
 /// What is to be done next.
-enum Job {
+pub(super) enum Job {
     Push,
     Draft,
     Pushed,
@@ -100,22 +112,7 @@ impl Outbox {
     pub(super) fn open(config: &Config, may_go_on: bool) -> anyhow::Result<(Self, Option<Checkpoint>)> {
         let pusher = config.push.as_ref().map(Pusher::new).transpose()?;
         let spool = open_spool(config)?;
-        let mut outbox = Self {
-            run: config.run.clone(),
-            summary_id: Uuid::now_v7().to_string(),
-            next_seq: 1,
-            recovered: false,
-            lock: None,
-            push: Timer::new(config.push_interval.filter(|_| pusher.is_some())),
-            draft: None,
-            interim: Interim::default(),
-            checkpoint: Timer::new(config.checkpoint_interval.filter(|_| spool.is_some())),
-            writing: None,
-            last_write: None,
-            backlog: None,
-            pusher,
-            spool,
-        };
+        let mut outbox = Self::new(config, config.run.clone(), pusher, spool);
         let Some(spool) = outbox.spool.clone() else { return Ok((outbox, None)) };
         let boot_id = boot_id::read();
         let now = host::Instant::now().boot;
@@ -136,10 +133,7 @@ impl Outbox {
                 age_seconds = now.saturating_sub(head.written).as_secs_f64(),
                 "going on with the run of a collector that was killed"
             );
-            outbox.summary_id.clone_from(&head.summary_id);
-            outbox.next_seq = head.next_seq + RECOVERY_STEP;
-            outbox.recovered = true;
-            outbox.lock = Some(lock);
+            outbox.take_over(head, lock);
             checkpoint
         });
         if outbox.lock.is_none() {
@@ -150,13 +144,40 @@ impl Outbox {
         Ok((outbox, checkpoint))
     }
 
+    fn new(config: &Config, run: Option<RunIdentity>, pusher: Option<Pusher>, spool: Option<Spool>) -> Self {
+        Self {
+            run,
+            summary_id: Uuid::now_v7().to_string(),
+            next_seq: 1,
+            recovered: false,
+            lock: None,
+            push: Timer::new(config.push_interval.filter(|_| pusher.is_some())),
+            draft: None,
+            interim: Interim::default(),
+            checkpoint: Timer::new(config.checkpoint_interval.filter(|_| spool.is_some())),
+            writing: None,
+            last_write: None,
+            backlog: None,
+            pusher,
+            spool,
+        }
+    }
+
+    /// Goes on with the run of a checkpoint.
+    fn take_over(&mut self, head: &Head, lock: RunLock) {
+        self.summary_id.clone_from(&head.summary_id);
+        self.next_seq = head.next_seq + RECOVERY_STEP;
+        self.recovered = true;
+        self.lock = Some(lock);
+    }
+
     /// Delivers what lies in the spool, beside everything else.
     fn start_backlog(&mut self, spool: &Spool) {
         let Some(pusher) = self.pusher.clone() else { return };
         let (spool, own) = (spool.clone(), self.summary_id.clone());
         self.backlog = Some(tokio::spawn(async move {
             loop {
-                match backlog::deliver(&spool, &pusher, Some(&own)).await {
+                match backlog::deliver(&spool, &pusher, |id| id == own).await {
                     Ok(tally) if tally == backlog::Tally::default() => return,
                     Ok(tally) => {
                         let backlog::Tally { delivered, superseded, refused, kept } = tally;
@@ -184,6 +205,10 @@ impl Outbox {
             () = measurement.relieve() => return,
             job = self.next_job() => job,
         };
+        self.work_on(job, measurement);
+    }
+
+    fn work_on(&mut self, job: Job, measurement: &impl Measured) {
         match job {
             Job::Push => self.begin_draft(measurement),
             Job::Draft => self.go_on_with_draft(measurement),
@@ -204,12 +229,12 @@ impl Outbox {
         }
     }
 
-    fn begin_draft(&mut self, measurement: &Measurement) {
+    fn begin_draft(&mut self, measurement: &impl Measured) {
         let passes = measurement.accumulator().passes();
         self.draft = Some((passes, measurement.with_run(false, |run| run.draft())));
     }
 
-    fn go_on_with_draft(&mut self, measurement: &Measurement) {
+    fn go_on_with_draft(&mut self, measurement: &impl Measured) {
         let Some((passes, mut draft)) = self.draft.take() else { return };
         if passes != measurement.accumulator().passes() {
             self.push.overtaken += 1;
@@ -250,7 +275,7 @@ impl Outbox {
         seq
     }
 
-    fn begin_checkpoint(&mut self, measurement: &Measurement) {
+    fn begin_checkpoint(&mut self, measurement: &impl Measured) {
         let (Some(spool), Some(run)) = (&self.spool, self.run.clone()) else {
             return self.checkpoint.again();
         };
@@ -264,7 +289,7 @@ impl Outbox {
         }
     }
 
-    fn write_block(&mut self, measurement: &Measurement) {
+    fn write_block(&mut self, measurement: &impl Measured) {
         let Some(writing) = &mut self.writing else { return };
         match writing.go_on(measurement.accumulator()) {
             checkpoint::Progress::More => {}

@@ -5,10 +5,8 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use wire::{ContainerUsage, Payload};
 
+use super::shown::{bytes, cores, duration, name, plain, seconds};
 use crate::config::RunIdentity;
-
-/// Longer names are cut, so that a row stays a row.
-const MAX_NAME: usize = 40;
 
 /// The report; with `colour`, titles are bold.
 pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> String {
@@ -66,11 +64,14 @@ fn containers(payload: &Payload) -> Option<Table> {
     }
     let any = |has: fn(&ContainerUsage) -> bool| payload.containers.iter().any(has);
     let limits = any(|it| it.cpu_limit_cores.is_some() || it.memory_limit_bytes.is_some());
+    let requests = any(|it| it.cpu_request_cores.is_some() || it.memory_request_bytes.is_some());
     let trouble = any(|it| it.oom_kills.is_some_and(|kills| kills > 0))
         || any(|it| it.cpu_throttled_seconds.is_some_and(|seconds| seconds > 0.0));
     let mut heads = vec!["container", "CPU", "cores avg", "p95", "peak"];
+    heads.extend(requests.then_some("request"));
     heads.extend(limits.then_some("limit"));
     heads.extend(["memory avg", "p95", "peak"]);
+    heads.extend(requests.then_some("request"));
     heads.extend(limits.then_some("limit"));
     heads.push("processes");
     heads.extend(trouble.then_some("trouble"));
@@ -83,6 +84,9 @@ fn containers(payload: &Payload) -> Option<Table> {
             usage.cpu_cores.p95.map_or(String::new(), cores),
             cores(usage.cpu_cores.peak),
         ];
+        if requests {
+            row.push(usage.cpu_request_cores.map_or(String::new(), cores));
+        }
         if limits {
             row.push(usage.cpu_limit_cores.map_or(String::new(), |limit| {
                 format!("{} ({:.0} %)", cores(limit), 100.0 * usage.cpu_cores.peak / limit)
@@ -90,6 +94,9 @@ fn containers(payload: &Payload) -> Option<Table> {
         }
         let memory = &usage.memory_bytes;
         row.extend([bytes(memory.avg), memory.p95.map_or(String::new(), bytes), bytes(memory.peak)]);
+        if requests {
+            row.push(usage.memory_request_bytes.map_or(String::new(), |request| bytes(request as f64)));
+        }
         if limits {
             row.push(usage.memory_limit_bytes.map_or(String::new(), |limit| {
                 format!("{} ({:.0} %)", bytes(limit as f64), 100.0 * memory.peak / limit as f64)
@@ -212,66 +219,6 @@ fn table(heads: &[&str]) -> Table {
         column.set_cell_alignment(if text { CellAlignment::Left } else { CellAlignment::Right });
     }
     table
-}
-
-/// A name that can do a terminal no harm and a table no violence.
-fn name(name: &str) -> String {
-    let mut name = plain(name);
-    if name.chars().count() > MAX_NAME {
-        name = name.chars().take(MAX_NAME - 1).collect();
-        name.push('…');
-    }
-    name
-}
-
-/// Control characters and those that turn the direction of text are shown as what they are.
-fn plain(text: &str) -> String {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if harmful(c) {
-            plain.extend(c.escape_unicode());
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
-}
-
-fn cores(cores: f64) -> String {
-    format!("{cores:.2}")
-}
-
-fn seconds(seconds: f64) -> String {
-    match seconds {
-        s if s >= 100.0 => format!("{s:.0} s"),
-        s if s >= 10.0 => format!("{s:.1} s"),
-        s => format!("{s:.2} s"),
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s >= 3600.0 => format!("{}h {:02}m", (s / 3600.0) as u64, (s % 3600.0 / 60.0) as u64),
-        s if s >= 60.0 => format!("{}m {:02}s", (s / 60.0) as u64, (s % 60.0) as u64),
-        s if s >= 10.0 || s.fract() == 0.0 => format!("{s:.0}s"),
-        s => format!("{s:.1}s"),
-    }
-}
-
-fn bytes(bytes: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes;
-    let mut unit = 0;
-    while value >= 1023.5 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let digits = usize::from(unit > 0 && value < 99.95);
-    format!("{value:.digits$} {}", UNITS[unit])
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod hierarchies;
 mod reader;
 
 pub use hierarchies::Hierarchies;
-pub use reader::{CgroupReader, CgroupReading};
+pub use reader::{CgroupReader, CgroupReading, Periods};
 
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,18 @@ pub struct CgroupReading {
     pub cpu_limit_cores: Option<f64>,
     /// The tightest of its own limit and those above it: v2 `memory.max`, v1 `memory.limit_in_bytes`.
     pub memory_limit_bytes: Option<u64>,
+    /// Enforcement periods, from `cpu.stat` where it tells of both kinds; a checkpoint keeps them elsewhere.
+    #[serde(skip)]
+    pub periods: Option<Periods>,
+}
+
+/// Enforcement periods of a CPU limit since the cgroup was made; none are counted while there is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Periods {
+    /// Those in which it wanted CPU: `nr_periods`.
+    pub all: u64,
+    /// Those of them in which it was throttled: `nr_throttled`.
+    pub throttled: u64,
 }
 
 /// Reads one container's cgroup files again and again; what is read every time is kept open.
@@ -106,6 +118,9 @@ impl CgroupReader {
             memory_peak_bytes: content(self.memory_peak.as_ref()).and_then(|text| text.trim().parse().ok()),
             cpu_limit_cores: self.limits.0,
             memory_limit_bytes: self.limits.1,
+            periods: cpu_stat.and_then(|text| {
+                Some(Periods { all: keyed(text, "nr_periods")?, throttled: keyed(text, "nr_throttled")? })
+            }),
         };
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
     }

@@ -23,7 +23,10 @@ fn version_2_tells_everything_from_one_directory() {
         &[
             ("cgroup.controllers", "cpu memory"),
             ("kubepods/pod1/memory.max", "900"),
-            (&at("cpu.stat"), "usage_usec 1500\nuser_usec 1\nnr_throttled 3\nthrottled_usec 70\n"),
+            (
+                &at("cpu.stat"),
+                "usage_usec 1500\nuser_usec 1\nnr_periods 40\nnr_throttled 3\nthrottled_usec 70\n",
+            ),
             (&at("cpu.max"), "150000 100000\n"),
             (&at("memory.current"), "1000\n"),
             (&at("memory.stat"), "anon 5\nfile 400\ninactive_file 300\n"),
@@ -43,6 +46,7 @@ fn version_2_tells_everything_from_one_directory() {
         memory_peak_bytes: Some(1200),
         cpu_limit_cores: Some(1.5),
         memory_limit_bytes: Some(900),
+        periods: Some(Periods { all: 40, throttled: 3 }),
     };
     assert_eq!(reader.read(), Some(expected));
 }
@@ -83,6 +87,7 @@ fn version_1_has_a_directory_for_each_controller() {
         memory_peak_bytes: None,
         cpu_limit_cores: None,
         memory_limit_bytes: Some(268_435_456),
+        periods: Some(Periods { all: 4, throttled: 1 }),
     };
     assert_eq!(reader.read(), Some(expected));
 }
@@ -97,7 +102,7 @@ fn a_container_that_shows_a_path_of_another_namespace_is_found_by_its_id() {
     let hierarchies = Hierarchies::below(root.path());
     let mut reader = hierarchies.container(CgroupLines::parse(content.as_bytes()), &id).unwrap();
     let reading = reader.read().unwrap();
-    assert_eq!((reading.cpu_ns, reading.throttled_ns), (Some(7_000), None));
+    assert_eq!((reading.cpu_ns, reading.throttled_ns, reading.periods), (Some(7_000), None, None));
 }
 
 #[test]

@@ -214,6 +214,22 @@ impl ProcTable {
         Some(content)
     }
 
+    /// Reads the beginning of any other file of a process into `space`; tells how much.
+    pub fn read_beginning(&self, key: ProcessKey, name: &str, space: &mut [u8]) -> io::Result<usize> {
+        let path = format!("{}/{name}", key.pid);
+        let file = openat(&self.root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut length = 0;
+        while length < space.len() {
+            match pread(&file, &mut space[length..], length as u64) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(length)
+    }
+
     /// Whether no PID was given out since the tree was listed: then no process is there that is not known.
     ///
     /// `loadavg` ends with the last PID given out. Listing costs a tenth of what a pass costs, so on a machine that

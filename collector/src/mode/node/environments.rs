@@ -1,0 +1,103 @@
+//! The environments of processes in pods: each read when it is new, for the names of a job alone.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+use tracing::warn;
+
+use crate::attribute::jobs::identity;
+use crate::config::RunIdentity;
+use crate::config::node::JobVariables;
+use crate::sample::environ::MAX_BYTES;
+use crate::sample::pid_stat::Comm;
+use crate::sample::table::{Observation, ProcTable, ProcessKey};
+
+/// How often a process is looked at that keeps its name: it may have been seen between fork and exec.
+const LOOKS: u8 = 2;
+
+/// What processes say of their jobs.
+#[derive(Debug)]
+pub(super) struct Environments {
+    variables: Vec<JobVariables>,
+    known: FxHashMap<ProcessKey, Known>,
+    space: Vec<u8>,
+    pass: u64,
+    /// How many could not be read.
+    pub(super) forbidden: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    comm: Comm,
+    looks: u8,
+    pass: u64,
+    run: Option<Rc<RunIdentity>>,
+}
+
+impl Environments {
+    pub(super) fn new(variables: Vec<JobVariables>) -> Self {
+        let (known, space) = (FxHashMap::default(), vec![0; MAX_BYTES]);
+        Self { variables, known, space, pass: 0, forbidden: 0 }
+    }
+
+    /// Whose a process of this pass says it is.
+    pub(super) fn run_of(&mut self, process: &Observation, table: &ProcTable) -> Option<Rc<RunIdentity>> {
+        let before = self.known.get_mut(&process.key);
+        let due = match &before {
+            None => !process.zombie,
+            // Another program may have another environment; one that has ended has none any more.
+            Some(known) => !process.zombie && (known.looks < LOOKS || known.comm != process.comm),
+        };
+        if !due {
+            let known = before?;
+            known.pass = self.pass;
+            return known.run.clone();
+        }
+        let before = before.and_then(|known| known.run.clone());
+        let looks = self.known.get(&process.key).map_or(0, |known| known.looks);
+        let run = self.read(process.key, table, before);
+        let known =
+            Known { comm: process.comm, looks: looks.saturating_add(1), pass: self.pass, run: run.clone() };
+        self.known.insert(process.key, known);
+        run
+    }
+
+    fn read(
+        &mut self,
+        key: ProcessKey,
+        table: &ProcTable,
+        before: Option<Rc<RunIdentity>>,
+    ) -> Option<Rc<RunIdentity>> {
+        match table.read_beginning(key, "environ", &mut self.space) {
+            Ok(length) => {
+                let run = identity(&self.space[..length], &self.variables);
+                // A job's secrets are in it.
+                self.space[..length].fill(0);
+                // An identity that many processes have is kept once.
+                run.map(|run| match before {
+                    Some(before) if *before == run => before,
+                    _ => Rc::new(run),
+                })
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::PermissionDenied {
+                    if self.forbidden == 0 {
+                        warn!(
+                            "the environment of other users' processes cannot be read, so that their jobs are not found: CAP_SYS_PTRACE is needed"
+                        );
+                    }
+                    self.forbidden += 1;
+                }
+                before
+            }
+        }
+    }
+
+    /// Forgets the processes that were not asked for since this was called last.
+    pub(super) fn end_pass(&mut self) {
+        let pass = self.pass;
+        self.known.retain(|_, known| known.pass == pass);
+        self.pass += 1;
+    }
+}

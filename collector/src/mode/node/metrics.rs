@@ -1,0 +1,186 @@
+//! What `/metrics` tells: the jobs as they are, and the collector itself.
+
+use std::time::Duration;
+
+use tracing::error;
+
+use super::follow::Follower;
+use super::group::{End, Group, JobRun};
+use super::send::Sender;
+use crate::accumulate::seconds;
+use crate::attribute::containers::Container;
+use crate::host;
+use crate::output::prometheus::Scrape;
+
+/// Which job, and in which pod.
+const JOB: [&str; 8] =
+    ["organization", "repository", "workflow", "job", "run_id", "namespace", "pod", "pod_uid"];
+
+/// The text of a scrape.
+pub(super) fn render(follower: &Follower, sender: &Sender) -> String {
+    let scrape = Scrape::default();
+    let made = jobs(&scrape, follower).and_then(|()| own(&scrape, follower, sender));
+    match made.and_then(|()| scrape.text()) {
+        Ok(text) => text,
+        Err(error) => {
+            error!(%error, "metrics cannot be made");
+            String::new()
+        }
+    }
+}
+
+/// One container of one job.
+struct Row<'a> {
+    group: &'a Group,
+    job: &'a JobRun,
+    container: &'a Container,
+    cpu_ns: u64,
+    rss_bytes: u64,
+    working_set_bytes: Option<u64>,
+}
+
+impl<'a> Row<'a> {
+    fn labels(&self) -> Vec<&'a str> {
+        let mut labels = job_labels(self.group, self.job);
+        labels.extend([self.container.name(), self.container.id().unwrap_or_default()]);
+        labels
+    }
+}
+
+fn job_labels<'a>(group: &'a Group, job: &'a JobRun) -> Vec<&'a str> {
+    let (run, facts) = (&job.run, group.facts());
+    vec![
+        &run.organization,
+        &run.repository,
+        &run.workflow,
+        &run.job,
+        &run.run_id,
+        facts.namespace,
+        facts.pod,
+        facts.uid,
+    ]
+}
+
+fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
+    let running = || follower.groups.iter().filter_map(|(_, group)| Some((group, group.job.as_ref()?)));
+    let rows: Vec<Row<'_>> = running()
+        .flat_map(|(group, job)| {
+            job.samples.live().map(move |(index, cpu_ns, rss_bytes, working_set_bytes)| Row {
+                group,
+                job,
+                container: &group.containers[index],
+                cpu_ns,
+                rss_bytes,
+                working_set_bytes,
+            })
+        })
+        .collect();
+    let labels: Vec<&str> = JOB.into_iter().chain(["container", "container_id"]).collect();
+    scrape.counters(
+        "collector_job_cpu_seconds_total",
+        "CPU time of each container of a job that runs, from the job's beginning, short-lived processes included.",
+        &labels,
+        rows.iter().map(|row| (row.labels(), seconds(row.cpu_ns))),
+    )?;
+    scrape.gauges(
+        "collector_job_memory_bytes",
+        "Sum of the resident set sizes of each container of a job that runs.",
+        &labels,
+        rows.iter().map(|row| (row.labels(), row.rss_bytes as f64)),
+    )?;
+    scrape.gauges(
+        "collector_job_working_set_bytes",
+        "Working set of each container of a job that runs, as its cgroup tells.",
+        &labels,
+        rows.iter().filter_map(|row| Some((row.labels(), row.working_set_bytes? as f64))),
+    )?;
+    scrape.gauges(
+        "collector_job_start_time_seconds",
+        "When the run of a job that runs began, in seconds since 1970.",
+        &JOB,
+        running().map(|(group, job)| {
+            (job_labels(group, job), job.samples.start_time().as_millisecond() as f64 / 1e3)
+        }),
+    )
+}
+
+fn own(scrape: &Scrape, follower: &Follower, sender: &Sender) -> prometheus::Result<()> {
+    let totals = &follower.totals;
+    let one = |value: f64| [(vec![], value)];
+    let info = &follower.facts.info;
+    scrape.gauges(
+        "collector_build_info",
+        "The collector's version, and whether it measures with eBPF or from /proc alone; always 1.",
+        &["version", "source"],
+        [(vec![info.version.as_str(), info.source.as_str()], 1.0)],
+    )?;
+    let count = follower.groups.iter().filter(|(_, group)| group.job.is_some()).count();
+    scrape.gauges("collector_jobs", "Jobs that are followed.", &[], one(count as f64))?;
+    let pods = follower.groups.iter().count();
+    scrape.gauges("collector_pods", "Pods, and containers in no pod, jobs or not.", &[], one(pods as f64))?;
+    scrape.gauges("collector_processes", "Processes in the last pass.", &[], one(totals.processes as f64))?;
+    let ended =
+        End::ALL.map(|end| (vec![end.name()], totals.ended.get(&end).copied().unwrap_or_default() as f64));
+    scrape.counters(
+        "collector_jobs_ended_total",
+        "Jobs that are over, by why: their pod is gone, they were idle, or another one began in their pod.",
+        &["reason"],
+        ended,
+    )?;
+    let counters: [(&str, &str, f64); 6] = [
+        ("collector_passes_total", "Passes over the process table.", totals.passes as f64),
+        (
+            "collector_missed_passes_total",
+            "Passes that were due while one before was late.",
+            totals.missed_passes as f64,
+        ),
+        (
+            "collector_lost_records_total",
+            "Records of the eBPF program that were lost.",
+            totals.lost_records as f64,
+        ),
+        (
+            "collector_unattributed_cpu_seconds_total",
+            "CPU time of which nobody can tell whose it is.",
+            seconds(totals.unattributed_ns),
+        ),
+        (
+            "collector_unreadable_environments_total",
+            "Environments that may not be read.",
+            totals.forbidden as f64,
+        ),
+        (
+            "process_cpu_seconds_total",
+            "CPU time that the collector itself used.",
+            host::own_cpu_time().as_secs_f64(),
+        ),
+    ];
+    for (name, help, value) in counters {
+        scrape.counters(name, help, &[], one(value))?;
+    }
+    let last: Duration = totals.last_pass;
+    scrape.gauges(
+        "collector_last_pass_duration_seconds",
+        "How long the last pass took.",
+        &[],
+        one(last.as_secs_f64()),
+    )?;
+    if let Some(bytes) = host::own_resident_bytes() {
+        scrape.gauges(
+            "process_resident_memory_bytes",
+            "Resident set size of the collector itself.",
+            &[],
+            one(bytes as f64),
+        )?;
+    }
+    if let Some(counts) = sender.counts() {
+        let results = [(vec!["stored"], counts.stored as f64), (vec!["failed"], counts.failed as f64)];
+        scrape.counters(
+            "collector_pushes_total",
+            "Summaries pushed, by what became of them after all attempts.",
+            &["result"],
+            results,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The file that a CI system shows on the page of a run, such as `$GITHUB_STEP_SUMMARY`: others write to it, too.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// GitHub shows nothing at all of a step's summary that is larger.
+const SHOWN_BYTES: u64 = 1 << 20;
+
+/// Appends a section; the file is made if it is not there, and what is in it stays.
+pub(super) fn append(path: &Path, markdown: &str) -> io::Result<()> {
+    // A job can put something else where the file should be: a link to a file of ours, a pipe that nobody reads.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    // Behind a line that does not end, a heading would be part of that.
+    let separator = if metadata.len() > 0 { "\n\n" } else { "" };
+    if metadata.len() + (separator.len() + markdown.len()) as u64 > SHOWN_BYTES {
+        return Err(io::Error::other(
+            "with it the file would have more than 1 MiB, of which GitHub shows nothing",
+        ));
+    }
+    file.write_all(format!("{separator}{markdown}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_stays_and_what_is_no_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        append(&at("new.md"), "# One\n").unwrap();
+        append(&at("new.md"), "# Two\n").unwrap();
+        assert_eq!(std::fs::read_to_string(at("new.md")).unwrap(), "# One\n\n\n# Two\n");
+
+        std::os::unix::fs::symlink(at("new.md"), at("link")).unwrap();
+        assert!(append(&at("link"), "x").is_err());
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(append(&at("pipe"), "x").is_err());
+        assert!(append(directory.path(), "x").is_err());
+        std::fs::write(at("large"), vec![b'x'; (1 << 20) - 10]).unwrap();
+        assert!(append(&at("large"), "0123456789").unwrap_err().to_string().contains("1 MiB"));
+        assert_eq!(std::fs::metadata(at("large")).unwrap().len(), (1 << 20) - 10);
+    }
+}

@@ -1,0 +1,126 @@
+//! What a reader should not overlook.
+
+use wire::{ContainerUsage, Payload};
+
+use super::escape;
+use crate::output::shown::{bytes, cores, seconds};
+
+/// Memory use beyond this share of the limit is close to being killed.
+const MUCH_MEMORY: f64 = 0.9;
+/// Use below this share of what was asked for is waste.
+const LITTLE: f64 = 0.2;
+/// Throttled in this share of the periods or more: the job was slowed down by its limit.
+const THROTTLED: f64 = 0.05;
+/// More CPU time than this share without a container makes the others' figures too low.
+const UNATTRIBUTED: f64 = 0.05;
+
+/// Sentences in Markdown, the gravest first.
+pub(super) fn of(payload: &Payload) -> Vec<String> {
+    let each = |warning: fn(&ContainerUsage) -> Option<String>| {
+        payload
+            .containers
+            .iter()
+            .filter_map(move |usage| Some(format!("{} {}", escape::name(&usage.name), warning(usage)?)))
+    };
+    let mut warnings: Vec<String> = each(oom_kills).chain(each(memory)).chain(each(throttled)).collect();
+    warnings.extend(measurement(payload));
+    warnings.extend(each(little_cpu).chain(each(little_memory)));
+    warnings
+}
+
+fn oom_kills(usage: &ContainerUsage) -> Option<String> {
+    let kills = usage.oom_kills.filter(|kills| *kills > 0)?;
+    let limit = usage
+        .memory_limit_bytes
+        .map_or(String::new(), |limit| format!(", its limit is {}", bytes(limit as f64)));
+    let processes = if kills == 1 { "1 process".to_owned() } else { format!("{kills} processes") };
+    Some(format!("ran out of memory: {processes} killed{limit}"))
+}
+
+/// What it needed of its memory limit. The page cache, which its cgroup's own peak includes, gives way.
+fn needed_bytes(usage: &ContainerUsage) -> f64 {
+    usage.working_set_bytes.map_or(0.0, |set| set.peak).max(usage.memory_bytes.peak)
+}
+
+fn memory(usage: &ContainerUsage) -> Option<String> {
+    let limit = usage.memory_limit_bytes? as f64;
+    let needed = needed_bytes(usage);
+    (needed > MUCH_MEMORY * limit).then(|| {
+        format!(
+            "used {} of memory, {} of its limit, {}",
+            bytes(needed),
+            percent(needed / limit),
+            bytes(limit)
+        )
+    })
+}
+
+fn throttled(usage: &ContainerUsage) -> Option<String> {
+    let periods = usage.cpu_periods.zip(usage.cpu_throttled_periods).filter(|(all, _)| *all > 0);
+    let (all, throttled) = periods?;
+    let share = throttled as f64 / all as f64;
+    let time =
+        usage.cpu_throttled_seconds.map_or(String::new(), |time| format!(" ({} in all)", seconds(time)));
+    let limit = usage.cpu_limit_cores.map_or(String::new(), |limit| format!(" of {} cores", cores(limit)));
+    (share >= THROTTLED).then(|| {
+        format!(
+            "was throttled in {} of its CPU periods{time}: its limit{limit} slowed it down",
+            percent(share)
+        )
+    })
+}
+
+fn little_cpu(usage: &ContainerUsage) -> Option<String> {
+    let (asked, what) = asked(usage.cpu_request_cores, usage.cpu_limit_cores)?;
+    let used = usage.cpu_cores.p95.unwrap_or(usage.cpu_cores.peak);
+    (used < LITTLE * asked).then(|| {
+        let share = percent(used / asked);
+        format!("used {} cores (p95), {share} of the {} that are its {what}", cores(used), cores(asked))
+    })
+}
+
+fn little_memory(usage: &ContainerUsage) -> Option<String> {
+    let bytes_of = |bytes: u64| bytes as f64;
+    let (asked, what) =
+        asked(usage.memory_request_bytes.map(bytes_of), usage.memory_limit_bytes.map(bytes_of))?;
+    let used = needed_bytes(usage);
+    (used < LITTLE * asked).then(|| {
+        let share = percent(used / asked);
+        format!("used {} of memory, {share} of the {} that are its {what}", bytes(used), bytes(asked))
+    })
+}
+
+/// What is set aside for it: the request, or where none is known the limit.
+fn asked(request: Option<f64>, limit: Option<f64>) -> Option<(f64, &'static str)> {
+    request.map(|request| (request, "request")).or(limit.map(|limit| (limit, "limit")))
+}
+
+/// What the measurement did not see.
+fn measurement(payload: &Payload) -> Option<String> {
+    let mut gaps = Vec::new();
+    if payload.complete == Some(false) {
+        gaps.push("the run was not measured from its beginning to its end".to_owned());
+    }
+    if let Some(attribution) = &payload.attribution {
+        if attribution.missed_samples > 0 {
+            let due = attribution.missed_samples + payload.sample_count;
+            gaps.push(format!("{} of {due} samples were missed", attribution.missed_samples));
+        }
+        if attribution.lost_records > 0 {
+            gaps.push(format!("{} records of the eBPF program were lost", attribution.lost_records));
+        }
+        let unattributed = attribution.unattributed_cpu_seconds / attribution.cpu_seconds;
+        if unattributed > UNATTRIBUTED {
+            gaps.push(format!("{} of the CPU time found no container", percent(unattributed)));
+        }
+    }
+    if let Some(hidden) = payload.collector.as_ref().and_then(|collector| collector.hidden.as_ref()) {
+        gaps.push(format!("not all was seen: {}", escape::text(hidden)));
+    }
+    (!gaps.is_empty()).then(|| format!("The measurement is incomplete: {}", gaps.join("; ")))
+}
+
+fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent < 9.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
+}

@@ -1,0 +1,94 @@
+//! Names and quantities as people read them.
+
+/// Longer names are cut, so that a row stays a row.
+const MAX_NAME: usize = 40;
+
+/// A name that can do a terminal no harm and a table no violence.
+pub(super) fn name(name: &str) -> String {
+    let mut name = plain(name);
+    if name.chars().count() > MAX_NAME {
+        name = name.chars().take(MAX_NAME - 1).collect();
+        name.push('…');
+    }
+    name
+}
+
+/// Control characters, those that turn the direction of text and those that cannot be seen are shown as what they are.
+pub(super) fn plain(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) {
+            plain.extend(c.escape_unicode());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// Cores.
+pub(super) fn cores(cores: f64) -> String {
+    format!("{cores:.2}")
+}
+
+/// CPU time.
+pub(super) fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s >= 100.0 => format!("{s:.0} s"),
+        s if s >= 10.0 => format!("{s:.1} s"),
+        s => format!("{s:.2} s"),
+    }
+}
+
+/// Time that passes.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 3600.0 => format!("{}h {:02}m", (s / 3600.0) as u64, (s % 3600.0 / 60.0) as u64),
+        s if s >= 60.0 => format!("{}m {:02}s", (s / 60.0) as u64, (s % 60.0) as u64),
+        s if s >= 10.0 || s.fract() == 0.0 => format!("{s:.0}s"),
+        s if s >= 0.1 => format!("{s:.1}s"),
+        s => format!("{:.0}ms", 1e3 * s),
+    }
+}
+
+/// Memory.
+pub(super) fn bytes(bytes: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 99.95);
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_humane() {
+        let shown =
+            [bytes(0.0), bytes(1023.0), bytes(1023.6), bytes(1536.0), bytes(104_857_600.0), bytes(8.5e12)];
+        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "100 MiB", "7.7 TiB"]);
+        let shown = [
+            duration(0.03),
+            duration(0.2),
+            duration(2.0),
+            duration(20.005),
+            duration(90.0),
+            duration(7_260.0),
+        ];
+        assert_eq!(shown, ["30ms", "0.2s", "2s", "20s", "1m 30s", "2h 01m"]);
+        assert_eq!(
+            [seconds(0.004), seconds(9.999), seconds(12.34), seconds(123.4)],
+            ["0.00 s", "10.00 s", "12.3 s", "123 s"]
+        );
+    }
+}

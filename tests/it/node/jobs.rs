@@ -1,0 +1,129 @@
+//! Jobs beside one another and one after another.
+
+use tests::cgroup::{Cgroup, Driver};
+
+use super::{EBPF, Node, Pod, assert_share, assignments, attributed, start_in};
+
+/// A build: hundreds of processes that live for milliseconds, and one that lives longer.
+const BUILD: &str = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$1\" burn 300; true";
+
+#[test]
+fn jobs_at_once_are_summaries_of_their_own() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let drivers = [Driver::Cgroupfs, Driver::Systemd, Driver::Cgroupfs];
+        let jobs = ["build", "test", "lint"];
+        let pods: Vec<_> = drivers.into_iter().map(Pod::new).collect();
+        let other = Pod::new(Driver::Systemd);
+        let mut children = vec![other.start(None, BUILD)];
+        for (pod, job) in pods.iter().zip(jobs) {
+            children.push(pod.start(Some((job, "7")), BUILD));
+        }
+        for child in &mut children {
+            assert!(child.wait().unwrap().success());
+        }
+        // The last words on what has just ended.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let ids: Vec<_> = pods.iter().map(|pod| (pod.uid.clone(), pod.cgroup.id().to_owned())).collect();
+        let truths: Vec<_> = pods.into_iter().map(Pod::end).collect();
+        other.end();
+        node.wait_until_over(3);
+        for ((job, (uid, id)), truth) in jobs.into_iter().zip(ids).zip(truths) {
+            let payload = node.run(job);
+            assert_eq!(payload.complete, Some(true));
+            let collector = payload.collector.as_ref().unwrap();
+            assert_eq!(collector.mode, "node");
+            assert_eq!(payload.containers.len(), 1, "{:#?}", payload.containers);
+            let usage = &payload.containers[0];
+            assert_eq!((usage.id.as_ref(), usage.pod_uid.as_ref()), (Some(&id), Some(&uid)));
+            assert_share(ebpf, usage.cpu_seconds.unwrap(), truth);
+            assert_share(ebpf, usage.cgroup_cpu_seconds.unwrap(), truth);
+            if ebpf == "require" {
+                assert_eq!(usage.process_count, Some(302));
+            }
+        }
+        let ended = node.program.stop();
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn jobs_one_after_another_in_a_pod_are_runs_of_their_own() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let pod = Pod::new(Driver::Cgroupfs);
+        // The runner itself says nothing of a job.
+        let script = format!(
+            "sleep 0.5; {} sh -c '\"$0\" burn 700; sleep 0.1' \"$1\"; {} sh -c '\"$0\" burn 400; sleep 0.1' \"$1\"; sleep 0.5",
+            assignments("first", "1"),
+            assignments("second", "2")
+        );
+        assert!(pod.start(None, &script).wait().unwrap().success());
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let truth = pod.end();
+        node.wait_until_over(2);
+        let (first, second) = (node.run("first"), node.run("second"));
+        assert!((0.69..0.80).contains(&attributed(&first)), "{} s", attributed(&first));
+        assert!((0.39..0.50).contains(&attributed(&second)), "{} s", attributed(&second));
+        assert_share(ebpf, attributed(&first) + attributed(&second), truth);
+        assert!(second.start_time >= first.start_time && first.end_time <= second.end_time);
+        assert!((second.start_time.as_millisecond() - first.end_time.as_millisecond()).abs() < 500);
+        assert!(node.program.stop().status.success());
+    }
+}
+
+#[test]
+fn what_a_job_leaves_behind_is_the_next_ones_and_does_not_bring_it_back() {
+    let node = Node::start(&[]);
+    let pod = Pod::new(Driver::Cgroupfs);
+    let script = format!(
+        "{} sh -c '(while sleep 0.05; do :; done) & echo $! > \"$0\"; sleep 0.5'; {} sleep 1.5; kill $(cat \"$0\")",
+        assignments("first", "1"),
+        assignments("second", "2")
+    );
+    let file = node.directory.path().join("pid");
+    let script = script.replace("\"$0\"", &format!("\"{}\"", file.display()));
+    assert!(pod.start(None, &script).wait().unwrap().success());
+    pod.end();
+    node.wait_until_over(2);
+    let second = node.run("second");
+    assert!(node.run("first").duration_seconds < 1.2);
+    assert!(second.duration_seconds > 1.2, "{}", second.duration_seconds);
+}
+
+#[test]
+fn a_job_that_plays_at_being_another_is_itself() {
+    let node = Node::start(&[]);
+    let pod = Pod::new(Driver::Systemd);
+    let script = format!("sleep 0.5; {} sleep 0.6; \"$1\" burn 300; sleep 0.3", assignments("played", "99"));
+    assert!(pod.start(Some(("real", "1")), &script).wait().unwrap().success());
+    let truth = pod.end();
+    node.wait_until_over(1);
+    assert_share("off", attributed(&node.run("real")), truth);
+    assert!(node.runs("played").is_empty());
+}
+
+#[test]
+fn a_docker_container_counts_with_what_it_started() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let (outer, inner) = (Cgroup::of_docker().unwrap(), Cgroup::of_docker().unwrap());
+        // An engine in the container puts what it starts beside it.
+        let script = format!(
+            "sleep 0.3; env -i sh -c 'echo $$ > \"$0/cgroup.procs\" && sleep 0.5 && \"$1\" burn 300; sleep 0.5' \"{}\" \"$1\"; \"$1\" burn 200; sleep 0.5",
+            inner.path().display()
+        );
+        assert!(start_in(&outer, Some(("docker", "1")), &script).wait().unwrap().success());
+        let (outside, inside) = (outer.cpu_seconds().unwrap(), inner.cpu_seconds().unwrap());
+        let ids = [outer.id().to_owned(), inner.id().to_owned()];
+        drop((outer, inner));
+        node.wait_until_over(1);
+        let payload = node.run("docker");
+        let found = |id: &str| {
+            let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(id));
+            usage.and_then(|usage| usage.cpu_seconds).unwrap_or_default()
+        };
+        assert_share(ebpf, found(&ids[0]) + found(&ids[1]), outside + inside);
+        assert!(found(&ids[1]) > 0.29, "{:#?}", payload.containers);
+    }
+}

@@ -1,0 +1,199 @@
+//! How runs end, and what is left when the collector does.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tests::cgroup::Driver;
+use tests::program::{PATIENCE, collector};
+use tests::receiver::Receiver;
+
+use super::{EBPF, Node, Pod, assert_share, attributed, command};
+
+#[test]
+fn a_job_that_is_killed_with_its_pod_is_over() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let pod = Pod::new(Driver::Systemd);
+        let mut job = pod.start(Some(("killed", "1")), "exec \"$1\" burn 60000");
+        std::thread::sleep(Duration::from_millis(1500));
+        job.kill().unwrap();
+        job.wait().unwrap();
+        let truth = pod.end();
+        assert_eq!(node.program.wait_for("a job is over")["end"], "gone");
+        node.wait_until_over(1);
+        let payload = node.run("killed");
+        assert_eq!(payload.complete, Some(true));
+        // Without eBPF what it used after the last pass is nowhere: whoever waited for it is in no pod.
+        let ticks = if ebpf == "off" { 0.25 } else { 0.01 };
+        assert!((attributed(&payload) - truth).abs() < ticks, "{} s of {truth} s", attributed(&payload));
+    }
+}
+
+#[test]
+fn a_job_of_which_nothing_lives_is_over_when_it_was_last_seen() {
+    let node = Node::start(&["--job-idle=1s"]);
+    let pod = Pod::new(Driver::Cgroupfs);
+    let mut runner = pod.start(None, "exec sleep 30");
+    assert!(pod.start(Some(("short", "1")), "\"$1\" burn 300; sleep 0.3").wait().unwrap().success());
+    assert_eq!(node.program.wait_for("a job is over")["end"], "idle");
+    node.wait_until_over(1);
+    let payload = node.run("short");
+    assert!((0.5..1.5).contains(&payload.duration_seconds), "{}", payload.duration_seconds);
+    assert!((0.29..0.4).contains(&attributed(&payload)), "{}", attributed(&payload));
+    // Another one of the same name is another run.
+    assert!(pod.start(Some(("short", "1")), "sleep 0.5").wait().unwrap().success());
+    node.wait_until_over(1);
+    assert_eq!(node.runs("short").len(), 2);
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    pod.end();
+}
+
+#[test]
+fn a_pause_shorter_than_idle_is_part_of_the_job() {
+    let node = Node::start(&["--job-idle=3s"]);
+    let pod = Pod::new(Driver::Cgroupfs);
+    let mut runner = pod.start(None, "exec sleep 30");
+    assert!(pod.start(Some(("paused", "1")), "sleep 0.5").wait().unwrap().success());
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(pod.start(Some(("paused", "1")), "\"$1\" burn 200; sleep 0.5").wait().unwrap().success());
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let truth = pod.end();
+    node.wait_until_over(1);
+    let payload = node.run("paused");
+    assert!(payload.duration_seconds > 2.0, "{}", payload.duration_seconds);
+    assert_share("off", attributed(&payload), truth);
+}
+
+/// The names of what lies in the spool.
+fn spooled(directory: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(directory.join("spool")).unwrap().flatten();
+    files.map(|file| file.file_name().into_string().unwrap()).collect()
+}
+
+#[track_caller]
+fn wait_until(done: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "it did not come to that in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Stops the collector in the middle of a job and starts another one.
+fn restart(ebpf: &str, signal: Signal) {
+    let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+    let pod = Pod::new(Driver::Cgroupfs);
+    let marker = node.directory.path().join("half");
+    let script = format!("\"$1\" burn 900; touch {}; sleep 3; \"$1\" burn 400; sleep 0.5", marker.display());
+    let mut job = pod.start(Some(("long", "1")), &script);
+    wait_until(|| marker.exists());
+    // A pass, and a checkpoint after it.
+    std::thread::sleep(Duration::from_millis(1000));
+    let Node { program, receiver, directory } = node;
+    program.signal(signal);
+    let ended = program.wait();
+    if signal == Signal::SIGTERM {
+        assert!(ended.status.success(), "{}", ended.stderr);
+        assert!(ended.stderr.contains("the receiver has the summary so far of a run"), "{}", ended.stderr);
+    }
+    let program = Node::program(directory.path(), &receiver, &[&format!("--ebpf={ebpf}")]);
+    let node = Node { program, receiver, directory };
+    assert!(job.wait().unwrap().success());
+    std::thread::sleep(Duration::from_millis(500));
+    let truth = pod.end();
+    node.wait_until_over(1);
+    let payload = node.run("long");
+    assert_eq!(payload.complete, Some(false));
+    let runs = node.runs("long");
+    assert_eq!(runs[0]["run_id"], "1");
+    // Nothing was used while nobody looked.
+    assert_share(ebpf, attributed(&payload), truth);
+    assert!(payload.duration_seconds > 3.0, "{}", payload.duration_seconds);
+    // What is not needed any more is taken away once the receiver has the summary.
+    wait_until(|| spooled(node.directory.path()).is_empty());
+}
+
+#[test]
+fn a_collector_that_is_killed_is_gone_on_from() {
+    for ebpf in EBPF {
+        restart(ebpf, Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn a_collector_that_is_stopped_leaves_the_jobs_to_the_next() {
+    for ebpf in EBPF {
+        restart(ebpf, Signal::SIGTERM);
+    }
+}
+
+#[test]
+fn a_job_that_was_there_before_is_not_complete_and_one_whose_pod_is_gone_is_delivered() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&directory.path().join("metrics.db"));
+    let pod = Pod::new(Driver::Cgroupfs);
+    let mut job = pod.start(Some(("early", "1")), "sleep 2");
+    let program = Node::program(directory.path(), &receiver, &[]);
+    // The job was in the first pass, whose messages came before the one that was waited for.
+    std::thread::sleep(Duration::from_millis(800));
+    program.signal(Signal::SIGKILL);
+    program.wait();
+    job.wait().unwrap();
+    pod.end();
+    let program = Node::program(directory.path(), &receiver, &[]);
+    program.wait_for("a summary from the spool was delivered");
+    let node = Node { program, receiver, directory };
+    assert_eq!(node.run("early").complete, Some(false));
+}
+
+#[test]
+fn a_wrong_token_holds_nobody_else_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&directory.path().join("metrics.db"));
+    let token = receiver.token(&json!({"organization": "my-org"}));
+    let file = directory.path().join("tokens");
+    std::fs::write(&file, format!("my-org={token}\nother-org={token}\n")).unwrap();
+    let tokens = format!("--push-tokens-file={}", file.display());
+    let mut command = command(directory.path(), &receiver);
+    let program = tests::program::Program::start(command.arg(&tokens));
+    program.wait_for("measuring");
+    let pods = [(); 3].map(|()| Pod::new(Driver::Cgroupfs));
+    let mut children: Vec<_> = pods
+        .iter()
+        .zip(["my-org", "other-org", "third-org"])
+        .map(|(pod, organization)| {
+            let script = format!(
+                "export GITHUB_REPOSITORY_OWNER={organization} GITHUB_REPOSITORY={organization}/my-repo; exec sleep 0.7"
+            );
+            pod.start(Some(("build", "1")), &format!("exec sh -c '{script}'"))
+        })
+        .collect();
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+    for pod in pods {
+        pod.end();
+    }
+    let runs = |organization: &str| {
+        let path = format!("/api/v1/metrics/repo/{organization}/my-repo/ci.yml/build");
+        let answer = receiver.request("GET", &path, tests::receiver::READ_TOKEN, "");
+        answer.json().as_array().unwrap().len()
+    };
+    wait_until(|| runs("my-org") == 1 && spooled(directory.path()).len() == 2);
+    assert!(program.stop().status.success());
+    assert_eq!((runs("my-org"), runs("other-org"), runs("third-org")), (1, 0, 0));
+    // Once there are tokens for them the others are delivered, too.
+    let others = ["other-org", "third-org"].map(|organization| {
+        format!("\"{organization}\": \"{}\"", receiver.token(&json!({"organization": organization})))
+    });
+    std::fs::write(&file, format!("{{{}}}", others.join(","))).unwrap();
+    let mut deliver = collector();
+    deliver.arg("deliver").arg(directory.path().join("spool")).arg(&tokens);
+    deliver.arg(format!("--push-endpoint=http://{}/api/v1/metrics", receiver.address));
+    assert!(deliver.status().unwrap().success());
+    assert_eq!((runs("my-org"), runs("other-org"), runs("third-org")), (1, 1, 1));
+}

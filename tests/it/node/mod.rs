@@ -1,0 +1,144 @@
+//! The jobs of a node on the real kernel, as root: pods are cgroups made as a kubelet makes them, jobs are processes in
+//! them with a CI system's environment.
+
+mod jobs;
+mod life;
+mod metrics;
+mod pods;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tests::cgroup::{Cgroup, Driver, pod_uid};
+use tests::program::{Program, collector, workload};
+use tests::receiver::{READ_TOKEN, Receiver};
+use wire::Payload;
+
+/// With both ways to measure.
+const EBPF: [&str; 2] = ["off", "require"];
+
+/// A collector of the node that pushes to a receiver of its own.
+struct Node {
+    program: Program,
+    receiver: Receiver,
+    directory: tempfile::TempDir,
+}
+
+impl Node {
+    fn start(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start(&directory.path().join("metrics.db"));
+        let program = Self::program(directory.path(), &receiver, options);
+        Self { program, receiver, directory }
+    }
+
+    fn program(directory: &Path, receiver: &Receiver, options: &[&str]) -> Program {
+        let mut command = command(directory, receiver);
+        if !options.iter().any(|option| option.starts_with("--push-tokens-file")) {
+            command.env("COLLECTOR_PUSH_TOKEN", receiver.token(&json!({"organization": "my-org"})));
+        }
+        let program = Program::start(command.args(options));
+        program.wait_for("measuring");
+        program
+    }
+
+    /// Waits until so many runs are over, and the receiver has them all.
+    fn wait_until_over(&self, count: usize) {
+        for _ in 0..count {
+            self.program.wait_for("the receiver has the summary");
+        }
+    }
+
+    /// The runs that the receiver has of a job.
+    fn runs(&self, job: &str) -> Vec<Value> {
+        let path = format!("/api/v1/metrics/repo/my-org/my-repo/ci.yml/{job}");
+        let answer = self.receiver.request("GET", &path, READ_TOKEN, "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json().as_array().unwrap().clone()
+    }
+
+    /// The only run of a job.
+    #[track_caller]
+    fn run(&self, job: &str) -> Payload {
+        let runs = self.runs(job);
+        assert_eq!(runs.len(), 1, "{job}: {runs:#?}");
+        serde_json::from_value(runs[0]["payload"].clone()).unwrap()
+    }
+}
+
+fn command(directory: &Path, receiver: &Receiver) -> Command {
+    let mut command = collector();
+    command.args(["node", "--interval=200ms", "--log-format=json", "--output=none", "--metrics-addr=none"]);
+    command.args(["--push-interval=0", "--checkpoint-interval=300ms"]);
+    command.arg(format!("--push-endpoint=http://{}/api/v1/metrics", receiver.address));
+    command.arg("--spool-dir").arg(directory.join("spool"));
+    command.arg("--pod-logs-path").arg(directory.join("log/pods"));
+    command
+}
+
+/// A pod with one container.
+struct Pod {
+    uid: String,
+    cgroup: Cgroup,
+}
+
+impl Pod {
+    fn new(driver: Driver) -> Self {
+        let uid = pod_uid().unwrap();
+        let cgroup = Cgroup::in_pod(driver, &uid).unwrap();
+        Self { uid, cgroup }
+    }
+
+    /// Starts a script in it as a job of this name, or as none; `$1` is the program with the workloads.
+    fn start(&self, job: Option<(&str, &str)>, script: &str) -> Child {
+        start_in(&self.cgroup, job, script)
+    }
+
+    /// What the kernel charged to it, once nothing runs in it any more; the kubelet then removes it.
+    fn end(self) -> f64 {
+        self.cgroup.wait_until_empty().unwrap();
+        self.cgroup.cpu_seconds().unwrap()
+    }
+}
+
+fn start_in(cgroup: &Cgroup, job: Option<(&str, &str)>, script: &str) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("echo $$ > \"$0/cgroup.procs\" && {script}")]);
+    command.arg(cgroup.path()).arg(workload()).stdin(Stdio::null());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    if let Some((job, run_id)) = job {
+        command.envs(environment(job, run_id));
+    }
+    command.spawn().unwrap()
+}
+
+/// What a CI system sets.
+fn environment<'a>(job: &'a str, run_id: &'a str) -> [(&'static str, &'a str); 6] {
+    [
+        ("GITHUB_REPOSITORY_OWNER", "my-org"),
+        ("GITHUB_REPOSITORY", "my-org/my-repo"),
+        ("GITHUB_WORKFLOW", "ci.yml"),
+        ("GITHUB_JOB", job),
+        ("GITHUB_RUN_ID", run_id),
+        ("GITHUB_RUN_ATTEMPT", "1"),
+    ]
+}
+
+/// The same as assignments in front of a command in a script.
+fn assignments(job: &str, run_id: &str) -> String {
+    environment(job, run_id).map(|(name, value)| format!("{name}={value} ")).concat()
+}
+
+/// What is promised of a container's CPU time: with eBPF 99.5 %, else 98 %, and a clock tick for each of the pass that
+/// saw it first, user and system time.
+#[track_caller]
+fn assert_share(ebpf: &str, found: f64, truth: f64) {
+    let (share, ticks) = if ebpf == "off" { (0.02, 0.03) } else { (0.005, 0.01) };
+    assert!((found - truth).abs() <= share * truth + ticks, "--ebpf={ebpf}: {found} s of {truth} s");
+}
+
+/// Everything that a summary attributes.
+fn attributed(payload: &Payload) -> f64 {
+    payload.containers.iter().filter_map(|usage| usage.cpu_seconds).sum()
+}
