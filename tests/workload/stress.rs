@@ -23,7 +23,9 @@ pub(crate) fn named(name: &str, what: &[String]) {
         "storm" => storm(number(1)),
         "brief" => burn(Duration::from_millis(number(1))),
         other => {
-            eprintln!("{other}: pause | cpu THREADS | grow STEP_BYTES STEPS MS | storm PER_SECOND | brief MS");
+            eprintln!(
+                "{other}: pause | cpu THREADS | grow STEP_BYTES STEPS MS | storm PER_SECOND | brief MS"
+            );
             exit(2);
         }
     }

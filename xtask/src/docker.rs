@@ -82,7 +82,8 @@ impl Engine {
 
     /// Its client.
     pub(crate) fn docker(&self) -> Result<Command> {
-        let mut docker = Command::new(self.programs.as_ref().map_or("docker".into(), |dir| dir.join("docker")));
+        let mut docker =
+            Command::new(self.programs.as_ref().map_or("docker".into(), |dir| dir.join("docker")));
         self.tell(&mut docker)?;
         Ok(docker)
     }
@@ -152,11 +153,9 @@ fn host(directory: &Path) -> String {
 fn programs_of(root: &Path, directory: &Path) -> Result<PathBuf> {
     let plugins = directory.join("config/cli-plugins");
     let programs = directory.join("bin");
-    for (from, to) in [
-        ("usr/bin", &programs),
-        ("usr/sbin", &programs),
-        ("usr/libexec/docker/cli-plugins", &plugins),
-    ] {
+    for (from, to) in
+        [("usr/bin", &programs), ("usr/sbin", &programs), ("usr/libexec/docker/cli-plugins", &plugins)]
+    {
         std::fs::create_dir_all(to)?;
         let from = root.join(from);
         for entry in std::fs::read_dir(&from).with_context(|| from.display().to_string())? {

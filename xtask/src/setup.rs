@@ -171,7 +171,9 @@ const DEPLOY: &[Need] = &[
         what_for: "holds what validates manifests",
         packages: &["python3-venv"],
         cargo: &[],
-        present: || Command::new("python3").args(["-c", "import ensurepip"]).status().is_ok_and(|it| it.success()),
+        present: || {
+            Command::new("python3").args(["-c", "import ensurepip"]).status().is_ok_and(|it| it.success())
+        },
     },
 ];
 /// It brings the schemas of Kubernetes 1.25 to 1.37.

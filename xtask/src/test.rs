@@ -107,11 +107,6 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Unit) {
         checked(&mut test(""))?;
     }
-    if groups.contains(&Group::Deploy) {
-        let mut test = test("tests/deploy");
-        test.args(["--test=it", "--", "deploy::"]).env("DEPLOY_TOOLS", setup::deploy_tools()?);
-        checked(&mut test)?;
-    }
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
@@ -120,6 +115,11 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
         println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
+    }
+    if groups.contains(&Group::Deploy) {
+        let mut test = test(&features);
+        test.args(["--test=it", "--", "deploy::"]).env("DEPLOY_TOOLS", setup::deploy_tools()?);
+        checked(&mut test)?;
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.

@@ -5,8 +5,16 @@ use std::path::Path;
 
 use super::{assert_taken, assert_variables, read, root};
 
-const DOCUMENTS: [&str; 7] =
-    ["try.md", "sidecar.md", "no-privileges.md", "keys.md", "backup.md", "figures.md", "troubleshooting.md"];
+const DOCUMENTS: [&str; 8] = [
+    "try.md",
+    "sidecar.md",
+    "no-privileges.md",
+    "keys.md",
+    "backup.md",
+    "figures.md",
+    "images.md",
+    "troubleshooting.md",
+];
 
 /// The lines of a document's blocks of shell, with continued lines joined.
 fn commands(text: &str) -> Vec<String> {
@@ -64,7 +72,9 @@ fn there_is_every_variable_that_is_named() {
 
 #[test]
 fn there_is_every_file_that_is_linked() {
-    for document in DOCUMENTS.map(|name| format!("docs/{name}")).into_iter().chain(["deploy/runners/README.md".into()]) {
+    for document in
+        DOCUMENTS.map(|name| format!("docs/{name}")).into_iter().chain(["deploy/runners/README.md".into()])
+    {
         let text = read(&document);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             if link.is_empty() || link.contains("://") {
@@ -79,7 +89,8 @@ fn there_is_every_file_that_is_linked() {
 /// All sources of the programs, strings that go on in the next line joined.
 fn sources() -> String {
     let mut text = String::new();
-    let mut directories = vec![root().join("collector/src"), root().join("receiver/src"), root().join("collector-ebpf/src")];
+    let mut directories =
+        vec![root().join("collector/src"), root().join("receiver/src"), root().join("collector-ebpf/src")];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

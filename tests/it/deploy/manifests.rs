@@ -35,7 +35,8 @@ fn refusal(manifest: &str, version: &str) -> Option<String> {
     std::fs::write(&file, manifest).unwrap();
     let mut validate = Command::new(tool("kubernetes-validate"));
     let output = validate.args(["--strict", "-k", version]).arg(file.path()).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (!output.status.success()).then_some(told)
 }
 
@@ -108,7 +109,9 @@ fn the_programs_take_every_argument_and_variable() {
 fn nobody_has_more_rights_than_said() {
     for (directory, _) in KUSTOMIZATIONS {
         for pod in pods(&built(directory)) {
-            for container in containers(&pod).iter().filter(|one| one["image"].as_str().unwrap().starts_with(IMAGES)) {
+            for container in
+                containers(&pod).iter().filter(|one| one["image"].as_str().unwrap().starts_with(IMAGES))
+            {
                 let security = &container["securityContext"];
                 assert_eq!(security["allowPrivilegeEscalation"], false, "{directory}");
                 assert_eq!(security["readOnlyRootFilesystem"], true, "{directory}");
@@ -122,7 +125,10 @@ fn nobody_has_more_rights_than_said() {
                     // What the Pod Security Standard `restricted` asks for beside the above.
                     assert_eq!(*added, Value::Null, "{directory}");
                     assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{directory}");
-                    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{directory}");
+                    assert_eq!(
+                        pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
+                        "{directory}"
+                    );
                 }
                 assert_eq!(pod["automountServiceAccountToken"], false, "{directory}");
             }

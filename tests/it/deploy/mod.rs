@@ -26,14 +26,17 @@ fn program(name: &str) -> PathBuf {
 
 /// A program of the virtual environment that the group `deploy` of `cargo xtask test` makes.
 fn tool(name: &str) -> PathBuf {
-    let directory = std::env::var_os("DEPLOY_TOOLS").expect("the group deploy of `cargo xtask test` sets DEPLOY_TOOLS");
+    let directory =
+        std::env::var_os("DEPLOY_TOOLS").expect("the group deploy of `cargo xtask test` sets DEPLOY_TOOLS");
     Path::new(&directory).join(name)
 }
 
 /// All documents of a YAML text.
 fn yaml(text: &str) -> Vec<Value> {
-    let script = "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.argv[1]) if d], sys.stdout)";
-    let output = Command::new(tool("python")).args(["-c", script, text]).stderr(Stdio::inherit()).output().unwrap();
+    let script =
+        "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.argv[1]) if d], sys.stdout)";
+    let output =
+        Command::new(tool("python")).args(["-c", script, text]).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{text}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -67,7 +70,8 @@ fn help(name: &str, commands: &[&str]) -> String {
 fn variables(text: &str) -> Vec<&str> {
     let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
     let ours = ["COLLECTOR_", "RECEIVER_", "CGROUP_"];
-    let found = words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix) && word.len() > prefix.len()));
+    let found =
+        words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix) && word.len() > prefix.len()));
     found.filter(|word| !word.ends_with('_')).collect()
 }
 

@@ -22,7 +22,10 @@ fn systemd_takes_every_line_and_the_programs_every_word() {
         std::fs::write(&here, text.replace(&installed, program(name).to_str().unwrap())).unwrap();
         assert_eq!(complaints(&here), "", "{unit}");
         std::fs::write(&here, text.replace("StateDirectory=", "StatesDirectory=")).unwrap();
-        assert!(complaints(&here).contains("StatesDirectory"), "a misspelt line of {unit} would not be found");
+        assert!(
+            complaints(&here).contains("StatesDirectory"),
+            "a misspelt line of {unit} would not be found"
+        );
     }
 }
 

@@ -26,11 +26,22 @@ fn an_image_is_one_program_without_a_user_of_its_own() {
         docker(&["rm", "--volumes", &container]);
         let listed = String::from_utf8(listed.stdout).unwrap();
         // What the engine itself puts into every container.
-        let own = ["dev/", "proc/", "sys/", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", ".dockerenv"];
+        let own = [
+            "dev/",
+            "proc/",
+            "sys/",
+            "etc/hostname",
+            "etc/hosts",
+            "etc/mtab",
+            "etc/resolv.conf",
+            ".dockerenv",
+        ];
         let left: Vec<_> = listed
             .lines()
             .filter(|path| *path != "etc/" && !own.iter().any(|own| path.starts_with(own)))
-            .filter(|path| !files.iter().any(|file| file == path || (path.ends_with('/') && file.starts_with(path))))
+            .filter(|path| {
+                !files.iter().any(|file| file == path || (path.ends_with('/') && file.starts_with(path)))
+            })
             .collect();
         assert!(left.is_empty(), "{name}: {left:?}");
         for file in files {

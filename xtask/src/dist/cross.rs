@@ -54,7 +54,8 @@ fn debians(arch: Arch) -> Result<PathBuf> {
         )
     };
     let asked = Command::new(SYSTEM_RUSTC).arg("--version").output();
-    let Some(version) = asked.ok().and_then(|output| release(&String::from_utf8_lossy(&output.stdout))) else {
+    let Some(version) = asked.ok().and_then(|output| release(&String::from_utf8_lossy(&output.stdout)))
+    else {
         bail!(missing());
     };
     let packages = [LIBRARY.to_owned(), format!("libstd-rust-web-{version}")];

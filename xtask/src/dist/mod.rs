@@ -71,7 +71,9 @@ fn archive(name: &str, arch: Arch, programs: &Statics, directory: &Path) -> Resu
     fs::copy(&bill, content.join(format!("{name}.cdx.json")))?;
     let mut tar = Command::new("tar");
     tar.args(["--create", "--gzip", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
-    tar.arg(format!("--mtime=@{}", commit_time())).arg("--file").arg(directory.join(format!("{stem}.tar.gz")));
+    tar.arg(format!("--mtime=@{}", commit_time()))
+        .arg("--file")
+        .arg(directory.join(format!("{stem}.tar.gz")));
     // Without the time of now in it.
     checked(tar.arg("--directory").arg(parent.path()).arg(stem).env("GZIP", "-n"))
 }
@@ -117,8 +119,10 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// `SHA256SUMS`, as `sha256sum --check` reads it.
 fn sums(directory: &Path) -> Result<()> {
-    let names: Vec<_> = files(directory)?.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
-    let output = Command::new("sha256sum").args(&names).current_dir(directory).output().context("sha256sum")?;
+    let names: Vec<_> =
+        files(directory)?.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
+    let output =
+        Command::new("sha256sum").args(&names).current_dir(directory).output().context("sha256sum")?;
     fs::write(directory.join("SHA256SUMS"), output.stdout)?;
     checked(Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(directory))
 }

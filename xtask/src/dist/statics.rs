@@ -116,7 +116,10 @@ fn check(program: &Path) -> Result<()> {
 
 /// A copy without what only debuggers read, unless there is nothing to strip with.
 pub(crate) fn stripped(program: &Path, arch: Arch, to: &Path) -> Result<()> {
-    let strip =
-        if Arch::native()? == arch { "strip".to_owned() } else { format!("{}-linux-gnu-strip", arch.rust_name()) };
+    let strip = if Arch::native()? == arch {
+        "strip".to_owned()
+    } else {
+        format!("{}-linux-gnu-strip", arch.rust_name())
+    };
     checked(Command::new(strip).arg("--strip-all").arg("-o").arg(to).arg(program))
 }
