@@ -9,6 +9,10 @@ mod bpf;
 #[cfg(feature = "browser")]
 mod browser;
 mod collector;
+#[cfg(feature = "deploy")]
+mod deploy;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "faults")]
 mod faults;
 #[cfg(feature = "kernel")]

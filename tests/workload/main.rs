@@ -11,6 +11,8 @@ use nix::sys::wait::wait;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{ForkResult, fork, pause};
 
+mod stress;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| args[at].parse().expect("a number");
@@ -30,11 +32,12 @@ fn main() {
         Some("rusage") => rusage(&args[1..]),
         Some("touch") => drop(std::hint::black_box(vec![1u8; number(1) as usize])),
         Some("idle") => idle(number(1), number(2) as usize),
+        Some("as") => stress::named(&args[1], &args[2..]),
         _ => {
             eprintln!(
                 "burn MS | orphans N MS | daemon MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | bursts N US | \
                  headless MS BYTES | thread-exec COMMAND… | vforks N | exits PER_SECOND SECONDS | alias NAME MS | rusage COMMAND… | touch BYTES | \
-                 idle N BYTES"
+                 idle N BYTES | as NAME WHAT…"
             );
             exit(2);
         }

@@ -1,5 +1,6 @@
 //! The BPF object: `core` for the BPF target comes from the toolchain's sources or, on Debian, from a package.
 
+use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,9 +26,15 @@ pub(crate) enum Toolchain {
     System,
 }
 
-/// Builds the object and tells where it is.
+/// Builds the object for this machine and tells where it is.
 pub(crate) fn build() -> Result<PathBuf> {
-    build_in(&root().join("target/bpf"))
+    build_for(ARCH)
+}
+
+/// Builds the object for a kernel on this processor: the registers that hold what a tracepoint tells are its own.
+pub(crate) fn build_for(arch: &str) -> Result<PathBuf> {
+    let target = if arch == ARCH { "target/bpf".to_owned() } else { format!("target/bpf-{arch}") };
+    build_in(&root().join(target), arch)
 }
 
 /// Builds the object once more from nothing: the same sources make the same bytes.
@@ -35,7 +42,7 @@ pub(crate) fn check_reproducible() -> Result<()> {
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let first = read(&build()?)?;
     let again = tempfile::tempdir()?;
-    if read(&build_in(again.path())?)? != first {
+    if read(&build_in(again.path(), ARCH)?)? != first {
         bail!("two builds of the BPF object with one toolchain differ");
     }
     Ok(())
@@ -43,7 +50,7 @@ pub(crate) fn check_reproducible() -> Result<()> {
 
 /// Lints the program as it is built for the kernel; warnings are errors.
 pub(crate) fn clippy() -> Result<()> {
-    let (mut clippy, _) = cargo_for_bpf("clippy", &root().join("target/bpf"))?;
+    let (mut clippy, _) = cargo_for_bpf("clippy", &root().join("target/bpf"), ARCH)?;
     if let Toolchain::System = toolchain()? {
         // What `cargo clippy` does, with the driver that belongs to the system's compiler.
         clippy.env("RUSTC_WORKSPACE_WRAPPER", SYSTEM_CLIPPY);
@@ -59,8 +66,8 @@ pub(crate) fn can_lint() -> bool {
     !matches!(toolchain(), Ok(Toolchain::System)) || Path::new(SYSTEM_CLIPPY).exists()
 }
 
-fn build_in(target: &Path) -> Result<PathBuf> {
-    let (mut build, name) = cargo_for_bpf("build", target)?;
+fn build_in(target: &Path, arch: &str) -> Result<PathBuf> {
+    let (mut build, name) = cargo_for_bpf("build", target, arch)?;
     checked(&mut build)?;
     let built = target.join(TARGET).join("bpf/collector-ebpf");
     let built = std::fs::read(&built).with_context(|| built.display().to_string())?;
@@ -75,7 +82,7 @@ fn build_in(target: &Path) -> Result<PathBuf> {
 }
 
 /// A cargo command for the program, and what compiles it.
-fn cargo_for_bpf(command: &str, target: &Path) -> Result<(Command, &'static str)> {
+fn cargo_for_bpf(command: &str, target: &Path, arch: &str) -> Result<(Command, &'static str)> {
     let mut cargo = cargo();
     let Some(linker) = linker() else {
         bail!("bpf-linker is needed and not installed; cargo xtask setup installs it");
@@ -93,7 +100,7 @@ fn cargo_for_bpf(command: &str, target: &Path) -> Result<(Command, &'static str)
     };
     // Paths of this machine have no place in the object: the same sources make the same bytes anywhere.
     let remap = format!("--remap-path-prefix={}=.", root().display());
-    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
     let linker = format!("-Clinker={}", linker.display());
     let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", &linker, &remap];
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));

@@ -10,7 +10,10 @@ mod api;
 mod bench;
 mod btf;
 mod build;
+mod debian;
 mod demo;
+mod dist;
+mod docker;
 mod ebpf;
 mod fuzz;
 mod kernels;
@@ -40,8 +43,9 @@ enum Command {
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
-        /// (root, the eBPF program), api (schemathesis and promtool ask a live receiver), faults (root; what breaks around the
-        /// programs, injected), browser (the page in Chromium), fuzz.
+        /// (root, the eBPF program), api (schemathesis and promtool ask a live receiver), node (root, the jobs of a node),
+        /// faults (root; what breaks around the programs, injected), browser (the page in Chromium), deploy (what is in
+        /// deploy/ and docs/), docker (root; the images in Docker Engines that are started for it), fuzz.
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
         /// Inject each fault 200 times and not 20, overload for a minute, ask the API five times as much.
@@ -78,6 +82,21 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Build the static programs that images are made of, for `docker compose … up --build`.
+    Images {
+        /// Without optimisations: larger and slower, but built in half the time.
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Build what is shipped into target/dist: static programs, archives, images, bills of materials, checksums.
+    Dist {
+        /// Only for these processors; none: for all that this machine can build for.
+        #[arg(long, value_enum)]
+        arch: Vec<dist::statics::Arch>,
+        /// Without images, which need a Docker Engine.
+        #[arg(long)]
+        no_images: bool,
+    },
     /// Give every parser nonsense, beginning with what this machine shows.
     Fuzz {
         /// For so long each.
@@ -113,6 +132,8 @@ fn run(command: Command) -> Result<()> {
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
+        Command::Dist { arch, no_images } => dist::run(&arch, !no_images),
+        Command::Images { debug } => dist::images::prepare(!debug),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Command::Bench(bench) => bench::run(&bench),
     }

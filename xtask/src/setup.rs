@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::build::{cargo, checked, root};
+use crate::debian::{self, From};
 use crate::{api, ebpf};
 
 /// The LLVM of Debian's `rustc-web`, which wrote its `core`: the linker must be of the same.
@@ -186,8 +187,77 @@ const API: &[Need] = &[
     },
 ];
 
+/// What images are built and run with.
+const DOCKER: &[Need] = &[
+    Need {
+        name: "the Docker Engine",
+        what_for: "builds images and runs them",
+        packages: &["docker.io", "runc"],
+        cargo: &[],
+        present: || has("dockerd") && has("docker") && has("runc"),
+        install: None,
+    },
+    Need {
+        name: "docker-compose",
+        what_for: "runs the stress demo",
+        packages: &["docker-compose"],
+        cargo: &[],
+        present: || is_installed("docker-compose"),
+        install: None,
+    },
+    Need {
+        name: "curl",
+        what_for: "asks for the stress demo's token",
+        packages: &["curl"],
+        cargo: &[],
+        present: || has("curl"),
+        install: None,
+    },
+    Need {
+        name: "jq",
+        what_for: "reads the stress demo's token",
+        packages: &["jq"],
+        cargo: &[],
+        present: || has("jq"),
+        install: None,
+    },
+];
+
+/// What manifests and units are checked with.
+const DEPLOY: &[Need] = &[
+    Need {
+        name: "systemd-analyze",
+        what_for: "checks the units of systemd",
+        packages: &["systemd"],
+        cargo: &[],
+        present: || has("systemd-analyze"),
+        install: None,
+    },
+    Need {
+        name: "Python's venv",
+        what_for: "holds what validates manifests",
+        packages: &["python3-venv"],
+        cargo: &[],
+        present: || runs(&["python3", "-c", "import ensurepip, venv"]),
+        install: None,
+    },
+];
+/// It brings the schemas of Kubernetes 1.25 to 1.37.
+const VALIDATOR: &str = "kubernetes-validate==1.37.0";
+
+/// What releases are made with.
+const DIST: &[Need] = &[Need {
+    name: "cargo-cyclonedx",
+    what_for: "lists what the programs are made of",
+    packages: &[],
+    cargo: &["cargo-cyclonedx@0.5.9"],
+    present: || has("cargo-cyclonedx"),
+    install: None,
+}];
+
 /// What the whole of the tests needs.
-const EVERYTHING: [For; 5] = [For::Object, For::Node, For::Lint, For::Api, For::Browser];
+const EVERYTHING: [For; 7] =
+    [For::Object, For::Node, For::Lint, For::Api, For::Browser, For::Deploy, For::Docker];
 
 /// What to be set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +269,9 @@ pub(crate) enum For {
     Kernels,
     Api,
     Browser,
+    Docker,
+    Dist,
+    Deploy,
 }
 
 impl For {
@@ -212,6 +285,9 @@ impl For {
             Self::Kernels => &[KERNELS],
             Self::Api => &[METRICS, API],
             Self::Browser => &[BROWSER],
+            Self::Docker => &[DOCKER],
+            Self::Dist => &[DIST],
+            Self::Deploy => &[DEPLOY],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }
@@ -243,8 +319,7 @@ pub(crate) fn ensure(what: For) -> Result<()> {
         }
         let missing: Vec<_> =
             need.packages.iter().filter(|package| !is_installed(package)).copied().collect();
-        let can_install = nix::unistd::geteuid().is_root() && has("apt-get");
-        if !missing.is_empty() && !can_install {
+        if !missing.is_empty() && !can_install() {
             bail!(
                 "{} is missing, which {}. On Debian, root can install {} (cargo xtask setup does); elsewhere, `rustup \
                  toolchain install nightly --component rust-src` and `cargo install bpf-linker` serve for the eBPF program",
@@ -296,6 +371,11 @@ pub(crate) fn browser() -> Result<PathBuf> {
     Ok(to)
 }
 
+/// Whether this may install Debian's packages.
+pub(crate) fn can_install() -> bool {
+    nix::unistd::geteuid().is_root() && has("apt-get")
+}
+
 /// Whether Debian's package manager has it.
 fn is_installed(package: &str) -> bool {
     let status =
@@ -306,6 +386,27 @@ fn is_installed(package: &str) -> bool {
 /// Where cargo installs what is needed here alone.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
+}
+
+/// Makes the directory with what validates manifests, and tells where it is.
+pub(crate) fn deploy_tools() -> Result<PathBuf> {
+    ensure(For::Deploy)?;
+    let directory = tools().join("deploy");
+    let programs = directory.join("bin");
+    if !programs.join("kubernetes-validate").exists() {
+        checked(Command::new("python3").args(["-m", "venv"]).arg(&directory))?;
+        let mut pip = Command::new(programs.join("python"));
+        checked(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", VALIDATOR]))?;
+    }
+    let kustomize = programs.join("kustomize");
+    if kustomize.symlink_metadata().is_err() {
+        let found = match find("kustomize") {
+            Some(found) => found,
+            None => debian::unpack("kustomize", From::Newer, &["kustomize"])?.join("usr/bin/kustomize"),
+        };
+        std::os::unix::fs::symlink(found, kustomize)?;
+    }
+    Ok(programs)
 }
 
 /// Where a program is, on the path or among the tools.

@@ -1,9 +1,13 @@
 //! `cargo xtask test`: installs what the tests need, runs all of them that can run here, and says which cannot.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::build::{self, Object, checked};
+use crate::dist::images;
+use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
 use crate::{api, ebpf, fuzz, lint};
 
@@ -26,6 +30,10 @@ pub(crate) enum Group {
     Faults,
     /// The page in a real browser; left out without root, which may have to install it, unless it is asked for.
     Browser,
+    /// What `deploy/` and the documents say, against schemas and the programs.
+    Deploy,
+    /// Root: the images in Docker Engines that are started for it.
+    Docker,
     /// Every parser given nonsense for a minute.
     Fuzz,
 }
@@ -41,20 +49,21 @@ impl Group {
             Self::Node => "node",
             Self::Faults => "faults",
             Self::Browser => "browser",
+            Self::Deploy => "deploy",
+            Self::Docker => "docker",
             Self::Fuzz => "fuzz",
         }
     }
 
     fn is_run_unasked(self, root: bool) -> bool {
         match self {
-            Self::Fuzz => false,
             Self::Browser => root,
             _ => root || !self.needs_root(),
         }
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults)
+        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker)
     }
 }
 
@@ -120,7 +129,8 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features = "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser".to_owned();
+    let mut features =
+        "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser,tests/deploy,tests/docker".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
@@ -136,6 +146,11 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
             "--nocapture",
         ]))?;
     }
+    if groups.contains(&Group::Deploy) {
+        let mut test = test(&features);
+        test.args(["--test=it", "--", "deploy::"]).env("DEPLOY_TOOLS", setup::deploy_tools()?);
+        checked(&mut test)?;
+    }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
         let mut test = test(&features);
@@ -143,7 +158,25 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
         if long {
             test.env("FAULT_ROUNDS", LONG_ROUNDS);
         }
-        checked(test.arg("--test-threads=1"))?;
+        test.arg("--test-threads=1");
+        if *group == Group::Docker {
+            in_engines(&mut test)?;
+        } else {
+            checked(&mut test)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs tests of the images, with what Debian 12 has and with something newer.
+fn in_engines(test: &mut Command) -> Result<()> {
+    images::prepare(false)?;
+    for (release, compose) in [(Release::Installed, "docker-compose"), (Release::Newer, "docker compose")] {
+        let engine = Engine::start(release)?;
+        println!("{}", engine.versions(compose)?);
+        engine.build_images()?;
+        engine.tell(test)?;
+        checked(test.env("COMPOSE", compose))?;
     }
     Ok(())
 }

@@ -1,0 +1,137 @@
+//! The manifests, built as `kubectl apply -k` builds them.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{assert_taken, assert_variables, read, root, tool, yaml};
+
+/// Oldest, middle and newest of those whose schemas are known.
+const VERSIONS: [&str; 3] = ["1.25", "1.31", "1.37"];
+/// Native sidecars are of 1.29 and later.
+const NATIVE: [&str; 3] = ["1.29", "1.31", "1.37"];
+const IMAGES: &str = "runner-resource-collector/";
+
+/// A directory with a kustomization, and the versions that it is for.
+const KUSTOMIZATIONS: [(&str, [&str; 3]); 6] = [
+    ("receiver", VERSIONS),
+    ("node", VERSIONS),
+    ("sidecar", NATIVE),
+    ("sidecar-classic", VERSIONS),
+    ("overlays/try", VERSIONS),
+    ("overlays/tls", VERSIONS),
+];
+
+fn built(directory: &str) -> String {
+    let path = root().join("deploy/kubernetes").join(directory);
+    let output = Command::new(tool("kustomize")).arg("build").arg(path).output().unwrap();
+    assert!(output.status.success(), "{directory}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What the schema of a version says against a manifest; nothing misspelt is let pass.
+fn refusal(manifest: &str, version: &str) -> Option<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, manifest).unwrap();
+    let mut validate = Command::new(tool("kubernetes-validate"));
+    let output = validate.args(["--strict", "-k", version]).arg(file.path()).output().unwrap();
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (!output.status.success()).then_some(told)
+}
+
+#[track_caller]
+fn assert_valid(manifest: &str, versions: &[&str], from: &str) {
+    for version in versions {
+        assert_eq!(refusal(manifest, version), None, "{from}, Kubernetes {version}");
+    }
+}
+
+/// All containers of a pod's specification, those that begin first included.
+fn containers(specification: &Value) -> Vec<&Value> {
+    let of = |list: &str| specification[list].as_array().into_iter().flatten();
+    of("initContainers").chain(of("containers")).collect()
+}
+
+/// The pods' specifications in a text of manifests.
+fn pods(manifests: &str) -> Vec<Value> {
+    let pods = yaml(manifests).into_iter().map(|one| one["spec"]["template"]["spec"].clone());
+    pods.filter(Value::is_object).collect()
+}
+
+#[test]
+fn manifests_are_valid_in_three_versions() {
+    for (directory, versions) in KUSTOMIZATIONS {
+        assert_valid(&built(directory), &versions, directory);
+    }
+    for runner in ["forgejo-runner.yaml", "gitea-act-runner.yaml"] {
+        assert_valid(&read(format!("deploy/runners/{runner}")), &VERSIONS, runner);
+    }
+    // Values of somebody else's chart: what goes into the pod as it is.
+    for values in ["arc-kubernetes.yaml", "arc-dind.yaml"] {
+        let values = &yaml(&read(format!("deploy/runners/{values}")))[0];
+        let mut pod = values["template"].clone();
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        pod["metadata"] = serde_json::json!({"name": "runner"});
+        assert_valid(&pod.to_string(), &VERSIONS, "the chart's template");
+    }
+}
+
+#[test]
+fn a_misspelt_field_would_be_found() {
+    let wrong = built("receiver").replace("readOnlyRootFilesystem", "readOnlyRootFileSystem");
+    assert!(refusal(&wrong, "1.31").unwrap().contains("readOnlyRootFileSystem"));
+    assert!(refusal(&built("sidecar"), "1.25").unwrap().contains("restartPolicy"));
+}
+
+#[test]
+fn the_programs_take_every_argument_and_variable() {
+    let mut found = 0;
+    for (directory, _) in KUSTOMIZATIONS {
+        for pod in pods(&built(directory)) {
+            for container in containers(&pod) {
+                let Some(name) = container["image"].as_str().unwrap().strip_prefix(IMAGES) else { continue };
+                let words = container["args"].as_array().into_iter().flatten();
+                let words: Vec<_> = words.map(|word| word.as_str().unwrap().to_owned()).collect();
+                assert_taken(name, &words, directory);
+                let names = container["env"].as_array().into_iter().flatten();
+                let names: Vec<_> = names.map(|one| one["name"].as_str().unwrap()).collect();
+                assert_variables(&names.join(" "), directory);
+                found += 1;
+            }
+        }
+    }
+    assert_eq!(found, 7);
+}
+
+#[test]
+fn nobody_has_more_rights_than_said() {
+    for (directory, _) in KUSTOMIZATIONS {
+        for pod in pods(&built(directory)) {
+            for container in
+                containers(&pod).iter().filter(|one| one["image"].as_str().unwrap().starts_with(IMAGES))
+            {
+                let security = &container["securityContext"];
+                assert_eq!(security["allowPrivilegeEscalation"], false, "{directory}");
+                assert_eq!(security["readOnlyRootFilesystem"], true, "{directory}");
+                assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]), "{directory}");
+                assert_ne!(security["privileged"], true, "{directory}");
+                let added = &security["capabilities"]["add"];
+                if pod["hostPID"] == true {
+                    let enough = serde_json::json!(["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]);
+                    assert_eq!(*added, enough, "{directory}");
+                } else {
+                    // What the Pod Security Standard `restricted` asks for beside the above.
+                    assert_eq!(*added, Value::Null, "{directory}");
+                    assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{directory}");
+                    assert_eq!(
+                        pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
+                        "{directory}"
+                    );
+                }
+                assert_eq!(pod["automountServiceAccountToken"], false, "{directory}");
+            }
+        }
+    }
+}

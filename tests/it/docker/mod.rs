@@ -1,0 +1,20 @@
+//! The images in a Docker Engine that `cargo xtask test` started, as root.
+
+mod names;
+mod shipped;
+mod stress;
+
+use std::process::{Command, Output};
+
+/// The client of the engine that is tested with.
+fn docker(arguments: &[&str]) -> Output {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {told}");
+    output
+}
+
+/// What it wrote to standard output.
+fn told(arguments: &[&str]) -> String {
+    String::from_utf8(docker(arguments).stdout).unwrap().trim().to_owned()
+}

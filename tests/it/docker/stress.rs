@@ -1,0 +1,258 @@
+//! The stress demo as `docs/try.md` prints it; what the summary says against the containers' own cgroups.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::program::PATIENCE;
+use wire::{ContainerUsage, Payload};
+
+use super::{docker, told};
+
+const DOCUMENT: &str = include_str!("../../../docs/try.md");
+const MARK: &str = "<!-- run by the tests: stress -->\n```sh\n";
+const WAIT: &str = "# ... Wait for data collection ...\n";
+/// The memory of one container grows for 18 s.
+const COLLECTION: Duration = Duration::from_secs(20);
+/// Containers whose cgroups are there at the end, with their names in the summary.
+const LASTING: [&str; 5] = ["cpu-half", "cpu-quarter", "memory", "fork-storm", "pod"];
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// The demo; all that it started is removed when dropped.
+struct Demo {
+    ebpf: &'static str,
+}
+
+impl Demo {
+    /// One part of what the document prints.
+    fn run(&self, script: &str) -> String {
+        let compose = std::env::var("COMPOSE").expect("the group docker of `cargo xtask test` sets COMPOSE");
+        let script = script.replace("docker compose", &compose);
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", &script]).env("COLLECTOR_EBPF", self.ebpf).current_dir(root());
+        let output = shell.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}\n{}\n{text}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The id of a service's container.
+    fn container(&self, service: &str) -> String {
+        let project = "label=com.docker.compose.project=docker";
+        let service = format!("label=com.docker.compose.service={service}");
+        let id = told(&["ps", "--all", "--no-trunc", "--quiet", "--filter", project, "--filter", &service]);
+        assert_eq!(id.len(), 64, "{service}: {id:?}");
+        id
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = Command::new("docker").args(["logs", &self.container("collector")]).status();
+        }
+        self.run("docker compose -f tests/docker/docker-compose-stress.yaml down --volumes");
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A container's own cgroup files, of v1 or v2.
+struct OwnFiles {
+    cpu: PathBuf,
+    /// Where CPU time is limited.
+    limits: PathBuf,
+    memory: PathBuf,
+}
+
+impl OwnFiles {
+    fn of(id: &str) -> Self {
+        let find = |roots: &[&str]| {
+            let paths = roots.iter().flat_map(|root| {
+                [format!("{root}/docker/{id}"), format!("{root}/system.slice/docker-{id}.scope")]
+            });
+            let found = paths.map(PathBuf::from).find(|path| path.is_dir());
+            found.unwrap_or_else(|| panic!("no cgroup of {id} in {roots:?}"))
+        };
+        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            let own = find(&["/sys/fs/cgroup"]);
+            return Self { cpu: own.clone(), limits: own.clone(), memory: own };
+        }
+        Self {
+            cpu: find(&["/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/cpu,cpuacct"]),
+            limits: find(&["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"]),
+            memory: find(&["/sys/fs/cgroup/memory"]),
+        }
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        if let Ok(ns) = std::fs::read_to_string(self.cpu.join("cpuacct.usage")) {
+            return ns.trim().parse::<f64>().unwrap() / 1e9;
+        }
+        field(&self.cpu.join("cpu.stat"), "usage_usec") / 1e6
+    }
+
+    fn throttled_seconds(&self) -> f64 {
+        if self.limits == self.memory {
+            return field(&self.limits.join("cpu.stat"), "throttled_usec") / 1e6;
+        }
+        field(&self.limits.join("cpu.stat"), "throttled_time") / 1e9
+    }
+
+    /// Anonymous memory and mapped files, as RSS counts them.
+    fn resident_bytes(&self) -> f64 {
+        let stat = self.memory.join("memory.stat");
+        if self.memory.join("memory.usage_in_bytes").exists() {
+            return field(&stat, "total_rss");
+        }
+        field(&stat, "anon")
+    }
+}
+
+fn field(path: &Path, name: &str) -> f64 {
+    let content = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let value = content.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in {}", path.display())).parse().unwrap()
+}
+
+/// What a container's cgroup had been charged when the collector was known to measure, and at the end.
+struct Charged {
+    files: OwnFiles,
+    begin: f64,
+    end: f64,
+    /// Seconds in which it was kept from running, at the same times.
+    throttled: (f64, f64),
+}
+
+struct Outcome {
+    payload: Payload,
+    charged: Vec<(&'static str, Charged)>,
+    restarts: f64,
+}
+
+impl Outcome {
+    fn usage(&self, name: &str) -> &ContainerUsage {
+        let names: Vec<_> = self.payload.containers.iter().map(|one| &one.name).collect();
+        let found = self.payload.containers.iter().find(|one| one.name == name);
+        found.unwrap_or_else(|| panic!("no {name} among {names:?}"))
+    }
+
+    fn charged(&self, name: &str) -> &Charged {
+        &self.charged.iter().find(|(one, _)| *one == name).unwrap().1
+    }
+}
+
+fn run(ebpf: &'static str) -> Outcome {
+    let (_, block) = DOCUMENT.split_once(MARK).unwrap();
+    let (block, _) = block.split_once("\n```").unwrap();
+    let (begin, end) = block.split_once(WAIT).unwrap();
+    let demo = Demo { ebpf };
+    demo.run(begin);
+    let collector = demo.container("collector");
+    let patience = Instant::now() + PATIENCE;
+    while !String::from_utf8_lossy(&docker(&["logs", &collector]).stderr).contains(" measuring ") {
+        assert!(Instant::now() < patience, "the collector does not measure");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let charged = LASTING.map(|name| {
+        let files = OwnFiles::of(&demo.container(name));
+        let (begin, throttled) = (files.cpu_seconds(), files.throttled_seconds());
+        (name, Charged { files, begin, end: 0.0, throttled: (throttled, 0.0) })
+    });
+    std::thread::sleep(COLLECTION);
+    // Stopped, they are charged nothing more, and what the last pass sees is what is read here. (A freezer of v1 cannot be
+    // relied on where processes are started all the time.)
+    for name in LASTING {
+        docker(&["kill", "--signal=STOP", &demo.container(name)]);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let charged = charged.map(|(name, mut one)| {
+        (one.end, one.throttled.1) = (one.files.cpu_seconds(), one.files.throttled_seconds());
+        (name, one)
+    });
+    let answer = demo.run(end);
+    for name in LASTING {
+        docker(&["kill", "--signal=CONT", &demo.container(name)]);
+    }
+    let restarts = told(&["inspect", "--format={{.RestartCount}}", &demo.container("short-lived")]);
+    let runs: Vec<Value> = serde_json::from_str(&answer).unwrap();
+    assert_eq!(runs.len(), 1, "{answer}");
+    assert_eq!(runs[0]["repository"], "test-org/stress-test");
+    let payload = serde_json::from_value(runs[0]["payload"].clone()).unwrap();
+    Outcome { payload, charged: charged.into_iter().collect(), restarts: restarts.parse().unwrap() }
+}
+
+/// What holds whoever measured.
+fn check(outcome: &Outcome) {
+    assert_eq!(outcome.payload.complete, Some(true));
+    for (name, limit) in [("cpu-half", 0.5), ("cpu-quarter", 0.25)] {
+        let usage = outcome.usage(name);
+        let cores = &usage.cpu_cores;
+        assert_eq!(usage.cpu_limit_cores, Some(limit), "{name}");
+        // It may use so much in each 100 ms; what else runs on the machine may leave it less.
+        assert!(cores.peak <= 1.15 * limit, "{name}: {cores:?}");
+        let average = usage.cgroup_cpu_seconds.unwrap() / outcome.payload.duration_seconds;
+        assert!(cores.avg >= 0.95 * average && cores.avg <= 1.02 * limit, "{name}: {cores:?}, {average}");
+        let (throttled, charged) = (usage.cpu_throttled_seconds.unwrap(), outcome.charged(name));
+        let (first, last) = charged.throttled;
+        assert!(throttled >= last - first - 0.01 && throttled <= last + 0.01, "{name}: {throttled}");
+    }
+    assert_eq!(outcome.usage("fork-storm").cpu_limit_cores, Some(0.4));
+    for (name, charged) in &outcome.charged {
+        let usage = outcome.usage(name);
+        let own = usage.cgroup_cpu_seconds.unwrap();
+        // The collector's first pass was before `begin`: it saw no less, and no more than there ever was.
+        assert!(own >= charged.end - charged.begin - 0.01 && own <= charged.end + 0.01, "{name}: {own}");
+    }
+    let memory = outcome.usage("memory");
+    assert_eq!(memory.memory_limit_bytes, Some(128 << 20));
+    let (resident, peak) = (outcome.charged("memory").files.resident_bytes(), memory.memory_bytes.peak);
+    assert!(resident > 90.0 * MIB, "{resident}");
+    // Program text and stack of a static program are 2 MiB.
+    assert!(peak >= resident && peak <= resident + 4.0 * MIB, "{peak} of {resident}");
+    let median = memory.memory_bytes.p50.unwrap();
+    assert!(median < 0.8 * peak, "it did not grow: {:?}", memory.memory_bytes);
+}
+
+/// CPU time found for a container, by what its own cgroup counted in the same passes.
+fn share(outcome: &Outcome, name: &str) -> f64 {
+    let usage = outcome.usage(name);
+    usage.cpu_seconds.unwrap() / usage.cgroup_cpu_seconds.unwrap()
+}
+
+#[test]
+fn with_ebpf_every_process_is_found() {
+    let outcome = run("require");
+    let collector = outcome.payload.collector.as_ref().unwrap();
+    assert_eq!((collector.source.as_str(), &collector.source_reason), ("ebpf", &None));
+    check(&outcome);
+    for name in ["cpu-half", "cpu-quarter", "fork-storm"] {
+        let share = share(&outcome, name);
+        assert!((0.98..1.02).contains(&share), "{name}: {share}");
+    }
+    let storm = outcome.usage("fork-storm");
+    assert!(storm.process_count.unwrap() > 500, "{storm:?}");
+    // 300 ms each time, and what it takes to start. The last one may have been begun and not ended, or begun before.
+    let lived = outcome.usage("short-lived");
+    let (count, used) = (lived.process_count.unwrap() as f64, lived.cpu_seconds.unwrap());
+    assert!(count >= 2.0 && used <= (outcome.restarts + 1.0) * 0.36, "{count} {used} {}", outcome.restarts);
+    assert!(used >= (count - 2.0).max(1.0) * 0.3, "{count} {used}");
+}
+
+#[test]
+fn without_ebpf_names_limits_and_what_lasts_are_the_same() {
+    let outcome = run("off");
+    let collector = outcome.payload.collector.as_ref().unwrap();
+    assert_eq!((collector.source.as_str(), collector.source_reason.as_deref()), ("proc", Some("turned off")));
+    check(&outcome);
+    for name in ["cpu-half", "cpu-quarter"] {
+        let share = share(&outcome, name);
+        assert!((0.97..1.03).contains(&share), "{name}: {share}");
+    }
+    // Its children are waited for by their parent, whose sum has whole clock ticks.
+    let share = share(&outcome, "fork-storm");
+    assert!((0.95..1.05).contains(&share), "{share}");
+}

@@ -1,0 +1,80 @@
+//! What the stress demo's containers do: they go on until they are stopped, each under a name of its own.
+
+use std::process::{Command, exit};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+
+use super::{burn, myself};
+
+/// One child lives for so long, in CPU time.
+const CHILD_MS: &str = "2";
+
+/// Calls itself `name` and does what the rest says.
+pub(crate) fn named(name: &str, what: &[String]) {
+    let name = std::ffi::CString::new(name).expect("a name");
+    nix::sys::prctl::set_name(&name).expect("set_name");
+    let number = |at: usize| what[at].parse().expect("a number");
+    match what[0].as_str() {
+        "pause" => pause(),
+        "cpu" => cpu(number(1)),
+        "grow" => grow(number(1), number(2), number(3)),
+        "storm" => storm(number(1)),
+        "brief" => burn(Duration::from_millis(number(1))),
+        other => {
+            eprintln!(
+                "{other}: pause | cpu THREADS | grow STEP_BYTES STEPS MS | storm PER_SECOND | brief MS"
+            );
+            exit(2);
+        }
+    }
+}
+
+/// The first process of a PID namespace: waits for orphans, until it is told to stop.
+fn pause() {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        set.add(signal);
+    }
+    set.thread_block().expect("block signals");
+    while let Ok(Signal::SIGCHLD) = set.wait() {
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status.pid().is_some()) {}
+    }
+}
+
+/// Threads that use all the CPU time they get.
+fn cpu(threads: u64) {
+    let burners: Vec<_> =
+        (0..threads).map(|_| std::thread::spawn(|| burn(Duration::from_secs(u64::MAX / 2)))).collect();
+    for burner in burners {
+        burner.join().expect("a thread");
+    }
+}
+
+/// Memory that grows step by step, is held, and is written to all the time.
+fn grow(step: u64, steps: u64, ms: u64) {
+    let mut held = Vec::new();
+    loop {
+        if (held.len() as u64) < steps {
+            held.push(vec![1u8; step as usize]);
+        }
+        std::hint::black_box(&held);
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+}
+
+/// Children that live for milliseconds, one after another, so many in a second.
+fn storm(per_second: u64) {
+    loop {
+        let begin = std::time::Instant::now();
+        child().status().expect("a child");
+        std::thread::sleep(Duration::from_micros(1_000_000 / per_second).saturating_sub(begin.elapsed()));
+    }
+}
+
+fn child() -> Command {
+    let mut child = myself();
+    child.args(["burn", CHILD_MS]);
+    child
+}

@@ -1,0 +1,39 @@
+//! Manual pages and completions of shells, from the same definitions that the programs parse with.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+
+/// What one of the programs takes.
+pub(super) fn definition(name: &str) -> Result<Command> {
+    match name {
+        "collector" => Ok(collector::args::Args::command().name("collector")),
+        "receiver" => Ok(receiver::args::Args::command().name("receiver")),
+        other => bail!("no program {other} is shipped"),
+    }
+}
+
+/// Writes them below a directory, as `share` has them.
+pub(super) fn write(name: &str, directory: &Path) -> Result<()> {
+    let manual = directory.join("share/man/man1");
+    fs::create_dir_all(&manual)?;
+    let mut command = definition(name)?;
+    command.build();
+    // One page for the program, one for each of its commands.
+    clap_mangen::generate_to(command.clone(), &manual)?;
+    for (shell, place, file) in [
+        (Shell::Bash, "share/bash-completion/completions", name.to_owned()),
+        (Shell::Zsh, "share/zsh/site-functions", format!("_{name}")),
+        (Shell::Fish, "share/fish/vendor_completions.d", format!("{name}.fish")),
+    ] {
+        let place = directory.join(place);
+        fs::create_dir_all(&place)?;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, name, &mut script);
+        fs::write(place.join(file), script)?;
+    }
+    Ok(())
+}

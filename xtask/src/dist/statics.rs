@@ -1,0 +1,125 @@
+//! The programs without any library that they would need where they run.
+//!
+//! glibc is linked in. Its name service would load libraries of the very same glibc, so no program looks up names with it:
+//! the collector's client brings its own resolver, and the receiver listens at addresses.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, elf};
+
+use crate::build::{cargo, checked, root};
+use crate::ebpf;
+use crate::setup::{self, For};
+
+/// Processors that are built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arch {
+    /// `x86_64`.
+    Amd64,
+    /// `aarch64`.
+    Arm64,
+}
+
+impl Arch {
+    /// That of this machine.
+    pub(crate) fn native() -> Result<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Ok(Self::Amd64),
+            "aarch64" => Ok(Self::Arm64),
+            other => bail!("nothing is built for {other}; only for x86_64 and aarch64"),
+        }
+    }
+
+    /// As images and Debian call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// As Rust calls it.
+    pub(crate) fn rust_name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    pub(crate) fn target(self) -> String {
+        format!("{}-unknown-linux-gnu", self.rust_name())
+    }
+
+    /// What compiles C for it on another machine.
+    pub(crate) fn cross_compiler(self) -> String {
+        format!("{}-linux-gnu-gcc", self.rust_name())
+    }
+}
+
+/// Where they are.
+#[derive(Debug)]
+pub(crate) struct Statics {
+    pub(crate) collector: PathBuf,
+    pub(crate) receiver: PathBuf,
+    /// For tests alone.
+    pub(crate) workload: PathBuf,
+}
+
+/// Builds them, the collector with the BPF object in it, and checks that they need no library.
+pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
+    setup::ensure(For::Object)?;
+    let object = ebpf::build_for(arch.rust_name())?;
+    let target = arch.target();
+    let mut build = cargo();
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    if arch != Arch::native()? {
+        super::cross::prepare(arch, &mut build, &mut flags)?;
+    }
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("COLLECTOR_BPF_OBJECT", &object);
+    let directory = root().join("target/static");
+    build.args(["build", "--locked", "--bins", "--target", &target]).arg("--target-dir").arg(&directory);
+    build.args(["--package=collector", "--package=receiver", "--package=tests"]);
+    if release {
+        build.arg("--release");
+    }
+    checked(&mut build)?;
+    let directory = directory.join(target).join(if release { "release" } else { "debug" });
+    let program = |name: &str| -> Result<PathBuf> {
+        let path = directory.join(name);
+        check(&path)?;
+        Ok(path)
+    };
+    Ok(Statics {
+        collector: program("collector")?,
+        receiver: program("receiver")?,
+        workload: program("workload")?,
+    })
+}
+
+/// A program that wants an interpreter is not static.
+fn check(program: &Path) -> Result<()> {
+    let bytes = std::fs::read(program).with_context(|| program.display().to_string())?;
+    let header = elf::FileHeader64::<Endianness>::parse(&*bytes)
+        .with_context(|| format!("{} is no 64-bit ELF file", program.display()))?;
+    let endian = header.endian()?;
+    for segment in header.program_headers(endian, &*bytes)? {
+        if segment.interpreter(endian, &*bytes)?.is_some() {
+            bail!("{} is not static: it wants an interpreter", program.display());
+        }
+    }
+    Ok(())
+}
+
+/// A copy without what only debuggers read, unless there is nothing to strip with.
+pub(crate) fn stripped(program: &Path, arch: Arch, to: &Path) -> Result<()> {
+    let strip = if Arch::native()? == arch {
+        "strip".to_owned()
+    } else {
+        format!("{}-linux-gnu-strip", arch.rust_name())
+    };
+    checked(Command::new(strip).arg("--strip-all").arg("-o").arg(to).arg(program))
+}
