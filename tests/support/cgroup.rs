@@ -27,9 +27,7 @@ impl Cgroup {
     }
 
     fn new_in(hierarchy: &Path, v1: bool) -> Result<Self> {
-        let mut random = [0u8; 32];
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = new_id()?;
         let path = hierarchy.join(&id);
         std::fs::create_dir(&path)
             .map_err(|error| Error::new(error.kind(), format!("cannot make {}: {error}", path.display())))?;
@@ -85,8 +83,15 @@ impl Drop for Cgroup {
     }
 }
 
+/// A container id of our own.
+pub fn new_id() -> Result<String> {
+    let mut random = [0u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Where a hierarchy of this type, with this controller, is mounted.
-fn mount(kind: &str, controller: &str) -> Result<PathBuf> {
+pub fn mount(kind: &str, controller: &str) -> Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let mount = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod faults;
 pub mod fill;
 pub mod http;
+pub mod jail;
 pub mod privileges;
 pub mod program;
 pub mod receiver;

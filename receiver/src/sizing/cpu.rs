@@ -50,7 +50,7 @@ pub(super) fn size(
         limit
     });
     if limit.is_none() {
-        reasons.push("no CPU limit: what is not used by others costs nobody anything".to_owned());
+        reasons.push("no CPU limit: it would only take away what nobody else uses".to_owned());
     }
     CpuSizing {
         request_cores: Some(request),
@@ -171,7 +171,7 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
     };
     add(
         count(|one| !one.sampled),
-        "without a histogram of samples, so that its 95th percentile stands for all of it",
+        "without a histogram, so that the 95th percentile of each stands for all of it",
     );
     add(
         count(|one| one.throttled),

@@ -98,7 +98,7 @@ pub(super) fn none(observations: &[Observation<'_>], current: &Current) -> Memor
 }
 
 /// What a kill asks for: more than the limit by a factor and by an amount. With each further run that is killed after
-/// the last one the step is made larger: what did not help twice is not tried a third time.
+/// the last one the factor is applied once more: what did not help twice is not tried a third time.
 struct AfterKill {
     factor: f64,
     added: f64,
@@ -109,7 +109,7 @@ impl AfterKill {
     fn new(killed_at: f64, own: &[Observation<'_>], parameters: &Parameters) -> Self {
         let in_a_row = own.iter().take_while(|one| one.oom_killed).count().clamp(1, MAX_STEPS);
         let factor = parameters.oom_factor.powi(in_a_row as i32);
-        let added = parameters.oom_bytes as f64 * in_a_row as f64;
+        let added = parameters.oom_bytes as f64;
         let bytes = if killed_at > 0.0 { (killed_at * factor).max(killed_at + added) } else { 0.0 };
         Self { factor: (factor * 100.0).round() / 100.0, added, bytes }
     }

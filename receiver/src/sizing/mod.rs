@@ -20,3 +20,6 @@ pub mod query;
 pub mod refresh;
 
 pub use recommend::{Ladder, is_short, recommend};
+
+#[cfg(test)]
+mod tests;

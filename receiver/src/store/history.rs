@@ -226,3 +226,6 @@ pub(super) fn store_figures(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

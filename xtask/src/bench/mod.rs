@@ -12,6 +12,7 @@ mod ingest;
 mod overhead;
 mod pushgateway;
 mod sampling;
+mod sizing;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
@@ -45,6 +46,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 4)]
         seconds: u64,
     },
+    /// Would the next run have been killed with what is recommended, and how much is too much, next to krr and VPA?
+    Sizing,
     /// What is lost when processes are killed, power goes and disks fail?
     Faults {
         /// Rounds of each fault.
@@ -60,6 +63,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
+        Bench::Sizing => sizing::run(),
         Bench::Faults { rounds } => faults::run(*rounds),
     }
 }

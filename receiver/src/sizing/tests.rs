@@ -1,0 +1,281 @@
+use jiff::Timestamp;
+use proptest::prelude::*;
+use wire::CpuHistogram;
+
+use super::answer::{Change, ContainerSizing, Level, MemoryFigure, Status};
+use super::figures::JobFigures;
+use super::history::{Facts, Run};
+use super::parameters::Parameters;
+use super::quantity::{GIB, MIB};
+use super::recommend;
+
+/// A container that used so many cores for 100 s and so much memory.
+fn facts(cores: f64, peak_mib: u64) -> Facts {
+    let mut histogram = CpuHistogram::default();
+    histogram.add(cores, 100.0);
+    Facts {
+        name: "c".to_owned(),
+        cpu_peak_cores: cores,
+        cpu_p95_cores: Some(cores),
+        memory_peak_bytes: (peak_mib * MIB) as f64,
+        working_set_peak_bytes: Some((peak_mib * MIB) as f64),
+        cpu_cores_histogram: Some(histogram),
+        ..Facts::default()
+    }
+}
+
+/// Runs of one container, given oldest first and returned newest first.
+fn runs(containers: Vec<Facts>) -> Vec<Run> {
+    let run = |(at, facts): (usize, Facts)| Run {
+        id: at as i64 + 1,
+        job_id: 1,
+        run_id: (at + 1).to_string(),
+        duration_seconds: 100.0,
+        cpu_seconds: Some(50.0),
+        received_at: Timestamp::UNIX_EPOCH,
+        containers: vec![facts],
+    };
+    let mut runs: Vec<_> = containers.into_iter().enumerate().map(run).collect();
+    runs.reverse();
+    runs
+}
+
+fn size(containers: Vec<Facts>) -> ContainerSizing {
+    recommend(&runs(containers), &[], &Parameters::default()).remove(0)
+}
+
+fn mib(bytes: Option<u64>) -> u64 {
+    bytes.unwrap() / MIB
+}
+
+#[test]
+fn memory_is_the_working_set_else_rss_within_what_was_charged() {
+    let figure = |working_set: Option<f64>, rss: f64, charged: Option<u64>| {
+        let facts = Facts {
+            working_set_peak_bytes: working_set,
+            memory_peak_bytes: rss,
+            cgroup_memory_peak_bytes: charged,
+            ..facts(1.0, 1)
+        };
+        let sizing = size(vec![facts; 3]);
+        (sizing.basis.memory_figure, sizing.memory.used_bytes.unwrap())
+    };
+    assert_eq!(figure(Some(5e8), 9e8, Some(8e8 as u64)), (MemoryFigure::WorkingSet, 500_000_000));
+    assert_eq!(figure(None, 9e8, Some(8e8 as u64)), (MemoryFigure::CgroupPeak, 800_000_000));
+    assert_eq!(figure(None, 7e8, Some(8e8 as u64)), (MemoryFigure::Rss, 700_000_000));
+    assert_eq!(figure(None, 7e8, None), (MemoryFigure::Rss, 700_000_000));
+}
+
+#[test]
+fn throttling_is_told_by_periods_and_by_time_where_they_are_not_known() {
+    let throttled = |periods: Option<(u64, u64)>, seconds: Option<f64>| {
+        let facts = Facts {
+            cpu_throttled_periods: periods.map(|(throttled, _)| throttled),
+            cpu_periods: periods.map(|(_, all)| all),
+            cpu_throttled_seconds: seconds,
+            ..facts(1.0, 100)
+        };
+        size(vec![facts; 3]).basis.throttled_runs
+    };
+    assert_eq!(throttled(Some((6, 100)), Some(0.0)), 3);
+    assert_eq!(throttled(Some((5, 100)), Some(99.0)), 0, "5 % is not more than 5 %");
+    assert_eq!(throttled(Some((0, 0)), None), 0);
+    assert_eq!(throttled(None, Some(5.1)), 3);
+    assert_eq!(throttled(None, Some(5.0)), 0);
+    assert_eq!(throttled(None, None), 0);
+}
+
+#[test]
+fn growth_goes_on_and_a_jump_does_not() {
+    let target =
+        |peaks: &[u64]| mib(size(peaks.iter().map(|peak| facts(1.0, *peak)).collect()).memory.target_bytes);
+    assert_eq!(target(&[100, 150, 200, 250]), 350, "twice the step beyond the last peak");
+    assert_eq!(target(&[100, 150, 200]), 230, "three runs are no growth yet");
+    assert_eq!(target(&[400, 401, 402, 403]), 464, "less than the margin");
+    assert_eq!(target(&[100, 101, 102, 200]), 230, "a jump");
+    assert_eq!(target(&[100, 150, 200, 190]), 230);
+    assert_eq!(target(&[250, 200, 150, 100]), 288);
+}
+
+#[test]
+fn kills_in_a_row_ask_for_more_at_once() {
+    let killed = |limit_mib: u64| Facts {
+        memory_limit_bytes: Some(limit_mib * MIB),
+        oom_kills: Some(1),
+        ..facts(1.0, limit_mib)
+    };
+    let target = |containers| mib(size(containers).memory.target_bytes);
+    let fine = || facts(1.0, 500);
+    assert_eq!(target(vec![fine(), fine(), killed(1000)]), 1200);
+    assert_eq!(target(vec![fine(), fine(), killed(200)]), 575, "the peak asks for more");
+    assert_eq!(target(vec![fine(), killed(900), killed(1000)]), 1440);
+    assert_eq!(target(vec![killed(1000); 9]), 1728, "no more than three at once");
+    assert_eq!(target(vec![killed(1000), killed(1000), fine()]), 1200, "it got by again");
+    let small = |limit_mib| target(vec![facts(1.0, 10), facts(1.0, 10), killed(limit_mib)]);
+    assert_eq!((small(64), small(400)), (164, 500), "at least 100 MiB more");
+    // Killed by somebody else's limit: what was seen is all that is known.
+    let unlimited = Facts { oom_kills: Some(1), ..facts(1.0, 1000) };
+    assert_eq!(target(vec![fine(), fine(), unlimited]), 1200);
+}
+
+#[test]
+fn rails_hold_in_their_order() {
+    let with = |current_mib: u64, peak_mib: u64, parameters: &Parameters| {
+        let facts = Facts { memory_request_bytes: Some(current_mib * MIB), ..facts(1.0, peak_mib) };
+        let sizing = recommend(&runs(vec![facts; 3]), &[], parameters).remove(0);
+        (mib(sizing.memory.request_bytes), sizing.memory.change)
+    };
+    let defaults = Parameters::default();
+    assert_eq!(with(1000, 400, &defaults), (750, Change::Lower));
+    assert_eq!(with(1000, 700, &defaults), (805, Change::Lower));
+    assert_eq!(with(1000, 800, &defaults), (1000, Change::Keep), "8 % less");
+    assert_eq!(with(1000, 940, &defaults), (1000, Change::Keep), "8 % more, and it is enough");
+    assert_eq!(with(1000, 1010, &defaults), (1162, Change::Raise));
+    assert_eq!(
+        with(1000, 1001, &Parameters { memory_margin: 5.0, ..defaults.clone() }),
+        (1052, Change::Raise),
+        "it is not enough"
+    );
+    assert_eq!(with(40, 1, &defaults), (32, Change::Lower), "the floor");
+    let capped = Parameters { memory_cap: Some(500 * MIB), ..defaults };
+    assert_eq!(with(1000, 900, &capped), (500, Change::Lower), "a cap is an order");
+}
+
+#[test]
+fn a_request_that_is_not_known_is_the_limit() {
+    let facts = Facts { memory_limit_bytes: Some(1000 * MIB), cpu_limit_cores: Some(4.0), ..facts(1.0, 400) };
+    let sizing = size(vec![facts; 3]);
+    assert_eq!((mib(sizing.memory.request_bytes), sizing.cpu.request_cores), (750, Some(3.0)));
+    let hours = 300.0 / 3600.0;
+    assert!((sizing.savings.core_hours - hours).abs() < 1e-9);
+    assert!((sizing.savings.gib_hours - (250 * MIB) as f64 / GIB * hours).abs() < 1e-9);
+}
+
+#[test]
+fn only_containers_that_are_there_are_told_of() {
+    let mut history = runs(vec![facts(1.0, 100); 4]);
+    for (at, name) in [(0, "kernel"), (0, "host"), (3, "once"), (0, "new")] {
+        history[at].containers.push(Facts { name: name.to_owned(), ..facts(1.0, 100) });
+    }
+    for run in &mut history[1..] {
+        run.containers.push(Facts { name: "gone".to_owned(), ..facts(1.0, 100) });
+    }
+    let sizings = recommend(&history, &[], &Parameters::default());
+    let told: Vec<_> = sizings.iter().map(|one| (one.name.as_str(), one.status)).collect();
+    assert_eq!(
+        told,
+        [("c", Status::Recommended), ("new", Status::InsufficientData), ("gone", Status::Recommended)]
+    );
+    // The ladder is for those that need it.
+    let others = runs(vec![Facts { name: "new".to_owned(), ..facts(1.0, 300) }; 3]);
+    let others: Vec<Run> = others.into_iter().map(|run| Run { id: run.id + 100, job_id: 2, ..run }).collect();
+    let sizings =
+        recommend(&history, &[(Level::Workflow, &[]), (Level::Repository, &others)], &Parameters::default());
+    let told: Vec<_> = sizings.iter().map(|one| (one.basis.level, one.basis.runs)).collect();
+    assert_eq!(told, [(Level::Job, 4), (Level::Repository, 4), (Level::Job, 3)]);
+}
+
+#[test]
+fn figures_count_runs_once() {
+    let killed = Facts {
+        memory_limit_bytes: Some(100 * MIB),
+        memory_request_bytes: Some(100 * MIB),
+        oom_kills: Some(3),
+        cpu_throttled_periods: Some(9),
+        cpu_periods: Some(10),
+        ..facts(1.0, 100)
+    };
+    let mut history = runs(vec![facts(1.0, 50), facts(1.0, 50), killed.clone()]);
+    history[0].containers.push(Facts { name: "d".to_owned(), oom_kills: None, ..killed });
+    let figures = JobFigures::of(&history, &Parameters::default());
+    assert_eq!((figures.runs, figures.mean_duration_seconds), (3, 100.0));
+    assert_eq!(
+        (
+            figures.oom_killed_runs,
+            figures.at_memory_limit_runs,
+            figures.throttled_runs,
+            figures.censored_runs
+        ),
+        (1, 0, 1, 1)
+    );
+    assert!((figures.risk() - 1.1 / 3.0).abs() < 1e-9);
+    assert_eq!(figures.memory_waste_gib_hours, 0.0, "too little is no waste");
+    assert_eq!(
+        figures.sparkline.iter().map(|point| (point.run, point.oom_killed)).collect::<Vec<_>>(),
+        [(1, false), (2, false), (3, true)]
+    );
+    assert_eq!(figures.sparkline[2].memory_peak_bytes, (200 * MIB) as f64);
+    assert_eq!(JobFigures::of(&[], &Parameters::default()), JobFigures::default());
+    assert_eq!(JobFigures::default().risk(), 0.0);
+}
+
+prop_compose! {
+    fn any_facts()(
+        cores in 0.0..16.0_f64,
+        seconds in 1.0..1000.0_f64,
+        peak_mib in 1..8000_u64,
+        limit_mib in proptest::option::of(1..8000_u64),
+        cpu_limit in proptest::option::of(0.1..16.0_f64),
+        request_mib in proptest::option::of(1..8000_u64),
+        kills in 0..2_u64,
+        throttled in 0..20_u64,
+        sampled in any::<bool>(),
+    ) -> Facts {
+        let mut histogram = CpuHistogram::default();
+        histogram.add(cores, seconds);
+        histogram.add(cores / 3.0, seconds * 2.0);
+        Facts {
+            memory_limit_bytes: limit_mib.map(|mib| mib * MIB),
+            memory_request_bytes: request_mib.map(|mib| mib * MIB),
+            cpu_limit_cores: cpu_limit,
+            oom_kills: Some(kills),
+            cpu_throttled_periods: Some(throttled),
+            cpu_periods: Some(100),
+            cpu_cores_histogram: sampled.then_some(histogram),
+            ..facts(cores, peak_mib)
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_censored_run_never_lowers_what_the_others_say(
+        others in proptest::collection::vec(any_facts(), 3..12),
+        mut censored in any_facts(),
+        at in 0..12_usize,
+    ) {
+        let before = size(others.clone());
+        censored.oom_kills = Some(1);
+        censored.cpu_throttled_periods = Some(50);
+        let mut with = others;
+        with.insert(at.min(with.len()), censored);
+        let after = size(with);
+        prop_assert!(after.cpu.target_cores >= before.cpu.target_cores, "{before:#?} {after:#?}");
+        // Growth and kills in a row are told by the order of runs, which is another one now.
+        let by_order = before.memory.reasons.iter().any(|reason| reason.contains("grew") || reason.contains("×"));
+        prop_assert!(by_order || after.memory.target_bytes >= before.memory.target_bytes, "{before:#?} {after:#?}");
+    }
+
+    #[test]
+    fn figures_are_in_order_and_within_the_rails(containers in proptest::collection::vec(any_facts(), 3..25)) {
+        let newest = containers.last().unwrap().clone();
+        let told = containers.iter().any(|facts| facts.oom_kills == Some(0));
+        let sizing = size(containers);
+        let memory = &sizing.memory;
+        let (request, target) = (memory.request_bytes.unwrap(), memory.target_bytes.unwrap());
+        prop_assert!(memory.lower_bound_bytes <= memory.target_bytes);
+        prop_assert!(memory.upper_bound_bytes.is_none_or(|upper| upper >= target));
+        prop_assert!(sizing.cpu.lower_bound_cores <= sizing.cpu.target_cores);
+        prop_assert!(sizing.cpu.upper_bound_cores.is_none_or(|upper| Some(upper) >= sizing.cpu.target_cores));
+        prop_assert!(request >= 32 * MIB && request.is_multiple_of(MIB) && target >= memory.used_bytes.unwrap());
+        if let Some(current) = newest.memory_request_bytes.or(newest.memory_limit_bytes) {
+            prop_assert!(request as f64 >= current as f64 * 0.75);
+            // Never below what was needed, whatever is requested now.
+            prop_assert!(request >= memory.used_bytes.unwrap());
+            prop_assert!(told || request >= current);
+        } else {
+            prop_assert_eq!(request, target);
+        }
+        prop_assert!(!memory.reasons.is_empty() && !sizing.cpu.reasons.is_empty());
+    }
+}

@@ -1,0 +1,105 @@
+//! A cgroup with a limit of memory that the kernel enforces, in whichever hierarchy has that controller.
+
+use std::io::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::cgroup::{mount, new_id};
+use crate::program::PATIENCE;
+
+/// Looks like a container to the collector; removed when dropped.
+#[derive(Debug)]
+pub struct Jail {
+    id: String,
+    /// Of each hierarchy that it is in; memory comes first.
+    directories: Vec<PathBuf>,
+    v1: bool,
+}
+
+impl Jail {
+    /// A new one; this needs root.
+    pub fn new(limit_bytes: Option<u64>) -> Result<Self> {
+        let id = new_id()?;
+        let v1 = mount("cgroup", "memory").is_ok();
+        let roots = if v1 {
+            // CPU time is accounted in a hierarchy of its own, or in one with the limit of CPU.
+            let mut roots =
+                vec![mount("cgroup", "memory")?, mount("cgroup", "cpuacct")?, mount("cgroup", "cpu")?];
+            roots.dedup();
+            roots
+        } else {
+            let root = mount("cgroup2", "")?;
+            std::fs::write(root.join("cgroup.subtree_control"), "+memory +cpu")?;
+            vec![root]
+        };
+        let directories: Vec<_> = roots.into_iter().map(|root| root.join(&id)).collect();
+        directories.iter().try_for_each(std::fs::create_dir)?;
+        let jail = Self { id, directories, v1 };
+        if let Some(limit) = limit_bytes {
+            let file = if v1 { "memory.limit_in_bytes" } else { "memory.max" };
+            std::fs::write(jail.memory().join(file), limit.to_string())?;
+        }
+        Ok(jail)
+    }
+
+    /// Its container id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its directories: who writes its PID to `cgroup.procs` of each is in it.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    fn memory(&self) -> &Path {
+        &self.directories[0]
+    }
+
+    /// Processes that the kernel killed for want of memory.
+    pub fn oom_kills(&self) -> Result<u64> {
+        let file = if self.v1 { "memory.oom_control" } else { "memory.events" };
+        let text = std::fs::read_to_string(self.memory().join(file))?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        Ok(count.unwrap_or(0))
+    }
+}
+
+impl Jail {
+    /// Memory of processes in it that no file backs, in bytes.
+    pub fn anonymous_bytes(&self) -> Result<u64> {
+        let field = if self.v1 { "total_rss " } else { "anon " };
+        let text = std::fs::read_to_string(self.memory().join("memory.stat"))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok());
+        Ok(bytes.unwrap_or(0))
+    }
+
+    /// Waits until its processes hold so much, or were killed for it.
+    pub fn wait_until_held(&self, bytes: u64) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.anonymous_bytes()? < bytes && self.oom_kills()? == 0 {
+            if Instant::now() > end {
+                let what = format!("{} does not come to hold {bytes} bytes", self.memory().display());
+                return Err(Error::new(ErrorKind::TimedOut, what));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Jail {
+    fn drop(&mut self) {
+        // What was killed may take a moment to be gone.
+        let end = Instant::now() + Duration::from_secs(5);
+        for directory in &self.directories {
+            while let Err(error) = std::fs::remove_dir(directory) {
+                if Instant::now() > end {
+                    eprintln!("{} is left: {error}", directory.display());
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}

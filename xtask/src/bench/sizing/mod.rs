@@ -1,0 +1,84 @@
+//! Recommendations from the first runs of a history, held against the next run: histories that are made up, and real
+//! runs that the shipped collector measured, whose next run is run again under each recommendation.
+
+mod recorded;
+
+use anyhow::{Result, bail};
+use tests::replay::{History, Outcome, Rule, replay, synthetic};
+
+use crate::build;
+
+pub(crate) fn run() -> Result<()> {
+    let synthetic = synthetic();
+    println!("Histories that are made up: 60 runs each, six a day.\n");
+    let of_synthetic = table(&synthetic);
+    let no_floor: Vec<_> =
+        synthetic.into_iter().filter(|history| !history.name.starts_with("small")).collect();
+    total("without \"small\"", |rule| sum(&no_floor, rule));
+    if nix::unistd::geteuid().is_root() {
+        let programs = build::programs(false, build::Object::IfPossible)?;
+        recorded::run(&programs)?;
+    } else {
+        eprintln!("no real runs: cgroups with limits need root");
+    }
+    println!(
+        "\nkilled: the next run needs more than was recommended. foretold: the last 20 runs could have told: one of them was\n\
+         seen to need as much; or was OOM-killed at a limit of which this is no more than a fifth or 100 MiB above; or each of\n\
+         the last three steps went up, and this is no more than the largest of them above the last run. over-request:\n\
+         recommended over needed, of runs that were not killed; with retries: of all, those that were killed paid for and run\n\
+         again with exactly what they need. CPU: recommended over the 95th percentile of the run itself; above: share of the\n\
+         time in which it used more. Each history weighs the same per run."
+    );
+    let [ours, krr, vpa] = of_synthetic;
+    if ours.told > 0 {
+        bail!("{} runs are killed that could have been foretold", ours.told);
+    }
+    if ours.over_request() >= krr.over_request() || ours.over_request() >= vpa.over_request() {
+        bail!("more memory is requested than by others");
+    }
+    Ok(())
+}
+
+/// Prints a line per history and rule; the sums by rule.
+pub(super) fn table(histories: &[History]) -> [Outcome; 3] {
+    println!(
+        "{:<32} {:<5} {:>6} {:>9} {:>13} {:>13} {:>6} {:>7}",
+        "history", "rule", "killed", "foretold", "over-request", "with retries", "CPU", "above"
+    );
+    for history in histories {
+        for rule in Rule::ALL {
+            line(&history.name, rule, &replay(history, rule));
+        }
+    }
+    total("all", |rule| sum(histories, rule))
+}
+
+fn total(name: &str, of: impl Fn(Rule) -> Outcome) -> [Outcome; 3] {
+    Rule::ALL.map(|rule| {
+        let outcome = of(rule);
+        line(name, rule, &outcome);
+        outcome
+    })
+}
+
+fn sum(histories: &[History], rule: Rule) -> Outcome {
+    histories.iter().fold(Outcome::default(), |mut sum, history| {
+        sum.add(&replay(history, rule));
+        sum
+    })
+}
+
+fn line(name: &str, rule: Rule, outcome: &Outcome) {
+    let name = if rule == Rule::Ours { name } else { "" };
+    println!(
+        "{name:<32} {:<5} {:>3}/{:<3} {:>8} {:>12.2}x {:>12.2}x {:>5.2}x {:>5.1} %",
+        rule.name(),
+        outcome.killed,
+        outcome.checked,
+        outcome.told,
+        outcome.over_request(),
+        outcome.with_retries(),
+        outcome.cpu_over_request(),
+        100.0 * outcome.above_request()
+    );
+}

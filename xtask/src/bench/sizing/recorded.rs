@@ -1,0 +1,250 @@
+//! Real runs in cgroups with real limits and real OOM kills, measured by the shipped collector.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use receiver::sizing::history::{Facts, Run};
+use serde_json::{Value, json};
+use tests::jail::Jail;
+use tests::replay::{History, Past, Rule};
+use wire::{ContainerUsage, Payload};
+
+use super::table;
+use crate::build::Programs;
+use crate::programs::{Receiver, Running};
+
+const MIB: u64 = 1 << 20;
+/// Runs of each workload.
+const RUNS: usize = 9;
+/// The first run that a recommendation is made for.
+const FIRST: usize = 3;
+
+/// It holds what it holds for some passes of the collector.
+const PASSES: Duration = Duration::from_millis(500);
+
+/// A job: what it does in its nth run, and under which limit it is recorded.
+struct Workload {
+    name: &'static str,
+    /// A shell script; `$1` is an empty directory, `$2` the workload program, `$3` bytes to hold. Its standard input ends
+    /// when it has run for long enough.
+    script: &'static str,
+    /// What to hold in each run, in MiB.
+    hold_mib: fn(usize) -> u64,
+    limit_mib: fn(usize) -> Option<u64>,
+    /// Whether it writes files: what the kernel charged at the most is then not what it needs.
+    files: bool,
+}
+
+const WORKLOADS: [Workload; 6] = [
+    Workload {
+        name: "holds 200 MiB",
+        script: "\"$2\" burn 300 & exec \"$2\" idle 1 \"$3\"",
+        hold_mib: |at| 200 + (at as u64 * 7) % 5,
+        limit_mib: |_| None,
+        files: false,
+    },
+    Workload {
+        name: "holds 20 MiB more each time",
+        script: "\"$2\" burn 300 & exec \"$2\" idle 1 \"$3\"",
+        hold_mib: |at| 100 + 20 * at as u64,
+        limit_mib: |_| None,
+        files: false,
+    },
+    Workload {
+        name: "120 MiB, each third time 300",
+        script: "\"$2\" threads 2 300 & exec \"$2\" idle 1 \"$3\"",
+        hold_mib: |at| if at % 3 == 1 { 300 } else { 120 },
+        limit_mib: |_| None,
+        files: false,
+    },
+    Workload {
+        name: "240 MiB, limit 160 and later 280",
+        script: "\"$2\" burn 300 & exec \"$2\" idle 1 \"$3\"",
+        hold_mib: |_| 240,
+        limit_mib: |at| Some(if at < 5 { 160 } else { 280 }),
+        files: false,
+    },
+    Workload {
+        name: "writes 300 MiB, holds 110",
+        script: "head -c 314572800 /dev/zero > \"$1/file\"; exec \"$2\" idle 1 \"$3\"",
+        hold_mib: |_| 110,
+        limit_mib: |_| Some(400),
+        files: true,
+    },
+    Workload {
+        name: "make -j2, 24 C files",
+        script: "cd \"$1\"; i=0; while [ $i -lt 24 ]; do
+            printf '#include <stdio.h>\\nint f%d(int x) { printf(\"%%d\", x); return x * %d; }\\n' $i $i > f$i.c
+            i=$((i+1)); done
+            printf 'all: $(patsubst %%.c,%%.o,$(wildcard *.c))\\n%%.o: %%.c\\n\\tcc -O1 -c -o $@ $<\\n' > Makefile
+            make -s -j2 all; exec \"$2\" idle 1 \"$3\"",
+        hold_mib: |_| 4,
+        limit_mib: |_| None,
+        files: true,
+    },
+];
+
+/// Records all histories, replays them, and runs each next run again under what is recommended.
+pub(super) fn run(programs: &Programs) -> Result<()> {
+    let mut histories = Vec::new();
+    for workload in &WORKLOADS {
+        eprintln!("== {}", workload.name);
+        let runs = (0..RUNS).map(|at| record(programs, workload, at)).collect::<Result<Vec<_>>>()?;
+        histories.push((workload, runs));
+    }
+    println!("\nReal runs, measured by the collector in cgroups: {RUNS} runs each.\n");
+    let replayed = histories.iter().map(|(workload, runs)| {
+        let runs = runs.iter().map(|(past, _)| past.clone()).collect();
+        History { name: workload.name.to_owned(), runs }
+    });
+    table(&replayed.collect::<Vec<_>>());
+    println!("\nThe next runs again, under the limit recommended; killed by the kernel:\n");
+    println!("{:<36} {:>8} {:>8} {:>8}", "workload", "ours", "krr", "VPA");
+    for (workload, runs) in &histories {
+        eprintln!("== {} under each limit", workload.name);
+        let past: Vec<_> = runs.iter().map(|(past, _)| past.clone()).collect();
+        let mut killed = [0; 3];
+        for at in FIRST..RUNS {
+            for (rule, count) in Rule::ALL.into_iter().zip(&mut killed) {
+                let limit = rule.recommend(&past[..at]).bytes as u64;
+                *count += usize::from(is_killed(programs, workload, at, limit)?);
+            }
+        }
+        let [ours, krr, vpa] = killed.map(|killed| format!("{killed}/{}", RUNS - FIRST));
+        println!("{:<36} {ours:>8} {krr:>8} {vpa:>8}", workload.name);
+    }
+    example(programs, &histories[3].1)
+}
+
+/// A run, with the collector beside it.
+fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, Payload)> {
+    let directory = tempfile::tempdir()?;
+    let report = directory.path().join("report.json");
+    let mut collector = Command::new(&programs.collector);
+    collector.args(["--ebpf=off", "--interval=100ms", "--log-format=json", "--output=json", "--output-file"]);
+    let collector = Running::start(collector.arg(&report))?;
+    collector.wait_for("measuring")?;
+    let jail = Jail::new((workload.limit_mib)(at).map(|limit| limit * MIB))?;
+    work(programs, workload, at, &jail, directory.path(), PASSES)?;
+    let status = collector.stop()?;
+    if !status.success() {
+        bail!("the collector ended with {status}");
+    }
+    let payload: Payload = serde_json::from_slice(&std::fs::read(&report)?)?;
+    let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(jail.id()));
+    let usage = usage.with_context(|| format!("{}: the container was not seen", workload.name))?;
+    let facts = facts(usage);
+    let working_set = facts.working_set_peak_bytes.context("no working set")?;
+    let charged = facts.cgroup_memory_peak_bytes.context("no peak of the cgroup")? as f64;
+    // What it would have needed is known by what it holds, where it was not let have it.
+    let hold = ((workload.hold_mib)(at) * MIB) as f64;
+    let need_bytes = if workload.files { working_set } else { charged }.max(hold);
+    let run = Run {
+        id: at as i64 + 1,
+        job_id: 1,
+        run_id: (at + 1).to_string(),
+        duration_seconds: payload.duration_seconds,
+        cpu_seconds: None,
+        received_at: payload.end_time,
+        containers: vec![facts],
+    };
+    // As if they had been four hours apart.
+    Ok((Past { run, need_bytes, at_hours: at as f64 * 4.0 }, payload))
+}
+
+/// The same run under another limit.
+fn is_killed(programs: &Programs, workload: &Workload, at: usize, limit: u64) -> Result<bool> {
+    let directory = tempfile::tempdir()?;
+    let jail = Jail::new(Some(limit))?;
+    work(programs, workload, at, &jail, directory.path(), Duration::ZERO)?;
+    Ok(jail.oom_kills()? > 0)
+}
+
+fn work(
+    programs: &Programs,
+    workload: &Workload,
+    at: usize,
+    jail: &Jail,
+    directory: &Path,
+    linger: Duration,
+) -> Result<()> {
+    let scratch = directory.join("scratch");
+    std::fs::create_dir(&scratch)?;
+    let enter: String = jail
+        .directories()
+        .iter()
+        .map(|path| format!("echo $$ > {}/cgroup.procs\n", path.display()))
+        .collect();
+    let mut job = Command::new("sh");
+    job.args(["-c", &format!("{enter}{}", workload.script), "sh"]).arg(&scratch).arg(&programs.workload);
+    job.arg(((workload.hold_mib)(at) * MIB).to_string());
+    let mut child = job.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    // It says when it begins to take what it holds; it has it, or was killed for it, a moment later.
+    let mut ready = [0; 1];
+    let mut stdout = child.stdout.take().context("standard output")?;
+    let _ = std::io::Read::read(&mut stdout, &mut ready)?;
+    jail.wait_until_held((workload.hold_mib)(at) * MIB)?;
+    std::thread::sleep(linger);
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may have been killed.
+        let _ = stdin.flush();
+    }
+    child.wait()?;
+    Ok(())
+}
+
+fn facts(usage: &ContainerUsage) -> Facts {
+    Facts {
+        name: "job".to_owned(),
+        cpu_seconds: usage.cpu_seconds,
+        cpu_peak_cores: usage.cpu_cores.peak,
+        cpu_p95_cores: usage.cpu_cores.p95,
+        cpu_request_cores: usage.cpu_request_cores,
+        cpu_limit_cores: usage.cpu_limit_cores,
+        cpu_throttled_seconds: usage.cpu_throttled_seconds,
+        cpu_periods: usage.cpu_periods,
+        cpu_throttled_periods: usage.cpu_throttled_periods,
+        memory_peak_bytes: usage.memory_bytes.peak,
+        working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
+        cgroup_memory_peak_bytes: usage.memory_peak_bytes,
+        memory_request_bytes: usage.memory_request_bytes,
+        memory_limit_bytes: usage.memory_limit_bytes,
+        oom_kills: usage.oom_kills,
+        cpu_cores_histogram: usage.cpu_cores_histogram.clone(),
+    }
+}
+
+/// What the shipped receiver answers after these runs.
+fn example(programs: &Programs, runs: &[(Past, Payload)]) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let receiver = Receiver::start(&programs.receiver, &directory.path().join("db"))?;
+    let scope =
+        json!({"organization": "my-org", "repository": "my-repo", "workflow": "ci.yml", "job": "build"});
+    let token = receiver.push_token(&scope)?;
+    for (past, payload) in runs {
+        let mut body: Value = scope.clone();
+        let mut payload = payload.clone();
+        // Of all that runs on this machine, the job alone.
+        let is_it = |usage: &ContainerUsage| {
+            usage.working_set_bytes.map(|stats| stats.peak) == past.run.containers[0].working_set_peak_bytes
+        };
+        payload.containers.retain(is_it);
+        for usage in &mut payload.containers {
+            "job".clone_into(&mut usage.name);
+        }
+        body["run_id"] = json!(past.run.run_id);
+        body["payload"] = serde_json::to_value(&payload)?;
+        let url = format!("{}/api/v1/metrics", receiver.base);
+        ureq::post(&url).header("authorization", &format!("Bearer {token}")).send_json(&body)?;
+    }
+    let path = "api/v1/sizing/repo/my-org/my-repo/ci.yml/build?format=yaml";
+    let mut answer = ureq::get(format!("{}/{path}", receiver.base))
+        .header("authorization", &format!("Bearer {}", receiver.read_token))
+        .call()?;
+    println!("\nWhat the receiver answers after the runs of \"{}\", GET /{path}:\n", WORKLOADS[3].name);
+    println!("{}", answer.body_mut().read_to_string()?);
+    receiver.stop()
+}
