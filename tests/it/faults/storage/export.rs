@@ -44,7 +44,7 @@ fn everything_is_exported_in_constant_memory() {
     let pid = receiver.program().pid();
     // What the cache of each connection takes is there before it is looked at.
     for format in ["csv", "ndjson"] {
-        let mut begin = [0; 1 << 16];
+        let mut begin = vec![0; 1 << 16];
         ask(&receiver, format).read_exact(&mut begin).unwrap();
     }
     let before = resident(pid);
