@@ -1,10 +1,11 @@
 //! A cgroup with a limit of memory that the kernel enforces, in whichever hierarchy has that controller.
 
-use std::io::Result;
+use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{mount, new_id};
+use crate::program::PATIENCE;
 
 /// Looks like a container to the collector; removed when dropped.
 #[derive(Debug)]
@@ -61,6 +62,29 @@ impl Jail {
         let text = std::fs::read_to_string(self.memory().join(file))?;
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
         Ok(count.unwrap_or(0))
+    }
+}
+
+impl Jail {
+    /// Memory of processes in it that no file backs, in bytes.
+    pub fn anonymous_bytes(&self) -> Result<u64> {
+        let field = if self.v1 { "total_rss " } else { "anon " };
+        let text = std::fs::read_to_string(self.memory().join("memory.stat"))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok());
+        Ok(bytes.unwrap_or(0))
+    }
+
+    /// Waits until its processes hold so much, or were killed for it.
+    pub fn wait_until_held(&self, bytes: u64) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.anonymous_bytes()? < bytes && self.oom_kills()? == 0 {
+            if Instant::now() > end {
+                let what = format!("{} does not come to hold {bytes} bytes", self.memory().display());
+                return Err(Error::new(ErrorKind::TimedOut, what));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }
 

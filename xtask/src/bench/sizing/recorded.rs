@@ -22,6 +22,9 @@ const RUNS: usize = 9;
 /// The first run that a recommendation is made for.
 const FIRST: usize = 3;
 
+/// It holds what it holds for some passes of the collector.
+const PASSES: Duration = Duration::from_millis(500);
+
 /// A job: what it does in its nth run, and under which limit it is recorded.
 struct Workload {
     name: &'static str,
@@ -125,7 +128,7 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
     let collector = Running::start(collector.arg(&report))?;
     collector.wait_for("measuring")?;
     let jail = Jail::new((workload.limit_mib)(at).map(|limit| limit * MIB))?;
-    work(programs, workload, at, &jail, directory.path())?;
+    work(programs, workload, at, &jail, directory.path(), PASSES)?;
     let status = collector.stop()?;
     if !status.success() {
         bail!("the collector ended with {status}");
@@ -156,11 +159,18 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
 fn is_killed(programs: &Programs, workload: &Workload, at: usize, limit: u64) -> Result<bool> {
     let directory = tempfile::tempdir()?;
     let jail = Jail::new(Some(limit))?;
-    work(programs, workload, at, &jail, directory.path())?;
+    work(programs, workload, at, &jail, directory.path(), Duration::ZERO)?;
     Ok(jail.oom_kills()? > 0)
 }
 
-fn work(programs: &Programs, workload: &Workload, at: usize, jail: &Jail, directory: &Path) -> Result<()> {
+fn work(
+    programs: &Programs,
+    workload: &Workload,
+    at: usize,
+    jail: &Jail,
+    directory: &Path,
+    linger: Duration,
+) -> Result<()> {
     let scratch = directory.join("scratch");
     std::fs::create_dir(&scratch)?;
     let enter: String = jail
@@ -172,11 +182,12 @@ fn work(programs: &Programs, workload: &Workload, at: usize, jail: &Jail, direct
     job.args(["-c", &format!("{enter}{}", workload.script), "sh"]).arg(&scratch).arg(&programs.workload);
     job.arg(((workload.hold_mib)(at) * MIB).to_string());
     let mut child = job.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    // Until it has what it holds, or was killed for it; and for some passes of the collector.
+    // It says when it begins to take what it holds; it has it, or was killed for it, a moment later.
     let mut ready = [0; 1];
     let mut stdout = child.stdout.take().context("standard output")?;
     let _ = std::io::Read::read(&mut stdout, &mut ready)?;
-    std::thread::sleep(Duration::from_millis(700));
+    jail.wait_until_held((workload.hold_mib)(at) * MIB)?;
+    std::thread::sleep(linger);
     if let Some(mut stdin) = child.stdin.take() {
         // It may have been killed.
         let _ = stdin.flush();

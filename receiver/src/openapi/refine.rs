@@ -1,0 +1,185 @@
+//! What Rust's types cannot say of what is accepted: which texts are names, which numbers are quantities, which fields go
+//! together.
+
+use serde_json::{Map, Value, json};
+
+use crate::mint;
+
+/// Text that is a name: something that is not only white space, no control character, at most 512 of them.
+const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
+/// CPU such as `500m` or `2`.
+const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0\\.[0-9]{0,19}[1-9])$";
+/// Memory such as `512Mi` or plain bytes.
+const MEMORY: &str = "^((0\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|M|G)?|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T))$";
+/// Parameters and fields of requests that are names.
+const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
+
+/// Adds to a document what Rust's types cannot say.
+pub(super) fn refine(document: &mut Value) {
+    if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
+        let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+        for operation in operations {
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            parameters.into_iter().flatten().for_each(refine_parameter);
+        }
+    }
+    name_schemas(document);
+    let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, schema) in schemas.iter_mut() {
+        let request = matches!(name.as_str(), "Submission" | "TokenRequest");
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            for (field, property) in properties {
+                if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
+                    extend(property, &json!({"minLength": 1, "maxLength": 512, "pattern": NAME}));
+                }
+                quantity(property, PAYLOAD.contains(&name.as_str()));
+            }
+        }
+    }
+    if let Some(submission) = schemas.get_mut("Submission") {
+        together(submission, &[&[], &["summary_id", "seq"]], &["summary_id", "seq"]);
+    }
+    if let Some(request) = schemas.get_mut("TokenRequest") {
+        let parts = ["repository", "workflow", "job"];
+        together(request, &[&[], &parts[..1], &parts[..2], &parts], &parts);
+        extend(
+            &mut request["properties"]["expires_in_seconds"],
+            &json!({"minimum": 1, "maximum": mint::LONGEST}),
+        );
+    }
+    if let Some(histogram) = schemas.get_mut("CpuHistogram") {
+        let bucket = json!({"type": "integer", "minimum": 0, "maximum": wire::CpuHistogram::LAST_BUCKET});
+        let seconds = json!({"type": "number", "minimum": 0});
+        let pair = json!({"type": "array", "prefixItems": [bucket, seconds], "minItems": 2, "maxItems": 2});
+        extend(histogram, &json!({"items": pair}));
+    }
+}
+
+/// Of the fields `all`, exactly those of one of the `combinations` are given.
+fn together(schema: &mut Value, combinations: &[&[&str]], all: &[&str]) {
+    let combination = |given: &&[&str]| {
+        let left_out = all.iter().filter(|field| !given.contains(field));
+        let fields: Map<String, Value> = given
+            .iter()
+            .map(|field| ((*field).to_owned(), json!({"not": {"type": "null"}})))
+            .chain(left_out.map(|field| ((*field).to_owned(), json!({"type": "null"}))))
+            .collect();
+        json!({"required": given, "properties": fields})
+    };
+    extend(schema, &json!({"anyOf": combinations.iter().map(combination).collect::<Vec<_>>()}));
+}
+
+/// Types with parameters are named like those without, and what has a name is told by it.
+fn name_schemas(document: &mut Value) {
+    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
+        && let Some(mut submission) = schemas.remove("Submission_Payload")
+    {
+        submission["properties"]["payload"] = reference("Payload");
+        let first = submission["description"].as_str().and_then(|text| text.split("\n\n").next());
+        submission["description"] = json!(first);
+        schemas.insert("Submission".to_owned(), submission);
+    }
+    let contents = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let operations = contents.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    for operation in operations {
+        if let Some(body) = operation.pointer_mut("/requestBody/content/application~1json/schema")
+            && body["$ref"] == "#/components/schemas/Submission_Payload"
+        {
+            *body = reference("Submission");
+        }
+        // `format=limits` is JSON as well.
+        if let Some(sizing) = operation.pointer_mut("/responses/200/content/application~1json/schema")
+            && sizing["$ref"] == "#/components/schemas/Sizing"
+        {
+            let limits = json!({"type": "object", "additionalProperties": {"type": "object"}});
+            *sizing = json!({"anyOf": [reference("Sizing"), limits]});
+            // What is written in it depends on the form.
+            if let Some(yaml) = operation.pointer_mut("/responses/200/content/application~1yaml/schema") {
+                *yaml = json!({});
+            }
+        }
+        let responses = operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut);
+        for response in responses {
+            if let Some(problem) = response.pointer_mut("/content/application~1problem+json/schema") {
+                *problem = reference("Problem");
+            }
+        }
+    }
+}
+
+fn refine_parameter(parameter: &mut Value) {
+    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+    let Some(schema) = parameter.get_mut("schema") else { return };
+    // A parameter that is left out is not null.
+    not_null(schema);
+    match name.as_str() {
+        // Quantities as Kubernetes writes them; patterns that every value which they take is taken by.
+        "cpu_floor" | "cpu_cap" => extend(schema, &json!({"pattern": CPU, "examples": ["500m", "2"]})),
+        "memory_floor" | "memory_cap" | "oom_bytes" => {
+            extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
+        }
+        "limit" => extend(schema, &json!({"minimum": 1, "maximum": 1000})),
+        "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
+        name if NAMES.contains(&name) => {
+            extend(schema, &json!({"minLength": 1, "maxLength": 512, "pattern": NAME}));
+        }
+        _ => {}
+    }
+}
+
+/// What a payload is made of.
+const PAYLOAD: [&str; 10] = [
+    "Attribution",
+    "CollectorInfo",
+    "CommandUsage",
+    "ContainerUsage",
+    "NestedUsage",
+    "Payload",
+    "ProcessCpu",
+    "ProcessMemory",
+    "Series",
+    "Stats",
+];
+
+/// Integers are not larger than is stored; every number of a payload is a quantity of something, 0 or more.
+fn quantity(property: &mut Value, of_payload: bool) {
+    if let Some(items) = property.get_mut("items") {
+        quantity(items, of_payload);
+    }
+    let of_type = |kind: &str| match &property["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(several) => several.iter().any(|one| one == kind),
+        _ => false,
+    };
+    if of_type("integer") && property["minimum"] == 0 {
+        let maximum =
+            if property["format"] == "int32" { u64::from(u32::MAX) } else { i64::MAX.cast_unsigned() };
+        extend(property, &json!({"maximum": maximum}));
+    } else if of_payload && of_type("number") {
+        extend(property, &json!({"minimum": 0}));
+    }
+}
+
+fn not_null(schema: &mut Value) {
+    if let Some(kinds) = schema["type"].as_array_mut() {
+        kinds.retain(|kind| kind != "null");
+        if let [one] = kinds.as_slice() {
+            schema["type"] = one.clone();
+        }
+    }
+    // What is `null` or something else is the something else.
+    if let Some(other) =
+        schema["oneOf"].as_array().and_then(|kinds| kinds.iter().find(|kind| kind["type"] != "null")).cloned()
+    {
+        *schema = other;
+    }
+}
+
+fn extend(schema: &mut Value, more: &Value) {
+    if let (Some(schema), Some(more)) = (schema.as_object_mut(), more.as_object()) {
+        schema.extend(more.clone());
+    }
+}
