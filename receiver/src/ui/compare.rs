@@ -219,7 +219,7 @@ fn charts(name: &str, a: &Series, b: &Series) -> Vec<Chart> {
         };
         xs.iter().map(of).collect()
     };
-    let new = |what: &str, unit| Chart::new(format!("{what} of {name}"), unit, X::Seconds, xs.clone());
+    let new = |what: &str, unit| Chart::new(&format!("{what} of {name}"), unit, X::Seconds, xs.clone());
     let mut charts = vec![
         new("CPU", Unit::Cores).line("A", "other", cpu(a)).line("B", "used", cpu(b)),
         new("Memory", Unit::Bytes).line("A", "other", memory(a)).line("B", "used", memory(b)),

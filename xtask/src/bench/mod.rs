@@ -57,6 +57,9 @@ pub(crate) enum Bench {
         /// Requests of each page.
         #[arg(long, default_value_t = 200)]
         requests: usize,
+        /// A receiver that is built already, instead of building one.
+        #[arg(long, value_name = "PROGRAM")]
+        receiver: Option<std::path::PathBuf>,
     },
     /// What is lost when processes are killed, power goes and disks fail?
     Faults {
@@ -73,7 +76,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
-        Bench::Page { jobs, runs, requests } => page::run(*jobs, *runs, *requests),
+        Bench::Page { jobs, runs, requests, receiver } => {
+            page::run(*jobs, *runs, *requests, receiver.as_deref())
+        }
         Bench::Faults { rounds } => faults::run(*rounds),
     }
 }

@@ -5,7 +5,7 @@ mod address;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::http::header::HOST;
 use axum::response::Response;
@@ -74,6 +74,7 @@ struct Usage {
 pub(super) async fn overview(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let asked = Asked::parse(query.as_deref().unwrap_or_default());
@@ -88,7 +89,9 @@ pub(super) async fn overview(
     let query = JobQuery { within: within.clone(), search, since, sort: asked.sort, after, limit };
     let (rows, sums) = tokio::try_join!(state.store.jobs(query), state.store.sums(within))?;
     if rows.is_empty() && !narrowed && asked.after.is_none() {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("receiver:8080");
+        // HTTP/2 has it in the address.
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or(uri.authority().map(|authority| authority.as_str())).unwrap_or("receiver:8080");
         return page(&FirstStepsPage { base: format!("{}://{host}", session::scheme(&state, &headers)) });
     }
     page(&view(asked, rows, &sums, narrowed, now))
