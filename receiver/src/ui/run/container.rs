@@ -144,6 +144,8 @@ fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[St
                 usage.memory_limit_bytes.map(|bytes| bytes as f64),
             ),
     ];
-    charts.iter_mut().for_each(|chart| chart.sync = Some("run"));
+    for chart in &mut charts {
+        chart.sync = Some("run");
+    }
     (charts, steps)
 }
