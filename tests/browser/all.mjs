@@ -83,6 +83,17 @@ test("a form of another site does nothing", async () => {
   await page.getByRole("heading", { name: "Jobs" }).waitFor();
 });
 
+test("by TLS the cookie is for TLS alone", async () => {
+  const secure = at("SECURE").replace("http:", "https:");
+  const page = await visit(secure, "/", { ignoreHTTPSErrors: true });
+  const [cookie] = await page.context().cookies();
+  assert.deepEqual([cookie.name, cookie.secure, cookie.httpOnly], ["__Host-session", true, true]);
+  assert.ok((await page.locator("main").textContent()).includes(`${secure}/api/v1/token`), "the first steps say so");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("Read token").waitFor();
+  quiet(page);
+});
+
 test("a session that has ended is begun anew where one was", async () => {
   const page = await visit(SHORT, JOB);
   await page.getByRole("heading", { name: "integration", exact: true }).waitFor();

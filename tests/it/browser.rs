@@ -79,6 +79,26 @@ fn measured(receiver: &Receiver) {
     }
 }
 
+/// One for loopback that nobody has vouched for.
+fn certificate(directory: &Path) {
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args(["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.arg("-keyout").arg(directory.join("key.pem")).arg("-out").arg(directory.join("cert.pem"));
+    let output = openssl.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -94,12 +114,17 @@ fn people_use_it() {
     let short = Receiver::start_with(&directory.path().join("short"), &["--session-time=3s"]);
     company(&short);
     let empty = Receiver::start(&directory.path().join("empty"));
+    certificate(directory.path());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name).display().to_string());
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
+    let secure = Receiver::start_with(&directory.path().join("secure"), &tls);
     let script = std::env::var_os("BROWSER_SCRIPT")
         .map_or_else(|| repository().join("tests/browser/all.mjs"), PathBuf::from);
     let mut node = Command::new("node");
     node.arg(script).env("READ_TOKEN", READ_TOKEN);
     node.env("FULL", &full.address).env("STRANGE", &strange.address);
     node.env("SHORT", &short.address).env("EMPTY", &empty.address);
+    node.env("SECURE", &secure.address);
     node.env("SCREENSHOTS", repository().join("target/screenshots"));
     let status = node.status().expect("node; run `cargo xtask test --group browser`");
     assert!(status.success(), "what went wrong is above");

@@ -273,7 +273,7 @@ impl Container {
         let total: f64 = cpu.iter().map(|cores| cores * step).sum();
         let periods = (seconds * 10.0) as u64;
         let mut usage = json!({
-            "name": self.name, "runtime": "containerd", "id": format!("{:016x}{:016x}", self.name.len() * 7919, number),
+            "name": self.name, "runtime": "containerd", "id": id(self.name, number),
             "cpu_cores": stats(&cpu), "memory_bytes": stats(&memory), "working_set_bytes": stats(&memory),
             "cpu_seconds": total, "cgroup_cpu_seconds": total * 1.0003, "process_count": 940,
             "cpu_throttled_seconds": throttled * 0.3, "cpu_periods": periods,
@@ -294,6 +294,13 @@ impl Container {
         }
         usage
     }
+}
+
+/// 64 hexadecimal digits, as a container runtime has them.
+fn id(name: &str, number: u32) -> String {
+    let mut chance =
+        Chance(name.bytes().fold(u64::from(number) + 1, |sum, byte| sum * 257 + u64::from(byte)));
+    (0..8).map(|_| format!("{:08x}", (chance.next() * f64::from(u32::MAX)) as u32)).collect()
 }
 
 fn stats(values: &[f64]) -> Value {

@@ -73,20 +73,20 @@ pub(super) async fn by_digest(
 ) -> Result<Response, PageError> {
     let at = find(&name)?;
     // A page of another version of the program may still be open: it gets what there is, for now.
-    serve(at, &headers, if DIGESTS[at][..DIGITS] == digest { FOR_EVER } else { ASK })
+    Ok(serve(at, &headers, if DIGESTS[at][..DIGITS] == digest { FOR_EVER } else { ASK }))
 }
 
 /// `GET /assets/{name}` and `GET /favicon.ico`: with an `ETag`.
 pub(super) async fn by_name(name: Option<Path<String>>, headers: HeaderMap) -> Result<Response, PageError> {
     let name = name.map_or("icon.svg".to_owned(), |Path(name)| name);
-    serve(find(&name)?, &headers, ASK)
+    Ok(serve(find(&name)?, &headers, ASK))
 }
 
 fn find(name: &str) -> Result<usize, PageError> {
     ASSETS.iter().position(|asset| asset.name == name).ok_or(PageError::NotFound)
 }
 
-fn serve(at: usize, headers: &HeaderMap, caching: &'static str) -> Result<Response, PageError> {
+fn serve(at: usize, headers: &HeaderMap, caching: &'static str) -> Response {
     let Asset { kind, bytes, .. } = ASSETS[at];
     let tag = format!("\"{}\"", DIGESTS[at]);
     let caching = [(CACHE_CONTROL, caching.to_owned()), (ETAG, tag.clone())];
@@ -94,9 +94,9 @@ fn serve(at: usize, headers: &HeaderMap, caching: &'static str) -> Result<Respon
     let mut known =
         known.flat_map(|value| value.split(',')).map(|value| value.trim().trim_start_matches("W/"));
     if known.any(|value| value == tag || value == "*") {
-        return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
-    Ok((caching, [(CONTENT_TYPE, kind)], bytes).into_response())
+    (caching, [(CONTENT_TYPE, kind)], bytes).into_response()
 }
 
 #[cfg(test)]

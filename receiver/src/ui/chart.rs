@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::format;
+
 /// One chart.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Chart {
@@ -50,7 +52,8 @@ struct Line {
 }
 
 impl Chart {
-    pub(super) fn new(label: String, unit: Unit, x: X, xs: Vec<f64>) -> Self {
+    pub(super) fn new(label: &str, unit: Unit, x: X, xs: Vec<f64>) -> Self {
+        let label = format::sentence(label);
         Self { label, unit, x, sync: None, xs, series: vec![] }
     }
 

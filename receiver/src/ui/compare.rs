@@ -91,12 +91,12 @@ pub(super) async fn two(
     };
     let (a, b) = (id(asked.a)?, id(asked.b)?);
     let (a, b) = tokio::try_join!(Loaded::get(&state, a), Loaded::get(&state, b))?;
-    page(&view(a, b, Timestamp::now()))
+    page(&view(&a, &b, Timestamp::now()))
 }
 
-fn view(a: Loaded, b: Loaded, now: Timestamp) -> ComparePage {
+fn view(a: &Loaded, b: &Loaded, now: Timestamp) -> ComparePage {
     let crumbs = b.crumbs();
-    let sides = [side("A", &a, now), side("B", &b, now)];
+    let sides = [side("A", a, now), side("B", b, now)];
     let swapped = format!("/compare?a={}&b={}", b.run.id, a.run.id);
     let comparison = compare(&a.stored(), &b.stored());
     let total = Change::new(super::run::cpu_seconds(&a.payload), super::run::cpu_seconds(&b.payload));
@@ -219,12 +219,14 @@ fn charts(name: &str, a: &Series, b: &Series) -> Vec<Chart> {
         };
         xs.iter().map(of).collect()
     };
-    let new = |what: &str, unit| Chart::new(format!("{what} of {name}"), unit, X::Seconds, xs.clone());
+    let new = |what: &str, unit| Chart::new(&format!("{what} of {name}"), unit, X::Seconds, xs.clone());
     let mut charts = vec![
         new("CPU", Unit::Cores).line("A", "other", cpu(a)).line("B", "used", cpu(b)),
         new("Memory", Unit::Bytes).line("A", "other", memory(a)).line("B", "used", memory(b)),
     ];
-    charts.iter_mut().for_each(|chart| chart.sync = Some("compare"));
+    for chart in &mut charts {
+        chart.sync = Some("compare");
+    }
     charts
 }
 

@@ -75,6 +75,12 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
+/// A sentence with names in it that others chose: what turns the direction of writing would turn all of it.
+pub(super) fn sentence(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if turns(c) || c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// A time to read and to sort by.
 #[derive(Debug, Clone)]
 pub(super) struct Time {
@@ -130,6 +136,12 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         let shares = [0.0, 0.0004, 0.05, 0.123, 0.9996, 0.9999, 1.0, 1.5, -0.2].map(percent);
         assert_eq!(shares, ["0 %", "< 0.1 %", "5 %", "12 %", "99.9 %", "99.9 %", "100 %", "150 %", "-20 %"]);
+    }
+
+    #[test]
+    fn a_name_turns_no_sentence() {
+        assert_eq!(sentence("peak of run \u{202e}exe.txt + 15 %"), "peak of run \u{fffd}exe.txt + 15 %");
+        assert_eq!(sentence("شغل ü 1\n2"), "شغل ü 1\u{fffd}2");
     }
 
     #[test]

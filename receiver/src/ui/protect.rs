@@ -4,6 +4,7 @@ use axum::extract::Request;
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -47,7 +48,7 @@ pub(super) fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
     // Only to pages by TLS or on this very machine do they tell more than the origin.
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    let host = text("host").or(uri.authority().map(|authority| authority.as_str()));
+    let host = text("host").or(uri.authority().map(Authority::as_str));
     matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
 }
 

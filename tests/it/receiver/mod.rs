@@ -5,6 +5,7 @@ mod export;
 mod ingest;
 mod life;
 mod metrics;
+mod page;
 mod query;
 mod refused;
 mod replay;

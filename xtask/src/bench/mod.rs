@@ -70,6 +70,9 @@ pub(crate) enum Bench {
         /// Requests of each page.
         #[arg(long, default_value_t = 200)]
         requests: usize,
+        /// A receiver that is built already, instead of building one.
+        #[arg(long, value_name = "PROGRAM")]
+        receiver: Option<std::path::PathBuf>,
     },
     /// What is lost when processes are killed, power goes and disks fail?
     Faults {
@@ -88,7 +91,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Sampling { passes } => sampling::run(*passes),
         Bench::Ingest { seconds } => ingest::run(*seconds),
         Bench::Sizing => sizing::run(),
-        Bench::Page { jobs, runs, requests } => page::run(*jobs, *runs, *requests),
+        Bench::Page { jobs, runs, requests, receiver } => {
+            page::run(*jobs, *runs, *requests, receiver.as_deref())
+        }
         Bench::Faults { rounds } => faults::run(*rounds),
     }
 }

@@ -1,5 +1,6 @@
 //! How long does the receiver take for each of its pages, with many jobs and runs stored?
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,18 +15,21 @@ const PROMISED: Duration = Duration::from_millis(100);
 /// The figures of jobs are computed in the background, for no longer than this.
 const PATIENCE: Duration = Duration::from_mins(20);
 
-pub(crate) fn run(jobs: u64, runs: u64, requests: usize) -> Result<()> {
+pub(crate) fn run(jobs: u64, runs: u64, requests: usize, receiver: Option<&Path>) -> Result<()> {
     if requests == 0 || jobs == 0 || runs < jobs {
         bail!("at least 1 request, 1 job and a run for each job are accepted");
     }
-    let programs = build::programs(true, Object::IfPossible)?;
+    let program = match receiver {
+        Some(receiver) => receiver.to_owned(),
+        None => build::programs(true, Object::IfPossible)?.receiver,
+    };
     let directory = tempfile::tempdir()?;
     let database = directory.path().join("metrics.db");
-    Receiver::start(&programs.receiver, &database)?.stop()?;
+    Receiver::start(&program, &database)?.stop()?;
     let begin = Instant::now();
     fill::fill_jobs(&database, jobs, runs);
     println!("{jobs} jobs and {runs} runs stored in {:.0} s", begin.elapsed().as_secs_f64());
-    let receiver = Receiver::start(&programs.receiver, &database)?;
+    let receiver = Receiver::start(&program, &database)?;
     let begin = Instant::now();
     while stale(&database)? > 0 {
         ensure!(begin.elapsed() < PATIENCE, "the figures of jobs were not computed in {PATIENCE:?}");
@@ -68,7 +72,7 @@ pub(crate) fn run(jobs: u64, runs: u64, requests: usize) -> Result<()> {
 }
 
 /// Jobs whose figures are still to be computed.
-fn stale(database: &std::path::Path) -> Result<i64> {
+fn stale(database: &Path) -> Result<i64> {
     Ok(faults::open(database).query_row("SELECT count(*) FROM jobs WHERE stale > 0", [], |row| row.get(0))?)
 }
 

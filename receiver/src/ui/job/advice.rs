@@ -96,7 +96,7 @@ pub(super) fn advice(container: &ContainerSizing) -> Advice {
             },
             change: recommended.then(|| badge(cpu.change)),
             range: range(cpu.lower_bound_cores.map(format::cores), cpu.upper_bound_cores.map(format::cores)),
-            reasons: cpu.reasons.clone(),
+            reasons: sentences(&cpu.reasons),
         },
         Resource {
             name: "Memory",
@@ -107,7 +107,7 @@ pub(super) fn advice(container: &ContainerSizing) -> Advice {
                 .map_or_else(|| "–".to_owned(), |value| format!("{}, limit the same", bytes(value))),
             change: recommended.then(|| badge(memory.change)),
             range: range(memory.lower_bound_bytes.map(bytes), memory.upper_bound_bytes.map(bytes)),
-            reasons: memory.reasons.clone(),
+            reasons: sentences(&memory.reasons),
         },
     ];
     Advice {
@@ -116,6 +116,10 @@ pub(super) fn advice(container: &ContainerSizing) -> Advice {
         basis: told(&container.basis, recommended),
         rows,
     }
+}
+
+fn sentences(reasons: &[String]) -> Vec<String> {
+    reasons.iter().map(|reason| format::sentence(reason)).collect()
 }
 
 fn or_unknown(text: Option<String>) -> String {

@@ -74,14 +74,14 @@ fn course(name: &str, runs: &[RunFigures], sizing: &Sizing) -> ContainerCourse {
         let of = |figure| arranged(&order, &of(figure));
         let xs = arranged(&order, &xs);
         vec![
-            Chart::new(format!("CPU of {name} over its runs"), Unit::Cores, X::Time, xs.clone())
+            Chart::new(&format!("CPU of {name} over its runs"), Unit::Cores, X::Time, xs.clone())
                 .line("used (p95)", "used", of(|container| container.cpu_p95_cores))
                 .bounds(
                     of(|container| container.cpu_request_cores),
                     of(|container| container.cpu_limit_cores),
                 )
                 .level("recommended", "recommended", recommended.and_then(|sizing| sizing.cpu.request_cores)),
-            Chart::new(format!("Memory of {name} over its runs"), Unit::Bytes, X::Time, xs)
+            Chart::new(&format!("Memory of {name} over its runs"), Unit::Bytes, X::Time, xs)
                 .line("used (peak)", "used", of(|container| Some(memory(container))))
                 .bounds(
                     of(|container| container.memory_request_bytes.map(|bytes| bytes as f64)),

@@ -5,9 +5,10 @@ mod address;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::http::header::HOST;
+use axum::http::uri::Authority;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 
@@ -74,6 +75,7 @@ struct Usage {
 pub(super) async fn overview(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
     let asked = Asked::parse(query.as_deref().unwrap_or_default());
@@ -88,7 +90,9 @@ pub(super) async fn overview(
     let query = JobQuery { within: within.clone(), search, since, sort: asked.sort, after, limit };
     let (rows, sums) = tokio::try_join!(state.store.jobs(query), state.store.sums(within))?;
     if rows.is_empty() && !narrowed && asked.after.is_none() {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("receiver:8080");
+        // HTTP/2 has it in the address.
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or(uri.authority().map(Authority::as_str)).unwrap_or("receiver:8080");
         return page(&FirstStepsPage { base: format!("{}://{host}", session::scheme(&state, &headers)) });
     }
     page(&view(asked, rows, &sums, narrowed, now))
@@ -169,9 +173,9 @@ fn job(row: &JobRow, now: Timestamp) -> Job {
 fn told(figures: &JobFigures) -> (Usage, Usage, Option<[String; 2]>, Vec<Badge>, String) {
     let containers = &figures.containers;
     let cpu =
-        usage(containers.iter().map(|container| container.cpu_cores), format::cores, format::significant);
+        usage(&containers.iter().map(|container| container.cpu_cores), format::cores, format::significant);
     let memory =
-        usage(containers.iter().map(|container| container.memory_bytes), format::bytes, format::bytes);
+        usage(&containers.iter().map(|container| container.memory_bytes), format::bytes, format::bytes);
     let waste = [(figures.cpu_waste_core_hours, "core-h"), (figures.memory_waste_gib_hours, "GiB-h")];
     // Less than three minutes of a core is nothing to tell of.
     let waste = (figures.waste() >= 0.05)
@@ -183,7 +187,7 @@ fn told(figures: &JobFigures) -> (Usage, Usage, Option<[String; 2]>, Vec<Badge>,
 
 /// The containers of a job together; what is not known of one is not known of all.
 fn usage(
-    containers: impl Iterator<Item = ResourceFigures> + Clone,
+    containers: &(impl Iterator<Item = ResourceFigures> + Clone),
     show: fn(f64) -> String,
     short: fn(f64) -> String,
 ) -> Usage {

@@ -134,16 +134,18 @@ fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[St
         return (vec![], steps);
     }
     let mut charts = vec![
-        Chart::new(format!("CPU of {}", usage.name), Unit::Cores, X::Seconds, xs.clone())
+        Chart::new(&format!("CPU of {}", usage.name), Unit::Cores, X::Seconds, xs.clone())
             .line("used", "used", cpu)
             .levels(usage.cpu_request_cores, usage.cpu_limit_cores),
-        Chart::new(format!("Memory of {}", usage.name), Unit::Bytes, X::Seconds, xs)
+        Chart::new(&format!("Memory of {}", usage.name), Unit::Bytes, X::Seconds, xs)
             .line("used (RSS)", "used", memory)
             .levels(
                 usage.memory_request_bytes.map(|bytes| bytes as f64),
                 usage.memory_limit_bytes.map(|bytes| bytes as f64),
             ),
     ];
-    charts.iter_mut().for_each(|chart| chart.sync = Some("run"));
+    for chart in &mut charts {
+        chart.sync = Some("run");
+    }
     (charts, steps)
 }
