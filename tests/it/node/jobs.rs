@@ -4,8 +4,11 @@ use tests::cgroup::{Cgroup, Driver};
 
 use super::{EBPF, Node, Pod, assert_share, assignments, attributed, start_in};
 
-/// A build: hundreds of processes that live for milliseconds, and one that lives longer.
-const BUILD: &str = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$1\" burn 300; true";
+/// A build: hundreds of processes that live for milliseconds, and one that lives longer. Its shell outlives them: all pods
+/// have this test to wait for them, where a node has a shim for each, and without eBPF it could not be told which of them
+/// used what a shell did last.
+const BUILD: &str =
+    "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$1\" burn 300; sleep 0.6; true";
 
 #[test]
 fn jobs_at_once_are_summaries_of_their_own() {
@@ -36,10 +39,10 @@ fn jobs_at_once_are_summaries_of_their_own() {
             assert_eq!(payload.containers.len(), 1, "{:#?}", payload.containers);
             let usage = &payload.containers[0];
             assert_eq!((usage.id.as_ref(), usage.pod_uid.as_ref()), (Some(&id), Some(&uid)));
-            assert_share(ebpf, usage.cpu_seconds.unwrap(), truth);
-            assert_share(ebpf, usage.cgroup_cpu_seconds.unwrap(), truth);
+            assert_share(ebpf, &payload, usage.cpu_seconds.unwrap(), truth);
+            assert_share(ebpf, &payload, usage.cgroup_cpu_seconds.unwrap(), truth);
             if ebpf == "require" {
-                assert_eq!(usage.process_count, Some(302));
+                assert_eq!(usage.process_count, Some(303));
             }
         }
         let ended = node.program.stop();
@@ -65,7 +68,7 @@ fn jobs_one_after_another_in_a_pod_are_runs_of_their_own() {
         let (first, second) = (node.run("first"), node.run("second"));
         assert!((0.69..0.80).contains(&attributed(&first)), "{} s", attributed(&first));
         assert!((0.39..0.50).contains(&attributed(&second)), "{} s", attributed(&second));
-        assert_share(ebpf, attributed(&first) + attributed(&second), truth);
+        assert_share(ebpf, &second, attributed(&first) + attributed(&second), truth);
         assert!(second.start_time >= first.start_time && first.end_time <= second.end_time);
         assert!((second.start_time.as_millisecond() - first.end_time.as_millisecond()).abs() < 500);
         assert!(node.program.stop().status.success());
@@ -99,7 +102,8 @@ fn a_job_that_plays_at_being_another_is_itself() {
     assert!(pod.start(Some(("real", "1")), &script).wait().unwrap().success());
     let truth = pod.end();
     node.wait_until_over(1);
-    assert_share("off", attributed(&node.run("real")), truth);
+    let payload = node.run("real");
+    assert_share("off", &payload, attributed(&payload), truth);
     assert!(node.runs("played").is_empty());
 }
 
@@ -123,7 +127,7 @@ fn a_docker_container_counts_with_what_it_started() {
             let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(id));
             usage.and_then(|usage| usage.cpu_seconds).unwrap_or_default()
         };
-        assert_share(ebpf, found(&ids[0]) + found(&ids[1]), outside + inside);
-        assert!(found(&ids[1]) > 0.29, "{:#?}", payload.containers);
+        assert_share(ebpf, &payload, found(&ids[0]) + found(&ids[1]), outside + inside);
+        assert!(found(&ids[1]) > 0.25, "{:#?}", payload.containers);
     }
 }

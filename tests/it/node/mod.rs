@@ -130,12 +130,15 @@ fn assignments(job: &str, run_id: &str) -> String {
     environment(job, run_id).map(|(name, value)| format!("{name}={value} ")).concat()
 }
 
-/// What is promised of a container's CPU time: with eBPF 99.5 %, else 98 %, and a clock tick for each of the pass that
-/// saw it first, user and system time.
+/// What is promised of a job's CPU time: with eBPF 99.5 %, else 98 %, and a clock tick or three where ticks are all there is:
+/// without eBPF, and in an interval in which a record was lost.
 #[track_caller]
-fn assert_share(ebpf: &str, found: f64, truth: f64) {
-    let (share, ticks) = if ebpf == "off" { (0.02, 0.03) } else { (0.005, 0.01) };
-    assert!((found - truth).abs() <= share * truth + ticks, "--ebpf={ebpf}: {found} s of {truth} s");
+fn assert_share(ebpf: &str, payload: &Payload, found: f64, truth: f64) {
+    let lost = payload.attribution.as_ref().unwrap().lost_records;
+    let share = if ebpf == "off" { 0.02 } else { 0.005 };
+    let ticks = if ebpf == "off" || lost > 0 { 0.03 } else { 0.01 };
+    let off = (found - truth).abs();
+    assert!(off <= share * truth + ticks, "--ebpf={ebpf}: {found} s of {truth} s, {lost} records lost");
 }
 
 /// Everything that a summary attributes.
