@@ -222,8 +222,7 @@ fn check(outcome: &Outcome) {
     let (resident, peak) = (outcome.resident, memory.memory_bytes.peak);
     // Program text and stack of a static program are 2 MiB.
     assert!(peak >= resident && peak <= resident + 4.0 * MIB, "{peak} of {resident}");
-    let median = memory.memory_bytes.p50.unwrap();
-    assert!(median < 0.8 * peak, "it did not grow: {:?}", memory.memory_bytes);
+    assert!(memory.memory_bytes.avg < 0.95 * peak, "it did not grow: {:?}", memory.memory_bytes);
 }
 
 /// CPU time found for a container, by what its own cgroup counted in the same passes.
