@@ -96,6 +96,9 @@ enum Command {
         /// Without images, which need a Docker Engine.
         #[arg(long)]
         no_images: bool,
+        /// Without optimisations, to see whether it works.
+        #[arg(long)]
+        debug: bool,
     },
     /// Give every parser nonsense, beginning with what this machine shows.
     Fuzz {
@@ -132,7 +135,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());
         }),
-        Command::Dist { arch, no_images } => dist::run(&arch, !no_images),
+        Command::Dist { arch, no_images, debug } => dist::run(&arch, !no_images, !debug),
         Command::Images { debug } => dist::images::prepare(!debug),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Command::Bench(bench) => bench::run(&bench),

@@ -21,7 +21,7 @@ const PROGRAMS: [&str; 2] = ["collector", "receiver"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Builds everything that is shipped into `target/dist`.
-pub(crate) fn run(archs: &[Arch], with_images: bool) -> Result<()> {
+pub(crate) fn run(archs: &[Arch], with_images: bool, release: bool) -> Result<()> {
     setup::ensure(For::Dist)?;
     let native = Arch::native()?;
     let wanted = if archs.is_empty() { &[Arch::Amd64, Arch::Arm64][..] } else { archs };
@@ -32,7 +32,7 @@ pub(crate) fn run(archs: &[Arch], with_images: bool) -> Result<()> {
     fs::create_dir_all(&directory)?;
     let mut built = Vec::new();
     for &arch in wanted {
-        match statics::build(arch, true) {
+        match statics::build(arch, release) {
             Ok(programs) => built.push((arch, programs)),
             // Who asked for it by name, or for what every machine can build, is told so by a failure.
             Err(error) if archs.is_empty() && arch != native => {
@@ -70,12 +70,19 @@ fn archive(name: &str, arch: Arch, programs: &Statics, directory: &Path) -> Resu
     sbom::write(name, arch, &bill)?;
     fs::copy(&bill, content.join(format!("{name}.cdx.json")))?;
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--gzip", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
+    // gzip, without the time of now in it.
+    tar.args([
+        "--create",
+        "--use-compress-program=gzip -n",
+        "--sort=name",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+    ]);
     tar.arg(format!("--mtime=@{}", commit_time()))
         .arg("--file")
         .arg(directory.join(format!("{stem}.tar.gz")));
-    // Without the time of now in it.
-    checked(tar.arg("--directory").arg(parent.path()).arg(stem).env("GZIP", "-n"))
+    checked(tar.arg("--directory").arg(parent.path()).arg(stem))
 }
 
 /// The images as `docker load` takes them.

@@ -28,7 +28,9 @@ pub(super) fn write(name: &str, arch: Arch, to: &Path) -> Result<()> {
             continue;
         }
         if found.parent().is_some_and(|parent| parent.ends_with(name)) {
-            fs::copy(&found, to).with_context(|| to.display().to_string())?;
+            // Where this was built is nobody's business, and would make the bill of the same commit another one elsewhere.
+            let bill = fs::read_to_string(&found)?.replace(&root().display().to_string(), "");
+            fs::write(to, bill).with_context(|| to.display().to_string())?;
         }
         fs::remove_file(&found)?;
     }
