@@ -55,24 +55,18 @@ fn configure(from: From, directory: &Path) -> Result<PathBuf> {
         fs::create_dir_all(directory.join(name))?;
     }
     let own = directory.display();
-    let mut text = format!(
-        "Dir::State::Lists \"{own}/lists\";\nDir::Cache \"{own}/cache\";\nAPT::Sandbox::User \"root\";\n"
+    let (sources, more) = match from {
+        From::Newer => (format!("deb [signed-by={KEYRING}] {} {NEWER} main\n", mirror()?), String::new()),
+        From::Processor(name) => (
+            lines_of_debian()?,
+            format!("APT::Architecture \"{name}\";\nAPT::Architectures {{ \"{name}\"; }};\n"),
+        ),
+    };
+    fs::write(directory.join("sources"), sources)?;
+    let text = format!(
+        "Dir::State::Lists \"{own}/lists\";\nDir::Cache \"{own}/cache\";\nAPT::Sandbox::User \"root\";\n\
+         Dir::Etc::SourceList \"{own}/sources\";\nDir::Etc::SourceParts \"-\";\n{more}"
     );
-    match from {
-        From::Newer => {
-            let sources = directory.join("sources");
-            fs::write(&sources, format!("deb [signed-by={KEYRING}] {} {NEWER} main\n", mirror()?))?;
-            text += &format!("Dir::Etc::SourceList \"{own}/sources\";\nDir::Etc::SourceParts \"-\";\n");
-        }
-        From::Processor(name) => {
-            // A source may name the processors that it is for; without it, it has them all.
-            let sources = directory.join("sources");
-            let lines = lines_of_debian()?;
-            fs::write(&sources, lines)?;
-            text += &format!("Dir::Etc::SourceList \"{own}/sources\";\nDir::Etc::SourceParts \"-\";\n");
-            text += &format!("APT::Architecture \"{name}\";\nAPT::Architectures {{ \"{name}\"; }};\n");
-        }
-    }
     let path = directory.join("configuration");
     fs::write(&path, text)?;
     Ok(path)

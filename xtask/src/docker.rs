@@ -17,7 +17,7 @@ use crate::dist::images;
 use crate::setup::{self, For};
 
 /// A start takes some 2 s.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `runc` is the machine's own: Debian 13's wants a newer libc than Debian 12 has.
 const NEWER: [&str; 5] = ["docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"];

@@ -1,4 +1,4 @@
-//! What a program is made of, as a CycloneDX bill of materials.
+//! What a program is made of, as a `CycloneDX` bill of materials.
 
 use std::fs;
 use std::path::Path;
