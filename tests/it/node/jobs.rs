@@ -6,9 +6,9 @@ use super::{EBPF, Node, Pod, assert_share, assignments, attributed, start_in};
 
 /// A build: hundreds of processes that live for milliseconds, and one that lives longer. Its shell outlives them: all pods
 /// have this test to wait for them, where a node has a shim for each, and without eBPF it could not be told which of them
-/// used what a shell did last.
+/// used what a shell did last. It works for long enough that what it used before it was in the pod does not matter.
 const BUILD: &str =
-    "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$1\" burn 300; sleep 0.6; true";
+    "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$1\" burn 1500; sleep 0.6; true";
 
 #[test]
 fn jobs_at_once_are_summaries_of_their_own() {
