@@ -143,7 +143,7 @@ fn types_sizes_paths_and_methods() {
     );
     problem(&http::raw(&receiver.address, chunked.as_bytes()), 413);
 
-    for path in ["/", "/api/v1/metric", "/api/v1/metrics/repo/a/b/c", "/metrics/../x"] {
+    for path in ["/api/v2/metrics", "/api/v1/metric", "/api/v1/metrics/repo/a/b/c", "/metrics/../x"] {
         problem(&receiver.request("GET", path, READ_TOKEN, ""), 404);
     }
     for (method, path, allowed) in [
