@@ -1,6 +1,7 @@
 //! The images in a Docker Engine that `cargo xtask test` started, as root.
 
 mod names;
+mod node;
 mod shipped;
 mod stress;
 

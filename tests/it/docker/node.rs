@@ -1,0 +1,208 @@
+//! `collector node` in its image, beside pods that the engine runs where a kubelet would have them run.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::cgroup::{Driver, pod_uid};
+use tests::program::PATIENCE;
+use tests::receiver::{READ_TOKEN, Receiver};
+use wire::Payload;
+
+use super::{docker, told};
+
+/// The collector of the node, in a container with what the DaemonSet of `deploy/` gives it, and on engines that know no
+/// `CAP_BPF` more.
+struct Node {
+    receiver: Receiver,
+    container: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Node {
+    fn start(ebpf: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start(&directory.path().join("metrics.db"));
+        let token = receiver.token(&json!({"organization": "my-org"}));
+        let container = told(&[
+            "run",
+            "--detach",
+            "--pid=host",
+            "--network=host",
+            "--user=0",
+            "--privileged",
+            "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro",
+            &format!("--env=COLLECTOR_PUSH_TOKEN={token}"),
+            "runner-resource-collector/collector",
+            "node",
+            &format!("--ebpf={ebpf}"),
+            "--interval=500ms",
+            "--job-idle=60s",
+            "--push-interval=0",
+            "--output=none",
+            "--metrics-addr=none",
+            &format!("--push-endpoint=http://{}/api/v1/metrics", receiver.address),
+        ]);
+        let node = Self { receiver, container, _directory: directory };
+        node.wait_for(" measuring", 1);
+        node
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8(docker(&["logs", &self.container]).stderr).unwrap()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str, count: usize) {
+        let patience = Instant::now() + PATIENCE;
+        while self.log().matches(text).count() < count {
+            assert!(Instant::now() < patience, "not {count} times {text:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The only run of a job.
+    #[track_caller]
+    fn run(&self, job: &str) -> Payload {
+        let path = format!("/api/v1/metrics/repo/my-org/my-repo/ci.yml/{job}");
+        let answer = self.receiver.request("GET", &path, READ_TOKEN, "");
+        let runs = answer.json();
+        assert_eq!(runs.as_array().map(Vec::len), Some(1), "{job}: {runs:#}");
+        serde_json::from_value(runs[0]["payload"].clone()).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("docker").args(["rm", "--force", &self.container]).output();
+    }
+}
+
+/// A pod: containers with one PID namespace, below one cgroup.
+struct Pod {
+    uid: String,
+    parent: String,
+    pause: String,
+}
+
+impl Pod {
+    fn new(driver: Driver) -> Self {
+        let uid = pod_uid().unwrap();
+        let parent = match driver {
+            Driver::Cgroupfs => format!("kubepods/burstable/pod{uid}"),
+            Driver::Systemd => format!(
+                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice",
+                uid.replace('-', "_")
+            ),
+        };
+        let mut pod = Self { uid, parent, pause: String::new() };
+        pod.pause = pod.container(&[], &["as", "pause", "pause"]);
+        pod
+    }
+
+    fn container(&self, options: &[&str], what: &[&str]) -> String {
+        let parent = format!("--cgroup-parent=/{}", self.parent);
+        let run = ["run", "--detach", "--network=none", &parent];
+        told(&[&run, options, &["runner-resource-collector/workload"], what].concat())
+    }
+
+    /// A container that is a step of a CI job.
+    fn start(&self, job: &str, run_id: &str, what: &[&str]) -> String {
+        let pid = format!("--pid=container:{}", self.pause);
+        let variables = [
+            "--env=GITHUB_REPOSITORY_OWNER=my-org".to_owned(),
+            "--env=GITHUB_REPOSITORY=my-org/my-repo".to_owned(),
+            "--env=GITHUB_WORKFLOW=ci.yml".to_owned(),
+            format!("--env=GITHUB_JOB={job}"),
+            format!("--env=GITHUB_RUN_ID={run_id}"),
+        ];
+        let options: Vec<_> = std::iter::once(&pid).chain(&variables).map(String::as_str).collect();
+        self.container(&options, what)
+    }
+
+    /// Its cgroup, in every hierarchy that has one.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
+        let found = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&self.parent));
+        found.filter(|cgroup| cgroup.is_dir()).collect()
+    }
+
+    /// What the kernel charged to all of it; then it is removed, as a kubelet does.
+    fn end(self) -> f64 {
+        docker(&["rm", "--force", &self.pause]);
+        let cgroups = self.cgroups();
+        let read =
+            |file: &str| cgroups.iter().find_map(|cgroup| std::fs::read_to_string(cgroup.join(file)).ok());
+        let seconds = match read("cpuacct.usage") {
+            Some(text) => text.trim().parse::<f64>().unwrap() / 1e9,
+            None => {
+                let stat = read("cpu.stat").unwrap();
+                let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
+                usage.parse::<f64>().unwrap() / 1e6
+            }
+        };
+        for cgroup in cgroups {
+            let above = cgroup.ancestors().take(3);
+            // What others are in stays.
+            let _ = above.map(std::fs::remove_dir).take_while(Result::is_ok).count();
+        }
+        seconds
+    }
+}
+
+/// What is promised, and what two containers cost to begin: `runc` is moved into their cgroups when it has used some
+/// milliseconds of its own.
+#[track_caller]
+fn assert_share(ebpf: &str, payload: &Payload, truth: f64) {
+    let found: f64 = payload.containers.iter().filter_map(|usage| usage.cpu_seconds).sum();
+    let share = if ebpf == "off" { 0.02 } else { 0.005 };
+    assert!((found - truth).abs() <= share * truth + 0.1, "--ebpf={ebpf}: {found} s of {truth} s");
+}
+
+#[test]
+fn jobs_in_pods_at_once_one_after_another_and_killed_are_runs_of_their_own() {
+    for ebpf in ["off", "require"] {
+        let node = Node::start(ebpf);
+        let pods = [Driver::Cgroupfs, Driver::Systemd, Driver::Cgroupfs].map(Pod::new);
+        let other = Pod::new(Driver::Systemd);
+        let bystander = other.container(&[], &["burn", "500"]);
+        let [first, second, third] = &pods;
+        let build = first.start("build", "1", &["burn", "3000"]);
+        let storm = second.start("storm", "1", &["as", "job", "storm", "100"]);
+        let one = third.start("one", "1", &["burn", "1500"]);
+        docker(&["wait", &one]);
+        // The collector has seen that it is gone, and that something else began.
+        std::thread::sleep(Duration::from_secs(1));
+        let two = third.start("two", "2", &["burn", "1500"]);
+        docker(&["wait", &build, &two, &bystander]);
+        docker(&["kill", &storm]);
+        std::thread::sleep(Duration::from_secs(1));
+        let ids = [build.clone(), storm.clone()];
+        docker(&["rm", "--force", &build, &storm, &one, &two, &bystander]);
+        let uids = [first.uid.clone(), second.uid.clone()];
+        let [build_truth, storm_truth, both_truth] = pods.map(Pod::end);
+        other.end();
+        node.wait_for("the receiver has the summary", 4);
+        for (at, (job, truth)) in [("build", build_truth), ("storm", storm_truth)].into_iter().enumerate() {
+            let payload = node.run(job);
+            assert_eq!(payload.complete, Some(true), "{job}");
+            assert_eq!(
+                payload.collector.as_ref().unwrap().source,
+                if ebpf == "off" { "proc" } else { "ebpf" }
+            );
+            assert_share(ebpf, &payload, truth);
+            let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(&ids[at]));
+            let usage = usage.unwrap_or_else(|| panic!("{job}: {:#?}", payload.containers));
+            assert_eq!(usage.pod_uid.as_ref(), Some(&uids[at]));
+            assert!(payload.containers.iter().all(|usage| usage.pod_uid.as_ref() == Some(&uids[at])));
+        }
+        let storm = node.run("storm");
+        assert!(storm.attribution.unwrap().process_count > 50);
+        let (one, two) = (node.run("one"), node.run("two"));
+        assert!(one.end_time <= two.start_time + jiff::SignedDuration::from_secs(1));
+        let mut both = one;
+        both.containers.extend(two.containers);
+        assert_share(ebpf, &both, both_truth);
+    }
+}
