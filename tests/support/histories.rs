@@ -298,8 +298,8 @@ impl Container {
 
 /// 64 hexadecimal digits, as a container runtime has them.
 fn id(name: &str, number: u32) -> String {
-    let mut chance =
-        Chance(name.bytes().fold(u64::from(number) + 1, |sum, byte| sum * 257 + u64::from(byte)));
+    let mix = |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte));
+    let mut chance = Chance(name.bytes().fold(u64::from(number) + 1, mix));
     (0..8).map(|_| format!("{:08x}", (chance.next() * f64::from(u32::MAX)) as u32)).collect()
 }
 

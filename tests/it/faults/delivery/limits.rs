@@ -73,8 +73,15 @@ fn f25_with_too_little_memory_it_says_so_and_what_was_there_is_not_lost() {
         about_to_push(&mut command, &endpoint(&receiver), &receiver.job_token(), &spool);
         Program::start(&mut command)
     };
-    // The samples alone take more than this: it measures a run of its own.
-    let program = limited(24 << 20);
+    // What the program itself takes, and a little to work with. The samples alone take more than that: it measures a run of
+    // its own.
+    let starts = |bytes: &u64| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--as={bytes}:{bytes}")).arg(path("COLLECTOR_BIN", "collector")).arg("--version");
+        command.output().unwrap().status.success()
+    };
+    let itself = (8..512).map(|mebibytes| mebibytes << 20).find(starts).unwrap();
+    let program = limited(itself + (8 << 20));
     let line = program.wait_for("a checkpoint cannot be read and stays where it is");
     assert!(line["error"].as_str().unwrap().contains("memory"), "{line}");
     program.wait_for("measuring");

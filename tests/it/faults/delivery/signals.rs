@@ -138,8 +138,10 @@ fn f20_a_collector_that_was_stopped_tells_of_the_gap_and_of_no_spike() {
     for _ in 0..3 {
         program.wait_for("pass");
     }
+    // As long as a machine may be suspended, in the long form.
+    let stopped: u64 = if std::env::var_os("FAULT_ROUNDS").is_some() { 30 } else { 6 };
     program.signal(Signal::SIGSTOP);
-    std::thread::sleep(Duration::from_secs(30));
+    std::thread::sleep(Duration::from_secs(stopped));
     program.signal(Signal::SIGCONT);
     for _ in 0..3 {
         program.wait_for("pass");
@@ -149,8 +151,8 @@ fn f20_a_collector_that_was_stopped_tells_of_the_gap_and_of_no_spike() {
     burner.wait().unwrap();
     let payload: Value = serde_json::from_str(&ended.stdout).unwrap();
     let missed = payload["attribution"]["missed_samples"].as_u64().unwrap();
-    assert!((140..160).contains(&missed), "{missed}");
-    assert!(payload["duration_seconds"].as_f64().unwrap() > 30.0);
+    assert!((stopped * 5 - 5..stopped * 5 + 10).contains(&missed), "{missed}");
+    assert!(payload["duration_seconds"].as_f64().unwrap() > stopped as f64);
     // One process with one thread never uses more than one core, however late the pass; ticks are 10 ms.
     let busy = payload["top_cpu_processes"].as_array().unwrap();
     let busy = busy.iter().find(|process| process["name"] == "workload").unwrap();

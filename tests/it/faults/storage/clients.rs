@@ -155,7 +155,7 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
         })
     };
     // Side by side, several times: what else the machine does changes both.
-    let mut ratios: Vec<_> = (0..5)
+    let mut ratios: Vec<_> = (0..3)
         .map(|_| {
             let (before, during) = (measure(), beside_slow_ones());
             println!("p99 of good pushes: {before:?}, beside 600 slow connections: {during:?}");
@@ -163,7 +163,7 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
         })
         .collect();
     ratios.sort_by(f64::total_cmp);
-    assert!(ratios[2] < 2.0, "p99 beside slow connections by p99 without: {ratios:?}");
+    assert!(ratios[1] < 2.0, "p99 beside slow connections by p99 without: {ratios:?}");
 }
 
 #[test]
