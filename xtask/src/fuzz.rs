@@ -1,9 +1,7 @@
 //! Parsers given nonsense: the targets of `fuzz/`, with a corpus made of what this machine shows.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -40,15 +38,10 @@ pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     seed(&at.join("corpus"))?;
     let wanted: Vec<_> =
         TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
-    let next = AtomicUsize::new(0);
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    // As many at a time as there are processors: each is one thread.
+    // All at once: each has its time, however many processors there are.
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
-        let work = || {
-            let mut targets = std::iter::from_fn(|| wanted.get(next.fetch_add(1, Ordering::Relaxed)));
-            targets.try_for_each(|target| fuzz(&at, target, seconds))
-        };
-        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> =
+            wanted.iter().map(|target| scope.spawn(|| fuzz(&at, target, seconds))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a thread failed"))).collect()
     });
     results.into_iter().collect()
