@@ -11,7 +11,7 @@ use wire::Payload;
 
 use super::{docker, told};
 
-/// The collector of the node, in a container with what the DaemonSet of `deploy/` gives it, and on engines that know no
+/// The collector of the node, in a container with what the one of `deploy/` gives it, and on engines that know no
 /// `CAP_BPF` more.
 struct Node {
     receiver: Receiver,
@@ -137,13 +137,12 @@ impl Pod {
         let cgroups = self.cgroups();
         let read =
             |file: &str| cgroups.iter().find_map(|cgroup| std::fs::read_to_string(cgroup.join(file)).ok());
-        let seconds = match read("cpuacct.usage") {
-            Some(text) => text.trim().parse::<f64>().unwrap() / 1e9,
-            None => {
-                let stat = read("cpu.stat").unwrap();
-                let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
-                usage.parse::<f64>().unwrap() / 1e6
-            }
+        let seconds = if let Some(text) = read("cpuacct.usage") {
+            text.trim().parse::<f64>().unwrap() / 1e9
+        } else {
+            let stat = read("cpu.stat").unwrap();
+            let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
+            usage.parse::<f64>().unwrap() / 1e6
         };
         for cgroup in cgroups {
             let above = cgroup.ancestors().take(3);
@@ -201,7 +200,8 @@ fn jobs_in_pods_at_once_one_after_another_and_killed_are_runs_of_their_own() {
             assert!(payload.containers.iter().all(|usage| usage.pod_uid.as_ref() == Some(&uids[at])));
         }
         let storm = node.run("storm");
-        assert!(storm.attribution.unwrap().process_count > 50);
+        // Without eBPF those that live for 2 ms are CPU time and no processes.
+        assert!(ebpf == "off" || storm.attribution.unwrap().process_count > 50);
         let (one, two) = (node.run("one"), node.run("two"));
         assert!(one.end_time <= two.start_time + jiff::SignedDuration::from_secs(1));
         let mut both = one;
