@@ -52,7 +52,10 @@ fn container(service: &str) -> String {
 impl Drop for Demo {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = Command::new("docker").args(["logs", &container("collector")]).status();
+            // Not a failure of its own: there may be no such container.
+            let compose = std::env::var("COMPOSE").unwrap_or_default();
+            let logs = format!("{compose} -f tests/docker/docker-compose-stress.yaml logs collector");
+            let _ = Command::new("sh").args(["-c", &logs]).current_dir(root()).status();
         }
         self.run("docker compose -f tests/docker/docker-compose-stress.yaml down --volumes");
     }
@@ -154,7 +157,21 @@ fn run(ebpf: &'static str) -> Outcome {
     let (block, _) = block.split_once("\n```").unwrap();
     let (begin, end) = block.split_once(WAIT).unwrap();
     let demo = Demo { ebpf };
-    demo.run(begin);
+    let (receiver, rest) = begin.split_once("\n\n").unwrap();
+    demo.run(receiver);
+    // Nobody types the next command in the same moment.
+    let patience = Instant::now() + PATIENCE;
+    while Command::new("curl")
+        .args(["-sf", "http://localhost:9080/readyz"])
+        .output()
+        .unwrap()
+        .stdout
+        .is_empty()
+    {
+        assert!(Instant::now() < patience, "the receiver does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    demo.run(rest);
     let collector = container("collector");
     let patience = Instant::now() + PATIENCE;
     while !String::from_utf8_lossy(&docker(&["logs", &collector]).stderr).contains(" measuring ") {
