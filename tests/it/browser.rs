@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tests::certificate::certificate;
 use tests::histories::COMPANY;
 use tests::http::Client;
 use tests::program::collector;
@@ -79,26 +80,6 @@ fn measured(receiver: &Receiver) {
     }
 }
 
-/// One for loopback that nobody has vouched for.
-fn certificate(directory: &Path) {
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args(["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"]);
-    openssl.arg("-keyout").arg(directory.join("key.pem")).arg("-out").arg(directory.join("cert.pem"));
-    let output = openssl.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -114,7 +95,7 @@ fn people_use_it() {
     let short = Receiver::start_with(&directory.path().join("short"), &["--session-time=3s"]);
     company(&short);
     let empty = Receiver::start(&directory.path().join("empty"));
-    certificate(directory.path());
+    certificate(directory.path(), "receiver");
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name).display().to_string());
     let tls = ["--tls-cert", &cert, "--tls-key", &key];
     let secure = Receiver::start_with(&directory.path().join("secure"), &tls);

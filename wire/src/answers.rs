@@ -26,7 +26,7 @@ pub struct Group {
 }
 
 /// A run without its payload: an element of `GET /api/v1/jobs/{organization}/{repository}/{workflow}/{job}/runs`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunSummary {
     /// Row.

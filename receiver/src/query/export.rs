@@ -17,12 +17,12 @@ use tracing::error;
 
 use super::catalog::within;
 use super::{Parameters, summaries};
+use wire::ContainerSummary;
+
 use crate::error::AppError;
 use crate::openapi::{ExportParameters, ReadProblems};
 use crate::state::AppState;
-use crate::store::{
-    ContainerFigures, ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun,
-};
+use crate::store::{ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun};
 
 /// Form of an export.
 #[derive(Debug, Clone, Copy)]
@@ -208,11 +208,11 @@ fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError
     Ok((text, page.next.clone()))
 }
 
-fn record(exported: &ExportedFigures, container: Option<&ContainerFigures>) -> [String; COLUMNS.len()] {
+fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [String; COLUMNS.len()] {
     let run = &exported.run;
     let text = |text: &str| literal(text).into_owned();
-    let number = |figure: fn(&ContainerFigures) -> Option<f64>| shown(container.and_then(figure));
-    let count = |figure: fn(&ContainerFigures) -> Option<u64>| shown(container.and_then(figure));
+    let number = |figure: fn(&ContainerSummary) -> Option<f64>| shown(container.and_then(figure));
+    let count = |figure: fn(&ContainerSummary) -> Option<u64>| shown(container.and_then(figure));
     [
         run.id.to_string(),
         text(&exported.organization),
@@ -272,8 +272,8 @@ mod tests {
         ] {
             assert_eq!(literal(text), expected);
         }
-        let container = ContainerFigures { name: "a,\"b".to_owned(), ..ContainerFigures::default() };
-        let run = crate::store::RunFigures { containers: vec![container], ..Default::default() };
+        let container = ContainerSummary { name: "a,\"b".to_owned(), ..ContainerSummary::default() };
+        let run = wire::RunSummary { containers: vec![container], ..Default::default() };
         let exported = ExportedFigures {
             organization: "o".to_owned(),
             repository: "r".to_owned(),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::extract::{OriginalUri, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde_json::value::RawValue;
 use wire::{Scope, StoredRun};
 
+use super::summaries::whole;
 use super::{Page, Parameters};
 use crate::error::AppError;
 use crate::openapi::ReadProblems;
 use crate::state::AppState;
-use crate::store::{RunQuery, RunRow};
+use crate::store::{RunQuery, RunRow, WholeRun};
 
 /// Runs of a job, newest first, with their payloads
 #[utoipa::path(
@@ -54,24 +54,15 @@ pub(crate) async fn runs(
         limit: limit + 1,
     };
     let rows = state.store.runs(query).await?;
-    let runs = rows.into_iter().map(|row| stored_run(&scope, row)).collect::<Result<Vec<_>, _>>()?;
+    let runs = rows.into_iter().map(|row| whole(of_job(&scope, row))).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::new(runs, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()))
         .into_response())
 }
 
-fn stored_run(scope: &Scope, row: RunRow) -> Result<StoredRun<Box<RawValue>>, AppError> {
-    let payload = RawValue::from_string(row.payload);
-    let payload =
-        payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", row.id)))?;
-    let [organization, repository, workflow, job] = scope.parts().map(|(_, part)| part.unwrap_or_default());
-    Ok(StoredRun {
-        id: row.id,
-        organization: organization.to_owned(),
-        repository: format!("{organization}/{repository}"),
-        workflow: workflow.to_owned(),
-        job: job.to_owned(),
-        run_id: row.run_id,
-        received_at: row.received_at,
-        payload,
-    })
+/// The row of a job's run, with whose it is.
+fn of_job(scope: &Scope, row: RunRow) -> WholeRun {
+    let [organization, repository, workflow, job] =
+        scope.parts().map(|(_, part)| part.unwrap_or_default().to_owned());
+    let RunRow { id, run_id, received_at, payload } = row;
+    WholeRun { id, organization, repository, workflow, job, run_id, received_at, payload }
 }

@@ -7,13 +7,13 @@ use axum::extract::{OriginalUri, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
-use wire::{ContainerSummary, Problem, RunSummary, Scope, StoredRun};
+use wire::{Problem, RunSummary, Scope, StoredRun};
 
 use super::{Page, Parameters};
 use crate::error::AppError;
 use crate::openapi::ReadProblems;
 use crate::state::AppState;
-use crate::store::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
+use crate::store::{SummaryQuery, WholeRun};
 
 /// Runs of a job, newest first, without their payloads
 ///
@@ -50,7 +50,7 @@ pub(crate) async fn summaries(
     let rows = state.store.summaries(query).await?;
     let rows = rows.ok_or(AppError::Missing("no run of this job is stored".to_owned()))?;
     let page = Page::new(rows, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()));
-    Ok(page.map(run_summary).into_response())
+    Ok(page.into_response())
 }
 
 /// One run with its payload
@@ -122,41 +122,4 @@ pub(super) fn parsed(run: WholeRun) -> Result<StoredRun, AppError> {
         received_at: run.received_at,
         payload,
     })
-}
-
-fn run_summary(run: RunFigures) -> RunSummary {
-    RunSummary {
-        id: run.id,
-        run_id: run.run_id,
-        run_attempt: run.run_attempt,
-        is_final: run.is_final,
-        complete: run.complete,
-        start_time: run.start_time,
-        end_time: run.end_time,
-        duration_seconds: run.duration_seconds,
-        cpu_seconds: run.cpu_seconds,
-        received_at: run.received_at,
-        containers: run.containers.into_iter().map(container_summary).collect(),
-    }
-}
-
-fn container_summary(container: ContainerFigures) -> ContainerSummary {
-    ContainerSummary {
-        name: container.name,
-        cpu_seconds: container.cpu_seconds,
-        cpu_peak_cores: container.cpu_peak_cores,
-        cpu_p95_cores: container.cpu_p95_cores,
-        cpu_request_cores: container.cpu_request_cores,
-        cpu_limit_cores: container.cpu_limit_cores,
-        cpu_throttled_seconds: container.cpu_throttled_seconds,
-        cpu_periods: container.cpu_periods,
-        cpu_throttled_periods: container.cpu_throttled_periods,
-        memory_peak_bytes: container.memory_peak_bytes,
-        memory_p95_bytes: container.memory_p95_bytes,
-        working_set_peak_bytes: container.working_set_peak_bytes,
-        cgroup_memory_peak_bytes: container.cgroup_memory_peak_bytes,
-        memory_request_bytes: container.memory_request_bytes,
-        memory_limit_bytes: container.memory_limit_bytes,
-        oom_kills: container.oom_kills,
-    }
 }

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
 use super::catalog::{self, time};
-use super::summaries::{self, RunFigures, WholeRun};
+use wire::{ContainerSummary, RunSummary};
+
+use super::summaries::{self, WholeRun};
 use super::{JobCursor, JobQuery, JobRow, JobSort, Within};
 
 /// So many rows are looked at for one page.
@@ -65,7 +67,7 @@ pub struct ExportedFigures {
     /// Job.
     pub job: String,
     /// The run.
-    pub run: RunFigures,
+    pub run: RunSummary,
 }
 
 /// Runs with their payloads.
@@ -103,8 +105,8 @@ pub(super) fn figures(
         }
         let id = row.get(0)?;
         let containers = summaries::containers(connection, id)?;
-        let bytes = containers.len() * size_of::<summaries::ContainerFigures>();
-        let run = RunFigures {
+        let bytes = containers.len() * size_of::<ContainerSummary>();
+        let run = RunSummary {
             id,
             received_at: time(row.get(1)?),
             run_id: row.get(2)?,

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use wire::Scope;
+use wire::{RunSummary, Scope};
 
 use crate::sizing::figures::JobFigures;
 
@@ -36,7 +36,7 @@ pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
 pub use self::retention::Deleted;
 pub use self::sound::OpenError;
-pub use self::summaries::{ContainerFigures, RunFigures, SummaryQuery, WholeRun};
+pub use self::summaries::{SummaryQuery, WholeRun};
 pub use self::sums::Sums;
 use self::write::{Command, Insert, Writer};
 
@@ -324,7 +324,7 @@ impl Store {
     }
 
     /// The runs of a job without their payloads, newest first; `None` if there is no such job.
-    pub async fn summaries(&self, query: SummaryQuery) -> Result<Option<Vec<RunFigures>>, StoreError> {
+    pub async fn summaries(&self, query: SummaryQuery) -> Result<Option<Vec<RunSummary>>, StoreError> {
         self.read(move |connection| summaries::page(connection, &query)).await
     }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
-use wire::Scope;
+use wire::{ContainerSummary, RunSummary, Scope};
 
 use super::catalog::time;
 use super::read;
@@ -36,70 +36,6 @@ pub struct SummaryQuery {
     pub limit: u32,
 }
 
-/// A run without its payload.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RunFigures {
-    /// Row.
-    pub id: i64,
-    /// The CI system's identifier of the run.
-    pub run_id: String,
-    /// Which attempt at it.
-    pub run_attempt: Option<u32>,
-    /// Whether its last summary has come.
-    pub is_final: bool,
-    /// Whether it is the whole run.
-    pub complete: Option<bool>,
-    /// When measuring began.
-    pub start_time: Timestamp,
-    /// When it ended.
-    pub end_time: Timestamp,
-    /// For how long.
-    pub duration_seconds: f64,
-    /// CPU time in all.
-    pub cpu_seconds: Option<f64>,
-    /// When it came.
-    pub received_at: Timestamp,
-    /// Its containers, in the order of the payload.
-    pub containers: Vec<ContainerFigures>,
-}
-
-/// What a container of a run used.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ContainerFigures {
-    /// Its name.
-    pub name: String,
-    /// CPU time charged to it.
-    pub cpu_seconds: Option<f64>,
-    /// Highest CPU use.
-    pub cpu_peak_cores: f64,
-    /// 95th percentile of CPU use.
-    pub cpu_p95_cores: Option<f64>,
-    /// CPU request.
-    pub cpu_request_cores: Option<f64>,
-    /// CPU limit.
-    pub cpu_limit_cores: Option<f64>,
-    /// Time for which it was throttled.
-    pub cpu_throttled_seconds: Option<f64>,
-    /// Enforcement periods.
-    pub cpu_periods: Option<u64>,
-    /// Those of them in which it was throttled.
-    pub cpu_throttled_periods: Option<u64>,
-    /// Highest sum of RSS.
-    pub memory_peak_bytes: f64,
-    /// 95th percentile of the sum of RSS.
-    pub memory_p95_bytes: Option<f64>,
-    /// Highest working set.
-    pub working_set_peak_bytes: Option<f64>,
-    /// The cgroup's own peak, page cache included.
-    pub cgroup_memory_peak_bytes: Option<u64>,
-    /// Memory request.
-    pub memory_request_bytes: Option<u64>,
-    /// Memory limit.
-    pub memory_limit_bytes: Option<u64>,
-    /// Processes killed for want of memory.
-    pub oom_kills: Option<u64>,
-}
-
 /// A run with its payload, and whose it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WholeRun {
@@ -125,7 +61,7 @@ pub struct WholeRun {
 pub(super) fn page(
     connection: &Connection,
     query: &SummaryQuery,
-) -> rusqlite::Result<Option<Vec<RunFigures>>> {
+) -> rusqlite::Result<Option<Vec<RunSummary>>> {
     let Some(job) = read::job(connection, &query.scope)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(PAGE)?;
     let parameters = named_params! {
@@ -134,7 +70,7 @@ pub(super) fn page(
         ":limit": query.limit,
     };
     let rows = statement.query_map(parameters, |row| {
-        Ok(RunFigures {
+        Ok(RunSummary {
             id: row.get(0)?,
             run_id: row.get(1)?,
             run_attempt: row.get(2)?,
@@ -156,11 +92,11 @@ pub(super) fn page(
 }
 
 /// Those of one run, by the primary key.
-pub(super) fn containers(connection: &Connection, run: i64) -> rusqlite::Result<Vec<ContainerFigures>> {
+pub(super) fn containers(connection: &Connection, run: i64) -> rusqlite::Result<Vec<ContainerSummary>> {
     let mut statement = connection.prepare_cached(CONTAINERS)?;
     let count = |value: Option<i64>| value.map(i64::cast_unsigned);
     let rows = statement.query_map([run], |row| {
-        Ok(ContainerFigures {
+        Ok(ContainerSummary {
             name: row.get(0)?,
             cpu_seconds: row.get(1)?,
             cpu_peak_cores: row.get(2)?,

@@ -1,9 +1,9 @@
 //! How the runs of a job went.
 
 use jiff::Timestamp;
+use wire::{ContainerSummary, RunSummary};
 
 use crate::sizing::answer::Sizing;
-use crate::store::{ContainerFigures, RunFigures};
 use crate::ui::chart::{Chart, Unit, X};
 use crate::ui::format::{self, Time};
 use crate::ui::parts::Badge;
@@ -39,12 +39,12 @@ pub(super) struct RunRow {
 }
 
 /// The working set where it is known, as recommendations do.
-fn memory(container: &ContainerFigures) -> f64 {
+fn memory(container: &ContainerSummary) -> f64 {
     container.working_set_peak_bytes.unwrap_or(container.memory_peak_bytes)
 }
 
 /// Each container, in the order of the newest run; runs come newest first and are drawn oldest first.
-pub(super) fn courses(runs: &[RunFigures], sizing: &Sizing) -> Vec<ContainerCourse> {
+pub(super) fn courses(runs: &[RunSummary], sizing: &Sizing) -> Vec<ContainerCourse> {
     let mut names: Vec<&str> = vec![];
     for container in runs.iter().flat_map(|run| &run.containers) {
         if !names.contains(&container.name.as_str()) {
@@ -54,12 +54,12 @@ pub(super) fn courses(runs: &[RunFigures], sizing: &Sizing) -> Vec<ContainerCour
     names.into_iter().map(|name| course(name, runs, sizing)).collect()
 }
 
-fn course(name: &str, runs: &[RunFigures], sizing: &Sizing) -> ContainerCourse {
+fn course(name: &str, runs: &[RunSummary], sizing: &Sizing) -> ContainerCourse {
     let found: Vec<_> = runs
         .iter()
         .filter_map(|run| Some((run, run.containers.iter().find(|container| container.name == name)?)))
         .collect();
-    let of = |figure: fn(&ContainerFigures) -> Option<f64>| -> Vec<Option<f64>> {
+    let of = |figure: fn(&ContainerSummary) -> Option<f64>| -> Vec<Option<f64>> {
         found.iter().rev().map(|(_, container)| figure(container)).collect()
     };
     let recommended = sizing.containers.iter().find(|container| container.name == name);
@@ -113,7 +113,7 @@ fn arranged<T: Copy>(order: &[usize], values: &[T]) -> Vec<T> {
     order.iter().map(|at| values[*at]).collect()
 }
 
-fn row(run: &RunFigures, container: &ContainerFigures) -> CourseRow {
+fn row(run: &RunSummary, container: &ContainerSummary) -> CourseRow {
     let cores = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), format::cores);
     let bytes =
         |value: Option<u64>| value.map_or_else(|| "–".to_owned(), |value| format::bytes(value as f64));
@@ -132,7 +132,7 @@ fn row(run: &RunFigures, container: &ContainerFigures) -> CourseRow {
     }
 }
 
-pub(super) fn rows(runs: &[RunFigures], now: Timestamp) -> Vec<RunRow> {
+pub(super) fn rows(runs: &[RunSummary], now: Timestamp) -> Vec<RunRow> {
     let rows = runs.iter().enumerate().map(|(at, run)| RunRow {
         id: run.id,
         href: format!("/runs/{}", run.id),
@@ -154,7 +154,7 @@ pub(super) fn rows(runs: &[RunFigures], now: Timestamp) -> Vec<RunRow> {
     rows.collect()
 }
 
-fn badges(run: &RunFigures) -> Vec<Badge> {
+fn badges(run: &RunSummary) -> Vec<Badge> {
     let mut badges = vec![];
     let killed: u64 = run.containers.iter().filter_map(|container| container.oom_kills).sum();
     if killed > 0 {

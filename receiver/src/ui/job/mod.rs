@@ -94,7 +94,7 @@ pub(super) async fn recommendation(
 
 fn view(
     row: &JobRow,
-    mut runs: Vec<crate::store::RunFigures>,
+    mut runs: Vec<wire::RunSummary>,
     sizing: &crate::sizing::answer::Sizing,
     later_page: bool,
     now: Timestamp,

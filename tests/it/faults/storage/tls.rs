@@ -5,28 +5,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tests::certificate::certificate;
 use tests::http::connect;
 use tests::receiver::{Receiver, command};
-
-/// A certificate for loopback and its key, made by OpenSSL.
-fn certificate(directory: &Path, name: &str) {
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"]);
-    openssl.arg("-keyout").arg(directory.join("key.pem")).arg("-out").arg(directory.join("cert.pem"));
-    let output = openssl.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// What Python's TLS client sees: the protocol, the version and the name in the certificate.
 fn look(directory: &Path, address: &str, protocol: &str) -> String {
