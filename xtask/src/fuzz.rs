@@ -7,34 +7,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::{self, checked};
 
-const TARGETS: [&str; 7] = ["stat", "cgroup", "mountinfo", "quantity", "submission", "token", "checkpoint"];
-/// What cargo-fuzz would set, but for the address sanitizer: nothing here is unsafe, and no other toolchain is needed.
-const FLAGS: [&str; 6] = [
-    "--cfg=fuzzing",
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-];
-/// The target that is built for.
-#[cfg(target_arch = "x86_64")]
-const HOST: &str = "x86_64-unknown-linux-gnu";
-/// The target that is built for.
-#[cfg(target_arch = "aarch64")]
-const HOST: &str = "aarch64-unknown-linux-gnu";
+const TARGETS: [&str; 8] =
+    ["stat", "cgroup", "mountinfo", "environ", "quantity", "submission", "token", "checkpoint"];
 
 /// Runs each target, or those named, for so many seconds.
 pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| !TARGETS.contains(&name.as_str())) {
         bail!("{unknown:?} is no target; there are {}", TARGETS.join(", "));
     }
-    let at = build::root().join("target/fuzz");
     let mut cargo = build::cargo();
-    cargo.args(["build", "--locked", "--release", "--bins", "--target", HOST, "--manifest-path"]);
-    cargo.arg(build::root().join("fuzz/Cargo.toml")).arg("--target-dir").arg(&at);
-    // With a target named, build scripts and macros are not instrumented.
-    checked(cargo.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
+    // The whole workspace is named so that its dependencies are those that are built already.
+    cargo.args(["build", "--locked", "--workspace", "--features=fuzz/fuzzer"]);
+    cargo.args(TARGETS.map(|target| format!("--bin={target}")));
+    checked(cargo.env("RUSTC_WORKSPACE_WRAPPER", build::root().join("fuzz/rustc.sh")))?;
+    let at = build::root().join("target/fuzz");
     seed(&at.join("corpus"))?;
     let wanted: Vec<_> =
         TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
@@ -50,7 +36,7 @@ pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
 fn fuzz(at: &Path, target: &str, seconds: u64) -> Result<()> {
     let artifacts = at.join("artifacts").join(target);
     std::fs::create_dir_all(&artifacts)?;
-    let mut fuzzer = Command::new(at.join(HOST).join("release").join(target));
+    let mut fuzzer = Command::new(build::root().join("target/debug").join(target));
     fuzzer.arg(at.join("corpus").join(target)).arg(format!("-max_total_time={seconds}"));
     fuzzer.args(["-max_len=16384", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"]);
     fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display()));
@@ -87,6 +73,12 @@ fn seed(corpus: &Path) -> Result<()> {
     for (number, row) in paths.lines().skip(1).enumerate() {
         let path = row.split('\t').nth(1).unwrap_or_default();
         put("cgroup", &format!("path-{number}"), format!("0::{path}\n").as_bytes())?;
+    }
+    // Not those of this machine's processes: they hold secrets.
+    let environs =
+        ["O=my-org\0R=my-org/my-repo\0W=ci.yml\0J=build\0I=4711\0A=1\0", "PATH=/bin\0R=a/b\0I=\0I=1\0"];
+    for (number, text) in environs.into_iter().enumerate() {
+        put("environ", &number.to_string(), text.as_bytes())?;
     }
     let quantities =
         ["500m", "1.5", "128Mi", "1e3", "2h45m0.5s", r#"{"runner": {"cpu": "2", "memory": "1Gi"}}"#];

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: installs what the tests need, runs all of them that can run here, and says which cannot.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::build::{self, Object, checked};
@@ -34,7 +34,7 @@ pub(crate) enum Group {
     Deploy,
     /// Root: the images in Docker Engines that are started for it.
     Docker,
-    /// Every parser given nonsense for a minute; only where it is asked for, since its build takes as long as all others.
+    /// Every parser given nonsense for a minute.
     Fuzz,
 }
 
@@ -56,15 +56,28 @@ impl Group {
     }
 
     fn is_run_unasked(self, root: bool) -> bool {
-        match self {
-            Self::Fuzz => false,
-            Self::Browser => root,
-            _ => root || !self.needs_root(),
-        }
+        root || !(self.needs_root() || self == Self::Browser)
     }
 
     fn needs_root(self) -> bool {
         matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker)
+    }
+
+    /// `cargo test` with exactly the tests in the module of this name: a filter would also take a module of this name
+    /// within another group.
+    fn tests(self, test: impl Fn() -> Command) -> Result<Command> {
+        let mut list = test();
+        let output =
+            list.args(["--test=it", "--", "--list", "--format=terse"]).stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "the tests cannot be listed");
+        let module = format!("{}::", self.name());
+        let names = std::str::from_utf8(&output.stdout)?;
+        let names = names.lines().filter_map(|line| line.strip_suffix(": test"));
+        let names: Vec<_> = names.filter(|name| name.starts_with(&module)).collect();
+        ensure!(!names.is_empty(), "there are no tests in the group {}", self.name());
+        let mut test = test();
+        test.args(["--test=it", "--", "--exact"]).args(names);
+        Ok(test)
     }
 }
 
@@ -78,7 +91,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     let groups = if groups.is_empty() {
         let (run, left) =
             Group::value_variants().iter().partition::<Vec<Group>, _>(|group| group.is_run_unasked(root));
-        for group in left.into_iter().filter(|group| *group != Group::Fuzz) {
+        for group in left {
             let name = group.name();
             println!("Not run: the group {name}, which needs root (sudo cargo xtask test --group {name}).");
         }
@@ -140,22 +153,16 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Browser) {
         // Node.js finds there what tests/browser asks for.
         let modules = setup::browser()?;
-        checked(test(&features).env("BROWSER_MODULES", modules).args([
-            "--test=it",
-            "--",
-            "browser::",
-            "--nocapture",
-        ]))?;
+        let mut test = Group::Browser.tests(|| test(&features))?;
+        checked(test.env("BROWSER_MODULES", modules).arg("--nocapture"))?;
     }
     if groups.contains(&Group::Deploy) {
-        let mut test = test(&features);
-        test.args(["--test=it", "--", "deploy::"]).env("DEPLOY_TOOLS", setup::deploy_tools()?);
-        checked(&mut test)?;
+        let mut test = Group::Deploy.tests(|| test(&features))?;
+        checked(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))?;
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
-        let mut test = test(&features);
-        test.args(["--test=it", "--"]).arg(format!("{}::", group.name()));
+        let mut test = group.tests(|| test(&features))?;
         if long {
             test.env("FAULT_ROUNDS", LONG_ROUNDS);
         }

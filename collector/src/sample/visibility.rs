@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use super::mountinfo::unescape;
+use rustix::thread::{CapabilitySet, capabilities};
 
-/// `CAP_SYS_PTRACE` of `include/uapi/linux/capability.h`: whoever has it sees every process.
-const CAP_SYS_PTRACE: u32 = 19;
+use super::mountinfo::unescape;
 
 /// What the proc tree at this path hides from this process, if anything.
 pub fn hidden(proc_path: &Path) -> Option<String> {
@@ -41,11 +40,9 @@ fn super_options(mountinfo: &[u8], path: &[u8]) -> Option<String> {
     fields.nth(1).map(ToOwned::to_owned)
 }
 
+/// Whoever has `CAP_SYS_PTRACE` sees every process.
 fn sees_all() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    effective.is_some_and(|mask| mask & (1 << CAP_SYS_PTRACE) != 0)
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
 }
 
 /// Whether we are in the group that `gid=` exempts.

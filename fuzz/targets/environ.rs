@@ -1,0 +1,31 @@
+//! `/proc/[pid]/environ`: a job writes into its own whatever it likes.
+#![no_main]
+
+use collector::attribute::jobs::identity;
+use collector::config::RunIdentity;
+use collector::config::node::JobVariables;
+use collector::sample::environ::variable;
+
+libfuzzer_sys::fuzz_target!(|content: &[u8]| {
+    let variables = JobVariables {
+        organization: Some("O".to_owned()),
+        repository: "R".to_owned(),
+        workflow: "W".to_owned(),
+        job: "J".to_owned(),
+        run_id: "I".to_owned(),
+        run_attempt: Some("A".to_owned()),
+    };
+    let Some(run) = identity(content, &[variables]) else { return };
+    assert_eq!(variable(content, "I"), Some(run.run_id.as_str()));
+    // Whose it is can be pushed, and means the same to whoever reads it.
+    let attempt = run.run_attempt;
+    let again = RunIdentity::new(
+        Some(&run.organization),
+        &run.repository,
+        &run.workflow,
+        &run.job,
+        &run.run_id,
+        attempt,
+    );
+    assert_eq!(again.expect("an identity"), run);
+});
