@@ -14,7 +14,7 @@ pub(super) struct Reaper {
     key: ProcessKey,
     container: Option<ContainerIndex>,
     pub(super) unexplained_ns: u64,
-    /// Containers other than its own of processes that it waited for, with how busy they were.
+    /// Containers other than its own of processes that it waited for, each with about how much of what is left is theirs.
     foreign: Vec<(ContainerIndex, u64)>,
 }
 
@@ -46,7 +46,7 @@ impl ConservedSum {
                 // Its parent left no record: who waited for that one is in the same container, most likely.
                 candidates.extend(neighbours(reapers, &one.last));
             }
-            let settled = settle(reapers, &candidates, &one, ROUNDING_TICKS * self.tick_ns);
+            let settled = settle(reapers, &candidates, &one, self.tick_ns);
             if !settled && one.age < PATIENCE && one.ns > 0 {
                 one.age += 1;
                 self.pending.push(one);
@@ -126,14 +126,22 @@ fn neighbours(reapers: &FxHashMap<ProcessKey, Reaper>, gone: &Known) -> Vec<Proc
     near.into_iter().map(|(_, key)| key).collect()
 }
 
+/// About how much a process used that no pass saw: as much as in the last interval in which it was seen, and what the
+/// kernel rounds off each of two numbers when it prints them, half a tick on average.
+fn unseen_ns(gone: &Known, tick_ns: u64) -> u64 {
+    let rounded = if gone.reaped_ns > 0 { 2 * tick_ns } else { tick_ns };
+    gone.recent_ns.saturating_add(rounded)
+}
+
 /// Takes what was already counted of `gone` off what one of `candidates` grew by; false if it is in none of them.
 fn settle(
     reapers: &mut FxHashMap<ProcessKey, Reaper>,
     candidates: &[ProcessKey],
     gone: &Gone,
-    rounding_ns: u64,
+    tick_ns: u64,
 ) -> bool {
     let ns = gone.ns;
+    let rounding_ns = ROUNDING_TICKS * tick_ns;
     let unexplained =
         |candidate: &ProcessKey| reapers.get(candidate).map_or(0, |reaper| reaper.unexplained_ns);
     let takers = if let Some(one) = candidates.iter().position(|candidate| unexplained(candidate) >= ns) {
@@ -156,7 +164,7 @@ fn settle(
             && reaper.container != Some(container)
             && taken > 0
         {
-            reaper.foreign.push((container, gone.last.recent_ns + 1));
+            reaper.foreign.push((container, unseen_ns(&gone.last, tick_ns)));
         }
     }
     true

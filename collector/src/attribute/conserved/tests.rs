@@ -180,6 +180,16 @@ fn rounding_down_does_not_make_a_reaped_child_count_twice() {
     assert_eq!(charged, BTreeMap::from([(Some(0), 100)]));
 }
 
+#[test]
+fn what_was_rounded_off_two_that_end_together_is_shared_whichever_ticked_last() {
+    // A shim reaps one process each of two containers, of which the kernel printed two ticks too few.
+    let shim = |reaped| seen(10, 0, 0, reaped, None);
+    let (of_a, of_b) = (started(11, 1_100, 10, 50, 20, A), |own| started(12, 1_100, 10, own, 20, B));
+    let charged =
+        total(&[&[shim(0)], &[shim(0), of_a, of_b(48)], &[shim(0), of_a, of_b(49)], &[shim(139 + 5)]]);
+    assert_eq!(charged, BTreeMap::from([(Some(0), 72), (Some(1), 72)]));
+}
+
 /// A kernel that keeps the books of processes exactly, to compare with.
 #[derive(Debug, Default)]
 struct Kernel {
