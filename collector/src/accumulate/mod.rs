@@ -57,6 +57,8 @@ pub struct Exited {
     pub peak_rss_bytes: u64,
     /// From its start to its end, but not from before measuring began.
     pub lived_seconds: f64,
+    /// Whether this is the last word: the kernel has freed it.
+    pub last: bool,
 }
 
 /// One pass.

@@ -110,7 +110,7 @@ impl Processes {
         run.pass = self.pass;
     }
 
-    /// The last word on a process, whether a pass saw it or not.
+    /// What is told of a process that ended, whether a pass saw it or not.
     pub(super) fn end(&mut self, process: &Exited) {
         let run = self.live.entry(process.key).or_insert_with(|| ProcessRun {
             nested: process.nested,
@@ -120,7 +120,10 @@ impl Processes {
         run.container = process.container.or(run.container);
         run.peak_rss_bytes = run.peak_rss_bytes.max(process.peak_rss_bytes);
         run.seen_seconds = run.seen_seconds.max(process.lived_seconds);
-        run.ended = true;
+        run.ended = process.last;
+        if !process.last {
+            run.pass = self.pass;
+        }
     }
 
     /// Charges CPU time to a process; tells the nested container that it is in.

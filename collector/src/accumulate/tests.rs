@@ -97,6 +97,7 @@ fn what_the_kernel_tells_of_an_exit_counts_once_however_late_it_comes() {
         nested: None,
         peak_rss_bytes,
         lived_seconds: 0.5,
+        last: true,
     };
     let last = |pid, ticks| Charge {
         container: Some(A),

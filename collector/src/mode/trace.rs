@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use crate::accumulate::Exited;
 use crate::attribute::conserved::traced::{Ended, Moved, Traced};
 use crate::attribute::containers::{Containers, Place};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::sample::bpf::{CgroupIds, Drained, Exit, Options, Tracer, Unavailable};
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcessKey};
@@ -29,8 +29,39 @@ pub(super) struct Trace {
     waiting: Drained,
     /// Where processes are that were ending when they were first seen.
     ending: FxHashMap<ProcessKey, Place>,
+    /// Those that had ended and were not freed at the last pass.
+    in_flight: FxHashSet<ProcessKey>,
     /// A process that is gone from /proc for so long was freed, told or not.
     overdue_ns: u64,
+    lost: u64,
+}
+
+/// When a pass was, and since when measuring goes on, in the clock of the starts of processes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PassTimes {
+    pub(super) host: Host,
+    pub(super) measuring_since_ticks: u64,
+    /// When it began to read.
+    pub(super) began_ns: u64,
+    pub(super) now_ns: u64,
+}
+
+impl PassTimes {
+    /// Of a pass that has read what there is.
+    pub(super) fn new(host: Host, measuring_since_ticks: u64, began: host::Instant) -> Self {
+        // A time namespace shifts this clock as it does the starts in /proc.
+        let ns = |at: host::Instant| at.boot.as_nanos() as u64;
+        Self { host, measuring_since_ticks, began_ns: ns(began), now_ns: ns(host::Instant::now()) }
+    }
+}
+
+/// What was told up to a pass.
+struct Told {
+    drained: Drained,
+    /// Those that were waited for and not freed.
+    in_flight: Vec<Exit>,
+    ended: u64,
+    /// Of how many nothing was told.
     lost: u64,
 }
 
@@ -75,6 +106,7 @@ impl Trace {
             tracer,
             waiting: Drained::default(),
             ending: FxHashMap::default(),
+            in_flight: FxHashSet::default(),
             overdue_ns: OVERDUE_NS,
             lost: 0,
         })
@@ -95,33 +127,38 @@ impl Trace {
     }
 
     /// Takes what was told up to now.
-    fn take(&mut self, observations: &[Observation], now_ns: u64) -> (Drained, u64, u64) {
+    fn take(&mut self, observations: &[Observation], times: PassTimes) -> Told {
         let tracer = self.tracer.get_mut();
         // What is counted before the records are read has been written by then.
         let growth = tracer.growth();
-        // Not every free is told (on one kernel some in ten thousand were not): who ended long ago and is not there any
-        // more was freed. What it had used is known but for its last moments, which the conserved sum brings.
-        let mut overdue: Vec<ProcessKey> = tracer
-            .exiting()
-            .filter(|exit| exit.end_ns + self.overdue_ns < now_ns)
-            .map(|exit| exit.key)
-            .collect();
-        if !overdue.is_empty() {
+        let mut reaped: Vec<Exit> = tracer.exiting().filter(|exit| exit.end_ns < times.began_ns).collect();
+        if !reaped.is_empty() {
             let there: FxHashSet<ProcessKey> = observations.iter().map(|one| one.key).collect();
-            overdue.retain(|key| !there.contains(key));
+            reaped.retain(|exit| !there.contains(&exit.key));
         }
         tracer.drain(&mut self.waiting);
+        if !reaped.is_empty() {
+            // They were freed meanwhile.
+            let freed: FxHashSet<ProcessKey> = self.waiting.exits.iter().map(|exit| exit.key).collect();
+            reaped.retain(|exit| !freed.contains(&exit.key));
+        }
+        // Not every free is told (on one kernel some in ten thousand were not): who ended long ago and is not there any
+        // more was freed. What it had used is known but for its last moments, a tick of the scheduler at most.
+        let (overdue, in_flight): (Vec<Exit>, Vec<Exit>) =
+            reaped.into_iter().partition(|exit| exit.end_ns + self.overdue_ns < times.now_ns);
+        let overdue: Vec<ProcessKey> = overdue.into_iter().map(|exit| exit.key).collect();
         let missed = if overdue.is_empty() { Vec::new() } else { tracer.give_up(&overdue) };
-        let lost = growth.lost + missed.len() as u64;
+        let lost = growth.lost + growth.missed + missed.len() as u64;
         self.waiting.exits.extend(missed);
         if lost > 0 && self.lost == 0 {
             warn!(
                 lost,
-                "records of the eBPF program were lost; what those processes used is concluded from /proc"
+                "records of the eBPF program were lost; what those processes used is known less precisely"
             );
         }
         self.lost += lost;
-        (std::mem::take(&mut self.waiting), growth.ended, lost)
+        let drained = std::mem::take(&mut self.waiting);
+        Told { drained, in_flight, ended: growth.ended, lost: growth.lost }
     }
 
     /// Waits until the kernel has freed what had ended by now, but for what still waits to be waited for: that was
@@ -189,13 +226,12 @@ impl Trace {
         containers: &mut impl Locate,
         seen: (&[Observation], &[Option<Place>]),
         single: Option<Place>,
-        host: Host,
-        began_ticks: u64,
-        now_ns: u64,
+        times: PassTimes,
     ) -> Placed {
-        let (drained, ended, lost) = self.take(seen.0, now_ns);
+        let Told { drained, in_flight, ended, lost } = self.take(seen.0, times);
+        let before = std::mem::take(&mut self.in_flight);
         let mut placed = Placed { traced: Traced { ended, lost, ..Traced::default() }, exited: Vec::new() };
-        if drained.exits.is_empty() && drained.moves.is_empty() {
+        if drained.exits.is_empty() && drained.moves.is_empty() && in_flight.is_empty() {
             return placed;
         }
         let places: FxHashMap<u32, (ProcessKey, Place)> = seen
@@ -219,22 +255,31 @@ impl Trace {
                 own_ns: moved.own_ns,
             });
         }
-        let tick_ns = host.tick_ns();
-        for exit in &drained.exits {
+        let PassTimes { host, measuring_since_ticks, .. } = times;
+        for (exit, last) in
+            drained.exits.iter().map(|exit| (exit, true)).chain(in_flight.iter().map(|exit| (exit, false)))
+        {
             let parent = place_of_pid(exit.parent_pid);
             let seen = places.get(&exit.key.pid).filter(|(key, _)| *key == exit.key).map(|(_, place)| *place);
             // Without its cgroup's name, which was lost: where it was seen, or where its parent is.
             let place = place(exit.cgroups, exit.comm, parent)
                 .or(seen)
                 .or_else(|| parent.filter(|_| exit.in_parents_cgroups));
-            placed.traced.exits.push(Ended {
+            let told = if last { &mut placed.traced.exits } else { &mut placed.traced.in_flight };
+            told.push(Ended {
                 key: exit.key,
                 parent_pid: exit.parent_pid,
                 container: place.map(|place| place.container),
                 own_ns: exit.own_ns,
                 reaped_ns: exit.reaped_ns,
             });
-            let start_ns = exit.key.start_ticks.max(began_ticks) * tick_ns;
+            if !last {
+                self.in_flight.insert(exit.key);
+                if before.contains(&exit.key) {
+                    continue;
+                }
+            }
+            let start_ns = exit.key.start_ticks.max(measuring_since_ticks) * host.tick_ns();
             placed.exited.push(Exited {
                 key: exit.key,
                 comm: exit.comm,
@@ -242,6 +287,7 @@ impl Trace {
                 nested: place.and_then(|place| place.nested),
                 peak_rss_bytes: exit.peak_rss_pages * host.page_bytes,
                 lived_seconds: exit.end_ns.saturating_sub(start_ns) as f64 / 1e9,
+                last,
             });
         }
         placed

@@ -17,7 +17,16 @@ fn what_finds_no_room_is_counted_and_its_time_is_not_lost() {
     // It gets the processors only when nobody else wants them.
     let mut idle = Command::new("chrt");
     assert!(idle.args(["--idle", "--pid", "0", &program.pid().to_string()]).status().unwrap().success());
-    run_in(&cgroups, directory.path(), "for one in 1 2 3 4; do \"$4\" vforks 2000 & done; wait");
+    std::thread::scope(|scope| {
+        let storm = "for one in 1 2 3 4; do \"$4\" vforks 2000 & done; wait";
+        let load = scope.spawn(|| run_in(&cgroups, directory.path(), storm));
+        // Nor at all for a moment, however fast it is.
+        std::thread::sleep(Duration::from_millis(500));
+        program.signal(Signal::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(500));
+        program.signal(Signal::SIGCONT);
+        load.join().unwrap();
+    });
     let measured = stop(program, cgroups, directory);
     let attribution = measured.payload.attribution.as_ref().unwrap();
     assert!(attribution.lost_records > 100, "{attribution:?}");

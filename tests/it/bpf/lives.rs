@@ -63,10 +63,13 @@ fn a_leader_that_ends_before_its_threads_ends_nothing() {
 
 #[test]
 fn five_hundred_threads_are_one_process() {
-    at_all_intervals("\"$4\" threads 500 2; true", |measured| {
+    // Of each thread but the first the kernel's own sum lacks the last moments, some 10 to 50 µs.
+    for interval in ["--interval=50ms", "--interval=700ms", BETWEEN_PASSES] {
+        let measured = measure(interval, "\"$4\" threads 500 6; true");
+        measured.assert_share(0, 99.0, 100.5);
         assert_eq!(measured.command("workload").process_count, 1);
         assert_eq!(measured.usage(0).process_count, Some(2));
-    });
+    }
 }
 
 #[test]

@@ -34,9 +34,8 @@ fn at_all_intervals(script: &str, check: impl Fn(&Measured)) {
 
 /// What is promised: 99.5 to 100.5 % of what the kernel charged.
 ///
-/// A kernel under load does not tell of some frees in ten thousand. Each is counted as a lost record, and for the
-/// interval the conserved sum takes over, which knows whole clock ticks only: two for user and system time of the one
-/// who waited, and one for the process itself.
+/// A kernel under load does not tell of some frees. Each is counted as a lost record, and what the process used since
+/// the scheduler had last looked is missing, a tick at most.
 #[track_caller]
 fn assert_attributed(measured: &Measured, cgroup: usize) {
     let (found, truth) = measured.attributed_and_truth(cgroup);

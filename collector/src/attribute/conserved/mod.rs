@@ -103,6 +103,10 @@ struct Known {
     gone_ns: u64,
     /// The pass before which the kernel told where it was moved to.
     moved: u64,
+    /// The last pass at which it had ended and was waited for, but not freed; 0: none.
+    in_flight: u64,
+    /// Whether its reaper's growth was charged, in which all of it is.
+    covered: bool,
     /// Whether the last word on it has been told.
     ended: bool,
 }
@@ -147,8 +151,9 @@ impl ConservedSum {
             self.observe(process, parent, &mut charges, &mut reapers);
         }
         let complete = traced.is_some_and(|traced| traced.lost == 0 && !self.is_silent(traced));
-        let exits = traced.map_or(&[][..], |traced| &traced.exits);
-        self.note_exits(exits, complete, &mut by_pid, &mut charges, &mut reapers);
+        if let Some(traced) = traced {
+            self.note_exits(traced, complete, &mut by_pid, &mut charges, &mut reapers);
+        }
         self.settle_gone(&mut reapers, complete);
         if !complete {
             for reaper in reapers.into_values() {
@@ -172,7 +177,7 @@ impl ConservedSum {
         let passes = self.passes;
         self.known.retain(|_, known| {
             let patience = if traced && !known.ended { RECORD_PATIENCE } else { u64::from(PATIENCE) };
-            known.pass + patience >= passes
+            known.pass.max(known.in_flight) + patience >= passes
         });
     }
 
@@ -229,6 +234,8 @@ impl ConservedSum {
             recent_ns: own + reaped,
             gone_ns: before.map_or(0, |known| known.gone_ns),
             moved: before.map_or(0, |known| known.moved),
+            in_flight: before.map_or(0, |known| known.in_flight),
+            covered: before.is_some_and(|known| known.covered),
             ended: before.is_some_and(|known| known.ended),
         };
         self.known.insert(process.key, known);

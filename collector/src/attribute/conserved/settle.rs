@@ -74,7 +74,7 @@ impl ConservedSum {
             }
             at += 1;
         }
-        let told = |known: &Known| known.pass == self.passes || known.ended;
+        let told = |known: &Known| known.pass == self.passes || known.in_flight == self.passes || known.ended;
         let live = |key: &ProcessKey| self.known.get(key).is_some_and(told);
         let mut candidates: Vec<ProcessKey> = ancestors.into_iter().filter(live).collect();
         candidates.extend(self.init.filter(|init| !candidates.contains(init)));

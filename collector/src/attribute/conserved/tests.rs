@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::traced::Ended;
 use super::*;
 
 const A: Option<ContainerIndex> = Some(ContainerIndex(0));
@@ -188,6 +189,50 @@ fn what_was_rounded_off_two_that_end_together_is_shared_whichever_ticked_last() 
     let charged =
         total(&[&[shim(0)], &[shim(0), of_a, of_b(48)], &[shim(0), of_a, of_b(49)], &[shim(139 + 5)]]);
     assert_eq!(charged, BTreeMap::from([(Some(0), 72), (Some(1), 72)]));
+}
+
+/// What the eBPF program tells of a child of the shell; of `lost` others it tells nothing.
+fn told(exits: &[Ended], in_flight: &[Ended], lost: u64) -> Traced {
+    let ended = exits.len() as u64 + lost;
+    Traced { exits: exits.to_vec(), in_flight: in_flight.to_vec(), ended, lost, ..Traced::default() }
+}
+
+fn ended(pid: u32, own_ns: u64) -> Ended {
+    let key = ProcessKey { pid, start_ticks: 1_100 };
+    Ended { key, parent_pid: 10, container: A, own_ns, reaped_ns: 0 }
+}
+
+/// Ticks in all that were charged, of a shell whose `reaped` was so much at each pass.
+fn traced_total(passes: &[(u64, Traced)]) -> u64 {
+    let mut sum = ConservedSum::new(BEGAN, 1);
+    let mut pass = |reaped, traced| sum.advance(&[seen(10, 0, 0, reaped, A)], traced);
+    pass(0, None);
+    passes.iter().flat_map(|(reaped, traced)| pass(*reaped, Some(traced))).map(|charge| charge.ns).sum()
+}
+
+#[test]
+fn one_that_is_freed_after_it_was_waited_for_counts_once_whatever_is_lost_meanwhile() {
+    let early = ended(11, 30);
+    let last = ended(11, 100);
+    // Nothing is lost: what it used last comes with the last word.
+    assert_eq!(traced_total(&[(100, told(&[], &[early], 0)), (100, told(&[last], &[], 0))]), 100);
+    // Something that used 50 is lost when it was waited for: the shell grew by both.
+    assert_eq!(traced_total(&[(150, told(&[], &[early], 1)), (150, told(&[last], &[], 0))]), 150);
+    // Something that used 50 is lost when it is freed: the shell grew by that alone.
+    assert_eq!(traced_total(&[(100, told(&[], &[early], 0)), (150, told(&[last], &[], 1))]), 150);
+    // In both, with 50 each; and for long.
+    let passes = [
+        (150, told(&[], &[early], 1)),
+        (150, told(&[], &[early], 0)),
+        (200, told(&[], &[early], 1)),
+        (200, told(&[last], &[], 0)),
+    ];
+    assert_eq!(traced_total(&passes), 200);
+}
+
+#[test]
+fn one_that_is_never_freed_counts_with_what_was_told_when_it_ended() {
+    assert_eq!(traced_total(&[(100, told(&[], &[ended(11, 97)], 0)), (100, told(&[], &[], 0))]), 97);
 }
 
 /// A kernel that keeps the books of processes exactly, to compare with.

@@ -14,9 +14,12 @@ pub struct Traced {
     pub moves: Vec<Moved>,
     /// Processes that ended.
     pub exits: Vec<Ended>,
+    /// Processes that ended before the pass began and were waited for, but that the kernel has not freed yet: what it
+    /// told of them when they ended, which can lack what they used last. Each is here at every pass until it is told.
+    pub in_flight: Vec<Ended>,
     /// How many processes the program saw end, those of which it could not tell included.
     pub ended: u64,
-    /// Processes of which it could not tell.
+    /// Processes of which nothing was told.
     pub lost: u64,
 }
 
@@ -71,55 +74,63 @@ impl ConservedSum {
         known.moved = passes;
     }
 
-    /// What processes used that the passes did not see. `complete`: no record was lost, so that nobody's growth need
+    /// What processes used that the passes did not see. `complete`: of none was nothing told, so that nobody's growth need
     /// be explained.
     pub(super) fn note_exits(
         &mut self,
-        exits: &[Ended],
+        traced: &Traced,
         complete: bool,
         by_pid: &mut FxHashMap<u32, ProcessKey>,
         charges: &mut Vec<Charge>,
         reapers: &mut FxHashMap<ProcessKey, Reaper>,
     ) {
-        let passes = self.passes;
         if !complete {
-            for exit in exits {
+            for exit in traced.exits.iter().chain(&traced.in_flight) {
                 by_pid.entry(exit.key.pid).or_insert(exit.key);
             }
         }
-        for exit in exits {
-            if !self.known.contains_key(&exit.key) {
-                if !self.is_new(exit.key) {
-                    continue;
+        for exit in &traced.exits {
+            if complete && !self.known.contains_key(&exit.key) && self.is_new(exit.key) {
+                charge(charges, exit, exit.container, exit.own_ns);
+            } else if let Some(known) = self.ending(exit, by_pid) {
+                let reaped = known.learn(exit, charges);
+                known.ended = true;
+                if known.in_flight > 0 {
+                    // Who waited for it has grown by it before, and it was taken off then.
+                    known.gone_ns = known.seen_ns();
+                } else if !complete {
+                    grow(reapers, exit.key, known.container, reaped);
                 }
-                if complete {
-                    charge(charges, exit, exit.container, exit.own_ns);
-                    continue;
-                }
-            }
-            // Its children's time is in its `reaped`, as its own is in that of who waited for it.
-            let known = self.known.entry(exit.key).or_insert_with(|| Known {
-                parent: by_pid.get(&exit.parent_pid).copied().filter(|parent| *parent != exit.key),
-                zombie: true,
-                ..Known::new(passes - 1)
-            });
-            if known.ended {
-                continue;
-            }
-            let container = exit.container.or(known.container);
-            let (own, reaped) =
-                (exit.own_ns.saturating_sub(known.own_ns), exit.reaped_ns.saturating_sub(known.reaped_ns));
-            charge(charges, exit, container, own);
-            known.own_ns += own;
-            known.reaped_ns += reaped;
-            known.recent_ns += own + reaped;
-            known.container = container;
-            known.ended = true;
-            if !complete && reaped > 0 {
-                let reaper = reapers.entry(exit.key).or_insert_with(|| Reaper::new(exit.key, container, 0));
-                reaper.unexplained_ns += reaped;
             }
         }
+        let passes = self.passes;
+        for exit in &traced.in_flight {
+            let Some(known) = self.ending(exit, by_pid) else { continue };
+            let first = known.in_flight == 0;
+            known.in_flight = passes;
+            if first {
+                let reaped = known.learn(exit, charges);
+                // Its reaper's growth, which is charged now, has all of it.
+                known.covered = !complete;
+                if !complete {
+                    grow(reapers, exit.key, known.container, reaped);
+                }
+            }
+        }
+    }
+
+    /// What is known of a process that ended, and that the last word was not told of before; `None` if it is none of ours.
+    fn ending(&mut self, exit: &Ended, by_pid: &FxHashMap<u32, ProcessKey>) -> Option<&mut Known> {
+        if !self.known.contains_key(&exit.key) && !self.is_new(exit.key) {
+            return None;
+        }
+        let unseen = || Known {
+            // Its children's time is in its `reaped`, as its own is in that of who waited for it.
+            parent: by_pid.get(&exit.parent_pid).copied().filter(|parent| *parent != exit.key),
+            zombie: true,
+            ..Known::new(self.passes - 1)
+        };
+        Some(self.known.entry(exit.key).or_insert_with(unseen)).filter(|known| !known.ended)
     }
 
     /// Whether a process that is not known cannot have been there before.
@@ -143,8 +154,35 @@ impl Known {
             recent_ns: 0,
             gone_ns: 0,
             moved: 0,
+            in_flight: 0,
+            covered: false,
             ended: false,
         }
+    }
+
+    /// Takes what was told of its end and charges what is new; returns by how much its `reaped` grew.
+    fn learn(&mut self, exit: &Ended, charges: &mut Vec<Charge>) -> u64 {
+        let own = exit.own_ns.saturating_sub(self.own_ns);
+        let reaped = exit.reaped_ns.saturating_sub(self.reaped_ns);
+        self.container = exit.container.or(self.container);
+        if !self.covered {
+            charge(charges, exit, self.container, own);
+        }
+        self.own_ns += own;
+        self.reaped_ns += reaped;
+        self.recent_ns += own + reaped;
+        reaped
+    }
+}
+
+fn grow(
+    reapers: &mut FxHashMap<ProcessKey, Reaper>,
+    key: ProcessKey,
+    container: Option<ContainerIndex>,
+    ns: u64,
+) {
+    if ns > 0 {
+        reapers.entry(key).or_insert_with(|| Reaper::new(key, container, 0)).unexplained_ns += ns;
     }
 }
 

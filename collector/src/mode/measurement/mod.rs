@@ -18,7 +18,7 @@ use crate::config::limits::Limits;
 use crate::config::{Config, Ebpf};
 use crate::deliver::checkpoint::Checkpoint;
 use crate::host::{self, Host, Instant};
-use crate::mode::trace::{Placed, Trace};
+use crate::mode::trace::{PassTimes, Placed, Trace};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::bpf::{CgroupIds, Options, Unavailable};
 use crate::sample::meminfo::MemInfo;
@@ -157,7 +157,7 @@ impl Measurement {
         self.note_unreadable(pass.forbidden, pass.garbled);
         let (processes, places) = self.select(pass.observations);
         let done = after_reading();
-        let mut placed = self.placed(&processes, &places, last);
+        let mut placed = self.placed(&processes, &places, now, last);
 
         let tick_ns = self.host.tick_ns();
         let seen: Vec<Seen> =
@@ -197,27 +197,24 @@ impl Measurement {
         Ok(done)
     }
 
-    /// What the eBPF program told since the pass before.
-    fn placed(&mut self, processes: &[Observation], places: &[Option<Place>], last: bool) -> Option<Placed> {
-        // In the clock of start times, which a time namespace may shift.
-        let now_ns =
-            self.began_ticks * self.host.tick_ns() + self.since_start(Instant::now()).as_nanos() as u64;
+    /// What the eBPF program told since the pass before; this one began at `began`.
+    fn placed(
+        &mut self,
+        processes: &[Observation],
+        places: &[Option<Place>],
+        began: Instant,
+        last: bool,
+    ) -> Option<Placed> {
+        let times = PassTimes::new(self.host, self.began_ticks, began);
         let trace = self.trace.as_mut()?;
         if last {
-            trace.wait_for_last_words(processes, now_ns);
+            trace.wait_for_last_words(processes, times.now_ns);
         }
         let single = match self.whose {
             Whose::All => None,
             Whose::DescendantsOf { .. } => Some(Place { container: ContainerIndex(0), nested: None }),
         };
-        Some(trace.place(
-            &mut self.containers,
-            (processes, places),
-            single,
-            self.host,
-            self.began_ticks,
-            now_ns,
-        ))
+        Some(trace.place(&mut self.containers, (processes, places), single, times))
     }
 
     /// Passes that were due and did not happen, because one before was late.

@@ -25,9 +25,4 @@ impl Clock {
         let ago = (self.ticks_at(now) - ticks as f64).max(0.0) / self.host.ticks_per_second as f64;
         now.saturating_sub(Duration::from_secs_f64(ago))
     }
-
-    /// Nanoseconds since boot in the clock of process starts.
-    pub(super) fn ns_at(self, boot: Duration) -> u64 {
-        self.began_ticks * self.host.tick_ns() + boot.saturating_sub(self.started.boot).as_nanos() as u64
-    }
 }

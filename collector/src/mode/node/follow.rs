@@ -24,7 +24,7 @@ use crate::deliver::recover::Recovered;
 use crate::deliver::spool::Spool;
 use crate::host::{self, Host, Instant};
 use crate::mode::measurement::{collector_info, seen, start_trace};
-use crate::mode::trace::{Placed, Trace};
+use crate::mode::trace::{PassTimes, Placed, Trace};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::meminfo::MemInfo;
@@ -174,7 +174,7 @@ impl Follower {
         let processes = pass.observations;
         let places = self.places(&processes);
         let lost_before = self.trace.as_ref().map_or(0, Trace::lost);
-        let placed = self.placed(&processes, &places, last);
+        let placed = self.placed(&processes, &places, now, last);
         let tick_ns = self.clock.host.tick_ns();
         let all: Vec<Seen> =
             processes.iter().zip(&places).map(|(process, place)| seen(process, *place, tick_ns)).collect();
@@ -216,14 +216,21 @@ impl Follower {
         places
     }
 
-    fn placed(&mut self, processes: &[Observation], places: &[Option<Place>], last: bool) -> Option<Placed> {
-        let now_ns = self.clock.ns_at(Instant::now().boot);
+    /// What the eBPF program told since the pass before; this one began at `began`.
+    fn placed(
+        &mut self,
+        processes: &[Observation],
+        places: &[Option<Place>],
+        began: Instant,
+        last: bool,
+    ) -> Option<Placed> {
         let Clock { host, began_ticks, .. } = self.clock;
+        let times = PassTimes::new(host, began_ticks, began);
         let trace = self.trace.as_mut()?;
         if last {
-            trace.wait_for_last_words(processes, now_ns);
+            trace.wait_for_last_words(processes, times.now_ns);
         }
-        let mut placed = trace.place(&mut self.groups, (processes, places), None, host, began_ticks, now_ns);
+        let mut placed = trace.place(&mut self.groups, (processes, places), None, times);
         // What ended before measuring began is nobody's.
         placed.exited.retain(|exited| {
             let ours = exited.key.start_ticks >= began_ticks || self.conserved.knows(exited.key);

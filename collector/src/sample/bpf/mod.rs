@@ -150,8 +150,10 @@ pub struct Drained {
 pub struct Growth {
     /// Processes that ended.
     pub ended: u64,
-    /// Records that found no room.
+    /// Processes of which nothing is told: they found no room.
     pub lost: u64,
+    /// Processes of which it was not told that they were freed, and which another that took their place told of.
+    pub missed: u64,
 }
 
 /// How start times in `/proc` are made of those in the kernel's memory.
@@ -334,10 +336,11 @@ impl Tracer {
     /// What the program counted since this was asked last.
     pub fn growth(&mut self) -> Growth {
         let counted = self.counters();
-        let lost = |counters: &Counters| counters.lost_ring + counters.lost_map + counters.missed;
+        let lost = |counters: &Counters| counters.lost_ring + counters.lost_map;
         let growth = Growth {
             ended: counted.exits.saturating_sub(self.counted.exits),
             lost: lost(&counted).saturating_sub(lost(&self.counted)),
+            missed: counted.missed.saturating_sub(self.counted.missed),
         };
         self.counted = counted;
         debug!(?counted, "counted by the eBPF program");
