@@ -17,6 +17,7 @@ fn containers_that_begin_and_end_between_two_passes_are_all_there() {
             # Whoever ran there has been waited for, and what the kernel charged is final once it can be removed.
             until cp $id/cpu.stat \"$3/$id\" && rmdir $id 2>/dev/null; do sleep 0.01; done; n=$((n+1)); done";
     let measured = measure(BETWEEN_PASSES, script);
+    let lost = measured.payload.attribution.as_ref().unwrap().lost_records as f64;
     let mut found = 0;
     for file in std::fs::read_dir(measured.directory.path()).unwrap().flatten() {
         let id = file.file_name().into_string().unwrap();
@@ -29,9 +30,14 @@ fn containers_that_begin_and_end_between_two_passes_are_all_there() {
         let usage = measured.payload.containers.iter().find(|one| one.id.as_ref() == Some(&id));
         let usage = usage.unwrap_or_else(|| panic!("{id} is missing"));
         assert_eq!(usage.process_count, Some(21), "{id}");
-        let share = usage.cpu_seconds.unwrap() / truth;
-        // Of some 15 ms each: what it takes to move there and to end is the first's.
-        assert!((0.97..1.03).contains(&share), "{id}: {share}");
+        let found_seconds = usage.cpu_seconds.unwrap();
+        // Of some 15 ms each: what it takes to move there and to end is the first's. A process of which the kernel did
+        // not tell that it was freed lives for less than a millisecond here.
+        let off = (found_seconds - truth).abs();
+        assert!(
+            off <= 0.03 * truth + 0.001 * lost,
+            "{id}: {found_seconds} s of {truth} s, {lost} records lost"
+        );
         found += 1;
     }
     assert_eq!(found, 20);

@@ -169,7 +169,8 @@ impl ConservedSum {
     /// Whether processes ended and the program saw none: it does not run any more.
     fn is_silent(&self, traced: &Traced) -> bool {
         let vanished = |known: &Known| known.pass + 1 == self.passes && !known.zombie && !known.ended;
-        traced.ended == 0 && self.known.values().any(vanished)
+        let told = traced.ended > 0 || !traced.exits.is_empty() || !traced.in_flight.is_empty();
+        !told && self.known.values().any(vanished)
     }
 
     /// Drops what is needed no more: ancestors that are gone are needed as long as a descendant is pending.
