@@ -44,14 +44,16 @@ pub(super) struct PassTimes {
     /// When it began to read.
     pub(super) began_ns: u64,
     pub(super) now_ns: u64,
+    /// Whether there is none after it.
+    pub(super) last: bool,
 }
 
 impl PassTimes {
     /// Of a pass that has read what there is.
-    pub(super) fn new(host: Host, measuring_since_ticks: u64, began: host::Instant) -> Self {
+    pub(super) fn new(host: Host, measuring_since_ticks: u64, began: host::Instant, last: bool) -> Self {
         // A time namespace shifts this clock as it does the starts in /proc.
         let ns = |at: host::Instant| at.boot.as_nanos() as u64;
-        Self { host, measuring_since_ticks, began_ns: ns(began), now_ns: ns(host::Instant::now()) }
+        Self { host, measuring_since_ticks, began_ns: ns(began), now_ns: ns(host::Instant::now()), last }
     }
 }
 
@@ -142,7 +144,7 @@ impl Trace {
             let freed: FxHashSet<ProcessKey> = self.waiting.exits.iter().map(|exit| exit.key).collect();
             reaped.retain(|exit| !freed.contains(&exit.key));
         }
-        // Not every free is told (on one kernel some in ten thousand were not): who ended long ago and is not there any
+        // Not every free is told (on one kernel up to one in a hundred were not): who ended long ago and is not there any
         // more was freed. What it had used is known but for its last moments, a tick of the scheduler at most.
         let (overdue, in_flight): (Vec<Exit>, Vec<Exit>) =
             reaped.into_iter().partition(|exit| exit.end_ns + self.overdue_ns < times.now_ns);
@@ -163,7 +165,7 @@ impl Trace {
 
     /// Waits until the kernel has freed what had ended by now, but for what still waits to be waited for: that was
     /// seen.
-    pub(super) fn wait_for_last_words(&mut self, observations: &[Observation], now_ns: u64) {
+    fn wait_for_last_words(&mut self, observations: &[Observation], now_ns: u64) {
         let zombies: FxHashSet<ProcessKey> =
             observations.iter().filter(|one| one.zombie).map(|one| one.key).collect();
         let tracer = self.tracer.get_mut();
@@ -228,6 +230,9 @@ impl Trace {
         single: Option<Place>,
         times: PassTimes,
     ) -> Placed {
+        if times.last {
+            self.wait_for_last_words(seen.0, times.now_ns);
+        }
         let Told { drained, in_flight, ended, lost } = self.take(seen.0, times);
         let before = std::mem::take(&mut self.in_flight);
         let mut placed = Placed { traced: Traced { ended, lost, ..Traced::default() }, exited: Vec::new() };

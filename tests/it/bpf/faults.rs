@@ -17,16 +17,10 @@ fn what_finds_no_room_is_counted_and_its_time_is_not_lost() {
     // It gets the processors only when nobody else wants them.
     let mut idle = Command::new("chrt");
     assert!(idle.args(["--idle", "--pid", "0", &program.pid().to_string()]).status().unwrap().success());
-    std::thread::scope(|scope| {
-        let storm = "for one in 1 2 3 4; do \"$4\" vforks 2000 & done; wait";
-        let load = scope.spawn(|| run_in(&cgroups, directory.path(), storm));
-        // Nor at all for a moment, however fast it is.
-        std::thread::sleep(Duration::from_millis(500));
-        program.signal(Signal::SIGSTOP);
-        std::thread::sleep(Duration::from_millis(500));
-        program.signal(Signal::SIGCONT);
-        load.join().unwrap();
-    });
+    let storm = "for one in 1 2 3 4; do \"$4\" vforks 2000 & done; wait";
+    // Nor at all for a moment, however fast it is.
+    let moment = Duration::from_millis(500);
+    run_while_it_stops(&program, &cgroups, &directory, storm, moment, moment);
     let measured = stop(program, cgroups, directory);
     let attribution = measured.payload.attribution.as_ref().unwrap();
     assert!(attribution.lost_records > 100, "{attribution:?}");
@@ -37,16 +31,10 @@ fn what_finds_no_room_is_counted_and_its_time_is_not_lost() {
 #[test]
 fn a_collector_that_stands_still_for_ten_seconds_makes_up_for_it() {
     let (cgroups, directory, program) = start(&["--interval=1s", "--ebpf-buffer=64Ki"]);
-    std::thread::scope(|scope| {
-        // It outlives the stop, and so does the shell that waits for all of it.
-        let endless = "end=$(($(date +%s) + 15)); while [ $(date +%s) -lt $end ]; do /bin/true; done";
-        let load = scope.spawn(|| run_in(&cgroups, directory.path(), endless));
-        std::thread::sleep(Duration::from_secs(1));
-        program.signal(Signal::SIGSTOP);
-        std::thread::sleep(Duration::from_secs(10));
-        program.signal(Signal::SIGCONT);
-        load.join().unwrap();
-    });
+    // It outlives the stop, and so does the shell that waits for all of it.
+    let endless = "end=$(($(date +%s) + 15)); while [ $(date +%s) -lt $end ]; do /bin/true; done";
+    let (after, still) = (Duration::from_secs(1), Duration::from_secs(10));
+    run_while_it_stops(&program, &cgroups, &directory, endless, after, still);
     let measured = stop(program, cgroups, directory);
     let attribution = measured.payload.attribution.as_ref().unwrap();
     assert!(attribution.missed_samples >= 8 && attribution.lost_records > 0, "{attribution:?}");
@@ -62,6 +50,25 @@ fn start(options: &[&str]) -> ([Cgroup; 2], TempDir, Program) {
     let program = Program::start(&mut command);
     program.wait_for("measuring");
     (cgroups, directory, program)
+}
+
+/// Runs a script in the cgroups, during which the collector stands still for a time.
+fn run_while_it_stops(
+    program: &Program,
+    cgroups: &[Cgroup; 2],
+    directory: &TempDir,
+    script: &str,
+    after: Duration,
+    still: Duration,
+) {
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| run_in(cgroups, directory.path(), script));
+        std::thread::sleep(after);
+        program.signal(Signal::SIGSTOP);
+        std::thread::sleep(still);
+        program.signal(Signal::SIGCONT);
+        load.join().unwrap();
+    });
 }
 
 fn stop(program: Program, cgroups: [Cgroup; 2], directory: TempDir) -> Measured {

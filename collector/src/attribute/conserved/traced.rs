@@ -106,9 +106,7 @@ impl ConservedSum {
         let passes = self.passes;
         for exit in &traced.in_flight {
             let Some(known) = self.ending(exit, by_pid) else { continue };
-            let first = known.in_flight == 0;
-            known.in_flight = passes;
-            if first {
+            if known.in_flight == 0 {
                 let reaped = known.learn(exit, charges);
                 // Its reaper's growth, which is charged now, has all of it.
                 known.covered = !complete;
@@ -116,6 +114,7 @@ impl ConservedSum {
                     grow(reapers, exit.key, known.container, reaped);
                 }
             }
+            known.in_flight = passes;
         }
     }
 

@@ -205,11 +205,8 @@ impl Measurement {
         began: Instant,
         last: bool,
     ) -> Option<Placed> {
-        let times = PassTimes::new(self.host, self.began_ticks, began);
         let trace = self.trace.as_mut()?;
-        if last {
-            trace.wait_for_last_words(processes, times.now_ns);
-        }
+        let times = PassTimes::new(self.host, self.began_ticks, began, last);
         let single = match self.whose {
             Whose::All => None,
             Whose::DescendantsOf { .. } => Some(Place { container: ContainerIndex(0), nested: None }),

@@ -225,11 +225,8 @@ impl Follower {
         last: bool,
     ) -> Option<Placed> {
         let Clock { host, began_ticks, .. } = self.clock;
-        let times = PassTimes::new(host, began_ticks, began);
         let trace = self.trace.as_mut()?;
-        if last {
-            trace.wait_for_last_words(processes, times.now_ns);
-        }
+        let times = PassTimes::new(host, began_ticks, began, last);
         let mut placed = trace.place(&mut self.groups, (processes, places), None, times);
         // What ended before measuring began is nobody's.
         placed.exited.retain(|exited| {
