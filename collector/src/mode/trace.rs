@@ -63,7 +63,7 @@ struct Told {
     /// Those that were waited for and not freed.
     in_flight: Vec<Exit>,
     ended: u64,
-    /// Of how many nothing was told.
+    /// Of how many not all was told, that were waited for since the pass before.
     lost: u64,
 }
 
@@ -151,6 +151,9 @@ impl Trace {
         let overdue: Vec<ProcessKey> = overdue.into_iter().map(|exit| exit.key).collect();
         let missed = if overdue.is_empty() { Vec::new() } else { tracer.give_up(&overdue) };
         let lost = growth.lost + growth.missed + missed.len() as u64;
+        // Who was waited for in this interval has all that it used in its reaper's growth; of the others that was before.
+        let of_now = missed.iter().filter(|exit| !self.in_flight.contains(&exit.key)).count() as u64;
+        let unsettled = growth.lost + growth.missed + of_now;
         self.waiting.exits.extend(missed);
         if lost > 0 && self.lost == 0 {
             warn!(
@@ -160,7 +163,7 @@ impl Trace {
         }
         self.lost += lost;
         let drained = std::mem::take(&mut self.waiting);
-        Told { drained, in_flight, ended: growth.ended, lost: growth.lost }
+        Told { drained, in_flight, ended: growth.ended, lost: unsettled }
     }
 
     /// Waits until the kernel has freed what had ended by now, but for what still waits to be waited for: that was

@@ -19,7 +19,7 @@ pub struct Traced {
     pub in_flight: Vec<Ended>,
     /// How many processes the program saw end, those of which it could not tell included.
     pub ended: u64,
-    /// Processes of which nothing was told.
+    /// Processes of which not all was told, and that were waited for in this interval.
     pub lost: u64,
 }
 
@@ -74,8 +74,8 @@ impl ConservedSum {
         known.moved = passes;
     }
 
-    /// What processes used that the passes did not see. `complete`: of none was nothing told, so that nobody's growth need
-    /// be explained.
+    /// What processes used that the passes did not see. `complete`: all was told, so that nobody's growth need be
+    /// explained.
     pub(super) fn note_exits(
         &mut self,
         traced: &Traced,
