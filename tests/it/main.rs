@@ -4,20 +4,7 @@
 
 #[cfg(any(feature = "bpf", feature = "kernel"))]
 mod beside;
-#[cfg(feature = "bpf")]
-mod bpf;
-#[cfg(feature = "browser")]
-mod browser;
 mod collector;
-#[cfg(feature = "deploy")]
-mod deploy;
-#[cfg(feature = "docker")]
-mod docker;
-#[cfg(feature = "faults")]
-mod faults;
-#[cfg(feature = "kernel")]
-mod kernel;
-#[cfg(feature = "node")]
-mod node;
+mod groups;
 mod receiver;
 mod together;

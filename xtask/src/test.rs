@@ -63,24 +63,22 @@ impl Group {
         matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker)
     }
 
-    /// `cargo test` with exactly the tests in the module of this name: a filter would also take a module of this name
-    /// within another group.
+    /// `cargo test` with its tests alone.
     fn tests(self, test: impl Fn() -> Command) -> Result<Command> {
+        let module = format!("{GROUPS}{}::", self.name());
+        let mut tests = test();
+        tests.args(["--test=it", "--", &module]);
         let mut list = test();
-        let output =
-            list.args(["--test=it", "--", "--list", "--format=terse"]).stderr(Stdio::inherit()).output()?;
+        list.args(["--test=it", "--", &module, "--list", "--format=terse"]).stderr(Stdio::inherit());
+        let output = list.output()?;
         ensure!(output.status.success(), "the tests cannot be listed");
-        let module = format!("{}::", self.name());
-        let names = std::str::from_utf8(&output.stdout)?;
-        let names = names.lines().filter_map(|line| line.strip_suffix(": test"));
-        let names: Vec<_> = names.filter(|name| name.starts_with(&module)).collect();
-        ensure!(!names.is_empty(), "there are no tests in the group {}", self.name());
-        let mut test = test();
-        test.args(["--test=it", "--", "--exact"]).args(names);
-        Ok(test)
+        ensure!(!output.stdout.is_empty(), "there are no tests in the group {}", self.name());
+        Ok(tests)
     }
 }
 
+/// The module with the tests of all groups but `unit`.
+const GROUPS: &str = "groups::";
 /// For so long each target of the group `fuzz` runs.
 const FUZZ_SECONDS: u64 = 60;
 /// Rounds of each fault in the long form.
@@ -126,7 +124,15 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     let needs_object = groups.iter().any(|group| group.needs_root());
     let plain = build::plain_collector()?;
     let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;
-    let test = |features: &str| {
+    let mut features =
+        "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser,tests/deploy,tests/docker".to_owned();
+    if tests::cgroup::has_v1() {
+        features += ",tests/cgroup-v1";
+    } else if groups.contains(&Group::Bpf) {
+        println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
+    }
+    // With the same features for all groups: else all of it would be compiled once more.
+    let test = || {
         let mut test = build::cargo();
         test.args(["test", "--locked", "--workspace"]).arg(format!("--features={features}"));
         test.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
@@ -135,7 +141,7 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
         test
     };
     if groups.contains(&Group::Unit) {
-        checked(&mut test(""))?;
+        checked(test().args(["--", "--skip", GROUPS]))?;
     }
     if groups.contains(&Group::Api) {
         api::run(&programs, long)?;
@@ -143,26 +149,19 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Bpf) {
         ebpf::check_reproducible()?;
     }
-    let mut features =
-        "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser,tests/deploy,tests/docker".to_owned();
-    if tests::cgroup::has_v1() {
-        features += ",tests/cgroup-v1";
-    } else if groups.contains(&Group::Bpf) {
-        println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
-    }
     if groups.contains(&Group::Browser) {
         // Node.js finds there what tests/browser asks for.
         let modules = setup::browser()?;
-        let mut test = Group::Browser.tests(|| test(&features))?;
+        let mut test = Group::Browser.tests(&test)?;
         checked(test.env("BROWSER_MODULES", modules).arg("--nocapture"))?;
     }
     if groups.contains(&Group::Deploy) {
-        let mut test = Group::Deploy.tests(|| test(&features))?;
+        let mut test = Group::Deploy.tests(&test)?;
         checked(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))?;
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
-        let mut test = group.tests(|| test(&features))?;
+        let mut test = group.tests(&test)?;
         if long {
             test.env("FAULT_ROUNDS", LONG_ROUNDS);
         }

@@ -116,7 +116,7 @@ fn f40_memory_and_descriptors_stay_as_they_are() {
         assert!(pushed.refused.is_empty(), "{:?}", pushed.refused);
         pushed.acknowledged.drain(..).count() + count
     };
-    let pushes = if rounds(0) > 20 { 20_000 } else { 8000 };
+    let pushes = if rounds(0) > 20 { 20_000 } else { 4000 };
     let mut total = soak(pushes);
     let (bytes, open) = (resident(pid), descriptors());
     let mut grown = 0;

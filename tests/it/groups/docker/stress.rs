@@ -10,7 +10,7 @@ use wire::{ContainerUsage, Payload};
 
 use super::{docker, told};
 
-const DOCUMENT: &str = include_str!("../../../docs/try.md");
+const DOCUMENT: &str = include_str!("../../../../docs/try.md");
 const MARK: &str = "<!-- run by the tests: stress -->\n```sh\n";
 const WAIT: &str = "# ... Wait for data collection ...\n";
 /// The memory of one container grows for 18 s.
