@@ -14,8 +14,8 @@ use crate::setup;
 
 /// What is installed with pip; the version is part of what is tested.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
-/// So many cases an operation, positive and negative; all of it takes one to two minutes.
-const EXAMPLES: &str = "40";
+/// So many cases an operation, positive and negative; all of it takes about a minute.
+const EXAMPLES: &str = "25";
 /// The same, in the long form.
 const LONG_EXAMPLES: &str = "200";
 /// Runs that a collector really measured, one after the other: their ids are 1 to this.

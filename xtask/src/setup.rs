@@ -335,7 +335,8 @@ pub(crate) fn ensure(what: For) -> Result<()> {
         if !need.cargo.is_empty() {
             eprintln!("{} is missing: building it into {}", need.name, tools().display());
             let mut install = cargo();
-            install.args(["install", "--locked", "--quiet"]).args(need.cargo);
+            // Unoptimised: it is built for longer than it will ever run.
+            install.args(["install", "--locked", "--quiet", "--debug"]).args(need.cargo);
             install.arg("--root").arg(tools()).env("LLVM_PREFIX", LLVM_PREFIX);
             checked(&mut install)?;
         }
