@@ -73,6 +73,16 @@ pub(crate) fn plain_collector() -> Result<PathBuf> {
 
 /// Builds the programs and tells where they are.
 pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
+    programs_by(None, release, object)
+}
+
+/// The programs as tests have them, but with no library that they would need where they run: in the place of those.
+pub(crate) fn static_programs() -> Result<Programs> {
+    programs_by(Some(&root().join("xtask/src/dist/static.sh")), false, Object::Required)
+}
+
+/// `wrapper`: what cargo calls for the crates of the workspace, instead of rustc.
+fn programs_by(wrapper: Option<&Path>, release: bool, object: Object) -> Result<Programs> {
     let object = match (setup::ensure(For::Object).and_then(|()| ebpf::build()), object) {
         (Ok(object), _) => Some(object),
         (Err(error), Object::Required) => return Err(error),
@@ -84,6 +94,9 @@ pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
     let mut build = cargo();
     if let Some(object) = &object {
         build.env("COLLECTOR_BPF_OBJECT", object);
+    }
+    if let Some(wrapper) = wrapper {
+        build.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     }
     build.args(["build", "--locked", "--bins"]);
     if release {

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 
-use crate::build::{cargo, checked, root};
+use crate::build::{self, Programs, cargo, checked, root};
 use crate::ebpf;
 use crate::setup::{self, For};
 
@@ -71,6 +71,11 @@ pub(crate) struct Statics {
 
 /// Builds them, the collector with the BPF object in it, and checks that they need no library.
 pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
+    if !release && arch == Arch::native()? {
+        let Programs { collector, receiver, workload, .. } = build::static_programs()?;
+        [&collector, &receiver, &workload].into_iter().try_for_each(|program| check(program))?;
+        return Ok(Statics { collector, receiver, workload });
+    }
     setup::ensure(For::Object)?;
     let object = ebpf::build_for(arch.rust_name())?;
     let target = arch.target();
