@@ -19,6 +19,13 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Debian's kernel for virtual machines, of the release that this is written for.
 const DEBIAN_KERNEL: &str = r"^linux-image-6\.1\.[0-9]+-[0-9]+-cloud-amd64-unsigned$";
 const CONSOLE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init";
+/// With this no program may read the kernel's memory.
+const LOCKED_DOWN: &str = "lockdown=confidentiality";
+/// What the collector says then: as the kernel answers it, and with securityfs, by which the cause can be told.
+const REFUSALS: [(&str, &str); 2] = [
+    ("unseen", "the kernel refuses the eBPF program: process_"),
+    ("seen", "the kernel is locked down (confidentiality)"),
+];
 /// A boot and all workloads; emulated they take some 15 s.
 const TIME_LIMIT: Duration = Duration::from_secs(150);
 /// What is promised of the share, in percent: clocks in an emulator are worse than those of a machine.
@@ -51,6 +58,8 @@ struct Measured {
     usage: Vec<u64>,
     /// Capabilities that the collector gave up once the program was loaded.
     dropped: String,
+    /// How often the verifier's log was logged.
+    verifier: u64,
     payload: Option<Payload>,
 }
 
@@ -78,8 +87,10 @@ pub(crate) fn run(images: &[PathBuf], programs: Option<&Path>) -> Result<()> {
     );
     let mut wrong = 0;
     for image in images {
-        let (trial, console) = boot(image, &initramfs, directory.path())?;
+        let (trial, console) = boot(image, &initramfs, directory.path(), "")?;
         wrong += report(image, &trial, &console);
+        let (trial, console) = boot(image, &initramfs, directory.path(), LOCKED_DOWN)?;
+        wrong += report_locked_down(image, &trial, &console);
     }
     if wrong > 0 {
         bail!("{wrong} of these are not as promised");
@@ -143,7 +154,7 @@ fn initramfs(directory: &Path, programs: &[PathBuf]) -> Result<PathBuf> {
 }
 
 /// What a kernel wrote to its second serial port, and what to its console.
-fn boot(image: &Path, initramfs: &Path, directory: &Path) -> Result<(Trial, String)> {
+fn boot(image: &Path, initramfs: &Path, directory: &Path, options: &str) -> Result<(Trial, String)> {
     let results = directory.join("results");
     let console = directory.join("console");
     // Left over from the kernel before.
@@ -152,7 +163,8 @@ fn boot(image: &Path, initramfs: &Path, directory: &Path) -> Result<(Trial, Stri
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot"]);
     qemu.args(["-display", "none", "-monitor", "none", "-nic", "none", "-serial", "stdio", "-serial"]);
     qemu.arg(format!("file:{}", results.display()));
-    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", CONSOLE]);
+    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).arg("-append");
+    qemu.arg(format!("{CONSOLE} {options}"));
     let written = File::create(&console)?;
     qemu.stdin(Stdio::null()).stderr(written.try_clone()?).stdout(written);
     let mut machine = qemu.spawn().context("cannot run qemu-system-x86_64")?;
@@ -183,6 +195,7 @@ fn parse(results: &str) -> Trial {
             }
             ("usage", Some(last)) => last.usage = rest.split(' ').filter_map(|n| n.parse().ok()).collect(),
             ("dropped", Some(last)) => rest.clone_into(&mut last.dropped),
+            ("verifier", Some(last)) => last.verifier = rest.parse().unwrap_or(0),
             ("summary", Some(last)) => last.payload = serde_json::from_str(rest).ok(),
             _ => {}
         }
@@ -229,19 +242,35 @@ fn report(image: &Path, trial: &Trial, console: &str) -> usize {
             );
         }
     }
+    wrong + report_end(kernel, trial, WORKLOADS.len(), console)
+}
+
+/// Prints what the collector said on a kernel that is locked down, and tells how much of it is not as promised.
+fn report_locked_down(image: &Path, trial: &Trial, console: &str) -> usize {
+    let image = image.display().to_string();
+    let kernel = trial.release.as_deref().unwrap_or(&image);
+    let mut wrong = 0;
+    for (name, expected) in REFUSALS {
+        let measured = trial.measured.iter().find(|measured| measured.workload == name);
+        let collector = measured.and_then(|measured| measured.payload.as_ref()?.collector.as_ref());
+        let reason = collector.and_then(|collector| collector.source_reason.as_deref()).unwrap_or("nothing");
+        let logged = measured.is_some_and(|measured| measured.verifier > 0);
+        let right = reason.starts_with(expected) && logged;
+        wrong += usize::from(!right);
+        println!("{kernel:<26} {LOCKED_DOWN}: {reason}{}", if right { "" } else { "  WRONG" });
+    }
+    wrong + report_end(kernel, trial, REFUSALS.len(), console)
+}
+
+/// Says how a kernel ended that did not turn itself off after all of it: 1, else 0.
+fn report_end(kernel: &str, trial: &Trial, all: usize, console: &str) -> usize {
     if !trial.done {
         let mut lines = console.lines().filter(|line| !line.trim().is_empty());
         let panic = lines.clone().find(|line| line.contains("Kernel panic"));
         let cause = panic.or(lines.next_back()).unwrap_or("its console is empty");
-        println!(
-            "{kernel:<26} ended or hung after {} of {} workloads: {}",
-            trial.measured.len(),
-            WORKLOADS.len(),
-            cause.trim()
-        );
-        wrong += 1;
+        println!("{kernel:<26} ended or hung after {} of {all}: {}", trial.measured.len(), cause.trim());
     }
-    wrong
+    usize::from(!trial.done)
 }
 
 fn output(command: &mut Command) -> Result<String> {
@@ -281,5 +310,7 @@ mod tests {
         assert_eq!(wrong(""), 1);
         assert_eq!(wrong("release 5.4.0\nrefused collector: --ebpf=require: no CAP_BPF\ndone"), 1);
         assert_eq!(wrong("release 6.1.0\nfailed loop: exit code 139\ndone"), 1);
+        // Both refusals are missing; and the end.
+        assert_eq!(report_locked_down(Path::new("vmlinuz"), &parse("release 6.1.0"), ""), 3);
     }
 }
