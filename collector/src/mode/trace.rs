@@ -144,8 +144,8 @@ impl Trace {
             let freed: FxHashSet<ProcessKey> = self.waiting.exits.iter().map(|exit| exit.key).collect();
             reaped.retain(|exit| !freed.contains(&exit.key));
         }
-        // Not every free is told (on one kernel up to one in a hundred were not): who ended long ago and is not there any
-        // more was freed. What it had used is known but for its last moments, a tick of the scheduler at most.
+        // Not every free is told (a kernel may run no program on top of tasks that it shields): who ended long ago and is
+        // not there any more was freed. What it had used is known but for its last moments, a tick of the scheduler at most.
         let (overdue, in_flight): (Vec<Exit>, Vec<Exit>) =
             reaped.into_iter().partition(|exit| exit.end_ns + self.overdue_ns < times.now_ns);
         let overdue: Vec<ProcessKey> = overdue.into_iter().map(|exit| exit.key).collect();
