@@ -5,6 +5,6 @@
 #[cfg(any(feature = "bpf", feature = "kernel"))]
 mod beside;
 mod collector;
-mod groups;
 mod receiver;
+mod test_groups;
 mod together;

@@ -77,8 +77,8 @@ impl Group {
     }
 }
 
-/// The module with the tests of all groups but `unit`.
-const GROUPS: &str = "groups::";
+/// The module with the tests of all groups but `unit`; no other name of a module ends so.
+const GROUPS: &str = "test_groups::";
 /// For so long each target of the group `fuzz` runs.
 const FUZZ_SECONDS: u64 = 60;
 /// Rounds of each fault in the long form.
