@@ -152,16 +152,16 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     if groups.contains(&Group::Browser) {
         // Node.js finds there what tests/browser asks for.
         let modules = setup::browser()?;
-        let mut test = Group::Browser.tests(&test)?;
+        let mut test = Group::Browser.tests(test)?;
         checked(test.env("BROWSER_MODULES", modules).arg("--nocapture"))?;
     }
     if groups.contains(&Group::Deploy) {
-        let mut test = Group::Deploy.tests(&test)?;
+        let mut test = Group::Deploy.tests(test)?;
         checked(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))?;
     }
     for group in groups.iter().filter(|group| group.needs_root()) {
         // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
-        let mut test = group.tests(&test)?;
+        let mut test = group.tests(test)?;
         if long {
             test.env("FAULT_ROUNDS", LONG_ROUNDS);
         }

@@ -2,7 +2,9 @@
 
 mod names;
 mod node;
+mod pod;
 mod shipped;
+mod sidecar;
 mod stress;
 
 use std::process::{Command, Output};

@@ -1,14 +1,14 @@
 //! `collector node` in its image, beside pods that the engine runs where a kubelet would have them run.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::cgroup::{Driver, pod_uid};
+use tests::cgroup::Driver;
 use tests::program::PATIENCE;
 use tests::receiver::{READ_TOKEN, Receiver};
 use wire::Payload;
 
+use super::pod::Pod;
 use super::{docker, told};
 
 /// The collector of the node, in a container with what the one of `deploy/` gives it, and on engines that know no
@@ -81,78 +81,6 @@ impl Drop for Node {
     }
 }
 
-/// A pod: containers with one PID namespace, below one cgroup.
-struct Pod {
-    uid: String,
-    parent: String,
-    pause: String,
-}
-
-impl Pod {
-    fn new(driver: Driver) -> Self {
-        let uid = pod_uid().unwrap();
-        let parent = match driver {
-            Driver::Cgroupfs => format!("kubepods/burstable/pod{uid}"),
-            Driver::Systemd => format!(
-                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice",
-                uid.replace('-', "_")
-            ),
-        };
-        let mut pod = Self { uid, parent, pause: String::new() };
-        pod.pause = pod.container(&[], &["as", "pause", "pause"]);
-        pod
-    }
-
-    fn container(&self, options: &[&str], what: &[&str]) -> String {
-        let parent = format!("--cgroup-parent=/{}", self.parent);
-        let run = ["run", "--detach", "--network=none", &parent];
-        told(&[&run, options, &["runner-resource-collector/workload"], what].concat())
-    }
-
-    /// A container that is a step of a CI job.
-    fn start(&self, job: &str, run_id: &str, what: &[&str]) -> String {
-        let pid = format!("--pid=container:{}", self.pause);
-        let variables = [
-            "--env=GITHUB_REPOSITORY_OWNER=my-org".to_owned(),
-            "--env=GITHUB_REPOSITORY=my-org/my-repo".to_owned(),
-            "--env=GITHUB_WORKFLOW=ci.yml".to_owned(),
-            format!("--env=GITHUB_JOB={job}"),
-            format!("--env=GITHUB_RUN_ID={run_id}"),
-        ];
-        let options: Vec<_> = std::iter::once(&pid).chain(&variables).map(String::as_str).collect();
-        self.container(&options, what)
-    }
-
-    /// Its cgroup, in every hierarchy that has one.
-    fn cgroups(&self) -> Vec<PathBuf> {
-        let root = Path::new("/sys/fs/cgroup");
-        let hierarchies = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
-        let found = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&self.parent));
-        found.filter(|cgroup| cgroup.is_dir()).collect()
-    }
-
-    /// What the kernel charged to all of it; then it is removed, as a kubelet does.
-    fn end(self) -> f64 {
-        docker(&["rm", "--force", &self.pause]);
-        let cgroups = self.cgroups();
-        let read =
-            |file: &str| cgroups.iter().find_map(|cgroup| std::fs::read_to_string(cgroup.join(file)).ok());
-        let seconds = if let Some(text) = read("cpuacct.usage") {
-            text.trim().parse::<f64>().unwrap() / 1e9
-        } else {
-            let stat = read("cpu.stat").unwrap();
-            let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
-            usage.parse::<f64>().unwrap() / 1e6
-        };
-        for cgroup in cgroups {
-            let above = cgroup.ancestors().take(3);
-            // What others are in stays.
-            let _ = above.map(std::fs::remove_dir).take_while(Result::is_ok).count();
-        }
-        seconds
-    }
-}
-
 /// What is promised, and what two containers cost to begin: `runc` is moved into their cgroups when it has used some
 /// milliseconds of its own.
 #[track_caller]
@@ -166,8 +94,8 @@ fn assert_share(ebpf: &str, payload: &Payload, truth: f64) {
 fn jobs_in_pods_at_once_one_after_another_and_killed_are_runs_of_their_own() {
     for ebpf in ["off", "require"] {
         let node = Node::start(ebpf);
-        let pods = [Driver::Cgroupfs, Driver::Systemd, Driver::Cgroupfs].map(Pod::new);
-        let other = Pod::new(Driver::Systemd);
+        let pods = [Driver::Cgroupfs, Driver::Systemd, Driver::Cgroupfs].map(|driver| Pod::new(driver, &[]));
+        let other = Pod::new(Driver::Systemd, &[]);
         let bystander = other.container(&[], &["burn", "500"]);
         let [first, second, third] = &pods;
         let build = first.start("build", "1", &["burn", "3000"]);
