@@ -83,7 +83,7 @@ fn targets() -> Result<Vec<[String; 4]>> {
 }
 
 /// The mirror of Debian that this machine uses.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let found =
         targets()?.into_iter().find(|[_, _, label, component]| label == "Debian" && component == "main");
     let Some([address, ..]) = found else { bail!("apt-get knows no mirror of Debian") };

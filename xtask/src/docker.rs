@@ -11,7 +11,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::build::checked;
 use crate::debian::{self, From};
 use crate::dist::images;
 use crate::setup::{self, For};
@@ -101,13 +100,7 @@ impl Engine {
 
     /// Builds the images of `deploy/images`.
     pub(crate) fn build_images(&self) -> Result<()> {
-        for name in ["receiver", "collector", "workload"] {
-            let mut build = self.docker()?;
-            build.args(["build", "--quiet", "--target", name, "--tag"]);
-            build.arg(format!("runner-resource-collector/{name}")).arg(images::context());
-            checked(&mut build)?;
-        }
-        Ok(())
+        images::build(|| self.docker(), "latest").map(|_| ())
     }
 
     /// Has a program that uses Docker use this one.

@@ -10,6 +10,7 @@ mod api;
 mod bench;
 mod btf;
 mod build;
+mod cluster;
 mod debian;
 mod demo;
 mod dist;
@@ -76,6 +77,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         programs: Option<std::path::PathBuf>,
     },
+    /// A real Kubernetes cluster on this machine, with what is shipped deployed in it.
+    #[command(subcommand)]
+    Cluster(cluster::Action),
     /// Build both programs, the collector with the BPF object in it.
     Build {
         /// With optimisations.
@@ -131,6 +135,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup { check } => setup::run(check),
         Command::RecordBtf { from, to } => btf::record(&from, &to),
         Command::Kernels { images, programs } => kernels::run(&images, programs.as_deref()),
+        Command::Cluster(action) => cluster::run(&action),
         Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
         Command::Build { release } => build::programs(release, build::Object::Required).map(|programs| {
             println!("{}\n{}", programs.collector.display(), programs.receiver.display());

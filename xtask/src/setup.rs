@@ -25,80 +25,44 @@ struct Need {
     install: Option<fn() -> Result<()>>,
 }
 
+/// Something that Debian's packages have.
+const fn packaged(
+    name: &'static str,
+    what_for: &'static str,
+    packages: &'static [&'static str],
+    present: fn() -> bool,
+) -> Need {
+    Need { name, what_for, packages, cargo: &[], present, install: None }
+}
+
 /// Programs that the tests run.
 const TESTS: &[Need] = &[
-    Need {
-        name: "cc",
-        what_for: "tests compile with it",
-        packages: &["gcc"],
-        cargo: &[],
-        present: || has("cc"),
-        install: None,
-    },
-    Need {
-        name: "setpriv",
-        what_for: "tests drop privileges with it",
-        packages: &["util-linux"],
-        cargo: &[],
-        present: || has("setpriv"),
-        install: None,
-    },
-    Need {
-        name: "python3",
-        what_for: "tests talk to the receiver with it",
-        packages: &["python3"],
-        cargo: &[],
-        present: || has("python3"),
-        install: None,
-    },
-    Need {
-        name: "openssl",
-        what_for: "tests make certificates with it",
-        packages: &["openssl"],
-        cargo: &[],
-        present: || has("openssl"),
-        install: None,
-    },
+    packaged("cc", "tests compile with it", &["gcc"], || has("cc")),
+    packaged("setpriv", "tests drop privileges with it", &["util-linux"], || has("setpriv")),
+    packaged("python3", "tests talk to the receiver with it", &["python3"], || has("python3")),
+    packaged("openssl", "tests make certificates with it", &["openssl"], || has("openssl")),
 ];
 
 /// What the page is tested in.
 const BROWSER: &[Need] = &[
-    Need {
-        name: "Chromium",
-        what_for: "shows the page to the tests",
-        packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
-        cargo: &[],
-        present: || has("chromium"),
-        install: None,
-    },
-    Need {
-        name: "Node.js",
-        what_for: "drives Chromium",
-        packages: &["nodejs"],
-        cargo: &[],
-        present: || has("node"),
-        install: None,
-    },
-    Need {
-        name: "npm",
-        what_for: "installs what drives Chromium and what checks pages",
-        packages: &["npm"],
-        cargo: &[],
-        present: || has("npm"),
-        install: None,
-    },
+    packaged(
+        "Chromium",
+        "shows the page to the tests",
+        &["chromium", "chromium-driver", "fonts-dejavu-core"],
+        || has("chromium"),
+    ),
+    packaged("Node.js", "drives Chromium", &["nodejs"], || has("node")),
+    packaged("npm", "installs what drives Chromium and what checks pages", &["npm"], || has("npm")),
 ];
 
 /// What the BPF object is built with.
 const OBJECT: &[Need] = &[
-    Need {
-        name: "a Rust toolchain for BPF",
-        what_for: "compiles the eBPF program",
-        packages: &["rustc-web", "libstd-rust-web-dev-bpf"],
-        cargo: &[],
-        present: || ebpf::toolchain().is_ok(),
-        install: None,
-    },
+    packaged(
+        "a Rust toolchain for BPF",
+        "compiles the eBPF program",
+        &["rustc-web", "libstd-rust-web-dev-bpf"],
+        || ebpf::toolchain().is_ok(),
+    ),
     Need {
         name: "bpf-linker",
         what_for: "links the eBPF program",
@@ -121,14 +85,7 @@ const METRICS: &[Need] = &[Need {
 
 /// What everything is checked with.
 const LINT: &[Need] = &[
-    Need {
-        name: "clippy for BPF",
-        what_for: "lints the eBPF program",
-        packages: &["rust-web-clippy"],
-        cargo: &[],
-        present: ebpf::can_lint,
-        install: None,
-    },
+    packaged("clippy for BPF", "lints the eBPF program", &["rust-web-clippy"], ebpf::can_lint),
     Need {
         name: "cargo-deny",
         what_for: "checks licences and sources",
@@ -141,42 +98,21 @@ const LINT: &[Need] = &[
 
 /// What other kernels are tried with.
 const KERNELS: &[Need] = &[
-    Need {
-        name: "qemu-system-x86_64",
-        what_for: "boots other kernels",
-        packages: &["qemu-system-x86"],
-        cargo: &[],
-        present: || has("qemu-system-x86_64"),
-        install: None,
-    },
-    Need {
-        name: "a static busybox",
-        what_for: "is what those kernels run beside the collector",
-        packages: &["busybox-static"],
-        cargo: &[],
-        present: || is_installed("busybox-static"),
-        install: None,
-    },
-    Need {
-        name: "cpio",
-        what_for: "packs what those kernels boot",
-        packages: &["cpio"],
-        cargo: &[],
-        present: || has("cpio"),
-        install: None,
-    },
+    packaged("qemu-system-x86_64", "boots other kernels", &["qemu-system-x86"], || has("qemu-system-x86_64")),
+    packaged(
+        "a static busybox",
+        "is what those kernels run beside the collector",
+        &["busybox-static"],
+        || is_installed("busybox-static"),
+    ),
+    packaged("cpio", "packs what those kernels boot", &["cpio"], || has("cpio")),
 ];
 
 /// What the API is tested with.
 const API: &[Need] = &[
-    Need {
-        name: "Python's venv",
-        what_for: "holds schemathesis",
-        packages: &["python3-venv"],
-        cargo: &[],
-        present: || runs(&["python3", "-c", "import ensurepip, venv"]),
-        install: None,
-    },
+    packaged("Python's venv", "holds schemathesis", &["python3-venv"], || {
+        runs(&["python3", "-c", "import ensurepip, venv"])
+    }),
     Need {
         name: "schemathesis",
         what_for: "asks the receiver for what its API promises",
@@ -189,58 +125,32 @@ const API: &[Need] = &[
 
 /// What images are built and run with.
 const DOCKER: &[Need] = &[
-    Need {
-        name: "the Docker Engine",
-        what_for: "builds images and runs them",
-        packages: &["docker.io", "runc"],
-        cargo: &[],
-        present: || has("dockerd") && has("docker") && has("runc"),
-        install: None,
-    },
-    Need {
-        name: "docker-compose",
-        what_for: "runs the stress demo",
-        packages: &["docker-compose"],
-        cargo: &[],
-        present: || is_installed("docker-compose"),
-        install: None,
-    },
-    Need {
-        name: "curl",
-        what_for: "asks for the stress demo's token",
-        packages: &["curl"],
-        cargo: &[],
-        present: || has("curl"),
-        install: None,
-    },
-    Need {
-        name: "jq",
-        what_for: "reads the stress demo's token",
-        packages: &["jq"],
-        cargo: &[],
-        present: || has("jq"),
-        install: None,
-    },
+    packaged("the Docker Engine", "builds images and runs them", &["docker.io", "runc"], || {
+        has("dockerd") && has("docker") && has("runc")
+    }),
+    packaged("docker-compose", "runs the stress demo", &["docker-compose"], || {
+        is_installed("docker-compose")
+    }),
+    packaged("curl", "asks for the stress demo's token", &["curl"], || has("curl")),
+    packaged("jq", "reads the stress demo's token", &["jq"], || has("jq")),
+];
+
+/// What a cluster runs on, beside what is unpacked for it.
+const CLUSTER: &[Need] = &[
+    packaged("the Docker Engine", "runs jobs of runners", &["docker.io"], || has("dockerd") && has("docker")),
+    packaged("containerd and runc", "run pods", &["containerd", "runc"], || has("containerd") && has("runc")),
+    packaged("ip", "lays the node's cables", &["iproute2"], || has("ip")),
+    packaged("iptables", "leads to services", &["iptables"], || has("iptables")),
+    packaged("mkfs.ext4", "makes the receiver's volume", &["e2fsprogs"], || has("mkfs.ext4")),
+    packaged("debootstrap", "makes the image of jobs", &["debootstrap"], || has("debootstrap")),
 ];
 
 /// What manifests and units are checked with.
 const DEPLOY: &[Need] = &[
-    Need {
-        name: "systemd-analyze",
-        what_for: "checks the units of systemd",
-        packages: &["systemd"],
-        cargo: &[],
-        present: || has("systemd-analyze"),
-        install: None,
-    },
-    Need {
-        name: "Python's venv",
-        what_for: "holds what validates manifests",
-        packages: &["python3-venv"],
-        cargo: &[],
-        present: || runs(&["python3", "-c", "import ensurepip, venv"]),
-        install: None,
-    },
+    packaged("systemd-analyze", "checks the units of systemd", &["systemd"], || has("systemd-analyze")),
+    packaged("Python's venv", "holds what validates manifests", &["python3-venv"], || {
+        runs(&["python3", "-c", "import ensurepip, venv"])
+    }),
 ];
 /// It brings the schemas of Kubernetes 1.25 to 1.37.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
@@ -256,8 +166,8 @@ const DIST: &[Need] = &[Need {
 }];
 
 /// What the whole of the tests needs.
-const EVERYTHING: [For; 7] =
-    [For::Object, For::Node, For::Lint, For::Api, For::Browser, For::Deploy, For::Docker];
+const EVERYTHING: [For; 8] =
+    [For::Object, For::Node, For::Lint, For::Api, For::Browser, For::Deploy, For::Docker, For::Cluster];
 
 /// What to be set up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +182,7 @@ pub(crate) enum For {
     Docker,
     Dist,
     Deploy,
+    Cluster,
 }
 
 impl For {
@@ -288,6 +199,7 @@ impl For {
             Self::Docker => &[DOCKER],
             Self::Dist => &[DIST],
             Self::Deploy => &[DEPLOY],
+            Self::Cluster => &[TESTS, CLUSTER],
         };
         needs.iter().copied().flatten().collect::<Vec<_>>().into_iter()
     }

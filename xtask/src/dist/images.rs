@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::statics::{self, Arch, Statics};
-use crate::build::root;
+use crate::build::{checked, root};
 
 /// Where machines keep what they trust: Debian and its kin, Fedora and its kin, SUSE.
 const CERTIFICATES: [&str; 3] =
@@ -37,6 +38,17 @@ pub(crate) fn prepare(release: bool) -> Result<()> {
         println!("{name:<10} {:>6.1} MiB", size as f64 / f64::from(1 << 20));
     }
     Ok(())
+}
+
+/// Builds the images in an engine, under a tag; tells their names.
+pub(crate) fn build(docker: impl Fn() -> Result<Command>, tag: &str) -> Result<Vec<String>> {
+    let mut images = Vec::new();
+    for name in ["receiver", "collector", "workload"] {
+        let image = format!("runner-resource-collector/{name}:{tag}");
+        checked(docker()?.args(["build", "--quiet", "--target", name, "--tag", &image]).arg(context()))?;
+        images.push(image);
+    }
+    Ok(images)
 }
 
 /// Puts programs for one processor there.

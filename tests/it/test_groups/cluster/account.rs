@@ -1,0 +1,164 @@
+//! The kernel's own account of each container of the cluster, read again and again until its cgroup is gone.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tests::cgroup::mount;
+
+/// A cgroup is still there for at least twice as long after its last process has ended.
+const PERIOD: Duration = Duration::from_millis(10);
+/// Digits of a container's id.
+const ID_DIGITS: usize = 64;
+
+/// What the kernel charged to one container.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Figures {
+    /// v1 `cpuacct.usage`, v2 `cpu.stat` `usage_usec`.
+    pub(super) cpu_seconds: f64,
+    /// v1 `memory.max_usage_in_bytes`, v2 `memory.peak`: page cache and kernel memory included.
+    pub(super) memory_peak_bytes: u64,
+    /// v1 `memory.oom_control`, v2 `memory.events`: `oom_kill`.
+    pub(super) oom_kills: u64,
+}
+
+/// Reads what there is to read, in the background, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Account {
+    known: Arc<Mutex<HashMap<String, Figures>>>,
+    stop: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Account {
+    /// Of all containers below this cgroup.
+    pub(super) fn begin(cgroup: &str) -> Self {
+        let roots = Roots::of(cgroup);
+        let (known, stop) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::<AtomicBool>::default());
+        let reader = std::thread::spawn({
+            let (known, stop) = (Arc::clone(&known), Arc::clone(&stop));
+            move || {
+                let mut open = HashMap::new();
+                while !stop.load(Ordering::Relaxed) {
+                    read(&roots, &mut open, &known);
+                    std::thread::sleep(PERIOD);
+                }
+            }
+        });
+        Self { known, stop, reader: Some(reader) }
+    }
+
+    /// Of the container with this id; all that it ever had, once it is gone.
+    pub(super) fn of(&self, id: &str) -> Option<Figures> {
+        self.known.lock().unwrap().get(id).copied()
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+    }
+}
+
+/// The same cgroup where CPU time and where memory is counted.
+struct Roots {
+    cpu: PathBuf,
+    memory: PathBuf,
+    v1: bool,
+}
+
+impl Roots {
+    fn of(cgroup: &str) -> Self {
+        let v1 = tests::cgroup::has_v1();
+        let hierarchy = |controller| if v1 { mount("cgroup", controller) } else { mount("cgroup2", "") };
+        let at = |controller| hierarchy(controller).unwrap().join(cgroup);
+        Self { cpu: at("cpuacct"), memory: at("memory"), v1 }
+    }
+}
+
+/// The open files of one container: they can be read until the cgroup is removed.
+struct Open {
+    cpu: File,
+    memory_peak: Option<File>,
+    oom: Option<File>,
+}
+
+fn read(roots: &Roots, open: &mut HashMap<String, Open>, known: &Mutex<HashMap<String, Figures>>) {
+    let mut found = Vec::new();
+    containers(&roots.cpu, &mut found);
+    for directory in found {
+        let id = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if open.contains_key(&id) {
+            continue;
+        }
+        let Ok(below) = directory.strip_prefix(&roots.cpu) else { continue };
+        let memory = roots.memory.join(below);
+        let names = if roots.v1 {
+            ["cpuacct.usage", "memory.max_usage_in_bytes", "memory.oom_control"]
+        } else {
+            ["cpu.stat", "memory.peak", "memory.events"]
+        };
+        let Ok(cpu) = File::open(directory.join(names[0])) else { continue };
+        let at = |name| File::open(memory.join(name)).ok();
+        open.insert(id, Open { cpu, memory_peak: at(names[1]), oom: at(names[2]) });
+    }
+    open.retain(|id, files| {
+        let Some(cpu) = content(&files.cpu) else { return false };
+        let cpu_seconds = if roots.v1 { cpu.trim().parse().map(|ns: f64| ns / 1e9).ok() } else {
+            keyed(&cpu, "usage_usec").map(|us| us as f64 / 1e6)
+        };
+        let figures = Figures {
+            cpu_seconds: cpu_seconds.unwrap_or_default(),
+            memory_peak_bytes: files
+                .memory_peak
+                .as_ref()
+                .and_then(|file| content(file)?.trim().parse().ok())
+                .unwrap_or_default(),
+            oom_kills: files.oom.as_ref().and_then(|file| keyed(&content(file)?, "oom_kill")).unwrap_or_default(),
+        };
+        let mut known = known.lock().unwrap();
+        let kept = known.entry(id.clone()).or_default();
+        // Memory files of v1 are removed before or after those of CPU time.
+        *kept = Figures {
+            cpu_seconds: figures.cpu_seconds.max(kept.cpu_seconds),
+            memory_peak_bytes: figures.memory_peak_bytes.max(kept.memory_peak_bytes),
+            oom_kills: figures.oom_kills.max(kept.oom_kills),
+        };
+        true
+    });
+}
+
+/// Directories named after a container, at any depth.
+fn containers(directory: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.len() == ID_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            found.push(entry.path());
+        }
+        containers(&entry.path(), found);
+    }
+}
+
+/// `None` once the cgroup is gone.
+fn content(file: &File) -> Option<String> {
+    let mut buffer = [0; 4096];
+    let length = file.read_at(&mut buffer, 0).ok().filter(|length| *length > 0)?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+fn keyed(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}

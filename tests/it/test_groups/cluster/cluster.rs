@@ -1,0 +1,177 @@
+//! The cluster that `cargo xtask test` brought up, asked and told by kubectl.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::http::{Answer, request};
+use wire::Payload;
+
+/// The namespace of the tests' jobs.
+pub(super) const NAMESPACE: &str = "jobs";
+/// That of the receiver.
+pub(super) const RECEIVER: &str = "runner-resource-collector";
+/// That of the node collector.
+pub(super) const COLLECTOR: &str = "runner-resource-collector-node";
+/// The secret of the overlay `try`.
+pub(super) const READ_TOKEN: &str = "dummyreadtoken";
+/// The image that jobs run in, a Debian with compilers.
+pub(super) const BUILD: &str = "runner-resource-collector/build:cluster";
+/// Pulling nothing and starting everything takes seconds; jobs take up to some tens of them.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What `cargo xtask test` told about it.
+pub(super) fn told(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: cargo xtask test --group cluster"))
+}
+
+pub(super) fn kubectl(arguments: &[&str]) -> Command {
+    let mut kubectl = Command::new(told("CLUSTER_KUBECTL"));
+    kubectl.args(arguments);
+    kubectl
+}
+
+/// Runs kubectl and gives what it wrote to standard output.
+#[track_caller]
+pub(super) fn kube(arguments: &[&str]) -> String {
+    let output = kubectl(arguments).output().unwrap();
+    assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes or changes an object.
+#[track_caller]
+pub(super) fn apply(object: &Value) {
+    let output = fed(kubectl(&["apply", "--filename=-"]), &object.to_string());
+    assert!(output.status.success(), "{}\n{object:#}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs a command with this as its standard input.
+pub(super) fn fed(mut command: Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// A shell command in the node's namespaces.
+#[track_caller]
+pub(super) fn on_node(script: &str) -> String {
+    let keeper = told("CLUSTER_NODE");
+    let output = Command::new("nsenter")
+        .args(["--target", &keeper, "--mount", "--net", "--uts", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The namespace of jobs, with the label that lets it push and the secret that it pushes with.
+pub(super) fn namespace() {
+    apply(&json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"runner-resource-collector/client": "true"}},
+    }));
+    apply(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "collector", "namespace": NAMESPACE},
+        "stringData": {"push-token": push_token("my-org")},
+    }));
+}
+
+/// One that is good for all jobs of an organization.
+pub(super) fn push_token(organization: &str) -> String {
+    let answer = receiver("POST", "/api/v1/token", &json!({"organization": organization}).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+/// Asks the receiver.
+pub(super) fn receiver(method: &str, path: &str, body: &str) -> Answer {
+    let address = told("CLUSTER_RECEIVER");
+    request(address.trim_start_matches("http://"), method, path, READ_TOKEN, body)
+}
+
+/// Asks until the answer is there.
+#[track_caller]
+pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what}: not within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// The runs of a job that the receiver has, newest first.
+pub(super) fn runs(job: &str) -> Vec<Run> {
+    let answer = receiver("GET", &format!("/api/v1/metrics/repo/my-org/my-repo/ci.yml/{job}"), "");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let all: Vec<Value> = serde_json::from_str(&answer.body).unwrap();
+    all.into_iter()
+        .map(|run| Run {
+            run_id: run["run_id"].as_str().unwrap().to_owned(),
+            payload: serde_json::from_value(run["payload"].clone()).unwrap(),
+            row: run,
+        })
+        .collect()
+}
+
+/// A run as the receiver has it.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) run_id: String,
+    pub(super) payload: Payload,
+    pub(super) row: Value,
+}
+
+/// Waits until so many runs of a job have their last summary.
+#[track_caller]
+pub(super) fn final_runs(job: &str, count: usize) -> Vec<Run> {
+    until(&format!("{count} runs of {job}"), || {
+        let path = format!("/api/v1/jobs/my-org/my-repo/ci.yml/{job}/runs");
+        let answer = receiver("GET", &path, "");
+        let listed: Value = serde_json::from_str(&answer.body).ok()?;
+        let listed = listed.as_array().or_else(|| listed["runs"].as_array())?;
+        let over = listed.iter().filter(|run| run["final"] == true).count();
+        (over >= count).then(|| runs(job))
+    })
+}
+
+/// A pod as the API has it.
+pub(super) fn pod(name: &str) -> Value {
+    let text = kube(&["--namespace", NAMESPACE, "get", "pod", name, "--output=json"]);
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Waits until a pod is over.
+#[track_caller]
+pub(super) fn until_over(name: &str) -> Value {
+    until(&format!("the end of the pod {name}"), || {
+        let pod = pod(name);
+        matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")).then_some(pod)
+    })
+}
+
+/// The ids of a container of a pod, as far as its status tells: that of now and that of before a restart.
+pub(super) fn container_ids(pod: &Value, container: &str) -> Vec<String> {
+    let status = &pod["status"];
+    let all = ["initContainerStatuses", "containerStatuses"];
+    let all = all.iter().filter_map(|kind| status[kind].as_array()).flatten();
+    let Some(one) = all.into_iter().find(|one| one["name"] == container) else { return Vec::new() };
+    let ids = [&one["containerID"], &one["lastState"]["terminated"]["containerID"]];
+    let mut ids: Vec<_> = ids
+        .into_iter()
+        .filter_map(|id| Some(id.as_str()?.rsplit_once("//")?.1.to_owned()))
+        .collect();
+    ids.dedup();
+    ids
+}
+
+/// Where what the programs and manifests are made of is.
+pub(super) fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}

@@ -1,0 +1,222 @@
+//! `cargo xtask cluster`: a real Kubernetes cluster of one node on this machine, with what is shipped deployed in it.
+//!
+//! The node has namespaces, a root and cgroups of its own, beside whatever runs on the machine, whose processes it sees
+//! and whose kernel it shares.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Subcommand;
+
+use crate::build::{checked, root};
+use crate::debian::{self, From};
+use crate::dist::images as shipped;
+use crate::setup::{self, For};
+
+mod cache;
+mod cgroups;
+mod engine;
+pub(crate) mod go;
+mod images;
+mod network;
+mod node;
+mod plane;
+mod state;
+
+use node::{Node, wait};
+use plane::{Plane, kubectl};
+use state::State;
+
+/// The tag of all images; the kubelet would fetch `latest`.
+const TAG: &str = "cluster";
+/// The image of a pod's sandbox.
+const PAUSE: &str = "runner-resource-collector/pause";
+/// The image that jobs run in.
+const BUILD: &str = "runner-resource-collector/build";
+/// Packages that are unpacked and not installed, for the machine may start what is installed.
+const PACKAGES: [&str; 2] = ["etcd-server", "containernetworking-plugins"];
+/// The secret of the overlay `try`.
+const READ_TOKEN: &str = "dummyreadtoken";
+
+/// What to do with the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Build what is not built yet, bring the cluster up and deploy what is shipped.
+    Up {
+        /// The programs with optimisations, as they are shipped.
+        #[arg(long)]
+        release: bool,
+    },
+    /// End the cluster, also after a crash, and leave nothing behind but what was built.
+    Down,
+    /// Say what runs and where.
+    Status,
+    /// End a daemon of the node and start it again.
+    Restart {
+        /// Only the kubelet can be restarted.
+        #[arg(value_parser = ["kubelet"])]
+        daemon: String,
+    },
+}
+
+pub(crate) fn run(action: &Action) -> Result<()> {
+    match action {
+        Action::Up { release } => up(*release),
+        Action::Down => down(),
+        Action::Status => status(),
+        Action::Restart { daemon } => restart(daemon),
+    }
+}
+
+/// Brings it up; what was left of one that is dead is removed first.
+pub(crate) fn up(release: bool) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "a cluster needs root");
+    let began = Instant::now();
+    if let Some(state) = State::read()? {
+        let node = Node::of(state)?;
+        if node.state.up && node.is_alive() {
+            bail!(
+                "a cluster is up: `cargo xtask cluster status` shows it, `cargo xtask cluster down` ends it"
+            );
+        }
+        eprintln!("removing what is left of a cluster that is not up");
+        node.remove()?;
+    }
+    let programs = go::programs()?;
+    setup::ensure(For::Cluster)?;
+    let packages = debian::unpack("cluster", From::Processor(shipped_arch()?), &PACKAGES)?;
+    shipped::prepare(release)?;
+    eprintln!("built after {} s", began.elapsed().as_secs());
+    let mut node = Node::make()?;
+    if let Err(error) = start(&mut node, &programs, &packages) {
+        eprintln!("the cluster did not come up; `cargo xtask cluster down` removes it. Logs: {}", logs());
+        return Err(error);
+    }
+    node.state.up = true;
+    node.state.write()?;
+    eprintln!("up after {} s", began.elapsed().as_secs());
+    status()
+}
+
+fn start(node: &mut Node, programs: &go::Programs, packages: &std::path::Path) -> Result<()> {
+    engine::start(node)?;
+    let mut plane = Plane::new(node, programs, packages);
+    plane.start_control()?;
+    plane.start_containerd()?;
+    images::provide(node)?;
+    Plane::new(node, programs, packages).start_node()?;
+    deploy(node, programs)
+}
+
+/// What is shipped, as it is shipped.
+fn deploy(node: &Node, programs: &go::Programs) -> Result<()> {
+    checked(node.inside("mkdir").args(["-p", "/volumes/receiver"]))?;
+    let volume = Node::run().join("volume.ext4");
+    fs::File::create(&volume)?.set_len(256 << 20)?;
+    checked(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&volume))?;
+    checked(node.inside("mount").args(["-o", "loop"]).arg(&volume).arg("/volumes/receiver"))?;
+    let manifests = root().join("tests/cluster/deploy");
+    let apply = |what: &str, path: PathBuf| {
+        checked(kubectl(programs).args(["apply", what]).arg(path).stdout(Stdio::null()))
+    };
+    apply("-f", manifests.join("volume.yaml"))?;
+    // The service account of a namespace is made a moment after it.
+    apply("-k", manifests)?;
+    for (namespace, what) in [
+        ("runner-resource-collector", "statefulset/receiver"),
+        ("runner-resource-collector-node", "daemonset/collector"),
+    ] {
+        checked(kubectl(programs).args([
+            "--namespace",
+            namespace,
+            "rollout",
+            "status",
+            what,
+            "--timeout=120s",
+        ]))?;
+    }
+    Ok(())
+}
+
+/// Ends it.
+pub(crate) fn down() -> Result<()> {
+    let Some(state) = State::read()? else {
+        println!("There is no cluster.");
+        return Ok(());
+    };
+    Node::of(state)?.remove()?;
+    println!("The cluster is gone; what was built for it is in {}.", cache::directory()?.display());
+    Ok(())
+}
+
+fn status() -> Result<()> {
+    let Some(state) = State::read()? else {
+        println!("There is no cluster; `cargo xtask cluster up` makes one.");
+        return Ok(());
+    };
+    let node = Node::of(state)?;
+    println!("{:<20} {}", "node", if node.is_alive() { "up" } else { "gone" });
+    for (name, pid) in &node.state.daemons {
+        let state = if node.has(*pid) { format!("running, PID {pid}") } else { "ended".to_owned() };
+        println!("{name:<20} {state}");
+    }
+    if !(node.state.up && node.is_alive()) {
+        println!("It is not up: `cargo xtask cluster down` removes what is left of it. Logs: {}", logs());
+        return Ok(());
+    }
+    let programs = go::programs()?;
+    checked(kubectl(&programs).args(["get", "pods", "--all-namespaces", "--output=wide"]))?;
+    println!();
+    println!("export KUBECONFIG={}", plane::kubeconfig("admin").display());
+    println!("export DOCKER_HOST={}", engine::host());
+    println!("{:<20} {}", "kubectl", programs.kubernetes("kubectl").display());
+    println!("{:<20} http://{}:8080 (token {READ_TOKEN})", "the page", receiver_address(&programs)?);
+    println!("{:<20} {}", "logs", logs());
+    Ok(())
+}
+
+/// The receiver's address, which this machine has a route to.
+fn receiver_address(programs: &go::Programs) -> Result<String> {
+    let output = kubectl(programs)
+        .args(["--namespace=runner-resource-collector", "get", "service", "receiver"])
+        .arg("--output=jsonpath={.spec.clusterIP}")
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn restart(daemon: &str) -> Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    let state = State::read()?.context("there is no cluster")?;
+    let mut node = Node::of(state)?;
+    let pid = node.state.daemons.get(daemon).copied().filter(|pid| node.has(*pid));
+    if let Some(pid) = pid {
+        kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)?;
+        wait("the end of the daemon", || Ok(!node.has(pid)))?;
+    }
+    let (programs, packages) = (go::programs()?, setup::tools().join("cluster"));
+    Plane::new(&mut node, &programs, &packages).start_kubelet()
+}
+
+/// What the tests in it are told.
+pub(crate) fn tell(test: &mut Command) -> Result<()> {
+    let state = State::read()?.context("there is no cluster")?;
+    let programs = go::programs()?;
+    test.env("KUBECONFIG", plane::kubeconfig("admin")).env("CLUSTER_KUBECTL", programs.kubernetes("kubectl"));
+    test.env("CLUSTER_ACT", programs.act()).env("CLUSTER_CGROUP", state.cgroup());
+    test.env("CLUSTER_RECEIVER", format!("http://{}:8080", receiver_address(&programs)?));
+    test.env("CLUSTER_NODE", state.keeper.unwrap_or_default().to_string());
+    test.env("DOCKER_HOST", engine::host()).env("DOCKER_CONFIG", Node::run().join("docker-config"));
+    Ok(())
+}
+
+fn logs() -> String {
+    Node::run().join("logs").display().to_string()
+}
+
+fn shipped_arch() -> Result<&'static str> {
+    Ok(crate::dist::statics::Arch::native()?.name())
+}

@@ -1,0 +1,199 @@
+//! The node: namespaces, a root and cgroups of its own, and the daemons in them.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::cache;
+use super::cgroups::Hierarchies;
+use super::network::Network;
+use super::state::State;
+use crate::build::{checked, root};
+
+/// What takes longest is the apiserver's first start.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What the kubelet sets for the whole machine.
+const SYSCTLS: [&str; 6] = [
+    "kernel/keys/root_maxbytes",
+    "kernel/keys/root_maxkeys",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+];
+
+/// A node that is there.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) state: State,
+    pub(crate) network: Network,
+    hierarchies: Hierarchies,
+}
+
+impl Node {
+    /// Makes it: what is made is written down first.
+    pub(crate) fn make() -> Result<Self> {
+        let (block, network) = Network::free()?;
+        let id = tests::cgroup::new_id()?.chars().take(6).collect();
+        let state = State { id, boot_id: boot_id()?, block, sysctls: sysctls(), ..State::default() };
+        let run = Self::run();
+        ensure!(
+            run.as_os_str().len() < 60,
+            "{} is too long a path: sockets below it may have 107 characters",
+            run.display()
+        );
+        for directory in ["root", "logs"] {
+            fs::create_dir_all(run.join(directory)).with_context(|| run.display().to_string())?;
+        }
+        state.write()?;
+        let hierarchies = Hierarchies::read()?;
+        hierarchies.make(&state.cgroup())?;
+        let mut node = Self { state, network, hierarchies };
+        node.keep()?;
+        Ok(node)
+    }
+
+    /// The one that was written down.
+    pub(crate) fn of(state: State) -> Result<Self> {
+        let network = Network::of(state.block);
+        Ok(Self { state, network, hierarchies: Hierarchies::read()? })
+    }
+
+    /// Its files; at the same place in its own root.
+    pub(crate) fn run() -> PathBuf {
+        State::directory().join("run")
+    }
+
+    /// Whether what keeps its namespaces is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state.keeper.is_some_and(|pid| self.has(pid))
+    }
+
+    /// Whether a process is one of its daemons: a PID alone may be another's by now.
+    pub(crate) fn has(&self, pid: u32) -> bool {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let ours = format!("/{}/daemons", self.state.cgroup());
+        cgroup.lines().any(|line| line.ends_with(&ours))
+    }
+
+    /// Starts what keeps its namespaces, and lays the cable.
+    fn keep(&mut self) -> Result<()> {
+        let run = Self::run();
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--net", "--uts", "--propagation", "private", "sh"]);
+        unshare.arg(root().join("xtask/src/cluster/node.sh")).arg(&run).arg(cache::directory()?);
+        let mut keeper = self.spawn("keeper", &unshare)?;
+        let pid = keeper.id();
+        self.state.keeper = Some(pid);
+        self.state.write()?;
+        wait("the node", || {
+            if let Some(status) = keeper.try_wait()? {
+                bail!("the node could not be made ({status}): {}", last_lines(&log_of("keeper")));
+            }
+            Ok(run.join("ready").exists())
+        })?;
+        let device = format!("rrc-{}", self.state.id);
+        let ip = |arguments: &[&str]| checked(Command::new("ip").args(arguments));
+        let pid = pid.to_string();
+        ip(&["link", "add", &device, "type", "veth", "peer", "name", "machine", "netns", &pid])?;
+        ip(&["address", "add", &format!("{}/24", self.network.machine()), "dev", &device])?;
+        ip(&["link", "set", &device, "up"])?;
+        let inside = |arguments: &[&str]| checked(self.inside("ip").args(arguments));
+        inside(&["address", "add", &format!("{}/24", self.network.node()), "dev", "machine"])?;
+        inside(&["link", "set", "machine", "up"])?;
+        inside(&["route", "add", "default", "via", &self.network.machine()])?;
+        for range in [self.network.services(), self.network.pods()] {
+            ip(&["route", "add", &range, "via", &self.network.node()])?;
+        }
+        Ok(())
+    }
+
+    /// A command in its namespaces. Not `ip netns exec`, which mounts a /sys without cgroups.
+    pub(crate) fn inside(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut nsenter = Command::new("nsenter");
+        let keeper = self.state.keeper.unwrap_or_default().to_string();
+        nsenter.args(["--target", &keeper, "--mount", "--net", "--uts", "--"]).arg(program);
+        nsenter
+    }
+
+    /// Starts a daemon in its cgroup, with a log of its own, and writes down that it is there.
+    pub(crate) fn start(&mut self, name: &str, command: &Command) -> Result<()> {
+        let child = self.spawn(name, command)?;
+        self.state.daemons.insert(name.to_owned(), child.id());
+        self.state.write()
+    }
+
+    fn spawn(&self, name: &str, command: &Command) -> Result<Child> {
+        let procs = self.hierarchies.daemons(&self.state.cgroup()).join("cgroup.procs");
+        let mut shell = Command::new("sh");
+        // In its cgroup before it is anything else: there it is found.
+        shell.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs);
+        shell.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let log = File::create(log_of(name))?;
+        shell.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).current_dir("/");
+        let mut child = shell.spawn().with_context(|| format!("cannot start {name}"))?;
+        // It is looked for by its cgroup from now on.
+        wait(name, || Ok(self.has(child.id()) || child.try_wait()?.is_some()))?;
+        Ok(child)
+    }
+
+    /// Ends it, and removes all that is its own.
+    pub(crate) fn remove(self) -> Result<()> {
+        if self.state.boot_id == boot_id()? {
+            self.hierarchies.remove(&self.state.cgroup())?;
+            for (name, value) in &self.state.sysctls {
+                let path = Path::new("/proc/sys").join(name);
+                if fs::read_to_string(&path).is_ok_and(|now| now.trim() != value) {
+                    fs::write(&path, value).with_context(|| path.display().to_string())?;
+                }
+            }
+        }
+        let run = Self::run();
+        if run.exists() {
+            fs::remove_dir_all(&run).with_context(|| run.display().to_string())?;
+        }
+        State::remove()
+    }
+}
+
+/// Where a daemon's log is.
+pub(crate) fn log_of(name: &str) -> PathBuf {
+    Node::run().join("logs").join(name)
+}
+
+/// The end of a log.
+pub(crate) fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let last: Vec<_> = text.lines().rev().take(8).collect();
+    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// Asks until the answer is yes.
+pub(crate) fn wait(what: &str, mut is_there: impl FnMut() -> Result<bool>) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !is_there()? {
+        ensure!(Instant::now() < until, "{what} did not come up within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn boot_id() -> Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+fn sysctls() -> std::collections::BTreeMap<String, String> {
+    let read = |name: &&str| fs::read_to_string(Path::new("/proc/sys").join(name)).ok();
+    SYSCTLS.iter().filter_map(|name| Some(((*name).to_owned(), read(name)?.trim().to_owned()))).collect()
+}
