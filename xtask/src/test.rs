@@ -9,7 +9,7 @@ use crate::build::{self, Object, checked};
 use crate::dist::images;
 use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
-use crate::{api, ebpf, fuzz, lint};
+use crate::{api, cluster, ebpf, fuzz, lint};
 
 /// Tests that need the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +34,8 @@ pub(crate) enum Group {
     Deploy,
     /// Root: the images in Docker Engines that are started for it.
     Docker,
+    /// Root, Go: what is shipped in a real Kubernetes cluster, with a real runner.
+    Cluster,
     /// Every parser given nonsense for a minute.
     Fuzz,
 }
@@ -51,6 +53,7 @@ impl Group {
             Self::Browser => "browser",
             Self::Deploy => "deploy",
             Self::Docker => "docker",
+            Self::Cluster => "cluster",
             Self::Fuzz => "fuzz",
         }
     }
@@ -60,7 +63,7 @@ impl Group {
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker)
+        matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker | Self::Cluster)
     }
 
     /// `cargo test` with its tests alone.
@@ -125,7 +128,7 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
     let plain = build::plain_collector()?;
     let programs = build::programs(false, if needs_object { Object::Required } else { Object::IfPossible })?;
     let mut features =
-        "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser,tests/deploy,tests/docker".to_owned();
+        "tests/kernel,tests/bpf,tests/node,tests/faults,tests/browser,tests/deploy,tests/docker,tests/cluster".to_owned();
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
@@ -166,10 +169,10 @@ fn programs(groups: &[Group], long: bool) -> Result<()> {
             test.env("FAULT_ROUNDS", LONG_ROUNDS);
         }
         test.arg("--test-threads=1");
-        if *group == Group::Docker {
-            in_engines(&mut test)?;
-        } else {
-            checked(&mut test)?;
+        match group {
+            Group::Docker => in_engines(&mut test)?,
+            Group::Cluster => in_cluster(&mut test)?,
+            _ => checked(&mut test)?,
         }
     }
     Ok(())
@@ -186,4 +189,13 @@ fn in_engines(test: &mut Command) -> Result<()> {
         checked(test.env("COMPOSE", compose))?;
     }
     Ok(())
+}
+
+/// Runs tests in a cluster that is brought up for them, and ended unless something failed: then it is there to be looked at.
+fn in_cluster(test: &mut Command) -> Result<()> {
+    cluster::down()?;
+    cluster::up(false)?;
+    cluster::tell(test)?;
+    checked(test)?;
+    cluster::down()
 }

@@ -4,6 +4,8 @@
 mod bpf;
 #[cfg(feature = "browser")]
 mod browser;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "deploy")]
 mod deploy;
 #[cfg(feature = "docker")]

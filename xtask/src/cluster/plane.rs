@@ -197,6 +197,8 @@ impl<'a> Plane<'a> {
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "imageGCHighThresholdPercent": 100,
             "nodeStatusUpdateFrequency": "2s",
+            // Changed secrets are in pods sooner than after the minute that it takes by default.
+            "syncFrequency": "10s",
         })
     }
 

@@ -109,6 +109,10 @@ pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 /// The runs of a job that the receiver has, newest first.
 pub(super) fn runs(job: &str) -> Vec<Run> {
     let answer = receiver("GET", &format!("/api/v1/metrics/repo/my-org/my-repo/ci.yml/{job}"), "");
+    // A job that nobody has pushed for is not known.
+    if answer.status == 404 {
+        return Vec::new();
+    }
     assert_eq!(answer.status, 200, "{}", answer.body);
     let all: Vec<Value> = serde_json::from_str(&answer.body).unwrap();
     all.into_iter()
@@ -128,15 +132,41 @@ pub(super) struct Run {
     pub(super) row: Value,
 }
 
+/// A run's identifier that no other has, also in a cluster that was tested before.
+pub(super) fn run_id() -> String {
+    tests::cgroup::new_id().unwrap()[..12].to_owned()
+}
+
+/// The rows of one run, once its last summary has come; none if it does not come for so long.
+pub(super) fn rows_of(job: &str, run_id: &str, patience: Duration) -> Vec<Run> {
+    let end = Instant::now() + patience;
+    loop {
+        let rows: Vec<Run> = runs(job).into_iter().filter(|run| run.run_id == run_id).collect();
+        let over = !rows.is_empty() && rows.iter().all(|run| is_final(job, run));
+        if over || Instant::now() > end {
+            return rows;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+fn is_final(job: &str, run: &Run) -> bool {
+    let listed = listed(job);
+    listed.iter().any(|one| one["id"] == run.row["id"] && one["final"] == true)
+}
+
+/// The runs of a job without their payloads.
+pub(super) fn listed(job: &str) -> Vec<Value> {
+    let answer = receiver("GET", &format!("/api/v1/jobs/my-org/my-repo/ci.yml/{job}/runs"), "");
+    let listed = serde_json::from_str::<Value>(&answer.body).unwrap_or_default();
+    listed.as_array().or_else(|| listed["runs"].as_array()).cloned().unwrap_or_default()
+}
+
 /// Waits until so many runs of a job have their last summary.
 #[track_caller]
 pub(super) fn final_runs(job: &str, count: usize) -> Vec<Run> {
     until(&format!("{count} runs of {job}"), || {
-        let path = format!("/api/v1/jobs/my-org/my-repo/ci.yml/{job}/runs");
-        let answer = receiver("GET", &path, "");
-        let listed: Value = serde_json::from_str(&answer.body).ok()?;
-        let listed = listed.as_array().or_else(|| listed["runs"].as_array())?;
-        let over = listed.iter().filter(|run| run["final"] == true).count();
+        let over = listed(job).iter().filter(|run| run["final"] == true).count();
         (over >= count).then(|| runs(job))
     })
 }
@@ -145,6 +175,12 @@ pub(super) fn final_runs(job: &str, count: usize) -> Vec<Run> {
 pub(super) fn pod(name: &str) -> Value {
     let text = kube(&["--namespace", NAMESPACE, "get", "pod", name, "--output=json"]);
     serde_json::from_str(&text).unwrap()
+}
+
+/// The same; `None` once it is gone.
+pub(super) fn pod_if_there(name: &str) -> Option<Value> {
+    let text = kube(&["--namespace", NAMESPACE, "get", "pod", name, "--ignore-not-found", "--output=json"]);
+    serde_json::from_str(&text).ok()
 }
 
 /// Waits until a pod is over.

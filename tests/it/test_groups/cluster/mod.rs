@@ -1,0 +1,10 @@
+//! What is shipped, in a real cluster that `cargo xtask test` brought up, against the kernel's own account of each container.
+
+mod account;
+mod cluster;
+mod faults;
+mod kinds;
+mod known;
+mod measured;
+mod node;
+mod sidecar;

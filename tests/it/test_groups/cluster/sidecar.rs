@@ -1,0 +1,138 @@
+//! Every kind of job with a collector in its pod, as `deploy/kubernetes` has it.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::account::Account;
+use super::cluster::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, until, until_over};
+use super::kinds::{self, Kind};
+use super::known::Cases;
+use super::measured::{identity, kernel, start, wrong_cpu};
+
+/// After the end of a job its collector pushes at once.
+const DELIVERY: Duration = Duration::from_secs(10);
+
+/// The pod of a shipped job.
+fn shipped(directory: &str) -> Value {
+    let file = project().join("deploy/kubernetes").join(directory).join("job.yaml");
+    let job: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    job["spec"]["template"]["spec"].clone()
+}
+
+/// A job of a kind in the place of the shipped one's, with nothing else changed: its collector from the cluster's image,
+/// and its limits told as they are.
+fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
+    let mut pod = shipped.clone();
+    let is_collector = |container: &Value| container["name"] == "collector";
+    let lists = ["initContainers", "containers"];
+    let mut collector = lists
+        .iter()
+        .filter_map(|list| shipped[list].as_array())
+        .flatten()
+        .find(|container| is_collector(container))
+        .unwrap()
+        .clone();
+    collector["image"] = json!("runner-resource-collector/collector:cluster");
+    collector["env"] = identity(job, run_id);
+    let native = collector["restartPolicy"] == "Always";
+    for list in lists {
+        let mut containers = kind.spec[list].as_array().cloned().unwrap_or_default();
+        for container in &mut containers {
+            // What the shipped manifest lets the job do, but for what the kind is about.
+            let shipped_job = shipped["containers"].as_array().unwrap().iter().find(|one| !is_collector(one)).unwrap();
+            if container["securityContext"].is_null() {
+                container["securityContext"] = shipped_job["securityContext"].clone();
+            }
+            if !native && list == "containers" {
+                let script = container["command"][2].as_str().unwrap();
+                container["command"][2] = json!(format!("trap 'pkill -TERM -x collector || true' EXIT\n{script}"));
+            }
+        }
+        match (native, list) {
+            (true, "initContainers") => containers.insert(0, collector.clone()),
+            (false, "containers") => containers.push(collector.clone()),
+            _ => {}
+        }
+        pod[list] = json!(containers);
+    }
+    pod["restartPolicy"] = kind.spec["restartPolicy"].clone();
+    let mut volumes = shipped["volumes"].as_array().cloned().unwrap_or_default();
+    volumes.extend(kind.spec["volumes"].as_array().cloned().unwrap_or_default());
+    pod["volumes"] = json!(volumes);
+    pod
+}
+
+fn every_kind(directory: &str, mode: &str) {
+    namespace();
+    let account = Account::begin(&told("CLUSTER_CGROUP"));
+    let shipped = shipped(directory);
+    let kinds = kinds::all();
+    let run_id = run_id();
+    let job = |kind: &Kind| format!("{mode}-{}", kind.name);
+    for kind in &kinds {
+        let spec = in_place(&shipped, kind, &job(kind), &run_id);
+        start(NAMESPACE, &format!("{}-{run_id}", job(kind)), &spec);
+    }
+    let mut cases = Cases::default();
+    for kind in &kinds {
+        let job = job(kind);
+        let name = format!("{job}-{run_id}");
+        let mut kernel = kernel(&account, &until_over(&name));
+        // Of itself it knows what it used until its last pass.
+        kernel.remove("collector");
+        cases.take(
+            &job,
+            match &rows_of(&job, &run_id, DELIVERY)[..] {
+                [] => vec!["no run".to_owned()],
+                [run] => {
+                    let mut summary = run.payload.clone();
+                    summary.containers.retain(|row| row.name != "collector");
+                    wrong_cpu(&summary, &kernel)
+                }
+                rows => vec![format!("{} rows of one run", rows.len())],
+            },
+        );
+        kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
+    }
+    cases.finish();
+}
+
+#[test]
+fn a_native_sidecar_tells_what_the_kernel_charged_to_each_container() {
+    every_kind("sidecar", "native");
+}
+
+#[test]
+fn a_classic_sidecar_tells_what_the_kernel_charged_to_each_container() {
+    every_kind("sidecar-classic", "classic");
+}
+
+/// The node's collector and a sidecar see the same pod: it is one run, with the better figures of both.
+#[test]
+fn what_a_sidecar_and_the_nodes_collector_tell_of_one_pod_is_one_run() {
+    namespace();
+    let account = Account::begin(&told("CLUSTER_CGROUP"));
+    let (job, run_id) = ("both", run_id());
+    let kind = Kind::of("both", kinds::spec(&[kinds::container("build", &format!("{}; sleep 4", kinds::COMPILE))]));
+    let mut spec = in_place(&shipped("sidecar"), &kind, job, &run_id);
+    for container in spec["containers"].as_array_mut().unwrap() {
+        container["env"] = identity(job, &run_id);
+    }
+    let name = format!("both-{run_id}");
+    start(NAMESPACE, &name, &spec);
+    let kernel = kernel(&account, &until_over(&name));
+    let row = until("both summaries in one row", || {
+        let rows = rows_of(job, &run_id, Duration::from_secs(20));
+        let [row] = &rows[..] else { return None };
+        (row.row["sources"].as_array().is_some_and(|sources| sources.len() == 2)).then(|| row.clone())
+    });
+    let mut of_job = kernel;
+    of_job.remove("collector");
+    let mut summary = row.payload;
+    summary.containers.retain(|one| one.name != "collector");
+    let wrong = wrong_cpu(&summary, &of_job);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
+}
