@@ -1,0 +1,199 @@
+//! Jobs of a real runner's engine: act, which is what the Gitea and the Forgejo runner execute jobs with.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::account::Account;
+use super::cluster::{
+    NAMESPACE, Run, kube, namespace, project, receiver, rows_of, run_id, runs, told, until_over,
+};
+use super::kinds::{BURN, container, spec, with};
+use super::known::Cases;
+use super::measured::{agree, kernel, start};
+
+/// A job is over when its container is gone, or a minute after its last process where its pod goes on.
+const DELIVERY: Duration = Duration::from_secs(20);
+/// The image that jobs run in, as act is told.
+const PLATFORM: &str = "ubuntu-latest=runner-resource-collector/build:cluster";
+
+/// A repository with a workflow of jobs, each with one step.
+fn repository(directory: &Path, jobs: &Value) {
+    let git = directory.join(".git");
+    for below in ["objects", "refs/heads"] {
+        fs::create_dir_all(git.join(below)).unwrap();
+    }
+    fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    let origin = "[core]\n\trepositoryformatversion = 0\n[remote \"origin\"]\n\turl = https://github.com/my-org/my-repo\n";
+    fs::write(git.join("config"), origin).unwrap();
+    let workflows = directory.join(".github/workflows");
+    fs::create_dir_all(&workflows).unwrap();
+    let workflow = json!({"name": "ci.yml", "on": "push", "jobs": jobs});
+    fs::write(workflows.join("ci.yml"), workflow.to_string()).unwrap();
+}
+
+/// A job whose only step runs a script.
+fn job(script: &str) -> Value {
+    json!({"runs-on": "ubuntu-latest", "steps": [{"shell": "sh", "run": script}]})
+}
+
+fn flags(platform: &str, run_id: &str) -> Vec<String> {
+    let run_id = format!("GITHUB_RUN_ID={run_id}");
+    let flags = ["push", "--platform", platform, "--pull=false", "--no-cache-server", "--concurrent-jobs=5"];
+    flags.iter().chain(&["--container-daemon-socket=-", "--rm", "--env", &run_id]).map(|flag| (*flag).to_owned()).collect()
+}
+
+/// Runs a workflow in the machine's Docker Engine.
+fn act(directory: &Path, run_id: &str) {
+    let mut act = Command::new(told("CLUSTER_ACT"));
+    let output = act.args(flags(PLATFORM, run_id)).current_dir(directory).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What is wrong with the one row that a job's run should have, whose containers are known by their ids.
+fn wrong(rows: &[Run], account: &Account) -> Vec<String> {
+    let [run] = rows else { return vec![format!("{} rows of one run", rows.len())] };
+    let mut wrong = Vec::new();
+    for row in &run.payload.containers {
+        let charged = row.id.as_deref().and_then(|id| account.of(id));
+        let ours = row.cpu_seconds.unwrap_or_default();
+        match charged {
+            None => wrong.push(format!("{}: no container that the kernel knows", row.name)),
+            Some(charged) if !agree(ours, charged.cpu_seconds) => {
+                wrong.push(format!("{}: {ours:.3} of {:.3} s", row.name, charged.cpu_seconds));
+            }
+            Some(_) => {}
+        }
+    }
+    wrong
+}
+
+#[test]
+fn jobs_in_containers_of_an_engine_are_runs_of_their_own_and_get_a_recommendation() {
+    let account = Account::begin(&told("CLUSTER_CGROUP"));
+    let directory = tempfile::tempdir().unwrap();
+    let work = format!("{BURN}; sleep 4");
+    let legs = with(job(&work), &json!({"strategy": {"matrix": {"leg": [1, 2, 3]}}}));
+    let contained = json!({
+        "container": "runner-resource-collector/build:cluster",
+        "services": {"idle": {"image": "runner-resource-collector/pause:cluster"}},
+    });
+    let jobs = json!({
+        "act-plain": job(&work), "act-matrix": legs, "act-contained": with(job(&work), &contained),
+        "act-brief": job("i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done"),
+    });
+    repository(directory.path(), &jobs);
+    let mut cases = Cases::default();
+    let mut last = String::new();
+    for _ in 0..3 {
+        last = run_id();
+        act(directory.path(), &last);
+    }
+    for job in ["act-plain", "act-contained", "act-brief"] {
+        cases.take(job, wrong(&rows_of(job, &last, DELIVERY), &account));
+    }
+    let legs = rows_of("act-matrix", &last, DELIVERY);
+    cases.take("act-matrix", if legs.len() == 3 { Vec::new() } else { vec![format!("{} rows of 3 legs", legs.len())] });
+    let answer = receiver("GET", "/api/v1/sizing/repo/my-org/my-repo/ci.yml/act-plain", "");
+    let sizing: Value = serde_json::from_str(&answer.body).unwrap();
+    let statuses: Vec<_> = sizing["containers"].as_array().into_iter().flatten().map(|one| &one["status"]).collect();
+    let advised = !statuses.is_empty() && statuses.iter().all(|status| **status == "recommended");
+    let told = format!("after {} runs: {statuses:?}", runs("act-plain").len());
+    cases.take("act-recommendation", if advised { Vec::new() } else { vec![told] });
+    cases.finish();
+}
+
+/// A directory of the machine, in a pod.
+fn host_path(name: &str, path: &Path) -> (Value, Value) {
+    (
+        json!({"name": name, "hostPath": {"path": path, "type": "Directory"}}),
+        json!({"name": name, "mountPath": format!("/{name}"), "readOnly": true}),
+    )
+}
+
+/// What is wrong with the runs of five jobs that did the same work at once, of which all have about the same share.
+fn wrong_fifths(prefix: &str, run_id: &str, patience: Duration) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut used = Vec::new();
+    for number in 0..5 {
+        let rows = rows_of(&format!("{prefix}-{number}"), run_id, patience);
+        if rows.len() != 1 {
+            wrong.push(format!("job {number}: {} rows", rows.len()));
+        }
+        used.push(rows.iter().flat_map(|row| &row.payload.containers).filter_map(|row| row.cpu_seconds).sum::<f64>());
+    }
+    let mean = used.iter().sum::<f64>() / 5.0;
+    if used.iter().any(|one| (one - mean).abs() > mean * 0.3) {
+        wrong.push(format!("five equal jobs used {used:.2?} s"));
+    }
+    wrong
+}
+
+fn five_jobs(prefix: &str) -> Value {
+    let jobs = (0..5).map(|number| (format!("{prefix}-{number}"), job(&format!("{BURN}; sleep 4"))));
+    Value::Object(jobs.collect())
+}
+
+/// A pod with a runner whose jobs are processes of its own container.
+#[test]
+fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
+    namespace();
+    let account = Account::begin(&told("CLUSTER_CGROUP"));
+    // Where the cluster's own files are: the node sees it at the same place.
+    let directory = tempfile::tempdir_in(project().join("target/cluster/run")).unwrap();
+    repository(directory.path(), &five_jobs("host"));
+    let run_id = run_id();
+    let act = told("CLUSTER_ACT");
+    let (act_volume, act_mount) = host_path("act", Path::new(&act).parent().unwrap());
+    let (work_volume, work_mount) = host_path("work", directory.path());
+    let script = format!("cp -r /work /tmp/work; cd /tmp/work; /act/act {}", flags("ubuntu-latest=-self-hosted", &run_id).join(" "));
+    let runner = with(container("runner", &script), &json!({"volumeMounts": [act_mount, work_mount]}));
+    let name = format!("host-mode-{run_id}");
+    start(NAMESPACE, &name, &with(spec(&[runner]), &json!({"volumes": [act_volume, work_volume]})));
+    let pod = until_over(&name);
+    assert_eq!(pod["status"]["phase"], "Succeeded", "{}", kube(&["--namespace", NAMESPACE, "logs", &name]));
+    assert!(kernel(&account, &pod)["runner"].cpu_seconds > 2.0, "the jobs ran in the runner's container");
+    let mut cases = Cases::default();
+    cases.take("act-five-in-host-mode", wrong_fifths("host", &run_id, DELIVERY));
+    cases.finish();
+    kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
+}
+
+/// A privileged pod with an engine of its own, as `deploy/runners` has it.
+#[test]
+fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
+    namespace();
+    let directory = tempfile::tempdir_in(project().join("target/cluster/run")).unwrap();
+    repository(directory.path(), &five_jobs("inner"));
+    let run_id = run_id();
+    let act = told("CLUSTER_ACT");
+    let (act_volume, act_mount) = host_path("act", Path::new(&act).parent().unwrap());
+    let (work_volume, work_mount) = host_path("work", directory.path());
+    let (cache_volume, cache_mount) = host_path("cache", Path::new(&act).parent().unwrap().parent().unwrap());
+    let script = format!(
+        "mount -t tmpfs tmpfs /tmp\ndockerd >/tmp/log 2>&1 &\nuntil docker version >/dev/null 2>&1; do sleep 0.2; done\n\
+         docker load --quiet --input /cache/build-image-*.tar\ncp -r /work /tmp/work; cd /tmp/work; /act/act {}\n\
+         kill %1; wait || true",
+        flags(PLATFORM, &run_id).join(" ")
+    );
+    let runner = with(
+        container("runner", &script),
+        &json!({
+            "volumeMounts": [act_mount, work_mount, cache_mount, {"name": "docker", "mountPath": "/var/lib/docker"}],
+            "securityContext": {"privileged": true},
+        }),
+    );
+    let name = format!("engine-mode-{run_id}");
+    let volumes = json!({"volumes": [act_volume, work_volume, cache_volume, {"name": "docker", "emptyDir": {}}]});
+    start(NAMESPACE, &name, &with(spec(&[runner]), &volumes));
+    let pod = until_over(&name);
+    assert_eq!(pod["status"]["phase"], "Succeeded", "{}", kube(&["--namespace", NAMESPACE, "logs", &name]));
+    let mut cases = Cases::default();
+    cases.take("act-five-in-an-engine-in-a-pod", wrong_fifths("inner", &run_id, DELIVERY));
+    cases.finish();
+    kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
+}
