@@ -36,12 +36,10 @@ pub(super) fn client(target: &PushTarget) -> Result<Client> {
     builder.build().context("cannot make an HTTP client")
 }
 
-/// Without TLS nobody has to be trusted, and nothing is read.
 fn tls(target: &PushTarget) -> Result<ClientConfig> {
-    let roots = match target.endpoint.scheme() {
-        "https" => trusted(target.ca_certificates.as_deref())?,
-        _ => RootCertStore::empty(),
-    };
+    // Without TLS nobody has to be trusted, but for a proxy perhaps that is reached by it.
+    let needed = target.endpoint.scheme() == "https";
+    let roots = trusted(target.ca_certificates.as_deref(), needed)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.context("cannot use TLS")?;
@@ -51,28 +49,36 @@ fn tls(target: &PushTarget) -> Result<ClientConfig> {
 }
 
 /// The system's certificates and those of `--ca-file`; Mozilla's, as this program was built with them, where the system has
-/// none.
-fn trusted(ca_certificates: Option<&[u8]>) -> Result<RootCertStore> {
+/// none, which is told where they are `needed`.
+fn trusted(ca_certificates: Option<&[u8]>, needed: bool) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     let (usable, ignored) = roots.add_parsable_certificates(system.certs);
-    let reasons: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
     if usable == 0 {
+        let reasons: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
         let reason = if reasons.is_empty() { "there are none".to_owned() } else { reasons.join("; ") };
+        let named = trust_variable();
         // Whoever names certificates wants these and no others.
-        if let Some(variable) = trust_variable() {
-            warn!(
-                variable,
-                reason,
-                ignored,
-                "no certificate of the system can be used; those built in are not, as the variable names others"
-            );
-        } else {
-            info!(
-                reason,
-                ignored, "the system has no CA certificates: those built in are trusted, which are Mozilla's"
-            );
+        if named.is_none() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        match named {
+            _ if !needed => {}
+            Some(variable) => {
+                warn!(
+                    variable,
+                    reason,
+                    ignored,
+                    "no certificate that the variable names can be used, and no other is trusted"
+                );
+            }
+            None => {
+                info!(
+                    reason,
+                    ignored,
+                    "the system has no CA certificates: those built in are trusted, which are Mozilla's"
+                );
+            }
         }
     }
     if let Some(pem) = ca_certificates {
