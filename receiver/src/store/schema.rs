@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::sound::{self, OpenError};
 use super::{StoreError, catalog, log};
@@ -169,7 +169,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
         warn!("another process reads the database, so the write-ahead log is not begun anew");
     }
     // To sort all runs for an index is the one thing here that memory should not hold.
-    temporary_files_beside(&connection)?;
+    temporary_files_beside(&connection);
     connection.pragma_update(None, "temp_store", "FILE")?;
     migrate(&mut connection, version)?;
     nothing_in_temporary_files(&connection)?;
@@ -182,14 +182,13 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
 /// `/var/tmp`, `/usr/tmp`, `/tmp` and the working directory; with none of them a statement ends in a disk I/O error
 /// (`SQLITE_IOERR_GETTEMPPATH`). That of the database must be writable in any case, for the log, and has room as there
 /// must be room. The setting is the whole process's; SQLite guards it by a mutex.
-fn temporary_files_beside(connection: &Connection) -> rusqlite::Result<()> {
-    // SQLite's own name of the file: absolute, and not that of a link to it.
-    match connection.path().map(|file| Path::new(file).parent()) {
-        Some(Some(directory)) => {
-            connection.pragma_update(None, "temp_store_directory", directory.to_string_lossy())
-        }
-        // A name that is no UTF-8 cannot be said in SQL: then it is one of the others.
-        _ => Ok(()),
+fn temporary_files_beside(connection: &Connection) {
+    // SQLite's own name of the file: absolute, and not that of a link to it. One that is no UTF-8 cannot be said in SQL.
+    let Some(directory) = connection.path().and_then(|file| Path::new(file).parent()) else { return };
+    let set = connection.pragma_update(None, "temp_store_directory", directory.to_string_lossy());
+    if let Err(error) = set {
+        // Then it is one of the others; what needs one and finds none says so.
+        debug!(directory = %directory.display(), %error, "temporary files are not beside the database");
     }
 }
 

@@ -104,20 +104,20 @@ pub(super) struct Probe {
 impl Health {
     /// Summaries were written, or could not be; the largest has so many bytes.
     pub(super) fn wrote<T>(&self, result: Result<T, &StoreError>, bytes: u64) {
-        note(&self.writing, result.map(drop), bytes, "written");
+        note(&self.writing, result.map(drop), bytes, &WRITING);
     }
 
     /// Something small was written in the background. That there was room for it tells nothing of a summary.
     pub(super) fn wrote_in_background<T>(&self, result: Result<T, &StoreError>) {
         let is_full = lock(&self.writing).as_ref().is_some_and(|trouble| trouble.cause == Cause::Full);
         if result.is_err() || !is_full {
-            note(&self.writing, result.map(drop), 0, "written");
+            note(&self.writing, result.map(drop), 0, &WRITING);
         }
     }
 
     /// A query was answered, or could not be.
     pub(super) fn read<T>(&self, result: Result<T, &StoreError>) {
-        note(&self.reading, result.map(drop), 0, "read");
+        note(&self.reading, result.map(drop), 0, &READING);
     }
 
     /// Why the database cannot be written as far as is known, and what to try, if that was not just done.
@@ -135,24 +135,39 @@ impl Health {
 
     /// A probe ended well.
     pub(super) fn is_writable(&self) {
-        note(&self.writing, Ok(()), 0, "written");
+        note(&self.writing, Ok(()), 0, &WRITING);
     }
 }
 
-fn note(place: &Mutex<Option<Trouble>>, result: Result<(), &StoreError>, bytes: u64, done: &str) {
+/// What is said when something begins to fail, and when it is over.
+struct Words {
+    fails: &'static str,
+    works: &'static str,
+}
+
+const WRITING: Words = Words {
+    fails: "the database cannot be written; it is tried again with each request",
+    works: "the database can be written again",
+};
+const READING: Words = Words {
+    fails: "the database cannot be read; it is tried again with each request",
+    works: "the database can be read again",
+};
+
+fn note(place: &Mutex<Option<Trouble>>, result: Result<(), &StoreError>, bytes: u64, words: &Words) {
     let mut known = lock(place);
     match result {
         Ok(()) => {
             if let Some(Trouble { since, failed, .. }) = known.take() {
-                info!(seconds = since.elapsed().as_secs(), failed, "the database can be {done} again");
+                info!(seconds = since.elapsed().as_secs(), failed, "{}", words.works);
             }
         }
         Err(failure @ StoreError::Unusable { cause, error }) => {
             let (cause, same) = (*cause, known.as_ref().is_some_and(|trouble| trouble.cause == *cause));
             if same {
-                debug!(%cause, error, "the database still cannot be {done}");
+                debug!(%cause, error, "{}", words.fails);
             } else {
-                error!(%cause, error, "the database cannot be {done}; it is tried again with each request");
+                error!(%cause, error, "{}", words.fails);
             }
             let trouble = known.get_or_insert_with(|| Trouble {
                 error: failure.clone(),

@@ -22,8 +22,6 @@ use crate::config::PushTarget;
 
 /// A connection that is not there by then is tried anew: a packet may have been lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// What tells of name servers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The client for this receiver. Redirects are not followed: the token is for this receiver only.
 pub(super) fn client(target: &PushTarget) -> Result<Client> {
@@ -127,7 +125,7 @@ impl Resolve for Names {
                 match read_system_conf() {
                     Ok(_) => error.into(),
                     Err(cause) => io::Error::other(format!(
-                        "{} cannot be looked up: {RESOLV_CONF} names no name server ({cause}); an IP address can be used",
+                        "{} cannot be looked up: /etc/resolv.conf names no name server ({cause}); an IP address can be used",
                         name.as_str()
                     ))
                     .into(),
