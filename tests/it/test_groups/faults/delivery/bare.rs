@@ -77,7 +77,7 @@ fn f42_what_the_command_is_given_is_not_changed() {
         let mut command = bare.command(layout, "/bin/collector");
         command.env("COLLECTOR_PUSH_TOKEN", "s3cret").env("KEPT", "yes");
         let output = command.args(["run", "--output=none", "--"]).args(arguments).output().unwrap();
-        (output.status.code(), output.stdout, stderr(&output))
+        (output.status.code(), output.stdout.clone(), stderr(&output))
     };
     for layout in LAYOUTS {
         let (code, stdout, told) = output(layout, &["/bin/collector", "--version"]);
