@@ -12,6 +12,15 @@ use crate::config::{duration, quantity};
 
 /// Variables that no process but this one is to see.
 pub const SECRET_VARIABLES: [&str; 1] = ["COLLECTOR_PUSH_TOKEN"];
+/// Where proc is mounted, almost always.
+pub const DEFAULT_PROC_PATH: &str = "/proc";
+/// Variables by which somebody says which certificates to trust, as OpenSSL has them.
+const TRUST_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// The variable that names certificates to trust in place of the system's, if one does.
+pub fn trust_variable() -> Option<&'static str> {
+    TRUST_VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some())
+}
 
 /// Measures what a CI job uses, container by container.
 ///
@@ -104,7 +113,7 @@ pub struct Options {
     pub interval: Duration,
 
     /// Where proc is mounted.
-    #[arg(long, global = true, env = "COLLECTOR_PROC_PATH", default_value = "/proc")]
+    #[arg(long, global = true, env = "COLLECTOR_PROC_PATH", default_value = DEFAULT_PROC_PATH)]
     pub proc_path: PathBuf,
 
     /// Where cgroups are mounted: a v2 hierarchy, or the directory of the v1 hierarchies [default: as mounted].
@@ -149,7 +158,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN", hide_env_values = true)]
     pub push_token: Option<String>,
 
-    /// File that holds the push token.
+    /// File that holds the push token; read again when it changes.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN_FILE")]
     pub push_token_file: Option<PathBuf>,
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use collector::args::{Args, SECRET_VARIABLES};
-use collector::config::Config;
+use collector::config::{Config, Mode};
 use collector::{logging, mode, secrets};
 
 /// How long a thread that has nothing to do is kept: at the end there may be no memory for another.
@@ -35,6 +35,10 @@ fn main() -> ExitCode {
         match builder.enable_all().thread_keep_alive(FOR_EVER).thread_stack_size(STACK_BYTES).build() {
             Ok(runtime) => runtime,
             Err(error) => {
+                if let Mode::Run { command } = &config.mode {
+                    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+                    return mode::run::alone(command, open_files, &format!("cannot start: {error}"));
+                }
                 eprintln!("collector: cannot start: {error}");
                 return ExitCode::from(mode::EXIT_FAILURE);
             }

@@ -98,8 +98,8 @@ async fn healthy() -> &'static str {
     get, path = "/readyz", tag = "operation", security(()),
     responses(
         (status = OK, description = "It can", body = String, content_type = "text/plain"),
-        (status = INTERNAL_SERVER_ERROR, description = "The database failed", body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Not now", body = Problem, content_type = "application/problem+json"),
+        (status = INTERNAL_SERVER_ERROR, description = "Something broke", body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Not now, or not until the database can be written: `detail` says why", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::error;
 use wire::Problem;
 
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 
 /// When a client may come back after 503.
 const RETRY_SECONDS: &str = "1";
@@ -48,6 +48,8 @@ pub enum AppError {
     Conflict(String),
     /// Not now.
     Unavailable(&'static str),
+    /// Not as long as the database is as it is.
+    Unusable(Cause),
     /// Something broke here: the text is for the log.
     Internal(String),
 }
@@ -64,9 +66,9 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::Unavailable("the receiver has too much to do; nothing was stored"),
-            StoreError::Full => Self::Unavailable("the receiver's disk is full; nothing was stored"),
+            StoreError::Unusable { cause, .. } => Self::Unusable(cause),
             StoreError::TooSlow => Self::Unavailable("the query took too long; ask for less, or later"),
-            StoreError::Broken(text) | StoreError::Failed(text) => Self::Internal(text),
+            StoreError::Failed(text) => Self::Internal(text),
         }
     }
 }
@@ -90,7 +92,7 @@ impl AppError {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Unusable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -108,7 +110,7 @@ impl AppError {
             Self::Malformed(_) => "malformed",
             Self::Invalid { .. } => "invalid",
             Self::Conflict(_) => "conflict",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::Unusable(_) => "unavailable",
             Self::Internal(_) => "internal",
         }
     }
@@ -129,6 +131,7 @@ impl AppError {
             | Self::Missing(detail)
             | Self::Conflict(detail)
             | Self::Invalid { detail, .. } => detail.clone(),
+            Self::Unusable(cause) => format!("the database cannot be used: {cause}; nothing was stored"),
             Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
         }
     }
@@ -161,7 +164,7 @@ impl IntoResponse for AppError {
             Self::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Unusable(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
             }
             _ => {}

@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+use wire::Problem;
 
 const REQUEST: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: receiver\r\nconnection: close\r\n\r\n";
 /// No answer to it is longer, in bytes.
@@ -51,7 +52,11 @@ fn ask(mut stream: TcpStream, address: SocketAddr, tls: bool) -> Result<()> {
     let answer = answer.context("did not answer")?;
     let line = answer.lines().next().unwrap_or_default();
     if line.split(' ').nth(1) != Some("200") {
-        bail!("is not ready: it answered {line:?}");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        match serde_json::from_str::<Problem>(body) {
+            Ok(problem) => bail!("is not ready: it answered {line:?}: {}", problem.detail),
+            Err(_) => bail!("is not ready: it answered {line:?}"),
+        }
     }
     Ok(())
 }

@@ -195,7 +195,7 @@ impl Metrics {
                 self.jobs.set(totals.jobs);
             }
             // What is known is told all the same; that the database fails is told by the probe and by statuses.
-            Err(StoreError::Busy | StoreError::TooSlow) => {}
+            Err(StoreError::Busy | StoreError::TooSlow | StoreError::Unusable { .. }) => {}
             Err(failed) => tracing::warn!(error = %failed, "the number of runs is not known"),
         }
         let mut text = String::new();

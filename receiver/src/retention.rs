@@ -50,6 +50,11 @@ pub async fn run(state: Arc<AppState>, retention: Retention) {
         match pass(&state, retention.runs_per_job, cutoff).await {
             Ok(0) => debug!("no run is too old or too many"),
             Ok(runs) => info!(runs, "runs were deleted because of their age or number"),
+            // The store has told of it already.
+            Err(failed @ StoreError::Unusable { .. }) => {
+                debug!(error = %failed, "old runs could not be deleted");
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(failed) => {
                 warn!(error = %failed, "old runs could not be deleted; it will be tried again");
                 tokio::time::sleep(PAUSE).await;

@@ -8,6 +8,9 @@ use std::process::Command;
 /// # Panics
 /// If it cannot be made.
 pub fn certificate(directory: &Path, name: &str) {
+    // Without the extensions of the system's own configuration, which make it one of an authority.
+    let config = directory.join("config");
+    std::fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").expect("write");
     let mut openssl = Command::new("openssl");
     openssl.args([
         "req",
@@ -21,6 +24,7 @@ pub fn certificate(directory: &Path, name: &str) {
         "2",
     ]);
     openssl.args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]).arg("-config").arg(config);
     openssl.arg("-keyout").arg(directory.join("key.pem")).arg("-out").arg(directory.join("cert.pem"));
     let output = openssl.output().expect("openssl");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

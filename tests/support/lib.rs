@@ -1,5 +1,6 @@
 //! Support for tests of the shipped programs: where they are, how they are started and spoken to.
 
+pub mod bare;
 pub mod certificate;
 pub mod cgroup;
 pub mod day;

@@ -42,9 +42,15 @@ impl Receiver {
     /// Starts one with more arguments and whatever else `prepare` does to the command.
     pub fn start_as(database: &Path, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = command();
-        command.args(["--addr=127.0.0.1:0", "--log-format=json"]).arg("--db").arg(database).args(arguments);
+        command.arg("--db").arg(database).args(arguments);
         prepare(&mut command);
-        let program = Program::start(&mut command);
+        Self::start_command(&mut command)
+    }
+
+    /// Starts this command, which leads up to one.
+    pub fn start_command(command: &mut Command) -> Self {
+        command.args(["--addr=127.0.0.1:0", "--log-format=json"]);
+        let program = Program::start(command);
         let address = program.wait_for("listening")["address"].as_str().expect("an address").to_owned();
         Self { program, address }
     }

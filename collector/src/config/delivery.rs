@@ -15,7 +15,7 @@ use crate::args::Options;
 const MIN_PUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Something that no log may show.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
@@ -41,9 +41,13 @@ impl std::fmt::Debug for Secret {
 pub struct PushTarget {
     /// The receiver's `/api/v1/metrics`.
     pub endpoint: Url,
-    /// The push token; where there is a file of tokens, for the organizations that are not in it.
+    /// The push token; where there is a table of tokens, for the organizations that are not in it.
     pub token: Option<Secret>,
-    /// A file with a token for each organization, which may change.
+    /// The file that it was read from, which may change.
+    pub token_file: Option<PathBuf>,
+    /// A token for each organization.
+    pub tokens: TokenTable,
+    /// The file that these were read from, which may change.
     pub tokens_file: Option<PathBuf>,
     /// Certificates that are trusted beside the system's, as PEM.
     pub ca_certificates: Option<Vec<u8>>,
@@ -164,12 +168,13 @@ pub(super) fn push_target(options: &Options, mode: &Mode) -> Result<Option<PushT
     let of_many_runs = matches!(mode, Mode::Node(_) | Mode::Deliver);
     let tokens_file = options.push_tokens_file.clone().filter(|path| !path.as_os_str().is_empty());
     let tokens_file = tokens_file.filter(|_| of_many_runs);
+    let mut tokens = TokenTable::default();
     if let Some(path) = &tokens_file {
         let shown = path.display();
         let content = std::fs::read_to_string(path)
             .with_context(|| format!("--push-tokens-file {shown} cannot be read"))?;
-        let table = TokenTable::parse(&content).with_context(|| format!("--push-tokens-file {shown}"))?;
-        if table.is_empty() && token.is_none() {
+        tokens = TokenTable::parse(&content).with_context(|| format!("--push-tokens-file {shown}"))?;
+        if tokens.is_empty() && token.is_none() {
             bail!("--push-tokens-file {shown} has no token in it");
         }
     } else if token.is_none() {
@@ -185,6 +190,8 @@ pub(super) fn push_target(options: &Options, mode: &Mode) -> Result<Option<PushT
     Ok(Some(PushTarget {
         endpoint,
         token: token.map(Secret::new),
+        token_file: options.push_token_file.clone(),
+        tokens,
         tokens_file,
         ca_certificates,
         token_is_argument: options.token_is_argument(),
@@ -207,6 +214,8 @@ mod tests {
             PushTarget {
                 endpoint,
                 token: None,
+                token_file: None,
+                tokens: TokenTable::default(),
                 tokens_file: None,
                 ca_certificates: None,
                 token_is_argument: false,

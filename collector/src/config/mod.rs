@@ -19,7 +19,7 @@ use wire::{Payload, Scope, Submission};
 
 use self::limits::Limits;
 use self::process_map::ProcessMap;
-use crate::args::{Args, Command, LogFormat, LogLevel, Options};
+use crate::args::{Args, Command, DEFAULT_PROC_PATH, LogFormat, LogLevel, Options};
 
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ const MAX_RING: u32 = 256 << 20;
 pub(crate) const MAX_TOP: usize = 1000;
 
 /// Everything that the collector was told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// What to measure.
     pub mode: Mode,
@@ -181,7 +181,10 @@ impl Config {
             _ => (Mode::Sidecar, None),
         };
         let spool = delivery::spool(&options, to_deliver.as_ref())?;
-        if mode != Mode::Deliver {
+        // In front of a command that proc is not where it always is shall not keep the command from running.
+        let may_lack_proc =
+            matches!(mode, Mode::Run { .. }) && options.proc_path == Path::new(DEFAULT_PROC_PATH);
+        if mode != Mode::Deliver && !may_lack_proc {
             check_proc(&options.proc_path)?;
         }
         if let Some(path) = &options.cgroup_path
@@ -250,7 +253,7 @@ fn given(option: Option<&String>) -> Option<&str> {
 }
 
 /// A proc tree tells of the machine (`stat`) and of at least one process.
-fn check_proc(path: &Path) -> Result<()> {
+pub(crate) fn check_proc(path: &Path) -> Result<()> {
     let entries =
         std::fs::read_dir(path).with_context(|| format!("--proc-path {} cannot be read", path.display()))?;
     let has_process = entries.flatten().any(|entry| {

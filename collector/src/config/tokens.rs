@@ -71,7 +71,7 @@ impl TokenTable {
 }
 
 /// Whether this can be a token at all.
-pub(super) fn check_token(token: &str) -> Result<()> {
+pub(crate) fn check_token(token: &str) -> Result<()> {
     if token.is_empty() {
         bail!("the push token is empty");
     }

@@ -1,17 +1,34 @@
-//! What lies in the spool, pushed.
+//! What lies in the spool, pushed: again and again, what fails less and less often, and told of once an hour.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
-use tracing::{error, info, warn};
+use reqwest::StatusCode;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
 
-use super::push::{PushError, Pusher};
+use super::holds::Hold;
+use super::push::{PushError, Pusher, jittered};
 use super::spool::{Entry, Kind, Spool};
+use super::tokens::Whose;
 
 /// So long one summary is tried before the receiver counts as out of reach.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at the spool.
+const PAUSE: Duration = Duration::from_mins(1);
+/// Between two looks at the files of tokens.
+const TOKENS_PAUSE: Duration = Duration::from_secs(2);
+/// A summary that cannot be read, or that the receiver breaks at, is tried again after up to so long.
+const LONGEST_FILE_PAUSE: Duration = Duration::from_hours(1);
+/// A receiver that cannot be reached may be back any time.
+const LONGEST_RECEIVER_PAUSE: Duration = Duration::from_mins(5);
+/// So many summaries at which the receiver breaks, one after another, are no fault of theirs.
+const MOST_BROKEN: u32 = 3;
+/// What is told of once an hour.
+const RECEIVER: &str = "the receiver, of the spool";
 
 /// What became of the summaries that lay there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,74 +43,244 @@ pub struct Tally {
     pub kept: u64,
 }
 
-/// Pushes everything that is due, oldest first, but what belongs to a run that `except` names. A receiver that cannot be reached is
-/// not tried again for each.
-pub async fn deliver(spool: &Spool, pusher: &Pusher, except: impl Fn(&str) -> bool) -> io::Result<Tally> {
-    let mut tally = Tally::default();
-    let mut reachable = true;
-    for entry in spool.entries()? {
-        if !entry.kind.is_due() || except(&entry.id) {
-            continue;
-        }
-        if reachable {
-            reachable = push(spool, pusher, &entry, &mut tally).await;
-        } else {
-            tally.kept += 1;
-        }
-    }
-    Ok(tally)
+/// Delivers a spool.
+#[derive(Debug)]
+pub struct Backlog {
+    spool: Spool,
+    pusher: Pusher,
+    /// What is known of files, by where they are; no more than there are.
+    files: HashMap<PathBuf, Known>,
+    /// The receiver cannot be reached.
+    receiver: Option<Hold>,
 }
 
-/// Pushes one; false: the receiver cannot be reached.
-async fn push(spool: &Spool, pusher: &Pusher, entry: &Entry, tally: &mut Tally) -> bool {
-    let file = entry.path.display();
-    let path = entry.path.clone();
-    let body = match beside(move || std::fs::read(path)).await {
-        Ok(body) => Bytes::from(body),
-        // Another collector delivered it, or a later summary took its place.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
-        Err(error) => {
-            warn!(%file, %error, "a summary in the spool cannot be read");
-            tally.kept += 1;
-            return true;
-        }
-    };
-    let result = pusher.push(body, Instant::now() + PATIENCE).await;
-    let (spool, done) = (spool.clone(), entry.clone());
-    match result {
-        Ok(stored) => {
-            info!(%file, id = stored.id, superseded = stored.superseded, "a summary from the spool was delivered");
-            *if stored.superseded { &mut tally.superseded } else { &mut tally.delivered } += 1;
-        }
-        Err(error) if error.is_conflict() && entry.kind != Kind::Final => {
-            info!(%file, "the receiver has a summary of this run already that is as late as the one in the spool");
-            tally.superseded += 1;
-        }
-        Err(error) if error.is_final() => {
-            let reason = error.to_string();
-            match beside(move || spool.refuse(&done, &reason)).await {
-                Ok(aside) => {
-                    error!(%file, %error, aside = %aside.display(), "a summary from the spool is set aside");
-                }
-                Err(cause) => error!(%file, %error, %cause, "a summary from the spool cannot be set aside"),
+/// A file, so that it need not be read each time.
+#[derive(Debug)]
+struct Known {
+    entry: Entry,
+    whose: Whose,
+    hold: Option<Hold>,
+}
+
+/// Summaries of an organization that stay, and why.
+type Waiting = BTreeMap<String, (u64, String)>;
+
+/// How one try ended.
+enum Tried {
+    /// The next one is tried.
+    On,
+    /// The receiver broke at it, and may not at the next.
+    Broken(String),
+    /// There is no sense in trying another.
+    OutOfReach(String),
+}
+
+impl Backlog {
+    /// Of this spool, for this receiver.
+    pub fn new(spool: Spool, pusher: Pusher) -> Self {
+        Self { spool, pusher, files: HashMap::new(), receiver: None }
+    }
+
+    /// Pushes everything that is due, oldest first, but what belongs to a run that `except` names. What is refused because
+    /// of its token holds up what has the same, and nothing else; a receiver that cannot be reached is not tried again for
+    /// each.
+    pub async fn deliver(&mut self, except: impl Fn(&str) -> bool) -> io::Result<Tally> {
+        let spool = self.spool.clone();
+        let mut entries = beside(move || spool.entries()).await?;
+        entries.retain(|entry| entry.kind.is_due() && !except(&entry.id));
+        let there: HashSet<_> = entries.iter().map(|entry| entry.path.clone()).collect();
+        self.files.retain(|path, _| there.contains(path));
+        let mut tally = Tally::default();
+        let mut waiting = Waiting::new();
+        let mut broken = 0;
+        let mut reachable = self.receiver.as_ref().is_none_or(|hold| hold.is_due(Instant::now()));
+        for entry in entries {
+            if !reachable {
+                tally.kept += 1;
+                continue;
             }
-            tally.refused += 1;
-            return true;
+            let failure = match self.try_one(&entry, &mut tally, &mut waiting).await {
+                Tried::On => continue,
+                Tried::Broken(failure) => {
+                    broken += 1;
+                    failure
+                }
+                Tried::OutOfReach(failure) => {
+                    broken = MOST_BROKEN;
+                    failure
+                }
+            };
+            if broken >= MOST_BROKEN {
+                reachable = false;
+                let before = self.receiver.as_ref();
+                self.receiver = Some(Hold::again(before, failure, LONGEST_RECEIVER_PAUSE, Instant::now()));
+            }
         }
-        Err(error) => {
-            warn!(%file, %error, "a summary stays in the spool");
+        if reachable && self.receiver.take().is_some() && self.pusher.is_over(RECEIVER) {
+            info!("summaries from the spool are delivered again");
+        }
+        self.tell(&tally, waiting);
+        Ok(tally)
+    }
+
+    /// Waits until there is something to be done: for a while, or until a token file tells something else.
+    pub async fn wait(&self) {
+        let generation = self.pusher.generation();
+        let due = self.receiver.as_ref().map_or_else(|| Instant::now() + jittered(PAUSE), Hold::due);
+        // Never without a pause at all.
+        let end = due.max(Instant::now() + TOKENS_PAUSE);
+        while Instant::now() < end && self.pusher.generation() == generation {
+            sleep_until(end.min(Instant::now() + TOKENS_PAUSE)).await;
+        }
+    }
+
+    /// Tries one, unless it is held.
+    async fn try_one(&mut self, entry: &Entry, tally: &mut Tally, waiting: &mut Waiting) -> Tried {
+        let known = self.files.get(&entry.path).filter(|known| known.entry == *entry);
+        if known.and_then(|known| known.hold.as_ref()).is_some_and(|hold| !hold.is_due(Instant::now())) {
             tally.kept += 1;
-            return !matches!(error, PushError::OutOfTime { .. });
+            return Tried::On;
+        }
+        if let Some(known) = known
+            && let Some(held) = self.pusher.held(&known.whose)
+        {
+            return keep(&known.whose, &held, tally, waiting);
+        }
+        let path = entry.path.clone();
+        let body = match beside(move || std::fs::read(path)).await {
+            Ok(body) => Bytes::from(body),
+            // Another collector delivered it, or a later summary took its place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Tried::On,
+            Err(error) => {
+                tally.kept += 1;
+                self.hold(entry, &error, "a summary in the spool cannot be read");
+                return Tried::On;
+            }
+        };
+        let whose = Whose::of(&body);
+        let hold = known.and_then(|known| known.hold.clone());
+        self.files.insert(entry.path.clone(), Known { entry: entry.clone(), whose: whose.clone(), hold });
+        let result = match self.pusher.held(&whose) {
+            Some(held) => Err(held),
+            None => self.pusher.push(body, Instant::now() + PATIENCE).await,
+        };
+        match result {
+            Err(error) if error.is_of_token() => keep(&whose, &error, tally, waiting),
+            Err(PushError::OutOfTime { last, status: Some(status), .. }) if is_about_one(status) => {
+                tally.kept += 1;
+                self.hold(entry, &last, "the receiver breaks at a summary, which stays in the spool");
+                Tried::Broken(last)
+            }
+            // Neither the summary nor the token, but the address, a proxy, or the receiver as a whole.
+            Err(error) if !error.is_final() => {
+                tally.kept += 1;
+                Tried::OutOfReach(error.to_string())
+            }
+            result => {
+                self.settle(entry, result, tally).await;
+                Tried::On
+            }
         }
     }
-    let removed = beside(move || {
-        spool.remove_entry(&done);
-        Ok(())
-    });
-    if let Err(error) = removed.await {
-        warn!(%file, %error, "a summary that was delivered stays in the spool");
+
+    /// It is at the receiver, or never will be.
+    async fn settle(&self, entry: &Entry, result: Result<wire::Stored, PushError>, tally: &mut Tally) {
+        let file = entry.path.display();
+        let (spool, done) = (self.spool.clone(), entry.clone());
+        match result {
+            Ok(stored) => {
+                info!(%file, id = stored.id, superseded = stored.superseded, "a summary from the spool was delivered");
+                *if stored.superseded { &mut tally.superseded } else { &mut tally.delivered } += 1;
+            }
+            Err(error) if error.is_conflict() && entry.kind != Kind::Final => {
+                info!(%file, "the receiver has a summary of this run already that is as late as the one in the spool");
+                tally.superseded += 1;
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                match beside(move || spool.refuse(&done, &reason)).await {
+                    Ok(aside) => {
+                        error!(%file, %error, aside = %aside.display(), "a summary from the spool is set aside");
+                    }
+                    Err(cause) => {
+                        error!(%file, %error, %cause, "a summary from the spool cannot be set aside")
+                    }
+                }
+                tally.refused += 1;
+                return;
+            }
+        }
+        let removed = beside(move || {
+            spool.remove_entry(&done);
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            warn!(%file, %error, "a summary that was delivered stays in the spool");
+        }
     }
-    true
+
+    /// One file is left alone for a while, longer each time.
+    fn hold(&mut self, entry: &Entry, failure: &dyn std::fmt::Display, what: &str) {
+        let file = entry.path.display();
+        let known = self.files.entry(entry.path.clone()).or_insert_with(|| Known {
+            entry: entry.clone(),
+            whose: Whose::default(),
+            hold: None,
+        });
+        let (before, reason) = (known.hold.as_ref(), failure.to_string());
+        known.hold = Some(Hold::again(before, reason, LONGEST_FILE_PAUSE, Instant::now()));
+        if self.pusher.tells(&entry.path.to_string_lossy()) {
+            warn!(%file, error = %failure, "{what}");
+        } else {
+            debug!(%file, error = %failure, "{what}");
+        }
+    }
+
+    /// One line for each organization, and one for the receiver; no more than one an hour.
+    fn tell(&self, tally: &Tally, waiting: Waiting) {
+        for (organization, (files, reason)) in waiting {
+            if self.pusher.tells(&format!("the spool of {organization}")) {
+                warn!(
+                    organization,
+                    files,
+                    reason,
+                    "summaries stay in the spool, as the push token does not fit; they are tried less and less often, and at once when its file changes"
+                );
+            }
+        }
+        if let Some(hold) = &self.receiver
+            && self.pusher.tells(RECEIVER)
+        {
+            warn!(
+                files = tally.kept,
+                error = hold.reason,
+                "summaries stay in the spool, as the receiver does not take them; they are tried again and again"
+            );
+        }
+        let Tally { delivered, superseded, refused, kept } = *tally;
+        if delivered + superseded + refused > 0 {
+            info!(delivered, superseded, refused, kept, "went through the spool");
+        } else if kept > 0 {
+            debug!(kept, "went through the spool");
+        }
+    }
+}
+
+/// It stays because of its token.
+fn keep(whose: &Whose, error: &PushError, tally: &mut Tally, waiting: &mut Waiting) -> Tried {
+    tally.kept += 1;
+    let reason = match error {
+        PushError::Held { reason } | PushError::Refused { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    waiting.entry(whose.organization.clone()).or_insert((0, reason)).0 += 1;
+    Tried::On
+}
+
+/// Whether this answer may be about one summary, and not about the receiver (502 to 504, 429).
+fn is_about_one(status: StatusCode) -> bool {
+    let of_receiver = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+    status.is_server_error() && !of_receiver.contains(&status)
 }
 
 /// Does something with files on a thread: a disk may be slow, and a pass must not wait for it.

@@ -2,6 +2,7 @@
 
 pub mod backlog;
 pub mod checkpoint;
+mod holds;
 pub mod push;
 pub mod recover;
 pub mod spool;

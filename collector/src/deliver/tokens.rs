@@ -1,126 +1,243 @@
-//! Push tokens: one for all, or one for each organization from a file that may change while we run.
+//! Push tokens: one for all, or one for each organization; the files that hold them may change while we run.
 
-use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
+use anyhow::{Result, bail};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use crate::config::tokens::TokenTable;
+use crate::config::tokens::{TokenTable, check_token};
 use crate::config::{PushTarget, Secret};
+
+/// Whose run a summary is of: what chooses a token, and what a token is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+pub(super) struct Whose {
+    /// Organization.
+    pub(super) organization: String,
+    /// Repository, with or without its organization.
+    pub(super) repository: String,
+    /// Workflow.
+    pub(super) workflow: String,
+    /// Job.
+    pub(super) job: String,
+}
+
+impl Whose {
+    /// Of the body of a push; nobody's if it does not say so.
+    pub(super) fn of(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+}
 
 /// The tokens of a receiver.
 #[derive(Debug)]
-pub(super) struct Tokens {
-    /// For whoever is not in the file.
+pub(super) struct Tokens(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// For whoever is not in the table.
     fallback: Option<Secret>,
-    file: Option<Mutex<Watched>>,
+    table: TokenTable,
+    fallback_file: Option<Watched>,
+    table_file: Option<Watched>,
+    /// Counts the times that a file told something else.
+    generation: u64,
 }
 
-/// A file as it was read last. A secret that Kubernetes mounts is changed by another directory in its place, so that the
-/// inode tells, too.
+/// A file as it was read last. A secret that Kubernetes mounts is changed by another directory in its place, to which the
+/// link `..data` leads; all that is told here is of the file behind it.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
     stamp: Option<Stamp>,
-    table: TokenTable,
 }
 
-type Stamp = (u64, u64, Option<SystemTime>);
-
-/// The one field of a summary that chooses a token.
-#[derive(Deserialize)]
-struct Whose<'a> {
-    #[serde(borrow)]
-    organization: Cow<'a, str>,
-}
+/// Device, inode, size, and the times of the last change of content and of anything, in nanoseconds.
+type Stamp = (u64, u64, u64, i128, i128);
 
 impl Tokens {
     pub(super) fn new(target: &PushTarget) -> Self {
-        let watched = |path: &PathBuf| {
-            let mut file = Watched { path: path.clone(), stamp: None, table: TokenTable::default() };
-            file.refresh();
-            Mutex::new(file)
+        // Not yet looked at: what changed since the configuration was read is not missed.
+        let watched = |path: &Option<PathBuf>| path.clone().map(|path| Watched { path, stamp: None });
+        let state = State {
+            fallback: target.token.clone(),
+            table: target.tokens.clone(),
+            fallback_file: watched(&target.token_file),
+            table_file: watched(&target.tokens_file),
+            generation: 0,
         };
-        Self { fallback: target.token.clone(), file: target.tokens_file.as_ref().map(watched) }
+        Self(Mutex::new(state))
     }
 
-    /// The token with which this summary may be pushed; the organization for which there is none.
-    pub(super) fn of(&self, body: &[u8]) -> Result<Secret, String> {
-        let Some(file) = &self.file else { return self.fallback.clone().ok_or_else(String::new) };
-        let organization = serde_json::from_slice::<Whose<'_>>(body).map(|whose| whose.organization);
-        let organization = organization.unwrap_or_default();
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.refresh();
-        let token = file.table.get(&organization).cloned();
-        token.or_else(|| self.fallback.clone()).ok_or_else(|| organization.into_owned())
+    /// The token with which this run's summaries may be pushed; `None`: there is none for its organization.
+    pub(super) fn of(&self, whose: &Whose) -> Option<Secret> {
+        let state = self.refreshed();
+        state.table.get(&whose.organization).or(state.fallback.as_ref()).cloned()
+    }
+
+    /// Another number than before: some token is another one than before.
+    pub(super) fn generation(&self) -> u64 {
+        self.refreshed().generation
+    }
+
+    /// Files that are others than before are read again; one that cannot be used changes nothing.
+    fn refreshed(&self) -> std::sync::MutexGuard<'_, State> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { fallback, table, fallback_file, table_file, generation } = &mut *state;
+        if let Some(token) = fallback_file.as_mut().and_then(|file| file.changed(token_in))
+            && fallback.as_ref() != Some(&token)
+        {
+            info!("the push token was read again");
+            *fallback = Some(token);
+            *generation += 1;
+        }
+        if let Some(tokens) = table_file.as_mut().and_then(|file| file.changed(TokenTable::parse))
+            && *table != tokens
+        {
+            info!(organizations = tokens.len(), "the push tokens were read again");
+            *table = tokens;
+            *generation += 1;
+        }
+        state
     }
 }
 
 impl Watched {
-    /// Reads the file again if it is another one than before; one that cannot be used changes nothing.
-    fn refresh(&mut self) {
-        let stamp = stamp(&self.path);
-        if stamp.is_some() && stamp == self.stamp {
-            return;
+    /// What the file holds if it is another one than before.
+    fn changed<T>(&mut self, parse: impl FnOnce(&str) -> Result<T>) -> Option<T> {
+        let metadata = fs::metadata(&self.path);
+        // A pipe (`<(...)`, /dev/stdin) can be read once, and was.
+        if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
+            return None;
         }
-        let read = fs::read_to_string(&self.path).map_err(anyhow::Error::from);
-        match read.and_then(|content| TokenTable::parse(&content)) {
-            Ok(table) => {
-                if self.stamp.is_some() {
-                    info!(organizations = table.len(), "the push tokens were read again");
-                }
-                self.table = table;
-            }
+        let now = metadata.as_ref().ok().map(stamp);
+        if now.is_some() && now == self.stamp {
+            return None;
+        }
+        let was_there = self.stamp.is_some();
+        self.stamp = now;
+        match fs::read_to_string(&self.path).map_err(anyhow::Error::from).and_then(|content| parse(&content))
+        {
+            Ok(content) => Some(content),
             Err(error) => {
-                let file = self.path.display();
-                warn!(%file, error = format!("{error:#}"), "the push tokens cannot be read again: those from before stay in force");
+                // One that stays away is told of once.
+                if was_there || now.is_some() {
+                    let (file, error) = (self.path.display(), format!("{error:#}"));
+                    warn!(%file, error, "the push tokens cannot be read again: those from before stay in force");
+                }
+                None
             }
         }
-        self.stamp = stamp;
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.ino(), metadata.len(), metadata.modified().ok()))
+fn stamp(metadata: &Metadata) -> Stamp {
+    let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+    let modified = time(metadata.mtime(), metadata.mtime_nsec());
+    let changed = time(metadata.ctime(), metadata.ctime_nsec());
+    (metadata.dev(), metadata.ino(), metadata.len(), modified, changed)
+}
+
+fn token_in(content: &str) -> Result<Secret> {
+    let token = content.trim();
+    if token.is_empty() {
+        bail!("it is empty");
+    }
+    check_token(token)?;
+    Ok(Secret::new(token.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
     use super::*;
+
+    fn target(token: Option<&str>, token_file: Option<&Path>, tokens_file: Option<&Path>) -> PushTarget {
+        PushTarget {
+            endpoint: "http://receiver/".parse().unwrap(),
+            token: token.map(|token| Secret::new(token.to_owned())),
+            token_file: token_file.map(ToOwned::to_owned),
+            tokens: TokenTable::default(),
+            tokens_file: tokens_file.map(ToOwned::to_owned),
+            ca_certificates: None,
+            token_is_argument: false,
+        }
+    }
+
+    fn of(tokens: &Tokens, organization: &str) -> Option<String> {
+        let body = format!(
+            "{{\"payload\": {{\"organization\": 1}}, \"job\": \"j\", \"organization\": \"{organization}\"}}"
+        );
+        tokens.of(&Whose::of(body.as_bytes())).map(|token| token.reveal().to_owned())
+    }
+
+    fn some(token: &str) -> Option<String> {
+        Some(token.to_owned())
+    }
 
     #[test]
     fn the_organization_chooses_and_the_file_may_change() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokens");
         fs::write(&path, "a=one\n").unwrap();
-        let target = PushTarget {
-            endpoint: "http://receiver/".parse().unwrap(),
-            token: None,
-            tokens_file: Some(path.clone()),
-            ca_certificates: None,
-            token_is_argument: false,
-        };
-        let tokens = Tokens::new(&target);
-        let of = |tokens: &Tokens, organization: &str| {
-            let body =
-                format!("{{\"payload\": {{\"organization\": 1}}, \"organization\": \"{organization}\"}}");
-            tokens.of(body.as_bytes()).map(|token| token.reveal().to_owned())
-        };
-        assert_eq!(of(&tokens, "a"), Ok("one".to_owned()));
-        assert_eq!(of(&tokens, "b"), Err("b".to_owned()));
+        let tokens = Tokens::new(&target(None, None, Some(&path)));
+        assert_eq!((of(&tokens, "a"), of(&tokens, "b")), (some("one"), None));
+        let generation = tokens.generation();
         fs::write(&path, "a=three\nb=two\n").unwrap();
-        assert_eq!((of(&tokens, "a"), of(&tokens, "b")), (Ok("three".to_owned()), Ok("two".to_owned())));
+        assert_eq!((of(&tokens, "a"), of(&tokens, "b")), (some("three"), some("two")));
+        assert!(tokens.generation() > generation);
         fs::write(&path, "nonsense").unwrap();
-        assert_eq!(of(&tokens, "b"), Ok("two".to_owned()), "what cannot be used changes nothing");
+        assert_eq!(of(&tokens, "b"), some("two"), "what cannot be used changes nothing");
         fs::remove_file(&path).unwrap();
-        assert_eq!(of(&tokens, "b"), Ok("two".to_owned()));
-        let with_fallback = Tokens::new(&PushTarget { token: Some(Secret::new("all".to_owned())), ..target });
-        assert_eq!(of(&with_fallback, "b"), Ok("all".to_owned()));
+        assert_eq!(of(&tokens, "b"), some("two"));
+        fs::write(&path, "b=four\n").unwrap();
+        assert_eq!((of(&tokens, "a"), of(&tokens, "b")), (None, some("four")), "it is there again");
+        let with_fallback = Tokens::new(&target(Some("all"), None, Some(&path)));
+        assert_eq!((of(&with_fallback, "a"), of(&with_fallback, "b")), (some("all"), some("four")));
+    }
+
+    #[test]
+    fn one_token_is_read_again_too_as_kubernetes_changes_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = |version: &str, token: &str| {
+            let data = directory.path().join(version);
+            fs::create_dir(&data).unwrap();
+            fs::write(data.join("token"), token).unwrap();
+            let link = directory.path().join("..data_tmp");
+            symlink(version, &link).unwrap();
+            fs::rename(link, directory.path().join("..data")).unwrap();
+        };
+        secret("..1", "one\n");
+        let path = directory.path().join("token");
+        symlink("..data/token", &path).unwrap();
+        let tokens = Tokens::new(&target(Some("one"), Some(&path), None));
+        let generation = tokens.generation();
+        assert_eq!(of(&tokens, "a"), some("one"));
+        secret("..2", "two\n");
+        assert_eq!(of(&tokens, "a"), some("two"));
+        assert_eq!(tokens.generation(), generation + 1);
+        secret("..3", "two\n");
+        assert_eq!(tokens.generation(), generation + 1, "it is the same token");
+        secret("..4", "\n");
+        assert_eq!(of(&tokens, "a"), some("two"), "an empty one changes nothing");
+        secret("..5", "no token");
+        assert_eq!(of(&tokens, "a"), some("two"));
+    }
+
+    #[test]
+    fn a_pipe_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        // To open it would wait for somebody who writes.
+        let tokens = Tokens::new(&target(Some("one"), Some(&path), Some(&path)));
+        assert_eq!(of(&tokens, "a"), some("one"));
     }
 }

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracing::info;
 
 use super::outbox::open_spool;
 use crate::config::Config;
-use crate::deliver::backlog::{self, Tally};
+use crate::deliver::backlog::{Backlog, Tally};
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::recover;
 
@@ -16,8 +15,6 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let target = config.push.as_ref().context("there is nowhere to push to")?;
     let spool = open_spool(config)?.context("there is no spool directory")?;
     recover(&spool, |_| false)?;
-    let pusher = Pusher::new(target)?;
-    let Tally { delivered, superseded, refused, kept } = backlog::deliver(&spool, &pusher, |_| false).await?;
-    info!(delivered, superseded, refused, kept, "went through the spool");
+    let Tally { refused, kept, .. } = Backlog::new(spool, Pusher::new(target)).deliver(|_| false).await?;
     Ok(ExitCode::from(if refused + kept == 0 { super::EXIT_OK } else { super::EXIT_PUSH }))
 }

@@ -4,23 +4,24 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use rustix::process::Rlimit;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::file_thread::FileThread;
 use super::finish::finish;
-use super::measurement::{Measurement, Whose};
+use super::measurement::{EbpfRequired, Measurement, Whose};
 use super::outbox::Outbox;
 use super::ticker::Ticker;
-use crate::config::Config;
+use crate::config::{Config, check_proc};
 use crate::host;
 
 /// What a shell answers when a command exists but cannot be run, and when it does not exist.
@@ -28,51 +29,120 @@ const EXIT_CANNOT_RUN: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 
 /// Runs the command; the exit code is its own, or 128 and the signal that ended it.
+///
+/// Whatever the collector lacks for measuring, the command runs and ends as it would alone: this program is copied into
+/// images that others made, and a job is worth more than what is told of it.
 pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCode> {
-    // Orphans of the command become our children, so that their CPU time ends up with us.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .context("cannot become the subreaper of the command's orphans")?;
-    let mut signals = Forwarded::new()?;
-    let mut child_ended = signal(SignalKind::child())?;
-    let (open_files_before, open_files_limit) = host::raise_open_files();
-    let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
-    let file_thread = FileThread::start();
-    // Another command of the same job is another run: what is left of a killed one is delivered, not gone on with.
-    let (mut outbox, _) = Outbox::open(config, false)?;
-    let mut measurement = Measurement::begin(config, whose, open_files_limit, None)?;
-    file_thread.settle();
-    let mut child = match spawn(command, open_files_before) {
-        Ok(child) => child,
-        Err(error) => {
-            error!(command = ?command[0], %error, "cannot run the command");
-            outbox.forget_run().await;
-            eprintln!("collector: cannot run {}: {error}", command[0].display());
-            let code = if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN };
-            return Ok(ExitCode::from(code));
-        }
-    };
-    let pid = Pid::from_raw(child.id().cast_signed());
-    let mut ticker = Ticker::new(config.interval);
-    loop {
-        if has_ended(pid)? {
-            break;
-        }
-        tokio::select! {
-            missed = ticker.tick() => {
-                measurement.count_missed(missed);
-                measurement.pass()?;
-            }
-            () = outbox.work(&mut measurement) => {}
-            signal = signals.recv() => forward(pid, signal),
-            _ = child_ended.recv() => {}
-        }
+    let open_files = rustix::process::getrlimit(Resource::Nofile);
+    // A thread that cannot be had, for one, is a panic of the runtime.
+    match catch_unwind(AssertUnwindSafe(|| Begun::begin(config))) {
+        Ok(Ok(begun)) => begun.run(config, command, open_files).await,
+        Ok(Err(error)) if error.is::<EbpfRequired>() => Err(error),
+        Ok(Err(error)) => Ok(alone(command, open_files, &format!("{error:#}"))),
+        Err(_) => Ok(alone(command, open_files, "a panic, which is told above")),
     }
-    let deadline = Instant::now() + config.shutdown_timeout;
-    // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
-    let status = measurement.last_pass(|| child.wait())?.context("cannot wait for the command")?;
-    let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
-    finish(config, &measurement, outbox, deadline, again).await?;
-    Ok(exit_code(status))
+}
+
+/// Runs the command in the place of this process, unmeasured. Comes back only if it cannot be run.
+pub fn alone(command: &[OsString], open_files: Rlimit, reason: &str) -> ExitCode {
+    // On standard error, whatever is logged: who asked for figures must see why there are none.
+    eprintln!("collector: nothing is measured: {reason}");
+    let _ = rustix::process::setrlimit(Resource::Nofile, open_files);
+    // It would be inherited; that it is off already is as good.
+    let _ = rustix::process::set_child_subreaper(None);
+    let error = Command::new(&command[0]).args(&command[1..]).exec();
+    cannot_run(command, &error)
+}
+
+fn cannot_run(command: &[OsString], error: &std::io::Error) -> ExitCode {
+    eprintln!("collector: cannot run {}: {error}", command[0].display());
+    ExitCode::from(if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN })
+}
+
+/// Everything that is there before the command is.
+struct Begun {
+    signals: Forwarded,
+    child_ended: tokio::signal::unix::Signal,
+    outbox: Outbox,
+    measurement: Measurement,
+}
+
+impl Begun {
+    fn begin(config: &Config) -> anyhow::Result<Self> {
+        check_proc(&config.proc_path)?;
+        // Orphans of the command become our children, so that their CPU time ends up with us.
+        if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+            warn!(%error, "what the command leaves running becomes nobody's child: what that uses may be missing");
+        }
+        let signals = Forwarded::new()?;
+        let child_ended = signal(SignalKind::child())?;
+        let (_, open_files_limit) = host::raise_open_files();
+        let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
+        let file_thread = FileThread::start();
+        // Another command of the same job is another run: what is left of a killed one is delivered, not gone on with.
+        let (outbox, _) = match Outbox::open(config, false) {
+            Err(error) if config.spool.is_some() => {
+                let error = format!("{error:#}");
+                warn!(error, "there is no spool: a summary that cannot be pushed will be on standard error");
+                Outbox::open(&Config { spool: None, ..config.clone() }, false)?
+            }
+            opened => opened?,
+        };
+        let measurement = Measurement::begin(config, whose, open_files_limit, None)?;
+        file_thread.settle();
+        Ok(Self { signals, child_ended, outbox, measurement })
+    }
+
+    async fn run(
+        self,
+        config: &Config,
+        command: &[OsString],
+        open_files: Rlimit,
+    ) -> anyhow::Result<ExitCode> {
+        let Self { mut signals, mut child_ended, mut outbox, mut measurement } = self;
+        let mut child = match spawn(command, open_files) {
+            Ok(child) => child,
+            Err(error) => {
+                error!(command = ?command[0], %error, "cannot run the command");
+                outbox.forget_run().await;
+                return Ok(cannot_run(command, &error));
+            }
+        };
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let mut ticker = Ticker::new(config.interval);
+        let mut failed = false;
+        let mut note = |read: std::io::Result<()>| {
+            if let Err(error) = read
+                && !std::mem::replace(&mut failed, true)
+            {
+                warn!(%error, "the proc tree cannot be read any more: what the command uses from now on may be missing");
+            }
+        };
+        loop {
+            if has_ended(pid)? {
+                break;
+            }
+            tokio::select! {
+                missed = ticker.tick() => {
+                    measurement.count_missed(missed);
+                    note(measurement.pass());
+                }
+                () = outbox.work(&mut measurement) => {}
+                signal = signals.recv() => forward(pid, signal),
+                _ = child_ended.recv() => {}
+            }
+        }
+        let deadline = Instant::now() + config.shutdown_timeout;
+        // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
+        let mut status = None;
+        note(measurement.last_pass(|| status = Some(child.wait())));
+        let status = status.unwrap_or_else(|| child.wait()).context("cannot wait for the command")?;
+        let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
+        if let Err(error) = finish(config, &measurement, outbox, deadline, again).await {
+            error!(error = format!("{error:#}"), "not everything about the run could be told");
+        }
+        Ok(exit_code(status))
+    }
 }
 
 fn spawn(command: &[OsString], open_files: Rlimit) -> std::io::Result<Child> {
@@ -80,9 +150,7 @@ fn spawn(command: &[OsString], open_files: Rlimit) -> std::io::Result<Child> {
     child.args(&command[1..]);
     // SAFETY: between fork and exec only setrlimit is called, which is a plain system call.
     unsafe {
-        child.pre_exec(move || {
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, open_files).map_err(Into::into)
-        });
+        child.pre_exec(move || rustix::process::setrlimit(Resource::Nofile, open_files).map_err(Into::into));
     }
     child.spawn()
 }

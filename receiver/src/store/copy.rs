@@ -36,6 +36,7 @@ fn copy(database: &Path, partial: &Path) -> Result<i64> {
     // What is left of an earlier try.
     let _ = std::fs::remove_file(partial);
     let mut target = Connection::open(partial)?;
+    schema::nothing_in_temporary_files(&target)?;
     // All in one step: in several, each write to the source would begin the copy anew.
     match Backup::new(&source, &mut target)?.step(-1)? {
         StepResult::Done => {}
@@ -51,6 +52,8 @@ pub fn check(file: &Path) -> Result<String> {
     let open = || -> Result<i64> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags)?;
+        // What is counted below has a line for each job, and the file may lie where nothing can be written.
+        schema::nothing_in_temporary_files(&connection)?;
         super::sound::check_log(file)?;
         let version = schema::check(&connection)?;
         sound(&connection, version)

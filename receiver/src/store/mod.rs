@@ -5,6 +5,7 @@
 
 mod background;
 mod catalog;
+mod error;
 mod export;
 mod history;
 mod log;
@@ -14,6 +15,7 @@ mod schema;
 mod sound;
 mod summaries;
 mod sums;
+mod trouble;
 mod write;
 
 pub mod copy;
@@ -31,6 +33,7 @@ use crate::sizing::figures::JobFigures;
 
 use self::background::Background;
 pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+pub use self::error::StoreError;
 pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
@@ -38,6 +41,8 @@ pub use self::retention::Deleted;
 pub use self::sound::OpenError;
 pub use self::summaries::{SummaryQuery, WholeRun};
 pub use self::sums::Sums;
+pub use self::trouble::Cause;
+use self::trouble::Health;
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -54,6 +59,7 @@ const STEPS: i32 = 10_000;
 pub struct Store {
     writes: mpsc::Sender<Command>,
     readers: Arc<Readers>,
+    health: Arc<Health>,
 }
 
 /// Ends the writing thread, and with it the database.
@@ -69,49 +75,6 @@ struct Readers {
     time: Duration,
     connections: Mutex<Vec<rusqlite::Connection>>,
     permits: Arc<Semaphore>,
-}
-
-/// Why something could not be stored or read.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// There is too much to do; nothing was stored.
-    #[error("the queue of writes is full")]
-    Busy,
-    /// The disk is full; nothing was stored.
-    #[error("the disk is full")]
-    Full,
-    /// A query took too long.
-    #[error("a query took too long")]
-    TooSlow,
-    /// The disk failed, or what is on it is damaged; nothing was acknowledged.
-    #[error("the disk or the database on it failed: {0}")]
-    Broken(String),
-    /// The database failed; nothing was stored.
-    #[error("the database failed: {0}")]
-    Failed(String),
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
-            NotADatabase, OperationInterrupted, ReadOnly, SystemIoFailure,
-        };
-        match error.sqlite_error_code() {
-            Some(DatabaseBusy | DatabaseLocked) => Self::Busy,
-            Some(DiskFull) => Self::Full,
-            Some(OperationInterrupted) => Self::TooSlow,
-            Some(
-                CannotOpen
-                | DatabaseCorrupt
-                | FileLockingProtocolFailed
-                | NotADatabase
-                | ReadOnly
-                | SystemIoFailure,
-            ) => Self::Broken(error.to_string()),
-            _ => Self::Failed(error.to_string()),
-        }
-    }
 }
 
 /// A summary to be stored.
@@ -234,7 +197,8 @@ impl Store {
         let writer = schema::open_for_writing(path)?;
         let readers = (0..READERS).map(|_| schema::open_for_reading(path)).collect::<Result<Vec<_>, _>>()?;
         let (writes, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(path, writer);
+        let health = Arc::<Health>::default();
+        let writer = Writer::new(path, writer, Arc::clone(&health));
         let writer = std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.run(queue))
@@ -245,7 +209,7 @@ impl Store {
             connections: Mutex::new(readers),
             permits: Arc::new(Semaphore::new(READERS)),
         };
-        Ok((Self { writes, readers: Arc::new(readers) }, Closer { writer }))
+        Ok((Self { writes, readers: Arc::new(readers), health }, Closer { writer }))
     }
 
     /// Stores a summary; once it is queued it is stored even if nobody waits for the answer any more.
@@ -395,10 +359,18 @@ impl Store {
         .await
     }
 
-    /// Whether the database answers, and the writer lives.
+    /// Whether the database answers and can be written, as far as is known, and the writer lives.
+    ///
+    /// A receiver that is not ready gets no pushes that would show that it could store them again, so that it is tried here.
     pub async fn check(&self) -> Result<(), StoreError> {
         if self.writes.is_closed() {
             return Err(StoreError::Failed("the writer has ended".to_owned()));
+        }
+        if let Some((error, probe)) = self.health.not_writable() {
+            let Some(probe) = probe else { return Err(error) };
+            let database = self.readers.path.clone();
+            self.background(move |connection| probe.run(connection, &database)).await?;
+            self.health.is_writable();
         }
         self.read(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
             .await
@@ -409,6 +381,7 @@ impl Store {
         query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = Arc::clone(&self.readers);
+        let health = Arc::clone(&self.health);
         let failed = |what: &str| StoreError::Failed(what.to_owned());
         let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
         let permit = permit.map_err(|_| failed("the readers have ended"))?;
@@ -424,7 +397,7 @@ impl Store {
             let end = Instant::now() + readers.time;
             connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
             let result = query(&connection).map_err(StoreError::from);
-            if matches!(result, Err(StoreError::Broken(_))) {
+            if matches!(&result, Err(failure) if failure.breaks_connection()) {
                 return result;
             }
             if let Ok(mut connections) = readers.connections.lock() {
@@ -432,7 +405,9 @@ impl Store {
             }
             result
         });
-        result.await.map_err(|error| failed(&error.to_string()))?
+        let result = result.await.map_err(|error| failed(&error.to_string()))?;
+        health.read(result.as_ref());
+        result
     }
 }
 

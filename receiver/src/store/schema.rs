@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::sound::{self, OpenError};
 use super::{StoreError, catalog, log};
@@ -168,8 +168,37 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     if !log::empty(&connection)? {
         warn!("another process reads the database, so the write-ahead log is not begun anew");
     }
+    // To sort all runs for an index is the one thing here that memory should not hold.
+    temporary_files_beside(&connection);
+    connection.pragma_update(None, "temp_store", "FILE")?;
     migrate(&mut connection, version)?;
+    nothing_in_temporary_files(&connection)?;
     Ok(connection)
+}
+
+/// Has SQLite's temporary files, which have no name once they are open, in the directory of the database.
+///
+/// SQLite takes the first directory that can be written to of `sqlite3_temp_directory`, `$SQLITE_TMPDIR`, `$TMPDIR`,
+/// `/var/tmp`, `/usr/tmp`, `/tmp` and the working directory; with none of them a statement ends in a disk I/O error
+/// (`SQLITE_IOERR_GETTEMPPATH`). That of the database must be writable in any case, for the log, and has room as there
+/// must be room. The setting is the whole process's; SQLite guards it by a mutex.
+fn temporary_files_beside(connection: &Connection) {
+    // SQLite's own name of the file: absolute, and not that of a link to it. One that is no UTF-8 cannot be said in SQL.
+    let Some(directory) = connection.path().and_then(|file| Path::new(file).parent()) else { return };
+    let set = connection.pragma_update(None, "temp_store_directory", directory.to_string_lossy());
+    if let Err(error) = set {
+        // Then it is one of the others; what needs one and finds none says so.
+        debug!(directory = %directory.display(), %error, "temporary files are not beside the database");
+    }
+}
+
+/// Has a connection hold in memory what SQLite would write to temporary files, of which it needs none then.
+///
+/// What that is has a bound: what one statement may have to take back (of a write, the pages of one run: the largest body
+/// twice), as no query sorts; where it has none, as in a migration, see [`temporary_files_beside`]. A file would also
+/// need room: on a full disk not even deleting would go.
+pub(super) fn nothing_in_temporary_files(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 /// The connection that writes, again, to a database that failed; nothing is written before its log is empty.
@@ -177,6 +206,7 @@ pub(super) fn reopen_for_writing(path: &Path) -> Result<Connection, StoreError> 
     let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     configure(&connection)?;
+    nothing_in_temporary_files(&connection)?;
     if log::empty(&connection)? { Ok(connection) } else { Err(StoreError::Busy) }
 }
 
@@ -185,6 +215,7 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA query_only = ON;")?;
+    nothing_in_temporary_files(&connection)?;
     catalog::add_functions(&connection)?;
     Ok(connection)
 }

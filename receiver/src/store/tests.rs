@@ -161,7 +161,7 @@ fn a_full_disk_is_told_as_one_and_takes_nothing_with_it() {
     let large = "x".repeat(1 << 20);
     let batch = vec![run(None, true, "small"), run(None, true, &large), run(None, true, "small too")];
     let outcomes = write::try_execute(&mut connection, batch);
-    assert!(matches!(outcomes, Err(StoreError::Full)), "{outcomes:?}");
+    assert!(matches!(outcomes, Err(StoreError::Unusable { cause: Cause::Full, .. })), "{outcomes:?}");
     let count = |connection: &rusqlite::Connection| -> i64 {
         connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap()
     };

@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use super::background::Background;
 use super::log::Log;
+use super::trouble::Health;
 use super::{NewRun, Outcome, StoreError, SummaryKey, read, schema};
 
 /// So many writes share a transaction at the most.
@@ -41,11 +43,12 @@ pub(super) struct Writer {
     /// `None` after it failed: what a connection believes of a disk that failed is not to be relied upon.
     connection: Option<Connection>,
     log: Log,
+    health: Arc<Health>,
 }
 
 impl Writer {
-    pub(super) fn new(path: &Path, connection: Connection) -> Self {
-        Self { path: path.to_owned(), connection: Some(connection), log: Log::default() }
+    pub(super) fn new(path: &Path, connection: Connection, health: Arc<Health>) -> Self {
+        Self { path: path.to_owned(), connection: Some(connection), log: Log::default(), health }
     }
 
     /// Writes until nobody is left who could ask for it.
@@ -88,7 +91,18 @@ impl Writer {
     fn store(&mut self, batch: &mut Vec<Insert>) {
         let results = self.with_connection(|connection| write(connection, batch));
         debug!(writes = batch.len(), "batch");
-        if let Err(failed) = &results {
+        let bytes = batch.iter().map(|insert| insert.run.payload.len()).max().unwrap_or(0) as u64;
+        let unusable = |result: &Result<Outcome, StoreError>| {
+            result.as_ref().err().filter(|failed| matches!(failed, StoreError::Unusable { .. })).cloned()
+        };
+        match &results {
+            Ok(outcomes) => match outcomes.iter().find_map(unusable) {
+                Some(failed) => self.health.wrote(Err::<(), _>(&failed), bytes),
+                None => self.health.wrote(Ok(()), bytes),
+            },
+            Err(failed) => self.health.wrote(Err::<(), _>(failed), bytes),
+        }
+        if let Err(failed @ StoreError::Failed(_)) = &results {
             error!(error = %failed, writes = batch.len(), "a batch could not be stored");
         }
         for (index, insert) in batch.drain(..).enumerate() {
@@ -96,7 +110,7 @@ impl Writer {
                 Ok(outcomes) => outcomes[index].clone(),
                 Err(failed) => Err(failed.clone()),
             };
-            if let (Ok(_), Err(failed)) = (&results, &result) {
+            if let (Ok(_), Err(failed @ StoreError::Failed(_))) = (&results, &result) {
                 error!(error = %failed, "a summary could not be stored");
             }
             // Whoever asked may have gone; it is stored all the same.
@@ -114,6 +128,7 @@ impl Writer {
             work.run(&transaction)?;
             Ok(transaction.commit()?)
         });
+        self.health.wrote_in_background(result.as_ref());
         work.answer(result);
     }
 
@@ -124,11 +139,11 @@ impl Writer {
     ) -> Result<T, StoreError> {
         if self.connection.is_none() {
             self.connection = Some(schema::reopen_for_writing(&self.path)?);
-            info!("the database was opened again");
+            debug!("the database was opened again");
         }
         let Some(connection) = &mut self.connection else { return Err(StoreError::Busy) };
         let result = write(connection);
-        if matches!(result, Err(StoreError::Broken(_))) {
+        if matches!(&result, Err(failed) if failed.breaks_connection()) {
             // The kernel tells of a failed write once and forgets it: to try again would be to believe that it is done.
             self.connection = None;
         }
@@ -151,7 +166,7 @@ fn write(
             // A full disk, among others, takes back the whole transaction and not just this write: there is no
             // savepoint to return to, and what came before it in the batch is not stored either.
             Err(failed) if savepoint.is_autocommit() => return Err(failed.clone()),
-            Err(failed @ StoreError::Broken(_)) => return Err(failed.clone()),
+            Err(failed) if failed.breaks_connection() => return Err(failed.clone()),
             Err(_) => savepoint.finish()?,
         }
         outcomes.push(outcome);

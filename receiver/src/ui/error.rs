@@ -36,8 +36,8 @@ struct ErrorPage<'a> {
 impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Busy | StoreError::Full | StoreError::TooSlow => Self::Unavailable,
-            StoreError::Broken(text) | StoreError::Failed(text) => Self::Internal(text),
+            StoreError::Busy | StoreError::Unusable { .. } | StoreError::TooSlow => Self::Unavailable,
+            StoreError::Failed(text) => Self::Internal(text),
         }
     }
 }
@@ -47,7 +47,7 @@ impl From<AppError> for PageError {
         match error {
             AppError::Invalid { field, detail } => Self::Invalid(format!("{field} {detail}")),
             AppError::Malformed(detail) => Self::Invalid(detail),
-            AppError::Unavailable(_) => Self::Unavailable,
+            AppError::Unavailable(_) | AppError::Unusable(_) => Self::Unavailable,
             AppError::NotFound => Self::NotFound,
             error => Self::Internal(format!("{error:?}")),
         }

@@ -5,4 +5,5 @@ mod node;
 mod run_mode;
 mod scenes;
 mod size;
+mod spool;
 mod summary_file;

@@ -133,7 +133,7 @@ pub fn failing_disk(rounds: u32, what: Failing) -> Books {
         a_moment();
         receiver.program().signal(Signal::SIGKILL);
         let pushed = pushers.join();
-        assert!(pushed.refused.contains(&500), "nothing failed");
+        assert!(pushed.refused.contains(&503), "nothing failed");
         drop(receiver);
         disk.lose_power();
         receiver = start();

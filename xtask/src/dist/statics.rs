@@ -80,7 +80,9 @@ pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
     let object = ebpf::build_for(arch.rust_name())?;
     let target = arch.target();
     let mut build = cargo();
-    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    // The variable takes the place of what .cargo/config.toml says.
+    let mut flags =
+        vec!["-Ctarget-feature=+crt-static".to_owned(), "--cfg=getrandom_backend=\"linux_raw\"".to_owned()];
     if arch != Arch::native()? {
         super::cross::prepare(arch, &mut build, &mut flags)?;
     }

@@ -1,17 +1,20 @@
 //! One summary, pushed with retries.
 
-use std::sync::Arc;
+mod client;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 use wire::{Problem, Stored};
 
-use super::tokens::Tokens;
+use super::holds::{Holds, Key};
+use super::tokens::{Tokens, Whose};
 use crate::config::{PushTarget, Secret};
 
 /// One attempt may take so long: a receiver answers in milliseconds, and a dead one must not eat the whole budget.
@@ -19,10 +22,10 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause between attempts; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// A connection that is not there by then is tried anew: a packet may have been lost.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of an answer no more than this is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// What is told of once an hour: that the receiver cannot be reached.
+const RECEIVER: &str = "the receiver";
 
 /// Why a summary was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,12 @@ pub enum PushError {
         /// Whose run it is.
         organization: String,
     },
+    /// The same was refused not long ago: it was not sent.
+    #[error("not sent, as the same was refused not long ago: {reason}")]
+    Held {
+        /// Why it was refused.
+        reason: String,
+    },
     /// There was no time left for another attempt.
     #[error("no attempt of {attempts} succeeded in the time given; the last one: {last}")]
     OutOfTime {
@@ -48,6 +57,8 @@ pub enum PushError {
         attempts: u32,
         /// How the last one failed.
         last: String,
+        /// The answer to it, if there was one.
+        status: Option<StatusCode>,
     },
 }
 
@@ -66,6 +77,17 @@ impl PushError {
         status.is_client_error() && !for_another_reason.contains(status)
     }
 
+    /// Whether it is this token, or that there is none, and neither the summary nor the receiver.
+    pub fn is_of_token(&self) -> bool {
+        match self {
+            Self::NoToken { .. } | Self::Held { .. } => true,
+            Self::Refused { status, .. } => {
+                matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            }
+            Self::OutOfTime { .. } => false,
+        }
+    }
+
     /// Whether the receiver has another summary of the run with the same number.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::CONFLICT)
@@ -77,15 +99,16 @@ enum Attempt {
     Stored(Stored),
     Refused(StatusCode, String),
     /// May be repeated, not before this time has passed.
-    Failed(String, Option<Duration>),
+    Failed(String, Option<Duration>, Option<StatusCode>),
 }
 
 /// Pushes to one receiver; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Pusher {
-    client: Client,
+    client: Arc<OnceLock<Client>>,
     target: PushTarget,
     tokens: Arc<Tokens>,
+    holds: Arc<Mutex<Holds>>,
     counts: Arc<[AtomicU64; 2]>,
 }
 
@@ -99,13 +122,28 @@ pub struct Counts {
 }
 
 impl Pusher {
-    /// Gets ready: what trust in a receiver takes is read now, and not when there is no time.
-    pub fn new(target: &PushTarget) -> anyhow::Result<Self> {
-        let client = client(target.ca_certificates.as_deref());
-        let client =
-            client.map_err(|error| anyhow::anyhow!("cannot make an HTTP client: {}", chain(&error)))?;
-        let (tokens, counts) = (Arc::new(Tokens::new(target)), Arc::default());
-        Ok(Self { client, tokens, counts, target: target.clone() })
+    /// Gets ready: what trust in a receiver takes is read now, and not when there is no time. Should that fail it is told,
+    /// and tried again with each push: nothing that is measured, and no command, has to wait for it.
+    pub fn new(target: &PushTarget) -> Self {
+        let pusher = Self {
+            client: Arc::default(),
+            tokens: Arc::new(Tokens::new(target)),
+            holds: Arc::default(),
+            counts: Arc::default(),
+            target: target.clone(),
+        };
+        if let Err(error) = pusher.client() {
+            warn!(error, "nothing can be pushed yet; it is tried again with each summary");
+        }
+        pusher
+    }
+
+    fn client(&self) -> Result<&Client, String> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = client::client(&self.target).map_err(|error| format!("{error:#}"))?;
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// Where it pushes to.
@@ -118,9 +156,49 @@ impl Pusher {
     /// 408, 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
     /// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
     pub async fn push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
-        let result = self.try_to_push(body, deadline).await;
+        let result = self.try_to_push(&Whose::of(&body), body, deadline).await;
         self.counts[usize::from(result.is_err())].fetch_add(1, Ordering::Relaxed);
         result
+    }
+
+    /// The same, but what was refused not long ago is not sent again: for what can wait.
+    pub async fn push_unless_held(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
+        match self.held(&Whose::of(&body)) {
+            Some(error) => Err(error),
+            None => self.push(body, deadline).await,
+        }
+    }
+
+    /// Why this run's summaries are not to be sent now, if they are not.
+    pub(super) fn held(&self, whose: &Whose) -> Option<PushError> {
+        let Some(token) = self.tokens.of(whose) else {
+            return Some(PushError::NoToken { organization: whose.organization.clone() });
+        };
+        let holds = self.holds();
+        let hold = holds.of(whose, &token, Instant::now())?;
+        Some(PushError::Held { reason: hold.reason.clone() })
+    }
+
+    /// Counts the times that a token file told something else.
+    pub(super) fn generation(&self) -> u64 {
+        self.tokens.generation()
+    }
+
+    /// Whether this is to be told now; not again for an hour, but when other tokens are in force.
+    pub fn tells(&self, what: &str) -> bool {
+        self.holds().tells(what, Instant::now())
+    }
+
+    /// Whether something was told that is over now.
+    pub fn is_over(&self, what: &str) -> bool {
+        self.holds().is_over(what)
+    }
+
+    fn holds(&self) -> MutexGuard<'_, Holds> {
+        let generation = self.tokens.generation();
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.with_tokens(generation);
+        holds
     }
 
     /// What became of all that was pushed.
@@ -129,25 +207,51 @@ impl Pusher {
         Counts { stored: stored.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
     }
 
-    async fn try_to_push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
-        let token = self.tokens.of(&body).map_err(|organization| PushError::NoToken { organization })?;
+    async fn try_to_push(&self, whose: &Whose, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
+            // The file of tokens may have been changed since the last attempt.
+            let token = self.tokens.of(whose);
+            let token =
+                token.ok_or_else(|| PushError::NoToken { organization: whose.organization.clone() })?;
             attempts += 1;
             let end = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
-            let attempt = timeout_at(end, attempt(&self.client, &self.target, &token, body.clone())).await;
-            let (failure, not_before) = match attempt {
-                Ok(Attempt::Stored(stored)) => return Ok(stored),
-                Ok(Attempt::Refused(status, reason)) => return Err(PushError::Refused { status, reason }),
-                Ok(Attempt::Failed(failure, not_before)) => (failure, not_before),
-                Err(_) => ("no answer in time".to_owned(), None),
+            let attempt = match self.client() {
+                Ok(client) => timeout_at(end, attempt(client, &self.target, &token, body.clone())).await,
+                Err(error) => Ok(Attempt::Failed(error, None, None)),
+            };
+            let (failure, not_before, status) = match attempt {
+                Ok(Attempt::Stored(stored)) => {
+                    let mut holds = self.holds();
+                    holds.accept(whose, &token);
+                    holds.is_over(RECEIVER);
+                    return Ok(stored);
+                }
+                Ok(Attempt::Refused(status, reason)) => {
+                    let error = PushError::Refused { status, reason: reason.clone() };
+                    if error.is_of_token() {
+                        if self.tokens.of(whose).is_some_and(|now| now != token) && Instant::now() < deadline
+                        {
+                            continue;
+                        }
+                        let key = if status == StatusCode::UNAUTHORIZED {
+                            Key::Token(token)
+                        } else {
+                            Key::Scope(whose.clone())
+                        };
+                        self.holds().refuse(key, reason, Instant::now());
+                    }
+                    return Err(error);
+                }
+                Ok(Attempt::Failed(failure, not_before, status)) => (failure, not_before, status),
+                Err(_) => ("no answer in time".to_owned(), None, None),
             };
             let wait = jittered(pause).max(not_before.unwrap_or_default());
             if Instant::now() + wait >= deadline {
-                return Err(PushError::OutOfTime { attempts, last: failure });
+                return Err(PushError::OutOfTime { attempts, last: failure, status });
             }
-            if attempts == 1 {
+            if attempts == 1 && self.tells(RECEIVER) {
                 warn!(endpoint = %shown(self.endpoint()), failure, "the summary could not be pushed yet; trying again");
             } else {
                 debug!(attempts, failure, wait = ?wait, "the summary could not be pushed yet");
@@ -169,19 +273,6 @@ pub fn shown(endpoint: &url::Url) -> String {
     shown.to_string()
 }
 
-fn client(ca_certificates: Option<&[u8]>) -> reqwest::Result<Client> {
-    // A second call finds the first one's provider in place, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(pem) = ca_certificates {
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
-    }
-    builder.build()
-}
-
 async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Bytes) -> Attempt {
     let request = client
         .post(target.endpoint.clone())
@@ -190,13 +281,13 @@ async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Byt
         .body(body);
     let mut response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return Attempt::Failed(chain(&error.without_url()), None),
+        Err(error) => return Attempt::Failed(chain(&error.without_url()), None, None),
     };
     let status = response.status();
     let not_before = retry_after(&response);
     let answer = match read_limited(&mut response).await {
         Ok(answer) => answer,
-        Err(error) => return Attempt::Failed(chain(&error), None),
+        Err(error) => return Attempt::Failed(chain(&error), None, Some(status)),
     };
     if status.is_success() {
         return match serde_json::from_slice(&answer) {
@@ -216,7 +307,7 @@ async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Byt
         || status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
     {
-        Attempt::Failed(reason, not_before)
+        Attempt::Failed(reason, not_before, Some(status))
     } else {
         Attempt::Refused(status, reason)
     }
@@ -244,7 +335,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 /// Half to all of the pause, so that collectors whose jobs ended together do not come back together.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
     pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::*;
 use crate::config::Secret;
+use crate::config::tokens::TokenTable;
 
 /// A receiver that answers each connection with the next of `answers`, the last one for ever; an empty one is
 /// never answered.
@@ -52,11 +53,13 @@ async fn push_to(stub: &Stub, budget: Duration) -> Result<Stored, PushError> {
     let target = PushTarget {
         endpoint: stub.endpoint.clone(),
         token: Some(Secret::new("t0ken".to_owned())),
+        token_file: None,
+        tokens: TokenTable::default(),
         tokens_file: None,
         ca_certificates: None,
         token_is_argument: false,
     };
-    Pusher::new(&target).unwrap().push(Bytes::from_static(b"{}"), Instant::now() + budget).await
+    Pusher::new(&target).push(Bytes::from_static(b"{}"), Instant::now() + budget).await
 }
 
 const PLENTY: Duration = Duration::from_secs(20);

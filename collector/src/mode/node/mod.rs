@@ -43,7 +43,7 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
     let mut hangup = signal(SignalKind::hangup())?;
     let (_, open_files_limit) = host::raise_open_files();
     let file_thread = FileThread::start();
-    let pusher = config.push.as_ref().map(Pusher::new).transpose()?;
+    let pusher = config.push.as_ref().map(Pusher::new);
     let spool = open_spool(&config)?;
     let mut scrapes = serve::start(node.metrics).await?;
     let recovered = match &spool {

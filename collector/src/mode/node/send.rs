@@ -18,11 +18,11 @@ use super::group::{End, Group, JobRun};
 use super::groups::GroupNumber;
 use super::samples::{Facts, View};
 use crate::config::{Config, Output};
-use crate::deliver::backlog::{self, Tally};
+use crate::deliver::backlog::Backlog;
 use crate::deliver::push::{Counts, Pusher};
 use crate::deliver::spool::Spool;
 use crate::mode::finish::{Report, hand_over};
-use crate::mode::outbox::{BACKLOG_PAUSE, Measured};
+use crate::mode::outbox::Measured;
 
 /// So long the last summary of a run is tried at once; in a spool it is tried again and again after that.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Sender {
         let living = Living::default();
         let backlog = pusher.clone().zip(spool.clone()).map(|(pusher, spool)| {
             let living = Arc::clone(&living);
-            tokio::spawn(deliver_backlog(spool, pusher, living))
+            tokio::spawn(deliver_backlog(Backlog::new(spool, pusher), living))
         });
         let (hurry, _) = watch::channel(false);
         Self { config, pusher, spool, living, backlog, last: JoinSet::new(), hurry, undelivered: 0 }
@@ -295,16 +295,12 @@ async fn report(config: &Config, submission: &Submission) -> bool {
 }
 
 /// Delivers what lies in the spool, again and again.
-async fn deliver_backlog(spool: Spool, pusher: Pusher, living: Living) {
+async fn deliver_backlog(mut backlog: Backlog, living: Living) {
     loop {
-        match backlog::deliver(&spool, &pusher, |id| lock(&living).contains(id)).await {
-            Ok(tally) if tally == Tally::default() => {}
-            Ok(Tally { delivered, superseded, refused, kept }) => {
-                info!(delivered, superseded, refused, kept, "went through the spool");
-            }
-            Err(error) => warn!(%error, "the spool directory cannot be read"),
+        if let Err(error) = backlog.deliver(|id| lock(&living).contains(id)).await {
+            warn!(%error, "the spool directory cannot be read");
         }
-        tokio::time::sleep(BACKLOG_PAUSE).await;
+        backlog.wait().await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use wire::Submission;
 
 use crate::deliver::push::Pusher;
@@ -64,6 +64,7 @@ impl Interim {
 
 async fn send(submission: Submission, patience: Duration, pusher: Pusher, spool: Option<Spool>) {
     let (seq, id) = (submission.seq, submission.summary_id.clone().unwrap_or_default());
+    let organization = submission.organization.clone();
     // Writing a megabyte of JSON takes longer than a pass should wait.
     let body = spawn_blocking(move || serde_json::to_vec(&submission)).await;
     let Ok(Ok(body)) = body else {
@@ -71,10 +72,26 @@ async fn send(submission: Submission, patience: Duration, pusher: Pusher, spool:
         return;
     };
     let body = Bytes::from(body);
-    let result = pusher.push(body.clone(), Instant::now() + patience).await;
+    let result = pusher.push_unless_held(body.clone(), Instant::now() + patience).await;
+    let mut told = true;
     match &result {
-        Ok(stored) => info!(seq, id = stored.id, "the receiver has an interim summary"),
-        Err(error) => warn!(seq, %error, "an interim summary could not be pushed"),
+        Ok(stored) => {
+            pusher.is_over(&id);
+            info!(seq, id = stored.id, "the receiver has an interim summary");
+        }
+        // A token that does not fit this run does not fit others of its organization either.
+        Err(error)
+            if error.is_of_token() && pusher.tells(&format!("interim summaries of {organization}")) =>
+        {
+            warn!(seq, organization, %error, "an interim summary could not be pushed");
+        }
+        Err(error) if !error.is_of_token() && pusher.tells(&id) => {
+            warn!(seq, %error, "an interim summary could not be pushed");
+        }
+        Err(error) => {
+            told = false;
+            debug!(seq, %error, "an interim summary could not be pushed");
+        }
     }
     let Some(spool) = spool else { return };
     let delivered = result.is_ok();
@@ -86,8 +103,10 @@ async fn send(submission: Submission, patience: Duration, pusher: Pusher, spool:
         spool.put(&id, Kind::Interim, &body).map(Some)
     });
     match kept.await {
-        Ok(Ok(Some(path))) => info!(seq, file = %path.display(), "the interim summary is in the spool"),
+        Ok(Ok(Some(path))) if told => {
+            info!(seq, file = %path.display(), "the interim summary is in the spool");
+        }
         Ok(Err(error)) => warn!(seq, %error, "an interim summary cannot be put into the spool"),
-        Ok(Ok(None)) | Err(_) => {}
+        Ok(Ok(_)) | Err(_) => {}
     }
 }

@@ -21,7 +21,7 @@ use self::interim::Interim;
 use super::measurement::Measurement;
 use crate::accumulate::Accumulator;
 use crate::config::{Config, RunIdentity};
-use crate::deliver::backlog;
+use crate::deliver::backlog::{Backlog, Tally};
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::{Recovered, recover};
@@ -38,9 +38,6 @@ const RECOVERY_STEP: u64 = 1 << 20;
 const SLICE: Duration = Duration::from_millis(1);
 /// A disk that takes longer is not waited for at the end.
 const LAST_WRITE: Duration = Duration::from_secs(2);
-/// Between two tries to deliver what lies in the spool.
-pub(super) const BACKLOG_PAUSE: Duration = Duration::from_mins(1);
-
 /// One run as it is measured, for what is sent and written of it.
 pub(super) trait Measured {
     /// What a checkpoint needs beside the samples.
@@ -111,8 +108,8 @@ impl Timer {
 impl Outbox {
     /// Gets ready to send and to write as configured; tells of the run to go on with, where there is one.
     pub(super) fn open(config: &Config, may_go_on: bool) -> anyhow::Result<(Self, Option<Checkpoint>)> {
-        let pusher = config.push.as_ref().map(Pusher::new).transpose()?;
         let spool = open_spool(config)?;
+        let pusher = config.push.as_ref().map(Pusher::new);
         let mut outbox = Self::new(config, config.run.clone(), pusher, spool);
         let Some(spool) = outbox.spool.clone() else { return Ok((outbox, None)) };
         let boot_id = boot_id::read();
@@ -175,21 +172,16 @@ impl Outbox {
     /// Delivers what lies in the spool, beside everything else.
     fn start_backlog(&mut self, spool: &Spool) {
         let Some(pusher) = self.pusher.clone() else { return };
-        let (spool, own) = (spool.clone(), self.summary_id.clone());
+        let own = self.summary_id.clone();
+        let mut backlog = Backlog::new(spool.clone(), pusher);
         self.backlog = Some(tokio::spawn(async move {
             loop {
-                match backlog::deliver(&spool, &pusher, |id| id == own).await {
-                    Ok(tally) if tally == backlog::Tally::default() => return,
-                    Ok(tally) => {
-                        let backlog::Tally { delivered, superseded, refused, kept } = tally;
-                        info!(delivered, superseded, refused, kept, "went through the spool");
-                        if kept == 0 {
-                            return;
-                        }
-                    }
+                match backlog.deliver(|id| id == own).await {
+                    Ok(Tally { kept: 0, .. }) => return,
+                    Ok(_) => {}
                     Err(error) => warn!(%error, "the spool directory cannot be read"),
                 }
-                tokio::time::sleep(BACKLOG_PAUSE).await;
+                backlog.wait().await;
             }
         }));
     }

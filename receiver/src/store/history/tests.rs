@@ -143,7 +143,7 @@ fn order(commands: Vec<Command>) -> tempfile::TempDir {
         sender.try_send(command).unwrap();
     }
     drop(sender);
-    Writer::new(&directory.path().join("db"), connection).run(queue);
+    Writer::new(&directory.path().join("db"), connection, Arc::default()).run(queue);
     directory
 }
 

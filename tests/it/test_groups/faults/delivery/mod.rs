@@ -1,5 +1,6 @@
 //! The collector while everything around it is being torn down.
 
+mod bare;
 mod clocks;
 mod killed;
 mod limits;

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tests::program::{Program, path};
+use tests::program::{Program, collector, path};
 use tests::receiver::Receiver;
 use tests::stub::{Stub, answer, stored};
 
@@ -357,4 +357,28 @@ fn f13_a_receiver_is_trusted_by_the_file_and_not_without() {
         assert!(trusted || ended.stderr.contains("certificate"), "{}", ended.stderr);
         drop(server);
     }
+}
+
+#[test]
+fn f15_a_summary_that_the_receiver_breaks_at_does_not_keep_the_rest_from_its_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids: Vec<_> = (1..=4).map(|number| format!("01890000-0000-7000-8000-{number:012}")).collect();
+    for id in &ids {
+        let file = directory.path().join(format!("{id}.final.json"));
+        std::fs::write(file, tests::faults::body(id, 1, true)).unwrap();
+    }
+    let broken = ids[0].clone();
+    let receiver = Stub::start(move |_, request, stream| {
+        let breaks = String::from_utf8_lossy(&request.body).contains(&broken);
+        let answer = if breaks { answer("500 Internal Server Error", "", "") } else { stored() };
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let mut command = collector();
+    command.arg("deliver").arg(directory.path()).args(["--push-token=t0ken", "--log-format=json"]);
+    let program = Program::start(command.arg(format!("--push-endpoint={}", receiver.endpoint())));
+    let told = program.wait_for("the receiver breaks at a summary, which stays in the spool");
+    assert!(told["file"].as_str().unwrap().contains(&ids[0]), "{told}");
+    assert_eq!(program.wait().status.code(), Some(3));
+    let left = spooled(directory.path(), ".final.json");
+    assert!(left.len() == 1 && left[0].to_string_lossy().contains(&ids[0]), "{left:?}");
 }

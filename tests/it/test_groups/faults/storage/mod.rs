@@ -1,5 +1,6 @@
 //! The receiver while its process, its disk and its clients fail.
 
+mod bare;
 mod clients;
 mod database;
 mod export;
@@ -8,6 +9,7 @@ mod model;
 mod process;
 mod secrets;
 mod tls;
+mod unusable;
 
 /// Rounds of a fault that is injected again and again: a few, or as many as `FAULT_ROUNDS` says.
 fn rounds(few: u32) -> u32 {

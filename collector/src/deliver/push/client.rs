@@ -1,0 +1,139 @@
+//! The HTTP client: whom it trusts and how it finds them, with what the image has and without.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::system_conf::read_system_conf;
+use reqwest::Client;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tracing::{info, warn};
+
+use crate::args::trust_variable;
+use crate::config::PushTarget;
+
+/// A connection that is not there by then is tried anew: a packet may have been lost.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The client for this receiver. Redirects are not followed: the token is for this receiver only.
+pub(super) fn client(target: &PushTarget) -> Result<Client> {
+    let builder = Client::builder()
+        .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Arc::new(Names::default()))
+        .tls_backend_preconfigured(tls(target)?);
+    builder.build().context("cannot make an HTTP client")
+}
+
+fn tls(target: &PushTarget) -> Result<ClientConfig> {
+    // Without TLS nobody has to be trusted, but for a proxy perhaps that is reached by it.
+    let needed = target.endpoint.scheme() == "https";
+    let roots = trusted(target.ca_certificates.as_deref(), needed)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.context("cannot use TLS")?;
+    let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// The system's certificates and those of `--ca-file`; Mozilla's, as this program was built with them, where the system has
+/// none, which is told where they are `needed`.
+fn trusted(ca_certificates: Option<&[u8]>, needed: bool) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    let (usable, ignored) = roots.add_parsable_certificates(system.certs);
+    if usable == 0 {
+        let reasons: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
+        let reason = if reasons.is_empty() { "there are none".to_owned() } else { reasons.join("; ") };
+        let named = trust_variable();
+        // Whoever names certificates wants these and no others.
+        if named.is_none() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        match named {
+            _ if !needed => {}
+            Some(variable) => {
+                warn!(
+                    variable,
+                    reason,
+                    ignored,
+                    "no certificate that the variable names can be used, and no other is trusted"
+                );
+            }
+            None => {
+                info!(
+                    reason,
+                    ignored,
+                    "the system has no CA certificates: those built in are trusted, which are Mozilla's"
+                );
+            }
+        }
+    }
+    if let Some(pem) = ca_certificates {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots
+                .add(certificate.context("--ca-file")?)
+                .context("--ca-file: a certificate cannot be used")?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Looks names up in `/etc/hosts` and at the name servers of `/etc/resolv.conf`, without a libc. Where there is no such file
+/// nobody is asked: the library would ask name servers of its own choice, outside.
+#[derive(Debug, Default, Clone)]
+struct Names(Arc<OnceLock<TokioResolver>>);
+
+impl Names {
+    /// The resolver, made when it is needed: by then there is a runtime.
+    fn resolver(&self) -> Result<TokioResolver, BoxError> {
+        if let Some(resolver) = self.0.get() {
+            return Ok(resolver.clone());
+        }
+        let system = read_system_conf().ok();
+        let asks = system.is_some();
+        // Names in /etc/hosts, and localhost, are known all the same.
+        let (config, options) = system
+            .unwrap_or_else(|| (ResolverConfig::from_parts(None, vec![], vec![]), ResolverOpts::default()));
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+        let resolver = builder.build()?;
+        // The file may be there later.
+        Ok(if asks { self.0.get_or_init(|| resolver).clone() } else { resolver })
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            let resolver = names.resolver()?;
+            let found = resolver.lookup_ip(name.as_str()).await.map_err(|error| -> BoxError {
+                match read_system_conf() {
+                    Ok(_) => error.into(),
+                    Err(cause) => io::Error::other(format!(
+                        "{} cannot be looked up: /etc/resolv.conf names no name server ({cause}); an IP address can be used",
+                        name.as_str()
+                    ))
+                    .into(),
+                }
+            })?;
+            let addresses: Vec<_> = found.iter().map(|address| SocketAddr::new(address, 0)).collect();
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
+        })
+    }
+}
