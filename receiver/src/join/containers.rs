@@ -12,6 +12,9 @@ const MAX_POINTS: usize = 240;
 /// The most points that are put before a course; who began later than that by his own clock is not believed.
 const MAX_STEPS: usize = 64 * MAX_POINTS;
 
+/// A part, and which container of it; some that are the same container.
+type Told = Vec<(usize, usize)>;
+
 /// A container of the run, and who told of it.
 #[derive(Debug)]
 pub(super) struct Chosen {
@@ -22,7 +25,7 @@ pub(super) struct Chosen {
     /// What it is called.
     pub(super) name: String,
     /// All that told of it, whose figures are best first.
-    pub(super) told: Vec<(usize, usize)>,
+    pub(super) told: Told,
 }
 
 /// All containers, most CPU time first.
@@ -42,10 +45,10 @@ pub(super) fn containers(parts: &[Part], order: &[usize]) -> Vec<Chosen> {
 
 /// What tells of the same container: by its id or, where one of the two does not know it, by its pod and its name there. A
 /// sidecar does not know its own id where it has a cgroup namespace of its own.
-fn same(parts: &[Part], order: &[usize]) -> Vec<Vec<(usize, usize)>> {
+fn same(parts: &[Part], order: &[usize]) -> Vec<Told> {
     let usage = |(part, at): (usize, usize)| &parts[part].payload.containers[at];
-    let mut by_id: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
-    let mut by_name: BTreeMap<(Option<&str>, &str), Vec<(usize, usize)>> = BTreeMap::new();
+    let mut by_id: BTreeMap<&str, Told> = BTreeMap::new();
+    let mut by_name: BTreeMap<(Option<&str>, &str), Told> = BTreeMap::new();
     for part in order {
         for (at, container) in parts[*part].payload.containers.iter().enumerate() {
             let name = (container.pod_uid.as_deref(), container.name.as_str());
@@ -78,12 +81,12 @@ fn watched(usage: &ContainerUsage, parts: &[Part], (part, _): (usize, usize)) ->
     histogram.map_or(parts[part].payload.duration_seconds, CpuHistogram::seconds)
 }
 
-fn choose(parts: &[Part], told: Vec<(usize, usize)>) -> Chosen {
+fn choose(parts: &[Part], told: Told) -> Chosen {
     let watches = told.into_iter().map(|(part, at)| {
         let usage = &parts[part].payload.containers[at];
         Watch { part, at, seconds: watched(usage, parts, (part, at)), counts: counts(usage) }
     });
-    let told: Vec<(usize, usize)> =
+    let told: Told =
         ranked(parts, watches.collect()).into_iter().map(|watch| (watch.part, watch.at)).collect();
     let usages = || told.iter().map(|(part, at)| &parts[*part].payload.containers[*at]);
     let id = usages().find_map(|usage| usage.id.as_deref());
