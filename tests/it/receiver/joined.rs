@@ -114,7 +114,10 @@ fn two_that_measured_one_run_are_one_row_everywhere() {
     };
     assert_eq!((lines("format=ndjson"), lines("format=csv")), (4, 1 + 4 * 2));
     let sizing = get(&receiver, "/api/v1/sizing/repo/my-org/my-repo/ci.yml/build");
-    assert_eq!((&sizing["window"]["runs"], &sizing["containers"][0]["basis"]["runs"]), (&json!(4), &json!(4)));
+    assert_eq!(
+        (&sizing["window"]["runs"], &sizing["containers"][0]["basis"]["runs"]),
+        (&json!(4), &json!(4))
+    );
     let compared = get(&receiver, "/api/v1/compare?a=1&b=2");
     assert_eq!(compared["containers"].as_array().unwrap().len(), 2);
     let metrics = receiver.request("GET", "/metrics", "", "").body;
@@ -151,7 +154,9 @@ fn a_run_goes_with_all_that_was_told_of_it() {
     drop(connection);
     let copy = directory.path().join("copy");
     let program = tests::program::path("RECEIVER_BIN", "receiver");
-    for arguments in [vec!["backup".into(), "--db".into(), database.clone(), copy.clone()], vec!["check".into(), copy]] {
+    for arguments in
+        [vec!["backup".into(), "--db".into(), database.clone(), copy.clone()], vec!["check".into(), copy]]
+    {
         let output = Command::new(&program).args(&arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -124,7 +124,9 @@ fn what_was_tried_is_kept_by_what_follows() {
     assert_ne!(tried, kept, "the secrets of a trial are not taken over");
     for object in &mut tried {
         let Some(volumes) = object["spec"]["template"]["spec"]["volumes"].as_array_mut() else { continue };
-        for secret in volumes.iter_mut().map(|volume| &mut volume["secret"]).filter(|secret| secret.is_object()) {
+        for secret in
+            volumes.iter_mut().map(|volume| &mut volume["secret"]).filter(|secret| secret.is_object())
+        {
             let name = secret["secretName"].as_str().unwrap();
             let (name, hash) = name.rsplit_once('-').unwrap();
             assert_eq!(hash.len(), 10);
