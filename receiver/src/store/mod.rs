@@ -36,7 +36,7 @@ pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, 
 pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
-pub use self::received::Received;
+pub use self::received::{Place, Received};
 pub use self::retention::Deleted;
 pub use self::sound::OpenError;
 pub use self::summaries::{SummaryQuery, WholeRun};
@@ -151,7 +151,7 @@ pub struct NewRun {
     /// Who measured it.
     pub sources: Vec<Source>,
     /// By what other summaries of the same containers are found; nothing if there can be none.
-    pub places: Vec<i64>,
+    pub places: Vec<Place>,
 }
 
 /// How large the database's files are, in bytes.

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, named_params, params};
 use wire::Payload;
 
 use super::catalog::time;
-use super::received::{Received, places};
+use super::received::{Place, Received, places};
 use super::write::{self, Stored};
 use super::{NewRun, Outcome, SummaryKey};
 use crate::join::{self, Part};
@@ -20,7 +20,7 @@ use crate::join::{self, Part};
 /// go on; beyond that a summary is not joined, as whoever may push could else keep the writer busy.
 const MAX_PARTS: usize = 16;
 
-/// Runs that tell of the same containers and overlap with a time.
+/// Runs of which a kind of collector told of the same containers, and that overlap with a time.
 pub(super) const BESIDE: &str = "
     SELECT run FROM seen JOIN runs ON id = run
     WHERE key = :key AND seen.end_time_ms >= :start AND start_time_ms <= :end AND job_id = :job LIMIT :limit";
@@ -110,9 +110,9 @@ impl<'a> Near<'a> {
                 }
                 let part = part(&received)?;
                 let (start, end) = (part.payload.start_time, part.payload.end_time);
-                let keys = places(&part.payload);
+                let places = places(&part.payload);
                 let (start, end) = (start.as_millisecond(), end.as_millisecond());
-                rows.extend(beside(self.connection, self.job, &keys, start, end)?);
+                rows.extend(beside(self.connection, self.job, &places, start, end)?);
                 self.rows.entry(row).or_default().insert(self.loaded.len());
                 self.loaded.push(Loaded { row: Some(row), received });
                 self.parts.push(part);
@@ -175,7 +175,7 @@ impl<'a> Near<'a> {
         let joined = join::join(&parts).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
         let text = joined.text(&texts).map_err(|error| unreadable(7, error))?;
         let last = received.iter().map(|received| received.received_at).max().unwrap_or(run.received_at);
-        let places: BTreeSet<i64> = parts.iter().flat_map(|part| places(&part.payload)).collect();
+        let places: BTreeSet<Place> = parts.iter().flat_map(|part| places(&part.payload)).collect();
         let row = NewRun::joined(scope, joined, text, last, places.into_iter().collect());
         let id = write::insert_row(self.connection, id, self.job, &row)?;
         let mut statement = self.connection.prepare_cached(
@@ -203,16 +203,16 @@ impl<'a> Near<'a> {
 fn beside(
     connection: &Connection,
     job: i64,
-    keys: &[i64],
+    places: &[Place],
     start: i64,
     end: i64,
 ) -> rusqlite::Result<Vec<i64>> {
     let mut rows = vec![];
     let mut statement = connection.prepare_cached(BESIDE)?;
-    for key in keys {
+    for place in places {
         let limit = MAX_PARTS as i64 + 1;
         let found = statement.query_map(
-            named_params! { ":job": job, ":key": key, ":start": start, ":end": end, ":limit": limit },
+            named_params! { ":job": job, ":key": place.other, ":start": start, ":end": end, ":limit": limit },
             |row| row.get(0),
         )?;
         rows.extend(found.collect::<rusqlite::Result<Vec<i64>>>()?);

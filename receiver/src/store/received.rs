@@ -59,7 +59,7 @@ impl NewRun {
         joined: join::Joined,
         payload: String,
         received_at: Timestamp,
-        places: Vec<i64>,
+        places: Vec<Place>,
     ) -> Self {
         let received = Received {
             run_id: joined.run_id,
@@ -74,14 +74,25 @@ impl NewRun {
     }
 }
 
-/// By what a summary of the same containers is found. A number in place of a text keeps the index small; two texts with one
+/// What a summary is of, and by what it is found. A number in place of a text keeps the index small; two texts with one
 /// number only mean that one more row is looked at.
-pub(super) fn places(payload: &Payload) -> Vec<i64> {
-    let number = |place: &str| {
-        let digest: [u8; 32] = Sha256::digest(place).into();
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Of what this kind of collector tells of it.
+    pub key: i64,
+    /// Of what the other kind does: two of the same kind are never joined.
+    pub other: i64,
+}
+
+pub(super) fn places(payload: &Payload) -> Vec<Place> {
+    let number = |mode: &str, place: &str| {
+        let digest: [u8; 32] = Sha256::digest(format!("{mode} {place}")).into();
         digest.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
     };
-    join::places(payload).into_iter().map(number).collect()
+    let is_node = payload.collector.as_ref().is_some_and(|collector| collector.mode == "node");
+    let (mode, other) = if is_node { ("node", "sidecar") } else { ("sidecar", "node") };
+    let place = |place| Place { key: number(mode, place), other: number(other, place) };
+    join::places(payload).into_iter().map(place).collect()
 }
 
 impl From<&ContainerUsage> for NewContainer {

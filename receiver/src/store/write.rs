@@ -295,8 +295,8 @@ pub(super) fn insert_row(
     insert_containers(connection, id, run)?;
     let mut seen =
         connection.prepare_cached("INSERT INTO seen (run, key, end_time_ms) VALUES (?1, ?2, ?3)")?;
-    for key in &run.places {
-        seen.execute(params![id, key, run.end_time.as_millisecond()])?;
+    for place in &run.places {
+        seen.execute(params![id, place.key, run.end_time.as_millisecond()])?;
     }
     Ok(id)
 }
