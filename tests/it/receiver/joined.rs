@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tests::receiver::{READ_TOKEN, Receiver};
 
+use super::page::{cookie, send, sign_in};
 use super::submission;
 
 const POD: &str = "6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e";
@@ -120,6 +121,9 @@ fn two_that_measured_one_run_are_one_row_everywhere() {
     );
     let compared = get(&receiver, "/api/v1/compare?a=1&b=2");
     assert_eq!(compared["containers"].as_array().unwrap().len(), 2);
+    let session = cookie(&sign_in(&receiver, "", READ_TOKEN));
+    let page = send(&receiver, "GET", "/runs/1", &format!("cookie: {session}\r\n"), "").body;
+    assert!(page.contains("<dt>Measured by</dt><dd>node collector (eBPF), sidecar</dd>"), "{page}");
     let metrics = receiver.request("GET", "/metrics", "", "").body;
     for line in [
         "receiver_stored_runs 4",

@@ -123,10 +123,8 @@ fn what_was_tried_is_kept_by_what_follows() {
     assert!(kept.iter().any(|object| object["kind"] == "StatefulSet"));
     assert_ne!(tried, kept, "the secrets of a trial are not taken over");
     for object in &mut tried {
-        let Some(volumes) = object["spec"]["template"]["spec"]["volumes"].as_array_mut() else { continue };
-        for secret in
-            volumes.iter_mut().map(|volume| &mut volume["secret"]).filter(|secret| secret.is_object())
-        {
+        let volumes = object.pointer_mut("/spec/template/spec/volumes").and_then(Value::as_array_mut);
+        for secret in volumes.into_iter().flatten().filter_map(|volume| volume.get_mut("secret")) {
             let name = secret["secretName"].as_str().unwrap();
             let (name, hash) = name.rsplit_once('-').unwrap();
             assert_eq!(hash.len(), 10);
