@@ -12,26 +12,27 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
-use wire::{ContainerUsage, Payload, Problem, Stored, Submission};
+use wire::{Payload, Problem, Stored, Submission};
 
 use crate::auth::{Denied, PushToken};
 use crate::error::AppError;
 use crate::openapi::WriteProblems;
 use crate::state::{AppState, bearer};
-use crate::store::{NewContainer, NewRun, Outcome, SummaryKey};
+use crate::store::{NewRun, Outcome, Received, SummaryKey};
 use crate::validate::{self, Valid};
 
 /// Store a summary
 ///
 /// A run is one row: the summaries that share a `summary_id` replace each other, the one with the highest `seq` is kept,
 /// and a final one is never replaced by an interim one. Without `summary_id` every push is a row of its own. What is
-/// answered with 200 or 201 is on disk. After 429, 5xx or no answer the same push may be sent again.
+/// answered with 200 or 201 is on disk. What a sidecar and the collector of the node tell of the same pod is one row, too:
+/// it holds the better figures of both (`joined`), whatever came first. After 429, 5xx or no answer the same push may be sent again.
 #[utoipa::path(
     post, path = "/api/v1/metrics", tag = "push", security(("push_token" = [])),
     request_body = Submission<Payload>,
     responses(
         (status = CREATED, description = "A new run", body = Stored),
-        (status = OK, description = "A run that was there already: it holds this summary now, or held it, or holds a later one", body = Stored),
+        (status = OK, description = "A run that was there already: it holds this summary now, or held it, or holds a later one; or one that another collector told of already", body = Stored),
         (status = FORBIDDEN, description = "The token is for another scope, or has expired", body = Problem, content_type = "application/problem+json"),
         (status = CONFLICT, description = "Another summary with this `summary_id` and `seq` is stored", body = Problem, content_type = "application/problem+json"),
         WriteProblems,
@@ -44,12 +45,14 @@ pub(crate) async fn push(
 ) -> Result<(StatusCode, Json<Stored>), AppError> {
     let outcome = store(&state, &headers, body).await;
     state.metrics.pushed(outcome.as_ref().copied());
+    let there = |id, superseded, joined| Ok((StatusCode::OK, Json(Stored { id, superseded, joined })));
     match outcome? {
-        Outcome::Created(id) => Ok((StatusCode::CREATED, Json(Stored { id, superseded: false }))),
-        Outcome::Replaced(id) | Outcome::Repeated(id) => {
-            Ok((StatusCode::OK, Json(Stored { id, superseded: false })))
+        Outcome::Created(id) => {
+            Ok((StatusCode::CREATED, Json(Stored { id, superseded: false, joined: false })))
         }
-        Outcome::Superseded(id) => Ok((StatusCode::OK, Json(Stored { id, superseded: true }))),
+        Outcome::Replaced(id) | Outcome::Repeated(id) => there(id, false, false),
+        Outcome::Joined(id) => there(id, false, true),
+        Outcome::Superseded(id) => there(id, true, false),
         Outcome::Conflict => Err(AppError::Conflict(
             "another summary with this summary_id and seq was stored already".to_owned(),
         )),
@@ -135,48 +138,15 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn new_run(valid: Valid, body: &[u8], received_at: Timestamp) -> NewRun {
     let Valid { submission, payload, scope } = valid;
-    NewRun {
-        scope,
+    let summary = submission.summary_id.zip(submission.seq);
+    let received = Received {
         run_id: submission.run_id,
         run_attempt: submission.run_attempt,
-        summary: submission
-            .summary_id
-            .zip(submission.seq)
-            .map(|(summary_id, seq)| SummaryKey { summary_id, seq }),
+        summary: summary.map(|(summary_id, seq)| SummaryKey { summary_id, seq }),
         is_final: submission.is_final.unwrap_or(true),
-        complete: payload.complete,
-        start_time: payload.start_time,
-        end_time: payload.end_time,
-        duration_seconds: payload.duration_seconds,
-        cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
         received_at,
         digest: Sha256::digest(body).into(),
-        containers: payload.containers.iter().map(new_container).collect(),
         payload: submission.payload.get().to_owned(),
-    }
-}
-
-fn new_container(usage: &ContainerUsage) -> NewContainer {
-    NewContainer {
-        name: usage.name.clone(),
-        cpu_seconds: usage.cpu_seconds,
-        cpu_peak_cores: usage.cpu_cores.peak,
-        cpu_p95_cores: usage.cpu_cores.p95,
-        cpu_request_cores: usage.cpu_request_cores,
-        cpu_limit_cores: usage.cpu_limit_cores,
-        cpu_throttled_seconds: usage.cpu_throttled_seconds,
-        cpu_periods: usage.cpu_periods,
-        cpu_throttled_periods: usage.cpu_throttled_periods,
-        memory_peak_bytes: usage.memory_bytes.peak,
-        memory_p95_bytes: usage.memory_bytes.p95,
-        working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
-        cgroup_memory_peak_bytes: usage.memory_peak_bytes,
-        memory_request_bytes: usage.memory_request_bytes,
-        memory_limit_bytes: usage.memory_limit_bytes,
-        oom_kills: usage.oom_kills,
-        cpu_cores_histogram: usage
-            .cpu_cores_histogram
-            .as_ref()
-            .and_then(|histogram| serde_json::to_string(histogram).ok()),
-    }
+    };
+    NewRun::new(scope, received, &payload)
 }

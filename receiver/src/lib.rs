@@ -17,6 +17,7 @@ pub mod state;
 
 pub mod compare;
 pub mod ingest;
+pub mod join;
 pub mod metrics;
 pub mod mint;
 pub mod openapi;

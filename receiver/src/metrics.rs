@@ -133,7 +133,7 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         // What has not happened yet is told as 0, so that the first time is seen as an increase.
-        for outcome in ["created", "replaced", "repeated", "superseded"] {
+        for outcome in ["created", "replaced", "joined", "repeated", "superseded"] {
             drop(self.summaries.get_or_create(&Stored { outcome }));
         }
     }
@@ -165,6 +165,7 @@ impl Metrics {
         let outcome = match result {
             Ok(Outcome::Created(_)) => "created",
             Ok(Outcome::Replaced(_)) => "replaced",
+            Ok(Outcome::Joined(_)) => "joined",
             Ok(Outcome::Repeated(_)) => "repeated",
             Ok(Outcome::Superseded(_)) => "superseded",
             Ok(Outcome::Conflict) => return self.rejected("conflict"),

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::Payload;
+
 /// An organization, a repository or a workflow: an element of `GET /api/v1/organizations`, `/repositories` and
 /// `/workflows`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +111,43 @@ pub struct ContainerSummary {
     /// Processes killed for want of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+}
+
+/// A collector that measured a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Source {
+    /// `sidecar`, `run` or `node`.
+    pub mode: String,
+    /// Where it took short-lived processes from: `ebpf` or `proc`.
+    pub source: String,
+    /// The `summary_id` that it pushed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary_id: Option<String>,
+    /// The number of its summary that is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Whether that is its last.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Whether that is of all that it could see of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+impl Source {
+    /// Who pushed a payload; `None` if it does not tell.
+    pub fn of(payload: &Payload, summary: Option<(&str, u64)>, is_final: bool) -> Option<Self> {
+        let collector = payload.collector.as_ref()?;
+        Some(Self {
+            mode: collector.mode.clone(),
+            source: collector.source.clone(),
+            summary_id: summary.map(|(summary_id, _)| summary_id.to_owned()),
+            seq: summary.map(|(_, seq)| seq),
+            is_final,
+            complete: payload.complete,
+        })
+    }
 }
 
 /// Two runs side by side, as `GET /api/v1/compare` answers: what `b` used more than `a`.

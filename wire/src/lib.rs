@@ -11,7 +11,7 @@ mod scope;
 
 pub use answers::{
     Change, ComparedCommand, ComparedContainer, ComparedRun, Comparison, ContainerSummary, Group, Presence,
-    RunSummary,
+    RunSummary, Source,
 };
 pub use histogram::CpuHistogram;
 pub use payload::{
@@ -68,6 +68,10 @@ pub struct Stored {
     /// A summary of this run with a higher `seq`, or its final one, was there already; nothing changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
+    /// Another collector measured the same containers at the same time: the row was there, and holds the better figures of
+    /// both now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
 }
 
 /// The body of `POST /api/v1/token`. Later fields left out make a token for everything below.
@@ -119,10 +123,13 @@ pub struct StoredRun<P = Payload> {
     pub job: String,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// When the receiver stored this summary, by its own clock.
+    /// When the receiver stored this summary, by its own clock; of several the last.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub received_at: jiff::Timestamp,
-    /// The summary, as it was pushed.
+    /// Who measured it, whoever did best first; empty where the payload does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// The summary, as it was pushed; where there is more than one source, the better figures of all.
     pub payload: P,
 }
 

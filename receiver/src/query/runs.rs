@@ -63,6 +63,6 @@ pub(crate) async fn runs(
 fn of_job(scope: &Scope, row: RunRow) -> WholeRun {
     let [organization, repository, workflow, job] =
         scope.parts().map(|(_, part)| part.unwrap_or_default().to_owned());
-    let RunRow { id, run_id, received_at, payload } = row;
-    WholeRun { id, organization, repository, workflow, job, run_id, received_at, payload }
+    let RunRow { id, run_id, received_at, payload, sources } = row;
+    WholeRun { id, organization, repository, workflow, job, run_id, received_at, payload, sources }
 }

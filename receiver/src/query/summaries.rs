@@ -58,7 +58,7 @@ pub(crate) async fn summaries(
     get, path = "/api/v1/runs/{id}", tag = "runs", security(("read_token" = [])),
     params(("id" = i64, Path, description = "Id of the run, as every list of runs tells it")),
     responses(
-        (status = OK, description = "The run, the payload as it was pushed", body = StoredRun),
+        (status = OK, description = "The run, the payload as it was pushed, or the better figures of several", body = StoredRun),
         (status = NOT_FOUND, description = "No such run is stored", body = Problem, content_type = "application/problem+json"),
         ReadProblems,
     )
@@ -94,6 +94,7 @@ pub(super) fn whole(run: WholeRun) -> Result<StoredRun<Box<RawValue>>, AppError>
         job: run.job,
         run_id: run.run_id,
         received_at: run.received_at,
+        sources: run.sources,
         payload,
     })
 }
@@ -120,6 +121,7 @@ pub(super) fn parsed(run: WholeRun) -> Result<StoredRun, AppError> {
         job: run.job,
         run_id: run.run_id,
         received_at: run.received_at,
+        sources: run.sources,
         payload,
     })
 }

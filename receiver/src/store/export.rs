@@ -8,7 +8,7 @@ use super::catalog::{self, time};
 use wire::{ContainerSummary, RunSummary};
 
 use super::summaries::{self, WholeRun};
-use super::{JobCursor, JobQuery, JobRow, JobSort, Within};
+use super::{JobCursor, JobQuery, JobRow, JobSort, Within, read};
 
 /// So many rows are looked at for one page.
 const PAGE_ROWS: u32 = 256;
@@ -17,7 +17,8 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// The next runs of a job in their order; of those that came at another time only that they are there.
 pub(super) const PAYLOADS: &str = "
-    SELECT id, received_at_ms, run_id, iif(received_at_ms >= :since AND received_at_ms < :until, payload, NULL)
+    SELECT id, received_at_ms, run_id, iif(received_at_ms >= :since AND received_at_ms < :until, payload, NULL),
+        sources
     FROM runs WHERE job_id = :job AND id > :after ORDER BY id LIMIT :limit";
 
 /// The same without their payloads.
@@ -88,6 +89,7 @@ pub(super) fn payloads(
             run_id: row.get(2)?,
             received_at: time(row.get(1)?),
             payload,
+            sources: read::sources(row.get(4)?),
         };
         Ok(Some((run, bytes)))
     })

@@ -9,7 +9,9 @@ mod error;
 mod export;
 mod history;
 mod log;
+mod parts;
 mod read;
+mod received;
 mod retention;
 mod schema;
 mod sound;
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use wire::{RunSummary, Scope};
+use wire::{RunSummary, Scope, Source};
 
 use crate::sizing::figures::JobFigures;
 
@@ -37,6 +39,7 @@ pub use self::error::StoreError;
 pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
 pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
 pub use self::read::{RunQuery, RunRow};
+pub use self::received::{Place, Received};
 pub use self::retention::Deleted;
 pub use self::sound::OpenError;
 pub use self::summaries::{SummaryQuery, WholeRun};
@@ -108,6 +111,10 @@ pub struct NewRun {
     pub payload: String,
     /// What is asked for by container.
     pub containers: Vec<NewContainer>,
+    /// Who measured it.
+    pub sources: Vec<Source>,
+    /// By what other summaries of the same containers are found; nothing if there can be none.
+    pub places: Vec<Place>,
 }
 
 /// How large the database's files are, in bytes.
@@ -183,6 +190,8 @@ pub enum Outcome {
     Created(i64),
     /// The row of its run, which now holds it.
     Replaced(i64),
+    /// The row of its run, of which another collector told already; it holds the better figures of both now.
+    Joined(i64),
     /// The row that holds exactly this already.
     Repeated(i64),
     /// The row of its run, which holds a later one.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
-use wire::Scope;
+use wire::{Scope, Source};
 
 /// A job by its four parts.
 pub(super) const JOB: &str = "
@@ -10,13 +10,13 @@ pub(super) const JOB: &str = "
 
 /// The runs of a job, newest first; what is `None` does not restrict.
 pub(super) const RUNS: &str = "
-    SELECT id, run_id, received_at_ms, payload FROM runs
+    SELECT id, run_id, received_at_ms, payload, sources FROM runs
     WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
     ORDER BY id DESC LIMIT :limit";
 
 /// Those with one run id.
 pub(super) const RUNS_WITH_ID: &str = "
-    SELECT id, run_id, received_at_ms, payload FROM runs
+    SELECT id, run_id, received_at_ms, payload, sources FROM runs
     WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
     ORDER BY id DESC LIMIT :limit";
 
@@ -46,14 +46,21 @@ pub struct RunRow {
     pub run_id: String,
     /// When it came.
     pub received_at: Timestamp,
-    /// The payload as it came.
+    /// The payload as it came, or what came of several.
     pub payload: String,
+    /// Who measured it.
+    pub sources: Vec<Source>,
 }
 
 /// The row of a job; `None` if nothing of it is stored.
 pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<i64>> {
     let parts = scope.parts().map(|(_, part)| part);
     connection.prepare_cached(JOB)?.query_row(parts, |row| row.get(0)).optional()
+}
+
+/// Who measured a run, as it is stored; nobody is known of what came before that was kept.
+pub(super) fn sources(text: Option<String>) -> Vec<Source> {
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<RunRow>> {
@@ -80,6 +87,7 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Resul
             run_id: row.get(1)?,
             received_at: Timestamp::from_millisecond(row.get(2)?).unwrap_or_default(),
             payload: row.get(3)?,
+            sources: sources(row.get(4)?),
         })
     })?;
     rows.collect()

@@ -143,6 +143,31 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX runs_of_job ON runs (job_id, id);
     CREATE INDEX runs_by_run_id ON runs (job_id, run_id, id);
     CREATE UNIQUE INDEX runs_by_summary ON runs (job_id, summary_id) WHERE summary_id IS NOT NULL;
+", "
+    ALTER TABLE runs ADD COLUMN sources TEXT;
+    -- By what a run is found that another collector tells of, too.
+    CREATE TABLE seen (
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        key INTEGER NOT NULL,
+        end_time_ms INTEGER NOT NULL,
+        PRIMARY KEY (run, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX seen_by_key ON seen (key, end_time_ms);
+    -- What a run was put together from.
+    CREATE TABLE parts (
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        job_id INTEGER NOT NULL REFERENCES jobs (id),
+        run_id TEXT NOT NULL,
+        run_attempt INTEGER,
+        summary_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        is_final INTEGER NOT NULL,
+        received_at_ms INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        payload TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX parts_of_run ON parts (run);
+    CREATE UNIQUE INDEX parts_by_summary ON parts (job_id, summary_id);
 "];
 
 /// The connection that writes; the database exists, is sound and up to date afterwards.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
-use wire::{ContainerSummary, RunSummary, Scope};
+use wire::{ContainerSummary, RunSummary, Scope, Source};
 
 use super::catalog::time;
 use super::read;
@@ -22,7 +22,7 @@ pub(super) const CONTAINERS: &str = "
 
 /// One run.
 pub(super) const RUN: &str = "
-    SELECT organization, repository, workflow, job, run_id, received_at_ms, payload
+    SELECT organization, repository, workflow, job, run_id, received_at_ms, payload, sources
     FROM runs JOIN jobs ON jobs.id = job_id WHERE runs.id = ?1";
 
 /// Which runs.
@@ -53,8 +53,10 @@ pub struct WholeRun {
     pub run_id: String,
     /// When it came.
     pub received_at: Timestamp,
-    /// The payload as it came.
+    /// The payload as it came, or what came of several.
     pub payload: String,
+    /// Who measured it.
+    pub sources: Vec<Source>,
 }
 
 /// `None` if there is no such job.
@@ -130,6 +132,7 @@ pub(super) fn run(connection: &Connection, id: i64) -> rusqlite::Result<Option<W
             run_id: row.get(4)?,
             received_at: time(row.get(5)?),
             payload: row.get(6)?,
+            sources: read::sources(row.get(7)?),
         })
     });
     row.optional()

@@ -16,6 +16,8 @@ fn run(seq: Option<u64>, is_final: bool, body: &str) -> NewRun {
         digest: <sha2::Sha256 as sha2::Digest>::digest(body).into(),
         payload: body.to_owned(),
         containers: vec![NewContainer { name: body.to_owned(), ..NewContainer::default() }],
+        sources: vec![],
+        places: vec![],
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::{debug, error};
 use super::background::Background;
 use super::log::Log;
 use super::trouble::Health;
-use super::{NewRun, Outcome, StoreError, SummaryKey, read, schema};
+use super::{NewRun, Outcome, StoreError, SummaryKey, parts, read, schema};
 
 /// So many writes share a transaction at the most.
 const MAX_BATCH: usize = 256;
@@ -181,22 +181,27 @@ fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
         (Some(key), Some(job)) => stored(connection, job, key)?,
         _ => None,
     };
-    let (Some(key), Some(job), Some(stored)) = (&run.summary, job, stored) else {
-        let job = match job {
-            Some(job) => job,
-            None => insert_job(connection, run)?,
-        };
+    if let (Some(key), Some(stored)) = (&run.summary, &stored) {
+        if key.seq == stored.seq {
+            let same = stored.digest == run.digest;
+            return Ok(if same { Outcome::Repeated(stored.id) } else { Outcome::Conflict });
+        }
+        if key.seq < stored.seq || (stored.is_final && !run.is_final) {
+            return Ok(Outcome::Superseded(stored.id));
+        }
+    }
+    let job = match job {
+        Some(job) => job,
+        None => insert_job(connection, run)?,
+    };
+    if let Some(outcome) = parts::join(connection, job, run, stored.as_ref())? {
+        return Ok(outcome);
+    }
+    let Some(stored) = stored else {
         let id = insert_row(connection, None, job, run)?;
         count(connection, job, 1, id, run)?;
         return Ok(Outcome::Created(id));
     };
-    if key.seq == stored.seq {
-        let same = stored.digest == run.digest;
-        return Ok(if same { Outcome::Repeated(stored.id) } else { Outcome::Conflict });
-    }
-    if key.seq < stored.seq || (stored.is_final && !run.is_final) {
-        return Ok(Outcome::Superseded(stored.id));
-    }
     // Its containers go with it; the new row keeps the id.
     connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([stored.id])?;
     insert_row(connection, Some(stored.id), job, run)?;
@@ -204,19 +209,40 @@ fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
     Ok(Outcome::Replaced(stored.id))
 }
 
-struct Stored {
-    id: i64,
+/// A summary that another one may take the place of.
+pub(super) struct Stored {
+    /// Its row.
+    pub(super) id: i64,
     seq: u64,
     is_final: bool,
     digest: [u8; 32],
+    /// Of the row.
+    pub(super) start_time_ms: i64,
+    pub(super) end_time_ms: i64,
+    /// Whether the row is put together from several.
+    pub(super) is_part: bool,
 }
 
+/// By its `summary_id`: a run's own, or a part's.
+pub(super) const STORED: &str = "
+    SELECT id, seq, is_final, digest, start_time_ms, end_time_ms, 0 FROM runs WHERE job_id = ?1 AND summary_id = ?2
+    UNION ALL
+    SELECT runs.id, parts.seq, parts.is_final, parts.digest, start_time_ms, end_time_ms, 1
+    FROM parts JOIN runs ON runs.id = parts.run WHERE parts.job_id = ?1 AND parts.summary_id = ?2";
+
 fn stored(connection: &Connection, job: i64, key: &SummaryKey) -> rusqlite::Result<Option<Stored>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, seq, is_final, digest FROM runs WHERE job_id = ?1 AND summary_id = ?2")?;
+    let mut statement = connection.prepare_cached(STORED)?;
     let row = statement.query_row(params![job, key.summary_id], |row| {
         let seq: i64 = row.get(1)?;
-        Ok(Stored { id: row.get(0)?, seq: seq.cast_unsigned(), is_final: row.get(2)?, digest: row.get(3)? })
+        Ok(Stored {
+            id: row.get(0)?,
+            seq: seq.cast_unsigned(),
+            is_final: row.get(2)?,
+            digest: row.get(3)?,
+            start_time_ms: row.get(4)?,
+            end_time_ms: row.get(5)?,
+            is_part: row.get(6)?,
+        })
     });
     row.optional()
 }
@@ -231,7 +257,13 @@ fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
 }
 
 /// What is told of a job without looking at its runs; its figures are to be computed anew.
-fn count(connection: &Connection, job: i64, more: i64, id: i64, run: &NewRun) -> rusqlite::Result<()> {
+pub(super) fn count(
+    connection: &Connection,
+    job: i64,
+    more: i64,
+    id: i64,
+    run: &NewRun,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "UPDATE jobs SET run_count = run_count + ?2, last_run = max(last_run, ?3),
              last_received_at_ms = max(last_received_at_ms, ?4), stale = stale + 1
@@ -242,13 +274,20 @@ fn count(connection: &Connection, job: i64, more: i64, id: i64, run: &NewRun) ->
 }
 
 /// A new row; with an id of its own choice if none is given.
-fn insert_row(connection: &Connection, id: Option<i64>, job: i64, run: &NewRun) -> rusqlite::Result<i64> {
+pub(super) fn insert_row(
+    connection: &Connection,
+    id: Option<i64>,
+    job: i64,
+    run: &NewRun,
+) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO runs (id, job_id, run_id, run_attempt, summary_id, seq, is_final, complete, start_time_ms,
-             end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload)
+             end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload, sources)
          VALUES (:id, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final, :complete, :start_time_ms,
-             :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest, :payload)",
+             :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest, :payload, :sources)",
     )?;
+    let sources = serde_json::to_string(&run.sources)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     statement.execute(named_params! {
         ":id": id,
         ":job": job,
@@ -265,9 +304,15 @@ fn insert_row(connection: &Connection, id: Option<i64>, job: i64, run: &NewRun) 
         ":received_at_ms": run.received_at.as_millisecond(),
         ":digest": run.digest,
         ":payload": run.payload,
+        ":sources": (!run.sources.is_empty()).then_some(sources),
     })?;
     let id = connection.last_insert_rowid();
     insert_containers(connection, id, run)?;
+    let mut seen =
+        connection.prepare_cached("INSERT INTO seen (run, key, end_time_ms) VALUES (?1, ?2, ?3)")?;
+    for place in &run.places {
+        seen.execute(params![id, place.key, run.end_time.as_millisecond()])?;
+    }
     Ok(id)
 }
 

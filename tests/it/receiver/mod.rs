@@ -3,6 +3,7 @@
 mod catalog;
 mod export;
 mod ingest;
+mod joined;
 mod life;
 mod metrics;
 mod page;

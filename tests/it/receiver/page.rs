@@ -7,7 +7,7 @@ use tests::http::{Answer, raw};
 use tests::receiver::{READ_TOKEN, Receiver};
 
 /// A request as a browser sends it, with more header lines; a body is a form.
-fn send(receiver: &Receiver, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub(super) fn send(receiver: &Receiver, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let form = if method == "POST" {
         format!("content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n", body.len())
     } else {
@@ -18,11 +18,11 @@ fn send(receiver: &Receiver, method: &str, path: &str, headers: &str, body: &str
     raw(&receiver.address, format!("{head}{body}").as_bytes())
 }
 
-fn sign_in(receiver: &Receiver, headers: &str, token: &str) -> Answer {
+pub(super) fn sign_in(receiver: &Receiver, headers: &str, token: &str) -> Answer {
     send(receiver, "POST", "/sign-in", headers, &format!("token={token}&next=%2Fruns%2F7"))
 }
 
-fn cookie(answer: &Answer) -> String {
+pub(super) fn cookie(answer: &Answer) -> String {
     assert_eq!((answer.status, answer.header("location")), (303, Some("/runs/7")), "{}", answer.body);
     answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }

@@ -27,6 +27,8 @@ fn run(workflow: &str, job: &str, seq: Option<u64>, is_final: bool, complete: Op
         received_at: Timestamp::UNIX_EPOCH,
         digest: [seq.unwrap_or(0) as u8; 32],
         payload: "{}".to_owned(),
+        sources: vec![],
+        places: vec![],
         containers: vec![NewContainer {
             name: "c".to_owned(),
             cpu_periods: Some(u64::MAX >> 1),

@@ -39,11 +39,11 @@ impl Loaded {
 
     /// As the API tells of it.
     pub(super) fn stored(&self) -> wire::StoredRun {
-        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, .. } =
+        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, sources, .. } =
             self.run.clone();
         let repository = format!("{organization}/{repository}");
         let payload = self.payload.clone();
-        wire::StoredRun { id, organization, repository, workflow, job, run_id, received_at, payload }
+        wire::StoredRun { id, organization, repository, workflow, job, run_id, received_at, sources, payload }
     }
 
     pub(super) fn crumbs(&self) -> Crumbs {
@@ -93,7 +93,7 @@ pub(super) async fn run(
     page(&view(&loaded, Timestamp::now()))
 }
 
-/// `GET /ui/runs/{id}/payload.json`: what was sent, as it was.
+/// `GET /ui/runs/{id}/payload.json`: what was sent, as it was, or what came of several.
 pub(super) async fn payload(
     State(state): State<Arc<AppState>>,
     Path(id): Path<String>,
@@ -116,7 +116,7 @@ fn view(loaded: &Loaded, now: Timestamp) -> RunPage {
         containers: payload.containers.iter().map(container).collect(),
         commands: commands(payload),
         processes: processes(payload),
-        quality: quality(payload),
+        quality: quality(payload, &run.sources),
     }
 }
 

@@ -1,11 +1,15 @@
 //! How well a run was measured.
 
-use wire::Payload;
+use wire::{Payload, Source};
 
 use crate::ui::format;
 
-pub(super) fn quality(payload: &Payload) -> Vec<(&'static str, String)> {
+pub(super) fn quality(payload: &Payload, sources: &[Source]) -> Vec<(&'static str, String)> {
     let mut quality = vec![];
+    if !sources.is_empty() {
+        let sources: Vec<String> = sources.iter().map(measured_by).collect();
+        quality.push(("Measured by", sources.join(", ")));
+    }
     let complete = match payload.complete {
         Some(true) => "yes: from the collector's start to its end",
         Some(false) => "no: an interim summary, or one recovered after the collector was killed",
@@ -77,4 +81,49 @@ pub(super) fn quality(payload: &Payload) -> Vec<(&'static str, String)> {
         ));
     }
     quality
+}
+
+/// One of those who measured.
+fn measured_by(source: &Source) -> String {
+    let who = match source.mode.as_str() {
+        "node" => "node collector",
+        "sidecar" => "sidecar",
+        "run" => "collector run",
+        other => other,
+    };
+    let mut notes = vec![];
+    if source.source == "ebpf" {
+        notes.push("eBPF");
+    }
+    if !source.is_final {
+        notes.push("not its last summary");
+    } else if source.complete == Some(false) {
+        notes.push("a part of the run");
+    }
+    if notes.is_empty() { who.to_owned() } else { format!("{who} ({})", notes.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_measured_is_told_with_what_matters() {
+        let source = |mode: &str, source: &str, is_final, complete| Source {
+            mode: mode.to_owned(),
+            source: source.to_owned(),
+            summary_id: None,
+            seq: None,
+            is_final,
+            complete,
+        };
+        let told = |one: Source| measured_by(&one);
+        assert_eq!(told(source("node", "ebpf", true, Some(true))), "node collector (eBPF)");
+        assert_eq!(told(source("sidecar", "proc", true, Some(true))), "sidecar");
+        assert_eq!(
+            told(source("node", "ebpf", true, Some(false))),
+            "node collector (eBPF, a part of the run)"
+        );
+        assert_eq!(told(source("sidecar", "proc", false, Some(false))), "sidecar (not its last summary)");
+    }
 }

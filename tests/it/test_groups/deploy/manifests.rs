@@ -91,7 +91,10 @@ fn the_programs_take_every_argument_and_variable() {
     for (directory, _) in KUSTOMIZATIONS {
         for pod in pods(&built(directory)) {
             for container in containers(&pod) {
-                let Some(name) = container["image"].as_str().unwrap().strip_prefix(IMAGES) else { continue };
+                let Some(image) = container["image"].as_str().unwrap().strip_prefix(IMAGES) else { continue };
+                // Without a tag, or with `latest`, a node would pull it each time: an image that was loaded is never used.
+                let (name, tag) = image.split_once(':').unwrap();
+                assert_eq!(tag, env!("CARGO_PKG_VERSION"), "{directory}");
                 let words = container["args"].as_array().into_iter().flatten();
                 let words: Vec<_> = words.map(|word| word.as_str().unwrap().to_owned()).collect();
                 assert_taken(name, &words, directory);
@@ -103,6 +106,32 @@ fn the_programs_take_every_argument_and_variable() {
         }
     }
     assert_eq!(found, 7);
+}
+
+/// Kubernetes refuses a StatefulSet whose claims changed, a name or a namespace that changed is another object, and what is
+/// another object has another volume.
+#[test]
+fn what_was_tried_is_kept_by_what_follows() {
+    let objects = |directories: &[&str]| {
+        let all = directories.iter().flat_map(|directory| yaml(&built(directory)));
+        let mut objects: Vec<Value> = all.filter(|object| object["kind"] != "Secret").collect();
+        objects.sort_by_key(|object| (object["kind"].to_string(), object["metadata"]["name"].to_string()));
+        objects
+    };
+    let mut tried = objects(&["overlays/try"]);
+    let kept = objects(&["receiver", "node"]);
+    assert!(kept.iter().any(|object| object["kind"] == "StatefulSet"));
+    assert_ne!(tried, kept, "the secrets of a trial are not taken over");
+    for object in &mut tried {
+        let volumes = object.pointer_mut("/spec/template/spec/volumes").and_then(Value::as_array_mut);
+        for secret in volumes.into_iter().flatten().filter_map(|volume| volume.get_mut("secret")) {
+            let name = secret["secretName"].as_str().unwrap();
+            let (name, hash) = name.rsplit_once('-').unwrap();
+            assert_eq!(hash.len(), 10);
+            secret["secretName"] = name.into();
+        }
+    }
+    assert_eq!(tried, kept);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod jobs;
 mod life;
 mod metrics;
 mod pods;
+mod sidecar;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,0 +1,88 @@
+//! Which summaries are of the same run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use wire::Payload;
+
+use super::Part;
+
+/// What both collectors call alike that watch the same containers: the UID of their pod or, where there is none, the ids of
+/// the containers. Nothing where no other collector can have told of the same: in a summary of `collector run`, or of a
+/// collector that sees more than one pod.
+pub fn places(payload: &Payload) -> BTreeSet<&str> {
+    let mode = payload.collector.as_ref().map_or("", |collector| collector.mode.as_str());
+    if mode != "sidecar" && mode != "node" {
+        return BTreeSet::new();
+    }
+    let pods: BTreeSet<&str> =
+        payload.containers.iter().filter_map(|container| container.pod_uid.as_deref()).collect();
+    match pods.len() {
+        0 => payload.containers.iter().filter_map(|container| container.id.as_deref()).collect(),
+        1 => pods,
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Puts together, of summaries of one job, those of the same run: of a sidecar and of the node's collector that watched the
+/// same pod at the same time and do not name different runs. Each group, and the groups, in their order.
+pub fn groups(parts: &[Part]) -> Vec<Vec<usize>> {
+    let seen: Vec<BTreeSet<&str>> = parts.iter().map(|part| places(&part.payload)).collect();
+    let mut group: Vec<usize> = (0..parts.len()).collect();
+    for sidecar in (0..parts.len()).filter(|at| parts[*at].mode() == "sidecar") {
+        for node in matches(parts, &seen, sidecar) {
+            let (from, to) = (group[node], group[sidecar]);
+            group.iter_mut().filter(|other| **other == from).for_each(|other| *other = to);
+        }
+    }
+    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, group) in group.into_iter().enumerate() {
+        groups.entry(group).or_default().push(at);
+    }
+    let (one, several): (Vec<_>, Vec<_>) =
+        groups.into_values().partition(|group| is_one_run(group.iter().map(|at| &parts[*at])));
+    let alone = several.into_iter().flatten().map(|at| vec![at]);
+    let mut groups: Vec<Vec<usize>> = one.into_iter().chain(alone).collect();
+    groups.sort();
+    groups
+}
+
+/// What the node's collector told of what a sidecar watched.
+fn matches(parts: &[Part], seen: &[BTreeSet<&str>], sidecar: usize) -> Vec<usize> {
+    let part = &parts[sidecar];
+    let nodes: Vec<usize> = (0..parts.len())
+        .filter(|at| parts[*at].mode() == "node" && !seen[*at].is_disjoint(&seen[sidecar]))
+        .filter(|at| overlap(&parts[*at], part).is_some() && name_the_same(&parts[*at], part))
+        .collect();
+    // A sidecar with the PID namespace of a machine sees what is several jobs to the node's collector.
+    if nodes.iter().any(|at| seen[*at] != seen[nodes[0]]) {
+        return vec![];
+    }
+    // In a pod that runs one job after another a sidecar that names none is of the one that it saw most of.
+    let mut shared: BTreeMap<(&str, Option<u32>), i128> = BTreeMap::new();
+    for other in nodes.iter().map(|at| &parts[*at]).filter(|other| !other.is_unnamed()) {
+        *shared.entry((&other.run_id, other.run_attempt)).or_default() += overlap(other, part).unwrap_or(0);
+    }
+    let most = shared.iter().rev().max_by_key(|(_, shared)| **shared).map(|(named, _)| *named);
+    let is_it = |other: &Part| other.is_unnamed() || most == Some((&*other.run_id, other.run_attempt));
+    nodes.into_iter().filter(|at| is_it(&parts[*at])).collect()
+}
+
+/// Nanoseconds in which both watched; `None` if one began after the other had ended.
+fn overlap(one: &Part, other: &Part) -> Option<i128> {
+    let began = one.payload.start_time.max(other.payload.start_time);
+    let ended = one.payload.end_time.min(other.payload.end_time);
+    let nanoseconds = |time: Timestamp| time.as_nanosecond();
+    (began <= ended).then(|| nanoseconds(ended) - nanoseconds(began))
+}
+
+fn name_the_same(one: &Part, other: &Part) -> bool {
+    let named = one.run_id == other.run_id || one.is_unnamed() || other.is_unnamed();
+    named && one.run_attempt.zip(other.run_attempt).is_none_or(|(one, other)| one == other)
+}
+
+fn is_one_run<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> bool {
+    let names = parts.clone().filter(|part| !part.is_unnamed()).map(|part| &part.run_id);
+    let attempts = parts.filter_map(|part| part.run_attempt);
+    names.collect::<BTreeSet<_>>().len() <= 1 && attempts.collect::<BTreeSet<_>>().len() <= 1
+}

@@ -1,0 +1,77 @@
+//! Processes and commands: those of a container from the part that its figures are taken from.
+
+use std::collections::BTreeMap;
+
+use wire::{CommandUsage, ProcessCpu, ProcessMemory};
+
+use super::containers::Chosen;
+use super::{Part, descending};
+
+/// What used the most.
+#[derive(Debug)]
+pub(super) struct Lists {
+    pub(super) by_cpu: Vec<ProcessCpu>,
+    pub(super) by_memory: Vec<ProcessMemory>,
+    pub(super) commands: Vec<CommandUsage>,
+}
+
+pub(super) fn lists(parts: &[Part], base: usize, chosen: &[Chosen]) -> Lists {
+    let names = names(parts, chosen);
+    // What is in no container is told by the part that the rest is taken from.
+    let place = |part: usize, name: Option<&str>| match name {
+        Some(name) => names.get(&(part, name)).map(|name| Some((*name).to_owned())),
+        None => (part == base).then_some(None),
+    };
+    let mut by_cpu = taken(
+        parts,
+        |part| &part.payload.top_cpu_processes,
+        |part, one| Some(ProcessCpu { container: place(part, one.container.as_deref())?, ..one.clone() }),
+    );
+    by_cpu.0.sort_by(|one, other| {
+        descending(one.cpu_seconds, other.cpu_seconds)
+            .then_with(|| other.peak_cpu_percent.total_cmp(&one.peak_cpu_percent))
+            .then_with(|| (one.pid, &one.name).cmp(&(other.pid, &other.name)))
+    });
+    let mut by_memory = taken(
+        parts,
+        |part| &part.payload.top_mem_processes,
+        |part, one| Some(ProcessMemory { container: place(part, one.container.as_deref())?, ..one.clone() }),
+    );
+    by_memory.0.sort_by(|one, other| {
+        let peaks = other.peak_mem_bytes.cmp(&one.peak_mem_bytes);
+        peaks.then_with(|| (one.pid, &one.name).cmp(&(other.pid, &other.name)))
+    });
+    let mut commands = taken(
+        parts,
+        |part| &part.payload.top_commands,
+        |part, one| Some(CommandUsage { container: place(part, one.container.as_deref())?, ..one.clone() }),
+    );
+    let seconds = |one: &CommandUsage| one.cpu_seconds + one.unseen_children_cpu_seconds.unwrap_or(0.0);
+    commands.0.sort_by(|one, other| {
+        descending(Some(seconds(one)), Some(seconds(other)))
+            .then_with(|| (&one.name, &one.container).cmp(&(&other.name, &other.container)))
+    });
+    Lists { by_cpu: first(by_cpu), by_memory: first(by_memory), commands: first(commands) }
+}
+
+/// What the containers are called whose figures are taken from a part, by what they are called there.
+fn names<'a>(parts: &'a [Part], chosen: &'a [Chosen]) -> BTreeMap<(usize, &'a str), &'a str> {
+    let name = |chosen: &'a Chosen| ((chosen.part, &*chosen.container(parts).name), &*chosen.name);
+    chosen.iter().map(name).collect()
+}
+
+/// Of all parts what is to be told, and how long the longest list was.
+fn taken<T>(
+    parts: &[Part],
+    list: impl Fn(&Part) -> &Vec<T>,
+    take: impl Fn(usize, &T) -> Option<T>,
+) -> (Vec<T>, usize) {
+    let all = parts.iter().enumerate().flat_map(|(at, part)| list(part).iter().map(move |one| (at, one)));
+    let longest = parts.iter().map(|part| list(part).len()).max().unwrap_or(0);
+    (all.filter_map(|(part, one)| take(part, one)).collect(), longest)
+}
+
+fn first<T>((mut list, longest): (Vec<T>, usize)) -> Vec<T> {
+    list.truncate(longest);
+    list
+}

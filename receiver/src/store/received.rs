@@ -1,0 +1,123 @@
+//! From a summary to what is stored of it.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use wire::{ContainerUsage, Payload, Scope, Source};
+
+use super::{NewContainer, NewRun, SummaryKey};
+use crate::join;
+
+/// A summary as it was received.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// Which attempt at it.
+    pub run_attempt: Option<u32>,
+    /// Made once per run by the collector, and the number of this summary.
+    pub summary: Option<SummaryKey>,
+    /// Whether it is the collector's last.
+    pub is_final: bool,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// SHA-256 of the body, to tell a repeat from something else.
+    pub digest: [u8; 32],
+    /// The payload as it came.
+    pub payload: String,
+}
+
+impl NewRun {
+    /// Of a summary that was received, and its payload as it was read.
+    pub fn new(scope: Scope, received: Received, payload: &Payload) -> Self {
+        let summary = received.summary.as_ref().map(|key| (key.summary_id.as_str(), key.seq));
+        let sources = Source::of(payload, summary, received.is_final).into_iter().collect();
+        // Without a number a summary takes the place of none, and is joined to none.
+        let places = summary.map(|_| places(payload)).unwrap_or_default();
+        Self {
+            scope,
+            run_id: received.run_id,
+            run_attempt: received.run_attempt,
+            summary: received.summary,
+            is_final: received.is_final,
+            complete: payload.complete,
+            start_time: payload.start_time,
+            end_time: payload.end_time,
+            duration_seconds: payload.duration_seconds,
+            cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
+            received_at: received.received_at,
+            digest: received.digest,
+            containers: payload.containers.iter().map(NewContainer::from).collect(),
+            payload: received.payload,
+            sources,
+            places,
+        }
+    }
+
+    /// Of several summaries that were put together; `payload` is what came of them, as text.
+    pub(super) fn joined(
+        scope: Scope,
+        joined: join::Joined,
+        payload: String,
+        received_at: Timestamp,
+        places: Vec<Place>,
+    ) -> Self {
+        let received = Received {
+            run_id: joined.run_id,
+            run_attempt: joined.run_attempt,
+            summary: None,
+            is_final: joined.is_final,
+            received_at,
+            digest: Sha256::digest(&payload).into(),
+            payload,
+        };
+        Self { sources: joined.sources, places, ..Self::new(scope, received, &joined.payload) }
+    }
+}
+
+/// What a summary is of, and by what it is found. A number in place of a text keeps the index small; two texts with one
+/// number only mean that one more row is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Of what this kind of collector tells of it.
+    pub key: i64,
+    /// Of what the other kind does: two of the same kind are never joined.
+    pub other: i64,
+}
+
+pub(super) fn places(payload: &Payload) -> Vec<Place> {
+    let number = |mode: &str, place: &str| {
+        let digest: [u8; 32] = Sha256::digest(format!("{mode} {place}")).into();
+        digest.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
+    };
+    let is_node = payload.collector.as_ref().is_some_and(|collector| collector.mode == "node");
+    let (mode, other) = if is_node { ("node", "sidecar") } else { ("sidecar", "node") };
+    let place = |place| Place { key: number(mode, place), other: number(other, place) };
+    join::places(payload).into_iter().map(place).collect()
+}
+
+impl From<&ContainerUsage> for NewContainer {
+    fn from(usage: &ContainerUsage) -> Self {
+        Self {
+            name: usage.name.clone(),
+            cpu_seconds: usage.cpu_seconds,
+            cpu_peak_cores: usage.cpu_cores.peak,
+            cpu_p95_cores: usage.cpu_cores.p95,
+            cpu_request_cores: usage.cpu_request_cores,
+            cpu_limit_cores: usage.cpu_limit_cores,
+            cpu_throttled_seconds: usage.cpu_throttled_seconds,
+            cpu_periods: usage.cpu_periods,
+            cpu_throttled_periods: usage.cpu_throttled_periods,
+            memory_peak_bytes: usage.memory_bytes.peak,
+            memory_p95_bytes: usage.memory_bytes.p95,
+            working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
+            cgroup_memory_peak_bytes: usage.memory_peak_bytes,
+            memory_request_bytes: usage.memory_request_bytes,
+            memory_limit_bytes: usage.memory_limit_bytes,
+            oom_kills: usage.oom_kills,
+            cpu_cores_histogram: usage
+                .cpu_cores_histogram
+                .as_ref()
+                .and_then(|histogram| serde_json::to_string(histogram).ok()),
+        }
+    }
+}
