@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
-use wire::{ContainerUsage, Payload, Problem, Stored, Submission};
+use wire::{CollectorInfo, ContainerUsage, Payload, Problem, Stored, Submission};
 
 use crate::auth::{Denied, PushToken};
 use crate::error::AppError;
@@ -151,12 +151,12 @@ fn new_run(valid: Valid, body: &[u8], received_at: Timestamp) -> NewRun {
         cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
         received_at,
         digest: Sha256::digest(body).into(),
-        containers: payload.containers.iter().map(new_container).collect(),
+        containers: payload.containers.iter().map(|usage| new_container(usage, payload.collector.as_ref())).collect(),
         payload: submission.payload.get().to_owned(),
     }
 }
 
-fn new_container(usage: &ContainerUsage) -> NewContainer {
+fn new_container(usage: &ContainerUsage, collector: Option<&CollectorInfo>) -> NewContainer {
     NewContainer {
         name: usage.name.clone(),
         cpu_seconds: usage.cpu_seconds,
@@ -164,6 +164,7 @@ fn new_container(usage: &ContainerUsage) -> NewContainer {
         cpu_p95_cores: usage.cpu_cores.p95,
         cpu_request_cores: usage.cpu_request_cores,
         cpu_limit_cores: usage.cpu_limit_cores,
+        cpu_bound_cores: usage.cpu_bound_cores,
         cpu_throttled_seconds: usage.cpu_throttled_seconds,
         cpu_periods: usage.cpu_periods,
         cpu_throttled_periods: usage.cpu_throttled_periods,
@@ -173,6 +174,9 @@ fn new_container(usage: &ContainerUsage) -> NewContainer {
         cgroup_memory_peak_bytes: usage.memory_peak_bytes,
         memory_request_bytes: usage.memory_request_bytes,
         memory_limit_bytes: usage.memory_limit_bytes,
+        memory_bound_bytes: usage.memory_bound_bytes,
+        machine_cpus: collector.map(|collector| collector.cpu_count),
+        machine_memory_bytes: collector.and_then(|collector| collector.memory_total_bytes),
         oom_kills: usage.oom_kills,
         cpu_cores_histogram: usage
             .cpu_cores_histogram

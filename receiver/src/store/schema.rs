@@ -143,6 +143,12 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX runs_of_job ON runs (job_id, id);
     CREATE INDEX runs_by_run_id ON runs (job_id, run_id, id);
     CREATE UNIQUE INDEX runs_by_summary ON runs (job_id, summary_id) WHERE summary_id IS NOT NULL;
+", "
+    -- What the machine has is here, too: a column of `runs` behind `payload` is only read through all of that.
+    ALTER TABLE containers ADD COLUMN cpu_bound_cores REAL;
+    ALTER TABLE containers ADD COLUMN memory_bound_bytes INTEGER;
+    ALTER TABLE containers ADD COLUMN machine_cpus INTEGER;
+    ALTER TABLE containers ADD COLUMN machine_memory_bytes INTEGER;
 "];
 
 /// The connection that writes; the database exists, is sound and up to date afterwards.

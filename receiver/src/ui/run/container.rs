@@ -43,6 +43,11 @@ pub(super) fn container(usage: &ContainerUsage) -> Container {
         && usage.oom_kills.unwrap_or(0) == 0
     {
         badges.push(Badge { kind: "warn", text: "at its memory limit".to_owned() });
+    } else if let Some(bound) = usage.memory_bound_bytes
+        && usage.memory_bytes.peak >= 0.95 * bound as f64
+        && usage.oom_kills.unwrap_or(0) == 0
+    {
+        badges.push(Badge { kind: "warn", text: "at its pod's or node's memory limit".to_owned() });
     }
     let mut stats = vec![
         stat_row("CPU", &usage.cpu_cores, format::cores),
@@ -87,15 +92,29 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
         ("CPU time", usage.cpu_seconds.map(format::seconds)),
         ("CPU time by the cgroup", usage.cgroup_cpu_seconds.map(format::seconds)),
         ("CPU request", usage.cpu_request_cores.map(format::cores)),
-        ("CPU limit", usage.cpu_limit_cores.map(format::cores)),
+        ("CPU limit", limit(usage.cpu_limit_cores, usage.cpu_bound_cores, format::cores)),
         ("Throttled", throttling),
         ("Memory request", usage.memory_request_bytes.map(bytes)),
-        ("Memory limit", usage.memory_limit_bytes.map(bytes)),
+        (
+            "Memory limit",
+            limit(usage.memory_limit_bytes, usage.memory_bound_bytes, |value| format::bytes(value as f64)),
+        ),
         ("Memory peak by the cgroup", usage.memory_peak_bytes.map(bytes)),
         ("OOM kills", usage.oom_kills.map(format::count)),
         ("Processes", usage.process_count.map(format::count)),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Its own limit, and what bounds it more tightly than that.
+fn limit<T: PartialOrd>(own: Option<T>, bound: Option<T>, show: fn(T) -> String) -> Option<String> {
+    match (own, bound) {
+        (None, Some(bound)) => Some(format::no_limit(&show(bound))),
+        (Some(own), Some(bound)) if bound < own => {
+            Some(format!("{}; {} {}", show(own), format::ABOVE_ALLOWS, show(bound)))
+        }
+        (own, _) => own.map(show),
+    }
 }
 
 fn stat_row(name: &'static str, stats: &Stats, show: fn(f64) -> String) -> StatRow {
