@@ -44,8 +44,7 @@ impl CgroupFigures {
     /// What its counters grew by from the first reading to the last.
     pub fn between(first: &CgroupReading, last: &CgroupReading) -> Self {
         // What is not known of the beginning is not known of the run.
-        let grown =
-            |counter: fn(&CgroupReading) -> Option<u64>| counter(last)?.checked_sub(counter(first)?);
+        let grown = |counter: fn(&CgroupReading) -> Option<u64>| counter(last)?.checked_sub(counter(first)?);
         Self {
             cpu_seconds: grown(|reading| reading.cpu_ns).map(seconds),
             throttled_seconds: grown(|reading| reading.throttled_ns).map(seconds),

@@ -151,7 +151,11 @@ fn new_run(valid: Valid, body: &[u8], received_at: Timestamp) -> NewRun {
         cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
         received_at,
         digest: Sha256::digest(body).into(),
-        containers: payload.containers.iter().map(|usage| new_container(usage, payload.collector.as_ref())).collect(),
+        containers: payload
+            .containers
+            .iter()
+            .map(|usage| new_container(usage, payload.collector.as_ref()))
+            .collect(),
         payload: submission.payload.get().to_owned(),
     }
 }

@@ -125,7 +125,7 @@ pub struct ContainerUsage {
     /// Memory limit in bytes, likewise (v2 `memory.max`, v1 `memory.limit_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
-    /// What bounds it besides, in cores: the tightest CPU limit of the cgroups above it (its pod, a QoS class, a slice),
+    /// What bounds it besides, in cores: the tightest CPU limit of the cgroups above it (its pod, a slice, the node),
     /// which it shares with all that is below them. What the machine has is in `collector`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_bound_cores: Option<f64>,

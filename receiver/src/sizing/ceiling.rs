@@ -39,7 +39,8 @@ impl Whose {
 /// equal, the container's is the one that was set, since Kubernetes gives a pod the sum of its containers'.
 fn lowest(own: Option<f64>, above: Option<f64>, machine: Option<f64>) -> Option<Ceiling> {
     let all = [(machine, Whose::Machine), (own, Whose::Own), (above, Whose::Above)];
-    let all = all.into_iter().filter_map(|(at, whose)| Some(Ceiling { at: at.filter(|at| *at > 0.0)?, whose }));
+    let all =
+        all.into_iter().filter_map(|(at, whose)| Some(Ceiling { at: at.filter(|at| *at > 0.0)?, whose }));
     all.min_by(|one, other| one.at.total_cmp(&other.at))
 }
 

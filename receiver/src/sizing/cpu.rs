@@ -194,7 +194,8 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
     let bound: Vec<_> = observations.iter().filter_map(Observation::cpu_bound_met).collect();
     if let Some(most) = ceiling::highest(bound.iter().copied()) {
         let (count, at, allows) = (bound.len(), say_cores(most.at), most.whose.allows());
-        let _ = write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
+        let _ =
+            write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
     }
     if observations.iter().all(Observation::is_cpu_censored) {
         reason.push_str("; as all of them were held back, this is what is needed at the least");

@@ -198,7 +198,8 @@ fn reason(
     let bound: Vec<_> = observations.iter().filter_map(Observation::memory_bound_met).collect();
     if let Some(most) = ceiling::highest(bound.iter().copied()) {
         let (count, at, allows) = (bound.len(), say_bytes(most.at), most.whose.allows());
-        let _ = write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
+        let _ =
+            write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
     }
     if observations.iter().all(Observation::is_memory_censored) {
         reason.push_str("; as all of them were held back, this is what is needed at the least");

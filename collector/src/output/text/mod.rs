@@ -94,9 +94,9 @@ fn containers(payload: &Payload) -> Option<Table> {
             row.push(usage.cpu_request_cores.map_or(String::new(), cores));
         }
         if limits {
-            let own = usage.cpu_limit_cores.map(|limit| {
-                format!("{} ({:.0} %)", cores(limit), 100.0 * usage.cpu_cores.peak / limit)
-            });
+            let own = usage
+                .cpu_limit_cores
+                .map(|limit| format!("{} ({:.0} %)", cores(limit), 100.0 * usage.cpu_cores.peak / limit));
             row.push(limit(own, cpu_bound(usage).map(cores)).unwrap_or_default());
         }
         let memory = &usage.memory_bytes;

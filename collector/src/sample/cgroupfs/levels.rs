@@ -23,7 +23,7 @@ pub(super) enum Own {
 pub(super) struct Levels {
     /// Where its own limits are, innermost first.
     own: Vec<PathBuf>,
-    /// What holds for it and for others beside it: pod, QoS class, slice; innermost first.
+    /// What holds for it and for others beside it: its pod, slices, the node; innermost first.
     above: Vec<PathBuf>,
 }
 
@@ -57,9 +57,9 @@ impl Levels {
     /// The tightest CPU limit of its own, and of those above it.
     pub(super) fn quotas(&self, read: fn(&Path) -> Option<f64>) -> (Option<Quota>, Option<Quota>) {
         let tightest = |levels: &[PathBuf]| {
-            let quotas = levels.iter().filter_map(|level| {
-                Some(Quota { cores: read(level)?, directory: level.clone() })
-            });
+            let quotas = levels
+                .iter()
+                .filter_map(|level| Some(Quota { cores: read(level)?, directory: level.clone() }));
             quotas.min_by(|one, other| one.cores.total_cmp(&other.cores))
         };
         (tightest(&self.own), tightest(&self.above))

@@ -148,7 +148,13 @@ impl CgroupReader {
     pub fn beginning(&self, first: &CgroupReading) -> CgroupReading {
         let periods = if self.throttling.is_above() { first.periods } else { Some(Periods::default()) };
         let throttled_ns = if self.throttling.is_above() { first.throttled_ns } else { Some(0) };
-        CgroupReading { cpu_ns: Some(0), throttled_ns, oom_kills: Some(0), periods, ..CgroupReading::default() }
+        CgroupReading {
+            cpu_ns: Some(0),
+            throttled_ns,
+            oom_kills: Some(0),
+            periods,
+            ..CgroupReading::default()
+        }
     }
 
     fn read_limits(&mut self) {

@@ -45,7 +45,8 @@ impl Throttling {
             (None, Some(above)) => (Some(above), true),
             (own, _) => (own, false),
         };
-        let directory = chosen.map(|quota| quota.directory).filter(|directory| Some(directory.as_path()) != cgroup);
+        let directory =
+            chosen.map(|quota| quota.directory).filter(|directory| Some(directory.as_path()) != cgroup);
         if directory.as_deref() == self.elsewhere.as_ref().map(|(directory, _)| directory.as_path()) {
             return;
         }

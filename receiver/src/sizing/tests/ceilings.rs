@@ -53,7 +53,10 @@ fn its_own_limit_is_stepped_down_from_whatever_is_above_it() {
     assert_eq!(sizing.memory.current_limit_bytes, Some(64 * GIB));
     assert_eq!(mib(sizing.memory.request_bytes), 48 * 1024, "a quarter less");
     let reasons = said(&sizing.memory.reasons);
-    assert!(reasons.contains("this is more than the 23.5 GiB that its pod, slice or node allows"), "{reasons}");
+    assert!(
+        reasons.contains("this is more than the 23.5 GiB that its pod, slice or node allows"),
+        "{reasons}"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use receiver::sizing::history::{Facts, Run};
 use serde_json::{Value, json};
 use tests::jail::Jail;
 use tests::replay::{History, Past, Rule};
-use wire::{ContainerUsage, Payload};
+use wire::{CollectorInfo, ContainerUsage, Payload};
 
 use super::table;
 use crate::build::Programs;

@@ -107,7 +107,9 @@ fn limits(mut reader: CgroupReader) -> Limits {
 fn a_container_of_a_kubelet_has_its_own_limit_and_its_pods_and_nodes_are_bounds() {
     let places = [
         format!("kubepods/burstable/pod1/{ID}"),
-        format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"),
+        format!(
+            "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"
+        ),
     ];
     for place in places {
         for tree in Tree::both() {
@@ -158,7 +160,8 @@ fn what_is_inside_a_container_is_not_its_own_but_for_cruns_cgroup_of_its_process
 fn a_parent_of_dockers_is_a_bound() {
     for parent in ["ci", "ci.slice"] {
         for tree in Tree::both() {
-            let place = if parent == "ci" { format!("ci/{ID}") } else { format!("ci.slice/docker-{ID}.scope") };
+            let place =
+                if parent == "ci" { format!("ci/{ID}") } else { format!("ci.slice/docker-{ID}.scope") };
             tree.cgroup(parent, Some(2.0), Some(4000)).cgroup(&place, None, None);
             assert_eq!(tree.limits(&place), (None, None, Some(2.0), Some(4000)));
             tree.cgroup(&place, Some(0.25), Some(100));
@@ -214,7 +217,11 @@ fn a_cgroup_that_a_runtime_mounted_for_the_container_is_its_own() {
     let root = tempfile::tempdir().unwrap();
     write(
         root.path(),
-        &[("memory.limit_in_bytes", "300\n"), ("memory.usage_in_bytes", "1\n"), ("memory.stat", "inactive_file 0\n")],
+        &[
+            ("memory.limit_in_bytes", "300\n"),
+            ("memory.usage_in_bytes", "1\n"),
+            ("memory.stat", "inactive_file 0\n"),
+        ],
     );
     let point = root.path().display();
     let mountinfo = format!("30 1 0:26 /docker/{ID} {point} ro - cgroup cgroup rw,memory\n");
