@@ -99,7 +99,7 @@ fn a_command_has_the_limits_of_the_container_that_it_is_run_in() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     cgroup.wait_until_empty().unwrap();
-    let payload: Payload = serde_json::from_slice(&output.stdout).unwrap();
+    let payload: Payload = serde_json::from_slice(&output.stderr).unwrap();
     let usage = &payload.containers[0];
     assert_eq!(usage.name, "run");
     assert_eq!((usage.cpu_limit_cores, usage.memory_limit_bytes), (Some(0.5), Some(512 << 20)));
