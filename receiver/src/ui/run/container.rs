@@ -168,3 +168,37 @@ fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[St
     }
     (charts, steps)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_its_own_is_told_apart_from_what_is_above_it() {
+        let submission: wire::Submission =
+            serde_json::from_str(include_str!("../../../../wire/tests/submission.json")).unwrap();
+        let usage = &submission.payload.containers[0];
+        let shown = |own: Option<u64>, bound: Option<u64>| {
+            let gib = |value: Option<u64>| value.map(|value| value << 30);
+            let usage = ContainerUsage {
+                memory_limit_bytes: gib(own),
+                memory_bound_bytes: gib(bound),
+                memory_bytes: Stats { peak: 4e9, ..usage.memory_bytes },
+                ..usage.clone()
+            };
+            let of_it = container(&usage);
+            let limit = of_it.facts.into_iter().find(|(name, _)| *name == "Memory limit");
+            let badge = of_it.badges.into_iter().find(|badge| badge.text.contains("memory limit"));
+            (limit.map(|(_, value)| value), badge.map(|badge| badge.text))
+        };
+        let own = |text: &str| Some(text.to_owned());
+        let at_bound = Some("at its pod's or node's memory limit".to_owned());
+        assert_eq!(shown(None, None), (None, None));
+        assert_eq!(shown(Some(8), None), (own("8 GiB"), None));
+        assert_eq!(shown(Some(8), Some(16)), (own("8 GiB"), None));
+        assert_eq!(shown(Some(3), Some(3)), (own("3 GiB"), Some("at its memory limit".to_owned())));
+        let above = "its pod, slice or node allows 3 GiB";
+        assert_eq!(shown(Some(8), Some(3)), (own(&format!("8 GiB; {above}")), at_bound.clone()));
+        assert_eq!(shown(None, Some(3)), (own(&format!("no limit of its own; {above}")), at_bound));
+    }
+}

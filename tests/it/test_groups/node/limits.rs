@@ -1,6 +1,8 @@
 //! Whose a limit is, on the real kernel: the container's own, its pod's, the node's.
 
+use serde_json::json;
 use tests::cgroup::{Cgroup, Driver, PodLimits, pod_uid};
+use tests::receiver::READ_TOKEN;
 use wire::{ContainerUsage, Payload};
 
 use super::{EBPF, Node, start_in};
@@ -48,6 +50,35 @@ fn a_containers_limit_is_its_own_and_its_pods_and_nodes_are_bounds() {
         assert_eq!((own.cpu_limit_cores, own.memory_limit_bytes), (cores, bytes), "{driver:?}");
         assert_eq!((own.cpu_bound_cores, own.memory_bound_bytes), (cores, bytes), "{driver:?}");
     }
+}
+
+#[test]
+fn a_job_without_limits_is_advised_what_it_needs() {
+    let node = Node::start(&[]);
+    for run in ["1", "2", "3"] {
+        let limits = PodLimits { node_bytes: Some(NODE_BYTES), ..PodLimits::default() };
+        let uid = pod_uid().unwrap();
+        let pod = Cgroup::limited_in_pod(Driver::Cgroupfs, &uid, limits).unwrap();
+        let logs = node.directory.path().join(format!("log/pods/ci_runner_{uid}/runner"));
+        std::fs::create_dir_all(logs).unwrap();
+        // 64 MiB for a second.
+        let mut job = start_in(&pod, Some(("advised", run)), "\"$1\" headless 1200 67108864; sleep 0.3");
+        assert!(job.wait().unwrap().success());
+        pod.wait_until_empty().unwrap();
+        drop(pod);
+        while node.runs("advised").len() < run.parse().unwrap() {
+            node.wait_until_over(1);
+        }
+    }
+    let path = "/api/v1/sizing/repo/my-org/my-repo/ci.yml/advised";
+    let sizing = node.receiver.request("GET", path, READ_TOKEN, "").json();
+    let memory = &sizing["containers"][0]["memory"];
+    let mib = memory["request_bytes"].as_u64().unwrap_or_default() >> 20;
+    assert!((73..=96).contains(&mib), "{sizing:#}");
+    assert_eq!((memory.get("current_limit_bytes"), &memory["change"]), (None, &json!("unknown")));
+    assert_eq!(memory["current_bound_bytes"], json!(NODE_BYTES));
+    assert_eq!(sizing["containers"][0]["basis"]["censored_runs"], 0, "{sizing:#}");
+    assert!(!memory["reasons"].to_string().contains("lowered"), "{sizing:#}");
 }
 
 #[test]
