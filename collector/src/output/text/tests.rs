@@ -58,7 +58,7 @@ fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
     payload.containers.extend([bare, squeezed]);
     let report = render(&payload, None, false);
     let row = |name: &str| {
-        let row = report.lines().find(|line| line.starts_with(name)).unwrap();
+        let row = report.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
         row.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let (bare, squeezed) = (row("bare"), row("squeezed"));

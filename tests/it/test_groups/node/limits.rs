@@ -37,7 +37,9 @@ fn a_containers_limit_is_its_own_and_its_pods_and_nodes_are_bounds() {
         let script = "\"$1\" burn 300; sleep 0.6";
         let mut jobs =
             [start_in(&free, Some(("free", "1")), script), start_in(&own, Some(("own", "1")), script)];
-        jobs.iter_mut().for_each(|job| assert!(job.wait().unwrap().success()));
+        for job in &mut jobs {
+            assert!(job.wait().unwrap().success());
+        }
         let ids = [free.id().to_owned(), own.id().to_owned()];
         [&free, &own].into_iter().try_for_each(Cgroup::wait_until_empty).unwrap();
         drop((free, own));
@@ -94,7 +96,9 @@ fn a_pods_quota_throttles_containers_without_limits() {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);
         let script = "\"$1\" burn 150; sleep 0.6";
         let mut jobs = [0, 1].map(|at| start_in(&pods[at], Some(("throttled", "1")), script));
-        jobs.iter_mut().for_each(|job| assert!(job.wait().unwrap().success()));
+        for job in &mut jobs {
+            assert!(job.wait().unwrap().success());
+        }
         let ids = [0, 1].map(|at| pods[at].id().to_owned());
         pods.iter().try_for_each(Cgroup::wait_until_empty).unwrap();
         let truth = throttled_periods(&pods[0]) - before;
