@@ -15,7 +15,7 @@ use crate::accumulate::{Accumulator, ContainerRun, seconds};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::limits::Limits;
-use crate::sample::cgroupfs::CgroupReading;
+use crate::sample::cgroupfs::{Bounds, CgroupReading};
 
 /// What a container's own cgroup told of the run; what it did not tell is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -32,21 +32,19 @@ pub struct CgroupFigures {
     pub oom_kills: Option<u64>,
     /// Peak of its memory, page cache included.
     pub memory_peak_bytes: Option<u64>,
-    /// CPU limit.
+    /// Its own CPU limit.
     pub cpu_limit_cores: Option<f64>,
-    /// Memory limit.
+    /// Its own memory limit.
     pub memory_limit_bytes: Option<u64>,
+    /// The tightest limits above it.
+    pub bounds: Bounds,
 }
 
 impl CgroupFigures {
     /// What its counters grew by from the first reading to the last.
     pub fn between(first: &CgroupReading, last: &CgroupReading) -> Self {
-        // A cgroup that began while it was watched began with nothing; else what is not known of the beginning is not
-        // known of the run.
-        let from_nothing = (*first == CgroupReading::default()).then_some(0);
-        let grown = |counter: fn(&CgroupReading) -> Option<u64>| {
-            counter(last)?.checked_sub(counter(first).or(from_nothing)?)
-        };
+        // What is not known of the beginning is not known of the run.
+        let grown = |counter: fn(&CgroupReading) -> Option<u64>| counter(last)?.checked_sub(counter(first)?);
         Self {
             cpu_seconds: grown(|reading| reading.cpu_ns).map(seconds),
             throttled_seconds: grown(|reading| reading.throttled_ns).map(seconds),
@@ -56,6 +54,7 @@ impl CgroupFigures {
             memory_peak_bytes: last.memory_peak_bytes,
             cpu_limit_cores: last.cpu_limit_cores,
             memory_limit_bytes: last.memory_limit_bytes,
+            bounds: last.bounds,
         }
     }
 }
@@ -196,6 +195,8 @@ impl Run<'_> {
             process_count: Some(process_count),
             cpu_limit_cores: limits.and_then(|limits| limits.cpu_cores).or(figures.cpu_limit_cores),
             memory_limit_bytes: limits.and_then(|limits| limits.memory_bytes).or(figures.memory_limit_bytes),
+            cpu_bound_cores: figures.bounds.cpu_cores,
+            memory_bound_bytes: figures.bounds.memory_bytes,
             cgroup_cpu_seconds: figures.cpu_seconds,
             cpu_request_cores: limits.and_then(|limits| limits.requests.cpu_cores),
             memory_request_bytes: limits.and_then(|limits| limits.requests.memory_bytes),

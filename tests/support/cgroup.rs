@@ -16,6 +16,17 @@ pub enum Driver {
     Systemd,
 }
 
+/// Limits of a container in a pod and of what is above it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PodLimits {
+    /// Memory of all pods of the node, in bytes: what a kubelet has to give.
+    pub node_bytes: Option<u64>,
+    /// The pod's.
+    pub pod: (Option<f64>, Option<u64>),
+    /// The container's own: cores, and bytes.
+    pub own: (Option<f64>, Option<u64>),
+}
+
 /// A UID of a pod.
 pub fn pod_uid() -> Result<String> {
     let id = new_id()?;
@@ -46,14 +57,42 @@ impl Cgroup {
     /// A container of a pod, where a kubelet with this cgroup driver puts it.
     pub fn in_pod(driver: Driver, pod_uid: &str) -> Result<Self> {
         let id = new_id()?;
-        let below = match driver {
-            Driver::Cgroupfs => format!("kubepods/burstable/pod{pod_uid}/{id}"),
-            Driver::Systemd => format!(
-                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{id}.scope",
-                pod_uid.replace('-', "_")
-            ),
+        Self::make(mount("cgroup2", "")?.join(below(driver, pod_uid, &id)), id, false)
+    }
+
+    /// The same with limits, in the hierarchies that have the controllers.
+    pub fn limited_in_pod(driver: Driver, pod_uid: &str, limits: PodLimits) -> Result<Self> {
+        let id = new_id()?;
+        let below = below(driver, pod_uid, &id);
+        let v1 = mount("cgroup", "memory").is_ok();
+        let mut roots = if v1 {
+            vec![mount("cgroup", "cpuacct")?, mount("cgroup", "memory")?, mount("cgroup", "cpu")?]
+        } else {
+            vec![mount("cgroup2", "")?]
         };
-        Self::make(mount("cgroup2", "")?.join(below), id, false)
+        roots.dedup();
+        let mut directories = roots.iter().map(|root| root.join(&below));
+        let path = directories.next().ok_or_else(|| Error::from(ErrorKind::NotFound))?;
+        let others = directories.collect();
+        let mut cgroup = Self::make(path, id, v1)?;
+        cgroup.others = others;
+        cgroup.others.iter().try_for_each(std::fs::create_dir_all)?;
+        if let (false, Some(root)) = (v1, roots.first()) {
+            // From the root down to the pod: each gives its children what it has.
+            let between = cgroup.path.ancestors().skip(1).take_while(|level| level.starts_with(root));
+            let between: Vec<_> = between.collect();
+            for level in between.iter().rev() {
+                std::fs::write(level.join("cgroup.subtree_control"), "+cpu +memory")?;
+            }
+        }
+        // Container, pod, QoS class, all pods.
+        let all = [(3, (None, limits.node_bytes)), (1, limits.pod), (0, limits.own)];
+        for (up, (cores, bytes)) in all {
+            for directory in cgroup.directories().filter_map(|directory| directory.ancestors().nth(up)) {
+                limit(directory, v1, cores, bytes)?;
+            }
+        }
+        Ok(cgroup)
     }
 
     /// A container that Docker started.
@@ -148,9 +187,42 @@ impl Drop for Cgroup {
             }
         }
         // The root of a hierarchy and what others are in cannot be removed.
-        let above = self.path.ancestors().skip(1);
-        let _ = above.map(std::fs::remove_dir).take_while(std::result::Result::is_ok).count();
+        for directory in self.directories() {
+            let above = directory.ancestors().skip(1);
+            let _ = above.map(std::fs::remove_dir).take_while(std::result::Result::is_ok).count();
+        }
     }
+}
+
+/// Where a kubelet with this cgroup driver puts a container of a pod.
+fn below(driver: Driver, pod_uid: &str, id: &str) -> String {
+    match driver {
+        Driver::Cgroupfs => format!("kubepods/burstable/pod{pod_uid}/{id}"),
+        Driver::Systemd => format!(
+            "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{id}.scope",
+            pod_uid.replace('-', "_")
+        ),
+    }
+}
+
+/// Limits a cgroup in one hierarchy, as far as that has the controllers.
+fn limit(directory: &Path, v1: bool, cores: Option<f64>, bytes: Option<u64>) -> Result<()> {
+    let quota = cores.map(|cores| format!("{:.0}", cores * 100_000.0));
+    let limits = if v1 {
+        [("cpu.cfs_quota_us", quota), ("memory.limit_in_bytes", bytes.map(|bytes| bytes.to_string()))]
+    } else {
+        let quota = quota.map(|quota| format!("{quota} 100000"));
+        [("cpu.max", quota), ("memory.max", bytes.map(|bytes| bytes.to_string()))]
+    };
+    for (file, limit) in limits {
+        let file = directory.join(file);
+        if let Some(limit) = limit.filter(|_| file.exists()) {
+            std::fs::write(&file, limit).map_err(|error| {
+                Error::new(error.kind(), format!("cannot limit {}: {error}", file.display()))
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// A container id of our own.

@@ -79,9 +79,12 @@ pub struct ContainerSummary {
     /// CPU request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_request_cores: Option<f64>,
-    /// CPU limit.
+    /// Its own CPU limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit_cores: Option<f64>,
+    /// The tightest CPU limit of the cgroups above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_bound_cores: Option<f64>,
     /// Time for which it was throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_seconds: Option<f64>,
@@ -105,9 +108,12 @@ pub struct ContainerSummary {
     /// Memory request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_request_bytes: Option<u64>,
-    /// Memory limit.
+    /// Its own memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
+    /// The tightest memory limit of the cgroups above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bound_bytes: Option<u64>,
     /// Processes killed for want of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,

@@ -118,13 +118,21 @@ pub struct ContainerUsage {
     /// Processes seen in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_count: Option<u64>,
-    /// CPU limit in cores: from `CGROUP_LIMITS`, else the cgroup's own (v2 `cpu.max`, v1 `cpu.cfs_quota_us`).
+    /// CPU limit in cores that was set for this container and nothing else: from `CGROUP_LIMITS`, else its own cgroup's
+    /// (v2 `cpu.max`, v1 `cpu.cfs_quota_us`); in run mode, that of the cgroup that the collector runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit_cores: Option<f64>,
-    /// Memory limit in bytes: from `CGROUP_LIMITS`, else the cgroup's own (v2 `memory.max`, v1
-    /// `memory.limit_in_bytes`).
+    /// Memory limit in bytes, likewise (v2 `memory.max`, v1 `memory.limit_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
+    /// What bounds it besides, in cores: the tightest CPU limit of the cgroups above it (its pod, a slice, the node),
+    /// which it shares with all that is below them. What the machine has is in `collector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_bound_cores: Option<f64>,
+    /// The same of memory, in bytes (v2 `memory.max`, v1 `memory.limit_in_bytes` and `hierarchical_memory_limit` of
+    /// `memory.stat`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bound_bytes: Option<u64>,
     /// CPU request in cores, from `CGROUP_LIMITS` (`cpu_request`); no cgroup tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_request_cores: Option<f64>,
@@ -134,10 +142,12 @@ pub struct ContainerUsage {
     /// What the kernel charged to the cgroup while it was watched (v2 `cpu.stat`, v1 `cpuacct.usage`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_cpu_seconds: Option<f64>,
-    /// Time for which the cgroup was throttled while it was watched (`cpu.stat`).
+    /// Time for which the cgroup was throttled while it was watched (`cpu.stat`), read where the tightest CPU limit is: its
+    /// own, or `cpu_bound_cores` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_seconds: Option<f64>,
-    /// Enforcement periods in which the cgroup wanted CPU while it was watched (`cpu.stat` `nr_periods`).
+    /// Enforcement periods in which the cgroup wanted CPU while it was watched (`cpu.stat` `nr_periods`, of the same
+    /// cgroup as `cpu_throttled_seconds`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_periods: Option<u64>,
     /// Those of them in which it was throttled (`cpu.stat` `nr_throttled`).

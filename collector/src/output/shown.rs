@@ -1,5 +1,7 @@
 //! Names and quantities as people read them.
 
+use wire::ContainerUsage;
+
 /// Longer names are cut, so that a row stays a row.
 const MAX_NAME: usize = 40;
 
@@ -66,6 +68,32 @@ pub(super) fn bytes(bytes: f64) -> String {
     }
     let digits = usize::from(unit > 0 && value < 99.95);
     format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// Whose limit it is that a container has not of its own.
+pub(super) const ABOVE_ALLOWS: &str = "its pod, slice or node allows";
+
+/// What the sign in a column of limits means.
+pub(super) const BOUND_NOTE: &str = "≤: not a limit of its own, but what its pod, slice or node allows.";
+
+/// What is above it allows, in cores, where that is tighter than a limit of its own.
+pub(super) fn cpu_bound(usage: &ContainerUsage) -> Option<f64> {
+    usage.cpu_bound_cores.filter(|bound| usage.cpu_limit_cores.is_none_or(|own| *bound < own))
+}
+
+/// The same of memory, in bytes.
+pub(super) fn memory_bound(usage: &ContainerUsage) -> Option<f64> {
+    let bound = usage.memory_bound_bytes?;
+    usage.memory_limit_bytes.is_none_or(|own| bound < own).then_some(bound as f64)
+}
+
+/// Its own limit, and what bounds it more tightly.
+pub(super) fn limit(own: Option<String>, bound: Option<String>) -> Option<String> {
+    match (own, bound) {
+        (None, Some(bound)) => Some(format!("none, ≤ {bound}")),
+        (Some(own), Some(bound)) => Some(format!("{own}, ≤ {bound}")),
+        (own, None) => own,
+    }
 }
 
 #[cfg(test)]

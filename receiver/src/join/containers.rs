@@ -144,6 +144,8 @@ impl Chosen {
             cpu_throttled_periods: throttling.and_then(|usage| usage.cpu_throttled_periods),
             cpu_limit_cores: limits.iter().find_map(|usage| usage.cpu_limit_cores),
             memory_limit_bytes: limits.iter().find_map(|usage| usage.memory_limit_bytes),
+            cpu_bound_cores: limits.iter().find_map(|usage| usage.cpu_bound_cores),
+            memory_bound_bytes: limits.iter().find_map(|usage| usage.memory_bound_bytes),
             cpu_request_cores: all().find_map(|usage| usage.cpu_request_cores),
             memory_request_bytes: all().find_map(|usage| usage.memory_request_bytes),
             series: base.series.as_ref().map(|series| later(series, late)),

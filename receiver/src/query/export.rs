@@ -155,7 +155,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
 }
 
 /// Names of the columns, units in them.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 31] = [
     "run",
     "organization",
     "repository",
@@ -175,6 +175,7 @@ const COLUMNS: [&str; 29] = [
     "cpu_p95_cores",
     "cpu_request_cores",
     "cpu_limit_cores",
+    "cpu_bound_cores",
     "cpu_throttled_seconds",
     "cpu_periods",
     "cpu_throttled_periods",
@@ -184,6 +185,7 @@ const COLUMNS: [&str; 29] = [
     "cgroup_memory_peak_bytes",
     "memory_request_bytes",
     "memory_limit_bytes",
+    "memory_bound_bytes",
     "oom_kills",
 ];
 
@@ -233,6 +235,7 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         number(|container| container.cpu_p95_cores),
         number(|container| container.cpu_request_cores),
         number(|container| container.cpu_limit_cores),
+        number(|container| container.cpu_bound_cores),
         number(|container| container.cpu_throttled_seconds),
         count(|container| container.cpu_periods),
         count(|container| container.cpu_throttled_periods),
@@ -242,6 +245,7 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         count(|container| container.cgroup_memory_peak_bytes),
         count(|container| container.memory_request_bytes),
         count(|container| container.memory_limit_bytes),
+        count(|container| container.memory_bound_bytes),
         count(|container| container.oom_kills),
     ]
 }

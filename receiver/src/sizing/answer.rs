@@ -124,7 +124,11 @@ pub struct Basis {
     pub at_memory_limit_runs: usize,
     /// Those in which it came close to its CPU limit and was not throttled.
     pub at_cpu_limit_runs: usize,
-    /// Those that only tell what is needed at the least, for CPU or for memory: any of the four above.
+    /// Those in which it came close to a memory limit above it or to its machine's memory, and not to its own limit.
+    pub at_memory_bound_runs: usize,
+    /// Those in which it came close to a CPU limit above it or to its machine's CPUs, and was not throttled.
+    pub at_cpu_bound_runs: usize,
+    /// Those that only tell what is needed at the least, for CPU or for memory: any of the six above.
     pub censored_runs: usize,
     /// Which figure of memory the most runs have: `working_set`, `rss` or `cgroup_peak`.
     pub memory_figure: MemoryFigure,
@@ -175,9 +179,12 @@ pub struct CpuSizing {
     /// The newest run's request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_request_cores: Option<f64>,
-    /// The newest run's limit.
+    /// The newest run's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_limit_cores: Option<f64>,
+    /// The tightest limit above it in the newest run: what its pod, a slice or its node allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_bound_cores: Option<f64>,
     /// The percentile of use that the figure is made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_cores: Option<f64>,
@@ -210,9 +217,12 @@ pub struct MemorySizing {
     /// The newest run's request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_request_bytes: Option<u64>,
-    /// The newest run's limit.
+    /// The newest run's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_limit_bytes: Option<u64>,
+    /// The tightest limit above it in the newest run: what its pod, a slice or its node allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_bound_bytes: Option<u64>,
     /// The highest peak, which the figure is made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,

@@ -6,6 +6,7 @@ use wire::CpuHistogram;
 
 use super::answer::{Change, CpuSizing};
 use super::bounds;
+use super::ceiling::{self, Whose};
 use super::observe::Observation;
 use super::parameters::Parameters;
 use super::quantity::{round_cores, say_cores, write_cores};
@@ -24,15 +25,20 @@ pub(super) fn size(
     let rails = Rails {
         floor: parameters.cpu_floor,
         cap: parameters.cpu_cap.unwrap_or(f64::INFINITY),
+        allowed: ceiling::allowed(observations.iter().map(|one| one.facts.cpu_allowed())),
         current: current.request.or(current.limit),
         may_lower: told > 0,
         needed: used,
         round: round_cores,
+        per_one: 1000.0,
         say: say_cores,
         parameters,
     };
     let raw = with_margin(used);
     let mut reasons = vec![reason(observations, raw, used, parameters)];
+    if let (None, Some(bound)) = (current.limit, current.bound) {
+        reasons.push(format!("it has no limit of its own; {} {}", Whose::Above.allows(), say_cores(bound)));
+    }
     let Settled { request, target, change, reasons: rails_reasons } = rails.settle(raw);
     reasons.extend(rails_reasons);
     let upper = parameters.cpu_percentile.max(99.0);
@@ -41,7 +47,7 @@ pub(super) fn size(
             rails.clamp(cores)
         });
     let limit = parameters.cpu_limit_percentile.map(|percentile| {
-        let limit = rails.clamp(with_margin(at(percentile))).max(request);
+        let limit = rails.allow(rails.clamp(with_margin(at(percentile)))).max(request);
         reasons.push(format!(
             "CPU limit {}: {percentile} % of the time they used less, + {} %",
             say_cores(limit),
@@ -59,6 +65,7 @@ pub(super) fn size(
         limit: limit.map(write_cores),
         current_request_cores: current.request,
         current_limit_cores: current.limit,
+        current_bound_cores: current.bound,
         used_cores: Some(used),
         lower_bound_cores: Some(lower_bound),
         target_cores: Some(target),
@@ -82,6 +89,7 @@ pub(super) fn none(
         limit: None,
         current_request_cores: current.request,
         current_limit_cores: current.limit,
+        current_bound_cores: current.bound,
         used_cores: (!observations.is_empty()).then(|| used(observations, parameters.cpu_percentile)),
         lower_bound_cores: None,
         target_cores: None,
@@ -97,6 +105,8 @@ pub(super) fn none(
 pub(super) struct Current {
     pub(super) request: Option<f64>,
     pub(super) limit: Option<f64>,
+    /// The tightest limit above it.
+    pub(super) bound: Option<f64>,
 }
 
 /// A percentile of the samples of all runs. A bucket's end may be above what was seen, the highest peak is not.
@@ -181,6 +191,12 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
         ),
     );
     add(count(|one| one.at_cpu_limit), "at the CPU limit and can only raise this");
+    let bound: Vec<_> = observations.iter().filter_map(Observation::cpu_bound_met).collect();
+    if let Some(most) = ceiling::highest(bound.iter().copied()) {
+        let (count, at, allows) = (bound.len(), say_cores(most.at), most.whose.allows());
+        let _ =
+            write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
+    }
     if observations.iter().all(Observation::is_cpu_censored) {
         reason.push_str("; as all of them were held back, this is what is needed at the least");
     }

@@ -24,7 +24,7 @@ pub struct JobFigures {
     pub oom_killed_runs: usize,
     /// Runs in which a container was throttled for more than 5 % of its periods.
     pub throttled_runs: usize,
-    /// Runs in which a container came close to its memory limit and was not killed.
+    /// Runs in which a container came close to its own memory limit and was not killed.
     pub at_memory_limit_runs: usize,
     /// Runs that are censored for a container.
     pub censored_runs: usize,

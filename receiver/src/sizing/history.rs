@@ -35,8 +35,12 @@ pub struct Facts {
     pub cpu_p95_cores: Option<f64>,
     /// CPU request.
     pub cpu_request_cores: Option<f64>,
-    /// CPU limit.
+    /// Its own CPU limit.
     pub cpu_limit_cores: Option<f64>,
+    /// The tightest CPU limit of the cgroups above it.
+    pub cpu_bound_cores: Option<f64>,
+    /// CPUs of the machine.
+    pub machine_cpus: Option<u32>,
     /// Time for which it was throttled.
     pub cpu_throttled_seconds: Option<f64>,
     /// Enforcement periods.
@@ -51,8 +55,12 @@ pub struct Facts {
     pub cgroup_memory_peak_bytes: Option<u64>,
     /// Memory request.
     pub memory_request_bytes: Option<u64>,
-    /// Memory limit.
+    /// Its own memory limit.
     pub memory_limit_bytes: Option<u64>,
+    /// The tightest memory limit of the cgroups above it.
+    pub memory_bound_bytes: Option<u64>,
+    /// Memory of the machine.
+    pub machine_memory_bytes: Option<u64>,
     /// Processes killed for want of memory.
     pub oom_kills: Option<u64>,
     /// All samples of its CPU use by size.

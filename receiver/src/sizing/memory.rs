@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::answer::{Change, MemoryFigure, MemorySizing};
 use super::bounds;
+use super::ceiling::{self, Whose};
 use super::observe::Observation;
 use super::parameters::Parameters;
-use super::quantity::{round_bytes, say_bytes, write_bytes};
+use super::quantity::{MIB, round_bytes, say_bytes, write_bytes};
 use super::rails::{Rails, Settled};
 
 /// So many runs, each with a higher peak than the one before, are growth and not chance.
@@ -22,6 +23,8 @@ const MAX_STEPS: usize = 3;
 pub(super) struct Current {
     pub(super) request: Option<u64>,
     pub(super) limit: Option<u64>,
+    /// The tightest limit above it.
+    pub(super) bound: Option<u64>,
 }
 
 /// What a container should request; observations are newest first.
@@ -43,10 +46,12 @@ pub(super) fn size(
     let rails = Rails {
         floor: parameters.memory_floor as f64,
         cap: parameters.memory_cap.map_or(f64::INFINITY, |cap| cap as f64),
+        allowed: ceiling::allowed(observations.iter().map(|one| one.facts.memory_allowed())),
         current: current.request.or(current.limit).map(|bytes| bytes as f64),
         may_lower: !told.is_empty(),
         needed: used.max(after_kill).max(next.unwrap_or(0.0)),
         round: |bytes| round_bytes(bytes) as f64,
+        per_one: 1.0 / MIB as f64,
         say: say_bytes,
         parameters,
     };
@@ -56,6 +61,10 @@ pub(super) fn size(
             "the peak grew in each of the last {GROWING_RUNS} runs: {} times its largest step is added to the last one",
             parameters.growth_steps
         ));
+    }
+    if let (None, Some(bound)) = (current.limit, current.bound) {
+        let bound = say_bytes(bound as f64);
+        reasons.push(format!("it has no limit of its own; {} {bound}", Whose::Above.allows()));
     }
     let Settled { request, target, change, reasons: rails_reasons } = rails.settle(raw);
     reasons.extend(rails_reasons);
@@ -70,6 +79,7 @@ pub(super) fn size(
         request: Some(write_bytes(request as u64)),
         current_request_bytes: current.request,
         current_limit_bytes: current.limit,
+        current_bound_bytes: current.bound,
         used_bytes: Some(used as u64),
         lower_bound_bytes: Some(lower_bound as u64),
         target_bytes: Some(target as u64),
@@ -87,6 +97,7 @@ pub(super) fn none(observations: &[Observation<'_>], current: &Current) -> Memor
         request: None,
         current_request_bytes: current.request,
         current_limit_bytes: current.limit,
+        current_bound_bytes: current.bound,
         used_bytes: highest(observations).map(|one| one.memory_bytes as u64),
         lower_bound_bytes: None,
         target_bytes: None,
@@ -173,11 +184,22 @@ fn reason(
         let up_to = if killed.len() == 1 { "at" } else { "at up to" };
         let _ =
             write!(reason, "; {} of {runs} runs {were} OOM-killed {up_to} {}", killed.len(), say_bytes(at));
+        let others = killed.iter().filter(|one| one.is_killed_by_others_limit()).count();
+        if others > 0 {
+            let of_them = if others == killed.len() { String::new() } else { format!("{others} of them ") };
+            let _ = write!(reason, ", {of_them}by no limit of their own");
+        }
     }
     let close = observations.iter().filter(|one| one.at_memory_limit).count();
     if close > 0 {
         let percent = parameters.at_limit;
         let _ = write!(reason, "; {close} of {runs} runs came to {percent} % of the limit or more");
+    }
+    let bound: Vec<_> = observations.iter().filter_map(Observation::memory_bound_met).collect();
+    if let Some(most) = ceiling::highest(bound.iter().copied()) {
+        let (count, at, allows) = (bound.len(), say_bytes(most.at), most.whose.allows());
+        let _ =
+            write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
     }
     if observations.iter().all(Observation::is_memory_censored) {
         reason.push_str("; as all of them were held back, this is what is needed at the least");

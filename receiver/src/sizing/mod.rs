@@ -9,6 +9,7 @@ pub mod parameters;
 pub mod quantity;
 
 mod bounds;
+mod ceiling;
 mod cpu;
 mod memory;
 mod observe;

@@ -1,12 +1,15 @@
 //! Guard rails: from what the runs say to what is to be requested, given what is requested now.
 
 use super::answer::Change;
+use super::ceiling::Ceiling;
 use super::parameters::Parameters;
 
 /// What holds for one resource of one container, in its unit.
 pub(super) struct Rails<'a> {
     pub(super) floor: f64,
     pub(super) cap: f64,
+    /// What the cgroups above and the machines allowed at the most.
+    pub(super) allowed: Option<Ceiling>,
     /// What is requested now.
     pub(super) current: Option<f64>,
     /// Whether a run tells that less than now is enough.
@@ -15,6 +18,8 @@ pub(super) struct Rails<'a> {
     pub(super) needed: f64,
     /// Rounds up to what Kubernetes writes.
     pub(super) round: fn(f64) -> f64,
+    /// So many of what Kubernetes writes are one.
+    pub(super) per_one: f64,
     /// For a sentence.
     pub(super) say: fn(f64) -> String,
     pub(super) parameters: &'a Parameters,
@@ -35,10 +40,19 @@ impl Rails<'_> {
         (self.round)(value).max(self.floor).min(self.cap)
     }
 
+    /// No more than was allowed, rounded down, and no less than what was needed: a margin that nothing can give is of no
+    /// use, and a container that requests more than there is is never started.
+    pub(super) fn allow(&self, value: f64) -> f64 {
+        let Some(allowed) = self.allowed else { return value };
+        let allowed = (allowed.at * self.per_one + 1e-6).floor() / self.per_one;
+        value.min(allowed.max(self.clamp(self.needed)))
+    }
+
     pub(super) fn settle(&self, raw: f64) -> Settled {
         let mut reasons = Vec::new();
         let say = |value: f64| (self.say)(value);
-        let target = self.clamp(raw);
+        let clamped = self.clamp(raw);
+        let target = self.allow(clamped);
         if raw < self.floor {
             reasons.push(format!("raised to {}, the least that is recommended", say(self.floor)));
         }
@@ -48,13 +62,18 @@ impl Rails<'_> {
                 reasons.push(format!("this is less than the {} that were needed", say(self.needed)));
             }
         }
+        if let Some(allowed) = self.allowed.filter(|allowed| target < clamped && target <= allowed.at) {
+            reasons.push(format!("cut to {}: {} no more", say(target), allowed.whose.allows()));
+        }
         let Some(current) = self.current else {
+            reasons.extend(self.beyond(target));
             return Settled { request: target, target, change: Change::Unknown, reasons };
         };
         let (request, reason) = self.step(current, target);
         reasons.extend(reason);
         // The cap is an order and not advice.
         let request = (self.round)(request).min(self.cap);
+        reasons.extend(self.beyond(request));
         let change = if request > (self.round)(current) {
             Change::Raise
         } else if request < (self.round)(current) {
@@ -63,6 +82,14 @@ impl Rails<'_> {
             Change::Keep
         };
         Settled { request, target, change, reasons }
+    }
+
+    /// What is recommended may be more than there was.
+    fn beyond(&self, request: f64) -> Option<String> {
+        let allowed = self.allowed.filter(|allowed| request > (self.round)(allowed.at))?;
+        let (there, allows) = ((self.say)(allowed.at), allowed.whose.allows());
+        let needed = if self.needed > allowed.at { ", and so much is needed" } else { "" };
+        Some(format!("this is more than the {there} that {allows}{needed}"))
     }
 
     /// From what is requested now towards the target.

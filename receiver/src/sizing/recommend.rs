@@ -158,6 +158,8 @@ fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
         throttled_runs: count(|one| one.throttled),
         at_memory_limit_runs: count(|one| one.at_memory_limit),
         at_cpu_limit_runs: count(|one| one.at_cpu_limit),
+        at_memory_bound_runs: count(|one| one.at_memory_bound),
+        at_cpu_bound_runs: count(|one| one.at_cpu_bound),
         censored_runs: count(|one| one.is_memory_censored() || one.is_cpu_censored()),
         memory_figure: figures
             .into_iter()
@@ -176,9 +178,16 @@ impl Now {
     fn of(observations: &[Observation<'_>]) -> Self {
         let mut jobs = BTreeMap::new();
         for Observation { run, facts, .. } in observations {
-            let cpu = cpu::Current { request: facts.cpu_request_cores, limit: facts.cpu_limit_cores };
-            let memory =
-                memory::Current { request: facts.memory_request_bytes, limit: facts.memory_limit_bytes };
+            let cpu = cpu::Current {
+                request: facts.cpu_request_cores,
+                limit: facts.cpu_limit_cores,
+                bound: facts.cpu_bound_cores,
+            };
+            let memory = memory::Current {
+                request: facts.memory_request_bytes,
+                limit: facts.memory_limit_bytes,
+                bound: facts.memory_bound_bytes,
+            };
             jobs.entry(run.job_id).or_insert((cpu, memory, 0.0)).2 += run.duration_seconds;
         }
         Self { jobs }

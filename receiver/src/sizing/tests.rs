@@ -1,3 +1,5 @@
+mod ceilings;
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 use wire::CpuHistogram;
@@ -220,6 +222,9 @@ prop_compose! {
         kills in 0..2_u64,
         throttled in 0..20_u64,
         sampled in any::<bool>(),
+        bound_mib in proptest::option::of(1..8000_u64),
+        cpu_bound in proptest::option::of(0.1..16.0_f64),
+        machine in proptest::option::of((1..16_u32, 1..8000_u64)),
     ) -> Facts {
         let mut histogram = CpuHistogram::default();
         histogram.add(cores, seconds);
@@ -228,6 +233,10 @@ prop_compose! {
             memory_limit_bytes: limit_mib.map(|mib| mib * MIB),
             memory_request_bytes: request_mib.map(|mib| mib * MIB),
             cpu_limit_cores: cpu_limit,
+            memory_bound_bytes: bound_mib.map(|mib| mib * MIB),
+            cpu_bound_cores: cpu_bound,
+            machine_cpus: machine.map(|(cpus, _)| cpus),
+            machine_memory_bytes: machine.map(|(_, mib)| mib * MIB),
             oom_kills: Some(kills),
             cpu_throttled_periods: Some(throttled),
             cpu_periods: Some(100),

@@ -39,7 +39,8 @@ pub(super) const RUNS: &str = "
 pub(super) const CONTAINERS: &str = "
     SELECT name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores, cpu_limit_cores,
         cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes, working_set_peak_bytes,
-        cgroup_memory_peak_bytes, memory_request_bytes, memory_limit_bytes, oom_kills, cpu_cores_histogram
+        cgroup_memory_peak_bytes, memory_request_bytes, memory_limit_bytes, oom_kills, cpu_cores_histogram,
+        cpu_bound_cores, memory_bound_bytes, machine_cpus, machine_memory_bytes
     FROM containers WHERE run = ?1 ORDER BY position";
 
 /// Jobs whose figures are to be computed anew.
@@ -194,6 +195,10 @@ fn facts(row: &Row<'_>) -> rusqlite::Result<Facts> {
         memory_request_bytes: count(12)?,
         memory_limit_bytes: count(13)?,
         oom_kills: count(14)?,
+        cpu_bound_cores: row.get(16)?,
+        memory_bound_bytes: count(17)?,
+        machine_cpus: row.get(18)?,
+        machine_memory_bytes: count(19)?,
         // What was stored was sound; whatever is not is as good as none.
         cpu_cores_histogram: histogram
             .and_then(|text| serde_json::from_str::<CpuHistogram>(&text).ok())

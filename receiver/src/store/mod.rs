@@ -157,8 +157,10 @@ pub struct NewContainer {
     pub cpu_p95_cores: Option<f64>,
     /// CPU request.
     pub cpu_request_cores: Option<f64>,
-    /// CPU limit.
+    /// Its own CPU limit.
     pub cpu_limit_cores: Option<f64>,
+    /// The tightest CPU limit of the cgroups above it.
+    pub cpu_bound_cores: Option<f64>,
     /// Time for which it was throttled.
     pub cpu_throttled_seconds: Option<f64>,
     /// Enforcement periods.
@@ -175,8 +177,14 @@ pub struct NewContainer {
     pub cgroup_memory_peak_bytes: Option<u64>,
     /// Memory request.
     pub memory_request_bytes: Option<u64>,
-    /// Memory limit.
+    /// Its own memory limit.
     pub memory_limit_bytes: Option<u64>,
+    /// The tightest memory limit of the cgroups above it.
+    pub memory_bound_bytes: Option<u64>,
+    /// CPUs of the machine.
+    pub machine_cpus: Option<u32>,
+    /// Memory of the machine.
+    pub machine_memory_bytes: Option<u64>,
     /// Processes killed for want of memory.
     pub oom_kills: Option<u64>,
     /// All samples of its CPU use: [`wire::CpuHistogram`] as JSON.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use wire::{ContainerUsage, Payload, Scope, Source};
+use wire::{CollectorInfo, ContainerUsage, Payload, Scope, Source};
 
 use super::{NewContainer, NewRun, SummaryKey};
 use crate::join;
@@ -46,7 +46,11 @@ impl NewRun {
             cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
             received_at: received.received_at,
             digest: received.digest,
-            containers: payload.containers.iter().map(NewContainer::from).collect(),
+            containers: payload
+                .containers
+                .iter()
+                .map(|usage| NewContainer::new(usage, payload.collector.as_ref()))
+                .collect(),
             payload: received.payload,
             sources,
             places,
@@ -95,8 +99,9 @@ pub(super) fn places(payload: &Payload) -> Vec<Place> {
     join::places(payload).into_iter().map(place).collect()
 }
 
-impl From<&ContainerUsage> for NewContainer {
-    fn from(usage: &ContainerUsage) -> Self {
+impl NewContainer {
+    /// Of a container, and who measured it on which machine.
+    fn new(usage: &ContainerUsage, collector: Option<&CollectorInfo>) -> Self {
         Self {
             name: usage.name.clone(),
             cpu_seconds: usage.cpu_seconds,
@@ -104,6 +109,7 @@ impl From<&ContainerUsage> for NewContainer {
             cpu_p95_cores: usage.cpu_cores.p95,
             cpu_request_cores: usage.cpu_request_cores,
             cpu_limit_cores: usage.cpu_limit_cores,
+            cpu_bound_cores: usage.cpu_bound_cores,
             cpu_throttled_seconds: usage.cpu_throttled_seconds,
             cpu_periods: usage.cpu_periods,
             cpu_throttled_periods: usage.cpu_throttled_periods,
@@ -113,6 +119,9 @@ impl From<&ContainerUsage> for NewContainer {
             cgroup_memory_peak_bytes: usage.memory_peak_bytes,
             memory_request_bytes: usage.memory_request_bytes,
             memory_limit_bytes: usage.memory_limit_bytes,
+            memory_bound_bytes: usage.memory_bound_bytes,
+            machine_cpus: collector.map(|collector| collector.cpu_count),
+            machine_memory_bytes: collector.and_then(|collector| collector.memory_total_bytes),
             oom_kills: usage.oom_kills,
             cpu_cores_histogram: usage
                 .cpu_cores_histogram

@@ -168,6 +168,12 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX parts_of_run ON parts (run);
     CREATE UNIQUE INDEX parts_by_summary ON parts (job_id, summary_id);
+", "
+    -- What the machine has is here, too: a column of `runs` behind `payload` is only read through all of that.
+    ALTER TABLE containers ADD COLUMN cpu_bound_cores REAL;
+    ALTER TABLE containers ADD COLUMN memory_bound_bytes INTEGER;
+    ALTER TABLE containers ADD COLUMN machine_cpus INTEGER;
+    ALTER TABLE containers ADD COLUMN machine_memory_bytes INTEGER;
 "];
 
 /// The connection that writes; the database exists, is sound and up to date afterwards.

@@ -17,7 +17,8 @@ pub(super) const PAGE: &str = "
 pub(super) const CONTAINERS: &str = "
     SELECT name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores, cpu_limit_cores, cpu_throttled_seconds,
         cpu_periods, cpu_throttled_periods, memory_peak_bytes, memory_p95_bytes, working_set_peak_bytes,
-        cgroup_memory_peak_bytes, memory_request_bytes, memory_limit_bytes, oom_kills
+        cgroup_memory_peak_bytes, memory_request_bytes, memory_limit_bytes, oom_kills, cpu_bound_cores,
+        memory_bound_bytes
     FROM containers WHERE run = ?1 ORDER BY position";
 
 /// One run.
@@ -115,6 +116,8 @@ pub(super) fn containers(connection: &Connection, run: i64) -> rusqlite::Result<
             memory_request_bytes: count(row.get(13)?),
             memory_limit_bytes: count(row.get(14)?),
             oom_kills: count(row.get(15)?),
+            cpu_bound_cores: row.get(16)?,
+            memory_bound_bytes: count(row.get(17)?),
         })
     })?;
     rows.collect()

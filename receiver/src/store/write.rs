@@ -321,8 +321,10 @@ fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite
         "INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores,
              cpu_limit_cores, cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes,
              memory_p95_bytes, working_set_peak_bytes, cgroup_memory_peak_bytes, memory_request_bytes,
-             memory_limit_bytes, oom_kills, cpu_cores_histogram)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             memory_limit_bytes, oom_kills, cpu_cores_histogram, cpu_bound_cores, memory_bound_bytes, machine_cpus,
+             machine_memory_bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
+             ?23)",
     )?;
     for (position, container) in run.containers.iter().enumerate() {
         statement.execute(params![
@@ -345,6 +347,10 @@ fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite
             container.memory_limit_bytes.map(u64::cast_signed),
             container.oom_kills.map(u64::cast_signed),
             container.cpu_cores_histogram,
+            container.cpu_bound_cores,
+            container.memory_bound_bytes.map(u64::cast_signed),
+            container.machine_cpus,
+            container.machine_memory_bytes.map(u64::cast_signed),
         ])?;
     }
     Ok(())

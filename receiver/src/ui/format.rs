@@ -27,6 +27,14 @@ pub(super) fn bytes(value: f64) -> String {
     format!("{} {unit}", significant(value))
 }
 
+/// Whose limit it is that a container has not of its own.
+pub(super) const ABOVE_ALLOWS: &str = "its pod, slice or node allows";
+
+/// In the place of a limit, where only what is above a container has one.
+pub(super) fn no_limit(bound: &str) -> String {
+    format!("no limit of its own; {ABOVE_ALLOWS} {bound}")
+}
+
 /// `1.5 cores`.
 pub(super) fn cores(value: f64) -> String {
     let text = significant(value);

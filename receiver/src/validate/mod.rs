@@ -127,6 +127,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
             ("cpu_seconds", container.cpu_seconds),
             ("cpu_request_cores", container.cpu_request_cores),
             ("cpu_limit_cores", container.cpu_limit_cores),
+            ("cpu_bound_cores", container.cpu_bound_cores),
             ("cgroup_cpu_seconds", container.cgroup_cpu_seconds),
             ("cpu_throttled_seconds", container.cpu_throttled_seconds),
         ] {
@@ -135,6 +136,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
         for (rest, value) in [
             ("memory_request_bytes", container.memory_request_bytes),
             ("memory_limit_bytes", container.memory_limit_bytes),
+            ("memory_bound_bytes", container.memory_bound_bytes),
             ("memory_peak_bytes", container.memory_peak_bytes),
             ("cpu_periods", container.cpu_periods),
             ("cpu_throttled_periods", container.cpu_throttled_periods),

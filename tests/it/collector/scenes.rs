@@ -214,6 +214,9 @@ fn the_cgroups_own_figures_are_told_where_they_can_be_read() {
     put("memory.current", "9000\n");
     put("memory.stat", "inactive_file 1000\n");
     put("memory.max", "65536\n");
+    // What its pod may use is not its own.
+    std::fs::write(cgroups.join("pod/memory.max"), "32768\n").unwrap();
+    std::fs::write(cgroups.join("pod/cpu.max"), "300000 100000\n").unwrap();
     put("memory.events", "oom_kill 3\n");
     own_cgroup_namespace(&root);
     write(&root, &[runner(20, 0)]);
@@ -231,5 +234,6 @@ fn the_cgroups_own_figures_are_told_where_they_can_be_read() {
     assert_eq!((runner.cgroup_cpu_seconds, runner.cpu_throttled_seconds), (Some(2.5), Some(0.3)));
     assert_eq!((runner.oom_kills, runner.memory_peak_bytes), (Some(1), None));
     assert_eq!((runner.cpu_limit_cores, runner.memory_limit_bytes), (Some(2.5), Some(65_536)));
+    assert_eq!((runner.cpu_bound_cores, runner.memory_bound_bytes), (Some(3.0), Some(32_768)));
     assert_eq!(runner.working_set_bytes.unwrap().peak, 11_000.0);
 }

@@ -21,6 +21,8 @@ fn a_run_is_told_short_and_whole() {
     for (field, value) in [
         ("cpu_seconds", json!(30.5)),
         ("cpu_limit_cores", json!(2.0)),
+        ("cpu_bound_cores", json!(6.5)),
+        ("memory_bound_bytes", json!(3_u64 << 30)),
         ("memory_request_bytes", json!(1 << 30)),
         ("oom_kills", json!(1)),
         ("working_set_bytes", json!({"peak": 5.0, "avg": 4.0})),
@@ -44,7 +46,7 @@ fn a_run_is_told_short_and_whole() {
         run["containers"],
         json!([{
             "name": "runner", "cpu_seconds": 30.5, "cpu_peak_cores": 2.007, "cpu_p95_cores": 2.004,
-            "cpu_limit_cores": 2.0, "memory_peak_bytes": 18_567_168.0, "working_set_peak_bytes": 5.0,
+            "cpu_limit_cores": 2.0, "cpu_bound_cores": 6.5, "memory_bound_bytes": 3_u64 << 30, "memory_peak_bytes": 18_567_168.0, "working_set_peak_bytes": 5.0,
             "cgroup_memory_peak_bytes": 99, "memory_request_bytes": 1 << 30, "oom_kills": 1
         }])
     );

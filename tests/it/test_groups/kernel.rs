@@ -83,6 +83,36 @@ fn processes_that_may_not_be_seen_are_reported() {
 
 #[cfg(feature = "cgroup-v1")]
 #[test]
+fn a_command_has_the_limits_of_the_container_that_it_is_run_in() {
+    use tests::cgroup::Cgroup;
+    use tests::program::{collector, workload};
+
+    let cgroup = Cgroup::limited_v1(0.2, 512 << 20).unwrap();
+    let enter = |directory: &std::path::Path| format!("echo $$ > {}/cgroup.procs; ", directory.display());
+    let enter: String = cgroup.directories().map(enter).collect();
+    let run = collector();
+    let script = format!(
+        "{enter}exec \"$0\" run --interval=50ms --output=json --log-level=error -- \"$1\" threads 2 200"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(run.get_program()).arg(workload());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    cgroup.wait_until_empty().unwrap();
+    let payload: Payload = serde_json::from_slice(&output.stderr).unwrap();
+    let usage = &payload.containers[0];
+    assert_eq!(usage.name, "run");
+    assert_eq!((usage.cpu_limit_cores, usage.memory_limit_bytes), (Some(0.2), Some(512 << 20)));
+    assert_eq!(usage.oom_kills, Some(0));
+    let (periods, throttled) = (usage.cpu_periods.unwrap(), usage.cpu_throttled_periods.unwrap());
+    assert!(throttled >= 3 && periods >= throttled, "{throttled} of {periods}");
+    // What was used in the container before the command, and beside it, is not the command's.
+    assert_eq!((usage.cgroup_cpu_seconds, usage.memory_peak_bytes), (None, None));
+    assert!(usage.working_set_bytes.is_none());
+}
+
+#[cfg(feature = "cgroup-v1")]
+#[test]
 fn limits_that_were_met_are_told_as_the_kernel_counted_them() {
     use tests::cgroup::Cgroup;
     use tests::privileges::open_to_all;

@@ -20,7 +20,7 @@ use crate::attribute::containers::{Containers, KeptContainers};
 use crate::config::limits::{Limits, Requests};
 use crate::config::process_map::ProcessMap;
 use crate::config::{MAX_TOP, RunIdentity};
-use crate::sample::cgroupfs::{CgroupReading, Periods};
+use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
 use crate::summarise::{CgroupFigures, Run};
 
 const MAGIC: &[u8; 8] = b"rrc-run\n";
@@ -79,6 +79,8 @@ struct Gained {
     requests: BTreeMap<String, Requests>,
     /// Enforcement periods at the first and the last reading.
     periods: BTreeMap<ContainerIndex, (Option<Periods>, Option<Periods>)>,
+    /// What holds for a cgroup and is not its own, at the last reading.
+    bounds: BTreeMap<ContainerIndex, Bounds>,
 }
 
 impl Gained {
@@ -86,7 +88,8 @@ impl Gained {
         let requests = head.limits.iter().map(|(name, limits)| (name.clone(), limits.requests));
         let periods =
             head.cgroups.iter().map(|(index, (first, last))| (*index, (first.periods, last.periods)));
-        Self { requests: requests.collect(), periods: periods.collect() }
+        let bounds = head.cgroups.iter().map(|(index, (_, last))| (*index, last.bounds));
+        Self { requests: requests.collect(), periods: periods.collect(), bounds: bounds.collect() }
     }
 
     fn put_into(self, head: &mut Head) {
@@ -95,6 +98,7 @@ impl Gained {
         }
         for (index, (first, last)) in &mut head.cgroups {
             (first.periods, last.periods) = self.periods.get(index).copied().unwrap_or_default();
+            last.bounds = self.bounds.get(index).copied().unwrap_or_default();
         }
     }
 }
@@ -226,7 +230,8 @@ impl Checkpoint {
         }
         let limits = head.limits.values().flat_map(|limits| [limits.cpu_cores, limits.requests.cpu_cores]);
         let cgroups = head.cgroups.values().flat_map(|(first, last)| [first, last]);
-        let cores = limits.chain(cgroups.map(|reading| reading.cpu_limit_cores));
+        let cgroups = cgroups.flat_map(|reading| [reading.cpu_limit_cores, reading.bounds.cpu_cores]);
+        let cores = limits.chain(cgroups);
         if !cores.flatten().all(f64::is_finite) || head.cgroups.keys().any(|index| index.0 >= len) {
             return Err(Unsound("a limit"));
         }

@@ -45,6 +45,7 @@ fn head(passes: u32) -> Head {
     let reading = |seconds| CgroupReading {
         cpu_ns: Some(seconds * 1_000_000_000),
         periods: Some(Periods { all: seconds * 10, throttled: seconds }),
+        bounds: Bounds { cpu_cores: Some(3.5), memory_bytes: Some(8 << 30) },
         ..CgroupReading::default()
     };
     let requests = Requests { cpu_cores: Some(0.5), memory_bytes: Some(1 << 20) };
@@ -128,10 +129,11 @@ fn the_same_summary_comes_out_and_the_run_goes_on() {
 }
 
 #[test]
-fn requests_and_periods_are_kept() {
+fn requests_periods_and_bounds_are_kept() {
     let [usage] = <[_; 1]>::try_from(Checkpoint::decode(&example()).unwrap().payload().containers).unwrap();
     assert_eq!((usage.cpu_request_cores, usage.memory_request_bytes), (Some(0.5), Some(1 << 20)));
     assert_eq!((usage.cpu_periods, usage.cpu_throttled_periods), (Some(30), Some(3)));
+    assert_eq!((usage.cpu_bound_cores, usage.memory_bound_bytes), (Some(3.5), Some(8 << 30)));
 }
 
 #[test]

@@ -95,10 +95,13 @@ impl Measurement {
             ),
             Whose::DescendantsOf { .. } => ("run", Containers::single("run")),
         };
-        let cgroups = CgroupWatches::find(&config.proc_path, config.cgroup_path.as_deref());
+        let mut cgroups = CgroupWatches::find(&config.proc_path, config.cgroup_path.as_deref());
         let root = match &whose {
             Whose::All => None,
-            Whose::DescendantsOf { pid, .. } => Some(*pid),
+            Whose::DescendantsOf { pid, .. } => {
+                cgroups.share_own(&config.proc_path);
+                Some(*pid)
+            }
         };
         let trace = start_trace(config, root, host, &cgroups)?;
         let info = collector_info(config, mode, trace.as_ref().err());

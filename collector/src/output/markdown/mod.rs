@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use wire::{CommandUsage, ContainerUsage, Payload};
 
-use super::shown::{bytes, cores, duration, seconds};
+use super::shown::{BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, seconds};
 use crate::config::RunIdentity;
 
 /// No section is larger, whatever the names in it are. GitHub shows no summary at all of a step with more than 1 MiB.
@@ -123,17 +123,20 @@ fn containers(markdown: &mut String, payload: &Payload) {
         figures("CPU cores p95", |usage| usage.cpu_cores.p95.map(cores)),
         figures("peak", |usage| Some(cores(usage.cpu_cores.peak))),
         figures("request", |usage| usage.cpu_request_cores.map(cores)),
-        figures("limit", |usage| usage.cpu_limit_cores.map(cores)),
+        figures("limit", |usage| limit(usage.cpu_limit_cores.map(cores), cpu_bound(usage).map(cores))),
         figures("memory peak", |usage| Some(bytes(usage.memory_bytes.peak))),
         figures("working set", |usage| usage.working_set_bytes.map(|set| bytes(set.peak))),
         figures("request", |usage| usage.memory_request_bytes.map(whole)),
-        figures("limit", |usage| usage.memory_limit_bytes.map(whole)),
+        figures("limit", |usage| limit(usage.memory_limit_bytes.map(whole), memory_bound(usage).map(bytes))),
         figures("CPU time", |usage| usage.cpu_seconds.map(seconds)),
         figures("processes", |usage| usage.process_count.map(|count| count.to_string())),
         figures("throttled", |usage| usage.cpu_throttled_seconds.map(seconds)),
         figures("OOM kills", |usage| usage.oom_kills.map(|kills| kills.to_string())),
     ];
     table(markdown, shown, &columns);
+    if shown.iter().any(|usage| cpu_bound(usage).is_some() || memory_bound(usage).is_some()) {
+        let _ = writeln!(markdown, "\n{BOUND_NOTE}");
+    }
     left_out(markdown, payload.containers.len() - shown.len(), "containers");
 }
 

@@ -162,6 +162,42 @@ fn on_either_side_of_a_threshold() {
 }
 
 #[test]
+fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
+    let bare = |change: &dyn Fn(&mut ContainerUsage)| {
+        let mut payload = golden();
+        payload.attribution = None;
+        payload.containers.truncate(1);
+        let usage = &mut payload.containers[0];
+        (usage.cpu_limit_cores, usage.memory_limit_bytes, usage.cpu_periods) = (None, None, None);
+        (usage.cpu_bound_cores, usage.memory_bound_bytes) = (Some(0.5), Some(1 << 30));
+        usage.memory_bytes.peak = 5e8;
+        change(usage);
+        render(&payload, None)
+    };
+    let markdown = bare(&|_| {});
+    let table = &seen(&markdown).tables[0];
+    let limits = table[0].iter().zip(&table[1]).filter(|(head, _)| *head == "limit");
+    let limits: Vec<_> = limits.map(|(_, cell)| cell.replace('\u{a0}', " ")).collect();
+    assert_eq!(limits, ["none, ≤ 0.50", "none, ≤ 1.0 GiB"], "{markdown}");
+    assert!(markdown.contains("\n\n≤: not a limit of its own, but what its pod, slice or node allows.\n"));
+    // What it did not ask for it cannot waste.
+    assert_eq!(seen(&bare(&|usage| usage.memory_bytes.peak = 1e6)).items, [""; 0]);
+    let warned = |change: &dyn Fn(&mut ContainerUsage), expected: &str| {
+        let items = seen(&bare(change)).items;
+        assert!(items.len() == 1 && items[0].contains(expected), "{items:?}");
+    };
+    warned(&|usage| usage.memory_bytes.peak = 1e9, "93 % of the 1.0 GiB that its pod, slice or node allows");
+    warned(
+        &|usage| usage.oom_kills = Some(1),
+        "killed, it has no limit of its own, its pod, slice or node allows 1.0 GiB",
+    );
+    warned(
+        &|usage| (usage.cpu_periods, usage.cpu_throttled_periods) = (Some(100), Some(50)),
+        "the 0.50 cores that its pod, slice or node allows slowed it down",
+    );
+}
+
+#[test]
 fn what_was_not_measured_is_said() {
     let mut payload = golden();
     payload.containers.clear();

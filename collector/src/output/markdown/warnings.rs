@@ -3,7 +3,7 @@
 use wire::{ContainerUsage, Payload};
 
 use super::escape;
-use crate::output::shown::{bytes, cores, seconds};
+use crate::output::shown::{ABOVE_ALLOWS, bytes, cores, cpu_bound, memory_bound, seconds};
 
 /// Memory use beyond this share of the limit is close to being killed.
 const MUCH_MEMORY: f64 = 0.9;
@@ -30,9 +30,15 @@ pub(super) fn of(payload: &Payload) -> Vec<String> {
 
 fn oom_kills(usage: &ContainerUsage) -> Option<String> {
     let kills = usage.oom_kills.filter(|kills| *kills > 0)?;
-    let limit = usage
-        .memory_limit_bytes
-        .map_or(String::new(), |limit| format!(", its limit is {}", bytes(limit as f64)));
+    let limit = match (memory_bound(usage), usage.memory_limit_bytes) {
+        (Some(bound), None) => format!(", it has no limit of its own, {ABOVE_ALLOWS} {}", bytes(bound)),
+        (Some(bound), Some(limit)) => {
+            format!(", its limit is {}, {ABOVE_ALLOWS} {}", bytes(limit as f64), bytes(bound))
+        }
+        (None, limit) => {
+            limit.map_or(String::new(), |limit| format!(", its limit is {}", bytes(limit as f64)))
+        }
+    };
     let processes = if kills == 1 { "1 process".to_owned() } else { format!("{kills} processes") };
     Some(format!("ran out of memory: {processes} killed{limit}"))
 }
@@ -43,15 +49,15 @@ fn needed_bytes(usage: &ContainerUsage) -> f64 {
 }
 
 fn memory(usage: &ContainerUsage) -> Option<String> {
-    let limit = usage.memory_limit_bytes? as f64;
+    let bound = memory_bound(usage);
+    let limit = bound.or(usage.memory_limit_bytes.map(|limit| limit as f64))?;
     let needed = needed_bytes(usage);
     (needed > MUCH_MEMORY * limit).then(|| {
-        format!(
-            "used {} of memory, {} of its limit, {}",
-            bytes(needed),
-            percent(needed / limit),
-            bytes(limit)
-        )
+        let (used, share, limit) = (bytes(needed), percent(needed / limit), bytes(limit));
+        match bound {
+            Some(_) => format!("used {used} of memory, {share} of the {limit} that {ABOVE_ALLOWS}"),
+            None => format!("used {used} of memory, {share} of its limit, {limit}"),
+        }
     })
 }
 
@@ -61,12 +67,13 @@ fn throttled(usage: &ContainerUsage) -> Option<String> {
     let share = throttled as f64 / all as f64;
     let time =
         usage.cpu_throttled_seconds.map_or(String::new(), |time| format!(" ({} in all)", seconds(time)));
-    let limit = usage.cpu_limit_cores.map_or(String::new(), |limit| format!(" of {} cores", cores(limit)));
+    let slowed = match (cpu_bound(usage), usage.cpu_limit_cores) {
+        (Some(bound), _) => format!("the {} cores that {ABOVE_ALLOWS}", cores(bound)),
+        (None, Some(limit)) => format!("its limit of {} cores", cores(limit)),
+        (None, None) => "its limit".to_owned(),
+    };
     (share >= THROTTLED).then(|| {
-        format!(
-            "was throttled in {} of its CPU periods{time}: its limit{limit} slowed it down",
-            percent(share)
-        )
+        format!("was throttled in {} of its CPU periods{time}: {slowed} slowed it down", percent(share))
     })
 }
 

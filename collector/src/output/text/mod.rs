@@ -5,7 +5,9 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use wire::{ContainerUsage, Payload};
 
-use super::shown::{bytes, cores, duration, name, plain, seconds};
+use super::shown::{
+    BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, name, plain, seconds,
+};
 use crate::config::RunIdentity;
 
 /// The report; with `colour`, titles are bold.
@@ -13,6 +15,9 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     let mut report = String::new();
     header(&mut report, payload, run);
     section(&mut report, "Containers", containers(payload), colour);
+    if payload.containers.iter().any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some()) {
+        let _ = writeln!(report, "{BOUND_NOTE}");
+    }
     section(&mut report, "Commands by CPU", commands(payload), colour);
     section(&mut report, "Processes by memory", memory(payload), colour);
     quality(&mut report, payload);
@@ -63,7 +68,8 @@ fn containers(payload: &Payload) -> Option<Table> {
         return None;
     }
     let any = |has: fn(&ContainerUsage) -> bool| payload.containers.iter().any(has);
-    let limits = any(|it| it.cpu_limit_cores.is_some() || it.memory_limit_bytes.is_some());
+    let limits = any(|it| it.cpu_limit_cores.is_some() || it.memory_limit_bytes.is_some())
+        || any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some());
     let requests = any(|it| it.cpu_request_cores.is_some() || it.memory_request_bytes.is_some());
     let trouble = any(|it| it.oom_kills.is_some_and(|kills| kills > 0))
         || any(|it| it.cpu_throttled_seconds.is_some_and(|seconds| seconds > 0.0));
@@ -88,9 +94,10 @@ fn containers(payload: &Payload) -> Option<Table> {
             row.push(usage.cpu_request_cores.map_or(String::new(), cores));
         }
         if limits {
-            row.push(usage.cpu_limit_cores.map_or(String::new(), |limit| {
-                format!("{} ({:.0} %)", cores(limit), 100.0 * usage.cpu_cores.peak / limit)
-            }));
+            let own = usage
+                .cpu_limit_cores
+                .map(|limit| format!("{} ({:.0} %)", cores(limit), 100.0 * usage.cpu_cores.peak / limit));
+            row.push(limit(own, cpu_bound(usage).map(cores)).unwrap_or_default());
         }
         let memory = &usage.memory_bytes;
         row.extend([bytes(memory.avg), memory.p95.map_or(String::new(), bytes), bytes(memory.peak)]);
@@ -98,9 +105,10 @@ fn containers(payload: &Payload) -> Option<Table> {
             row.push(usage.memory_request_bytes.map_or(String::new(), |request| bytes(request as f64)));
         }
         if limits {
-            row.push(usage.memory_limit_bytes.map_or(String::new(), |limit| {
+            let own = usage.memory_limit_bytes.map(|limit| {
                 format!("{} ({:.0} %)", bytes(limit as f64), 100.0 * memory.peak / limit as f64)
-            }));
+            });
+            row.push(limit(own, memory_bound(usage).map(bytes)).unwrap_or_default());
         }
         row.push(usage.process_count.map_or(String::new(), |count| count.to_string()));
         if trouble {

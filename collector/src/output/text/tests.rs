@@ -44,6 +44,37 @@ fn requests_are_told_where_they_are_known() {
 }
 
 #[test]
+fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
+    let mut payload = golden();
+    let plain = render(&payload, None, false);
+    assert!(!plain.contains('≤'), "{plain}");
+    let mut bare = payload.containers[0].clone();
+    bare.name = "bare".to_owned();
+    (bare.cpu_limit_cores, bare.memory_limit_bytes) = (None, None);
+    (bare.cpu_bound_cores, bare.memory_bound_bytes) = (Some(4.0), Some(6 << 30));
+    let mut squeezed = payload.containers[0].clone();
+    squeezed.name = "squeezed".to_owned();
+    (squeezed.cpu_bound_cores, squeezed.memory_bound_bytes) = (Some(4.0), Some(512 << 20));
+    payload.containers.extend([bare, squeezed]);
+    let report = render(&payload, None, false);
+    let row = |name: &str| {
+        let row = report.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        row.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let (bare, squeezed) = (row("bare"), row("squeezed"));
+    assert!(bare.contains("2.01 none, ≤ 4.00") && bare.contains("none, ≤ 6.0 GiB"), "{report}");
+    // A bound that is wider than its own limit says nothing.
+    assert!(
+        squeezed.contains("2.01 2.00 (100 %) ") && squeezed.contains("1.0 GiB (2 %), ≤ 512 MiB"),
+        "{report}"
+    );
+    assert!(
+        report.contains("≤: not a limit of its own, but what its pod, slice or node allows."),
+        "{report}"
+    );
+}
+
+#[test]
 fn names_do_a_terminal_no_harm() {
     let mut payload = golden();
     payload.containers[0].name = "\u{1b}[2J\u{202e}evil\nname".to_owned();

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::levels::Own;
 use super::reader::{CgroupReader, Directories};
 use crate::sample::cgroup::{CgroupLine, CgroupLines};
 use crate::sample::mountinfo::unescape;
@@ -113,7 +114,7 @@ impl Hierarchies {
 
     /// A reader of the container with this id, from the cgroups of one of its processes.
     pub fn container(&self, lines: CgroupLines<'_>, id: &str) -> Option<CgroupReader> {
-        let directories = self.directories(|mount| {
+        let directories = self.directories(Own::Container, |mount| {
             let line = lines.iter().find(|line| mount.holds(*line))?;
             // Cut off what is below the container: dind's children, `/init`.
             let at = line.path.find(id)?;
@@ -130,7 +131,7 @@ impl Hierarchies {
 
     /// A reader of exactly this cgroup.
     pub fn cgroup(&self, lines: CgroupLines<'_>, path: &str) -> Option<CgroupReader> {
-        let directories = self.directories(|mount| {
+        let directories = self.directories(Own::Unit, |mount| {
             let line = lines.iter().find(|line| mount.holds(*line) && line.path.starts_with(path))?;
             mount.directory(&line.path[..path.len()])
         });
@@ -141,12 +142,13 @@ impl Hierarchies {
     /// machine's: in a container with a cgroup namespace of its own, the container's.
     pub fn own(&self) -> Option<CgroupReader> {
         // The machine's root cgroup has no type.
-        let directories =
-            self.directories(|mount| mount.point.join("cgroup.type").exists().then(|| mount.point.clone()));
+        let directories = self.directories(Own::Exact, |mount| {
+            mount.point.join("cgroup.type").exists().then(|| mount.point.clone())
+        });
         CgroupReader::open(directories)
     }
 
-    fn directories(&self, find: impl Fn(&Mount) -> Option<PathBuf>) -> Directories {
+    fn directories(&self, own: Own, find: impl Fn(&Mount) -> Option<PathBuf>) -> Directories {
         let controller = |name: &str| self.mounts.iter().filter(|mount| mount.has(name)).find_map(&find);
         Directories {
             unified: self.mounts.iter().filter(|mount| mount.controllers.is_none()).find_map(&find),
@@ -154,19 +156,22 @@ impl Hierarchies {
             cpu: controller("cpu"),
             memory: controller("memory"),
             mount_points: self.mounts.iter().map(|mount| mount.point.clone()).collect(),
+            own,
         }
     }
 }
 
 impl Mount {
-    /// The directory of a cgroup, if it is below what is mounted and not all of it.
+    /// The directory of a cgroup, if it is below what is mounted; or all of that, where a runtime mounted a container's
+    /// own cgroup for it and not the machine's root.
     fn directory(&self, path: &str) -> Option<PathBuf> {
         if path.split('/').any(|segment| segment == "..") {
             return None;
         }
         let below = path.strip_prefix(self.root.trim_end_matches('/'))?.trim_start_matches('/');
         let directory = self.point.join(below);
-        (!below.is_empty() && directory.is_dir()).then_some(directory)
+        let is_machine = below.is_empty() && self.root == "/";
+        (!is_machine && directory.is_dir()).then_some(directory)
     }
 }
 

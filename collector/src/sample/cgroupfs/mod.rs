@@ -2,10 +2,12 @@
 //! (Documentation/admin-guide/cgroup-v1/) or, on a hybrid host, some of each.
 
 mod hierarchies;
+mod levels;
 mod reader;
+mod throttling;
 
 pub use hierarchies::Hierarchies;
-pub use reader::{CgroupReader, CgroupReading, Periods};
+pub use reader::{Bounds, CgroupReader, CgroupReading, Periods};
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,14 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
+use super::throttling::Throttling;
+
 /// Limits hardly ever change: they are read again every so many readings.
 const READINGS_PER_LIMITS: u32 = 16;
-/// v1 writes "no limit" as the largest multiple of the page size that fits 63 bits.
-const V1_NO_LIMIT: u64 = 1 << 62;
 
 /// Where a container's files are.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct Directories {
     pub(super) cpu: Option<PathBuf>,
     pub(super) memory: Option<PathBuf>,
     pub(super) mount_points: Vec<PathBuf>,
+    /// Which limits are its own.
+    pub(super) own: Own,
 }
 
 /// What the kernel says of a cgroup; what it does not say is `None`.
@@ -24,7 +27,8 @@ pub(super) struct Directories {
 pub struct CgroupReading {
     /// CPU time charged to it since it was made: v2 `cpu.stat` `usage_usec`, v1 `cpuacct.usage`.
     pub cpu_ns: Option<u64>,
-    /// Time for which it was throttled: v2 `cpu.stat` `throttled_usec`, v1 `cpu.stat` `throttled_time`.
+    /// Time for which it was throttled: v2 `cpu.stat` `throttled_usec`, v1 `cpu.stat` `throttled_time`, of the cgroup
+    /// that has the tightest CPU limit: its own or one above it.
     pub throttled_ns: Option<u64>,
     /// Processes of it that were killed for want of memory: `oom_kill` of v2 `memory.events`, v1
     /// `memory.oom_control`.
@@ -33,17 +37,30 @@ pub struct CgroupReading {
     pub working_set_bytes: Option<u64>,
     /// Highest memory use, page cache included: v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
     pub memory_peak_bytes: Option<u64>,
-    /// The tightest of its own limit and those above it: v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
+    /// Its own limit: v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
     pub cpu_limit_cores: Option<f64>,
-    /// The tightest of its own limit and those above it: v2 `memory.max`, v1 `memory.limit_in_bytes`.
+    /// Its own limit: v2 `memory.max`, v1 `memory.limit_in_bytes`.
     pub memory_limit_bytes: Option<u64>,
-    /// Enforcement periods, from `cpu.stat` where it tells of both kinds; a checkpoint keeps them elsewhere.
+    /// Enforcement periods, from the same `cpu.stat` as `throttled_ns` where it tells of both kinds; a checkpoint keeps
+    /// them elsewhere, as it does the bounds.
     #[serde(skip)]
     pub periods: Option<Periods>,
+    /// What holds for it and is not its own.
+    #[serde(skip)]
+    pub bounds: Bounds,
+}
+
+/// The tightest limits of the cgroups above a container, as far as they can be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
+    pub cpu_cores: Option<f64>,
+    /// v2 `memory.max`, v1 `memory.limit_in_bytes` and `hierarchical_memory_limit` of `memory.stat`.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Enforcement periods of a CPU limit since the cgroup was made; none are counted while there is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Periods {
     /// Those in which it wanted CPU: `nr_periods`.
     pub all: u64,
@@ -55,8 +72,8 @@ pub struct Periods {
 #[derive(Debug)]
 pub struct CgroupReader {
     directories: Directories,
-    v1: bool,
     cpu_stat: Option<File>,
+    cpu_stat_is_v1: bool,
     cpuacct_usage: Option<File>,
     memory_usage: Option<File>,
     memory_stat: Option<File>,
@@ -64,6 +81,8 @@ pub struct CgroupReader {
     memory_peak: Option<File>,
     readings: u32,
     limits: (Option<f64>, Option<u64>),
+    bounds: Bounds,
+    throttling: Throttling,
 }
 
 impl CgroupReader {
@@ -73,17 +92,20 @@ impl CgroupReader {
         // On a hybrid host controllers are in v1 hierarchies while the v2 one counts CPU time all the same.
         let v1 = directories.memory.is_some() || directories.cpuacct.is_some();
         let v2 = |name| open(&directories.unified, name);
+        let v1_cpu_stat = open(&directories.cpu, "cpu.stat").filter(|_| v1);
         let reader = Self {
-            cpu_stat: open(&directories.cpu, "cpu.stat").filter(|_| v1).or_else(|| v2("cpu.stat")),
+            cpu_stat_is_v1: v1_cpu_stat.is_some(),
+            cpu_stat: v1_cpu_stat.or_else(|| v2("cpu.stat")),
             cpuacct_usage: open(&directories.cpuacct, "cpuacct.usage"),
             memory_usage: open(&directories.memory, "memory.usage_in_bytes").or_else(|| v2("memory.current")),
             memory_stat: open(&directories.memory, "memory.stat").or_else(|| v2("memory.stat")),
             memory_events: open(&directories.memory, "memory.oom_control").or_else(|| v2("memory.events")),
             memory_peak: open(&directories.memory, "memory.max_usage_in_bytes").or_else(|| v2("memory.peak")),
             directories,
-            v1,
             readings: 0,
             limits: (None, None),
+            bounds: Bounds::default(),
+            throttling: Throttling::default(),
         };
         let any = [&reader.cpu_stat, &reader.cpuacct_usage, &reader.memory_usage, &reader.memory_stat];
         any.iter().any(|file| file.is_some()).then_some(reader)
@@ -92,7 +114,7 @@ impl CgroupReader {
     /// Reads it; nothing at all once the cgroup is gone.
     pub fn read(&mut self) -> Option<CgroupReading> {
         if self.readings.is_multiple_of(READINGS_PER_LIMITS) {
-            self.limits = (self.cpu_limit(), self.memory_limit());
+            self.read_limits();
         }
         self.readings = self.readings.wrapping_add(1);
         let cpu_stat = content(self.cpu_stat.as_ref());
@@ -106,75 +128,67 @@ impl CgroupReader {
         });
         let usage: Option<u64> =
             content(self.memory_usage.as_ref()).and_then(|text| text.trim().parse().ok());
+        let (throttled_ns, periods) = self.throttling.read(cpu_stat);
         let reading = CgroupReading {
             cpu_ns: cpuacct.or_else(|| usec("usage_usec")),
-            throttled_ns: if self.v1 {
-                keyed(cpu_stat.unwrap_or_default(), "throttled_time")
-            } else {
-                usec("throttled_usec")
-            },
+            throttled_ns,
             oom_kills: content(self.memory_events.as_ref()).and_then(|text| keyed(&text, "oom_kill")),
             working_set_bytes: usage.zip(inactive).map(|(usage, inactive)| usage.saturating_sub(inactive)),
             memory_peak_bytes: content(self.memory_peak.as_ref()).and_then(|text| text.trim().parse().ok()),
             cpu_limit_cores: self.limits.0,
             memory_limit_bytes: self.limits.1,
-            periods: cpu_stat.and_then(|text| {
-                Some(Periods { all: keyed(text, "nr_periods")?, throttled: keyed(text, "nr_throttled")? })
-            }),
+            periods,
+            bounds: self.bounds,
         };
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
     }
 
-    fn cpu_limit(&self) -> Option<f64> {
-        let v1 = self.levels(self.directories.cpu.as_deref()).filter_map(|directory| {
-            let quota: f64 = number(&directory.join("cpu.cfs_quota_us"))?;
-            let period: f64 = number(&directory.join("cpu.cfs_period_us"))?;
-            (quota > 0.0 && period > 0.0).then_some(quota / period)
-        });
-        let v2 = self.levels(self.directories.unified.as_deref()).filter_map(|directory| {
-            let text = std::fs::read_to_string(directory.join("cpu.max")).ok()?;
-            let (quota, period) = text.trim().split_once(' ')?;
-            let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
-            (period > 0.0).then_some(quota / period)
-        });
-        v1.chain(v2).min_by(f64::total_cmp)
+    /// What to count from if the cgroup began while it was watched: nothing, but for what a cgroup above it had counted
+    /// before.
+    pub fn beginning(&self, first: &CgroupReading) -> CgroupReading {
+        let periods = if self.throttling.is_above() { first.periods } else { Some(Periods::default()) };
+        let throttled_ns = if self.throttling.is_above() { first.throttled_ns } else { Some(0) };
+        CgroupReading {
+            cpu_ns: Some(0),
+            throttled_ns,
+            oom_kills: Some(0),
+            periods,
+            ..CgroupReading::default()
+        }
     }
 
-    fn memory_limit(&self) -> Option<u64> {
-        let v1 = self.levels(self.directories.memory.as_deref()).filter_map(|directory| {
-            number::<u64>(&directory.join("memory.limit_in_bytes")).filter(|limit| *limit < V1_NO_LIMIT)
-        });
-        // `max` is no number.
-        let v2 = self
-            .levels(self.directories.unified.as_deref())
-            .filter_map(|directory| number(&directory.join("memory.max")));
-        v1.chain(v2).min()
-    }
+    fn read_limits(&mut self) {
+        let Directories { unified, cpu, memory, mount_points, own, .. } = &self.directories;
+        let levels = |directory: &Option<PathBuf>| Levels::of(directory.as_deref(), *own, mount_points);
+        let (v2, v1_cpu, v1_memory_levels) = (levels(unified), levels(cpu), levels(memory));
 
-    /// A cgroup and those above it, as far as they are mounted.
-    fn levels<'a>(&'a self, directory: Option<&'a Path>) -> impl Iterator<Item = &'a Path> {
-        let points = &self.directories.mount_points;
-        let mut levels = directory.into_iter().flat_map(Path::ancestors);
-        let mut above = false;
-        std::iter::from_fn(move || {
-            let level = levels.next().filter(|_| !above)?;
-            above = points.iter().any(|point| point == level);
-            Some(level)
-        })
+        let (own_v1, above_v1) = v1_cpu.quotas(v1_cores);
+        let (own_v2, above_v2) = v2.quotas(v2_cores);
+        let (own_quota, above) = (tighter(own_v1, own_v2), tighter(above_v1, above_v2));
+        self.limits.0 = own_quota.as_ref().map(|quota| quota.cores);
+        self.bounds.cpu_cores = above.as_ref().map(|quota| quota.cores);
+        let everything_else = if self.cpu_stat_is_v1 { cpu } else { unified };
+        self.throttling.choose(own_quota, above, everything_else.as_deref());
+
+        let (own_v1, above_v1) = v1_memory_levels.memory(v1_memory);
+        let (own_v2, above_v2) = v2.memory(v2_memory);
+        self.limits.1 = own_v1.into_iter().chain(own_v2).min();
+        // v1 tells what holds with all that is above it, even where that is not mounted.
+        let holds = content(self.memory_stat.as_ref())
+            .and_then(|text| keyed(&text, "hierarchical_memory_limit"))
+            .and_then(v1_limit)
+            .filter(|holds| self.limits.1.is_none_or(|own| *holds < own));
+        self.bounds.memory_bytes = above_v1.into_iter().chain(above_v2).chain(holds).min();
     }
 }
 
-fn content(file: Option<&File>) -> Option<String> {
+pub(super) fn content(file: Option<&File>) -> Option<String> {
     let mut buffer = [0; 8192];
     let length = file?.read_at(&mut buffer, 0).ok().filter(|length| *length > 0)?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
 /// The value behind `name ` at the beginning of a line.
-fn keyed(text: &str, name: &str) -> Option<u64> {
+pub(super) fn keyed(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

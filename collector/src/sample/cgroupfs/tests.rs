@@ -1,3 +1,5 @@
+mod limits;
+
 use std::fs;
 use std::path::Path;
 
@@ -45,8 +47,9 @@ fn version_2_tells_everything_from_one_directory() {
         working_set_bytes: Some(700),
         memory_peak_bytes: Some(1200),
         cpu_limit_cores: Some(1.5),
-        memory_limit_bytes: Some(900),
+        memory_limit_bytes: None,
         periods: Some(Periods { all: 40, throttled: 3 }),
+        bounds: Bounds { cpu_cores: None, memory_bytes: Some(900) },
     };
     assert_eq!(reader.read(), Some(expected));
 }
@@ -88,6 +91,7 @@ fn version_1_has_a_directory_for_each_controller() {
         cpu_limit_cores: None,
         memory_limit_bytes: Some(268_435_456),
         periods: Some(Periods { all: 4, throttled: 1 }),
+        bounds: Bounds::default(),
     };
     assert_eq!(reader.read(), Some(expected));
 }

@@ -33,6 +33,10 @@ fn run(workflow: &str, job: &str, seq: Option<u64>, is_final: bool, complete: Op
             name: "c".to_owned(),
             cpu_periods: Some(u64::MAX >> 1),
             memory_limit_bytes: Some(7),
+            cpu_bound_cores: Some(0.5),
+            memory_bound_bytes: Some(8),
+            machine_cpus: Some(2),
+            machine_memory_bytes: Some(9),
             cpu_cores_histogram: serde_json::to_string(&histogram).ok(),
             ..NewContainer::default()
         }],
@@ -85,6 +89,8 @@ fn histories_hold_complete_runs_newest_first() {
     assert!(of_scope(&connection, &late).unwrap()[0].runs.is_empty());
     let facts = &stale(&connection, 0, 9, 9).unwrap()[0].runs[0].containers[0];
     assert_eq!((facts.cpu_periods, facts.memory_limit_bytes), (Some(u64::MAX >> 1), Some(7)));
+    assert_eq!((facts.cpu_bound_cores, facts.memory_bound_bytes), (Some(0.5), Some(8)));
+    assert_eq!((facts.machine_cpus, facts.machine_memory_bytes), (Some(2), Some(9)));
     assert_eq!(facts.cpu_cores_histogram.as_ref().unwrap().seconds(), 60.0);
 }
 

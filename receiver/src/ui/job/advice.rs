@@ -88,6 +88,7 @@ pub(super) fn advice(container: &ContainerSizing) -> Advice {
             now: now(
                 cpu.current_request_cores.map(format::cores),
                 cpu.current_limit_cores.map(format::cores),
+                cpu.current_bound_cores.map(format::cores),
             ),
             recommended: match (cpu.request_cores.map(format::cores), cpu.limit_cores.map(format::cores)) {
                 (Some(request), Some(limit)) => format!("{request}, limit {limit}"),
@@ -101,7 +102,11 @@ pub(super) fn advice(container: &ContainerSizing) -> Advice {
         Resource {
             name: "Memory",
             used: or_unknown(memory.used_bytes.map(bytes)),
-            now: now(memory.current_request_bytes.map(bytes), memory.current_limit_bytes.map(bytes)),
+            now: now(
+                memory.current_request_bytes.map(bytes),
+                memory.current_limit_bytes.map(bytes),
+                memory.current_bound_bytes.map(bytes),
+            ),
             recommended: memory
                 .request_bytes
                 .map_or_else(|| "–".to_owned(), |value| format!("{}, limit the same", bytes(value))),
@@ -126,13 +131,13 @@ fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| "not known".to_owned())
 }
 
-fn now(request: Option<String>, limit: Option<String>) -> String {
+fn now(request: Option<String>, limit: Option<String>, bound: Option<String>) -> String {
     match (request, limit) {
         (Some(request), Some(limit)) if request == limit => format!("{request}, limit the same"),
         (Some(request), Some(limit)) => format!("{request}, limit {limit}"),
         (Some(request), None) => request,
         (None, Some(limit)) => format!("limit {limit}"),
-        (None, None) => "not known".to_owned(),
+        (None, None) => bound.map_or_else(|| "–".to_owned(), |bound| format::no_limit(&bound)),
     }
 }
 
@@ -160,6 +165,8 @@ fn badges(basis: &Basis) -> Vec<Badge> {
         ("warn", basis.at_memory_limit_runs, "at memory limit"),
         ("warn", basis.throttled_runs, "throttled"),
         ("warn", basis.at_cpu_limit_runs, "at CPU limit"),
+        ("warn", basis.at_memory_bound_runs, "at its pod's or node's memory"),
+        ("warn", basis.at_cpu_bound_runs, "at its pod's or node's CPU"),
     ];
     let counted = counted.into_iter().filter(|(_, count, _)| *count > 0);
     counted

@@ -125,9 +125,11 @@ fn row(run: &RunSummary, container: &ContainerSummary) -> CourseRow {
             ("CPU peak", format::cores(container.cpu_peak_cores)),
             ("CPU request", cores(container.cpu_request_cores)),
             ("CPU limit", cores(container.cpu_limit_cores)),
+            ("CPU bound", cores(container.cpu_bound_cores)),
             ("Memory peak", format::bytes(memory(container))),
             ("Memory request", bytes(container.memory_request_bytes)),
             ("Memory limit", bytes(container.memory_limit_bytes)),
+            ("Memory bound", bytes(container.memory_bound_bytes)),
         ],
     }
 }

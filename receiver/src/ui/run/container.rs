@@ -43,6 +43,11 @@ pub(super) fn container(usage: &ContainerUsage) -> Container {
         && usage.oom_kills.unwrap_or(0) == 0
     {
         badges.push(Badge { kind: "warn", text: "at its memory limit".to_owned() });
+    } else if let Some(bound) = usage.memory_bound_bytes
+        && usage.memory_bytes.peak >= 0.95 * bound as f64
+        && usage.oom_kills.unwrap_or(0) == 0
+    {
+        badges.push(Badge { kind: "warn", text: "at its pod's or node's memory limit".to_owned() });
     }
     let mut stats = vec![
         stat_row("CPU", &usage.cpu_cores, format::cores),
@@ -87,15 +92,29 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
         ("CPU time", usage.cpu_seconds.map(format::seconds)),
         ("CPU time by the cgroup", usage.cgroup_cpu_seconds.map(format::seconds)),
         ("CPU request", usage.cpu_request_cores.map(format::cores)),
-        ("CPU limit", usage.cpu_limit_cores.map(format::cores)),
+        ("CPU limit", limit(usage.cpu_limit_cores, usage.cpu_bound_cores, format::cores)),
         ("Throttled", throttling),
         ("Memory request", usage.memory_request_bytes.map(bytes)),
-        ("Memory limit", usage.memory_limit_bytes.map(bytes)),
+        (
+            "Memory limit",
+            limit(usage.memory_limit_bytes, usage.memory_bound_bytes, |value| format::bytes(value as f64)),
+        ),
         ("Memory peak by the cgroup", usage.memory_peak_bytes.map(bytes)),
         ("OOM kills", usage.oom_kills.map(format::count)),
         ("Processes", usage.process_count.map(format::count)),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Its own limit, and what bounds it more tightly than that.
+fn limit<T: PartialOrd>(own: Option<T>, bound: Option<T>, show: fn(T) -> String) -> Option<String> {
+    match (own, bound) {
+        (None, Some(bound)) => Some(format::no_limit(&show(bound))),
+        (Some(own), Some(bound)) if bound < own => {
+            Some(format!("{}; {} {}", show(own), format::ABOVE_ALLOWS, show(bound)))
+        }
+        (own, _) => own.map(show),
+    }
 }
 
 fn stat_row(name: &'static str, stats: &Stats, show: fn(f64) -> String) -> StatRow {
@@ -148,4 +167,38 @@ fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[St
         chart.sync = Some("run");
     }
     (charts, steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_its_own_is_told_apart_from_what_is_above_it() {
+        let submission: wire::Submission =
+            serde_json::from_str(include_str!("../../../../wire/tests/submission.json")).unwrap();
+        let usage = &submission.payload.containers[0];
+        let shown = |own: Option<u64>, bound: Option<u64>| {
+            let gib = |value: Option<u64>| value.map(|value| value << 30);
+            let usage = ContainerUsage {
+                memory_limit_bytes: gib(own),
+                memory_bound_bytes: gib(bound),
+                memory_bytes: Stats { peak: 4e9, ..usage.memory_bytes },
+                ..usage.clone()
+            };
+            let of_it = container(&usage);
+            let limit = of_it.facts.into_iter().find(|(name, _)| *name == "Memory limit");
+            let badge = of_it.badges.into_iter().find(|badge| badge.text.contains("memory limit"));
+            (limit.map(|(_, value)| value), badge.map(|badge| badge.text))
+        };
+        let own = |text: &str| Some(text.to_owned());
+        let at_bound = Some("at its pod's or node's memory limit".to_owned());
+        assert_eq!(shown(None, None), (None, None));
+        assert_eq!(shown(Some(8), None), (own("8 GiB"), None));
+        assert_eq!(shown(Some(8), Some(16)), (own("8 GiB"), None));
+        assert_eq!(shown(Some(3), Some(3)), (own("3 GiB"), Some("at its memory limit".to_owned())));
+        let above = "its pod, slice or node allows 3 GiB";
+        assert_eq!(shown(Some(8), Some(3)), (own(&format!("8 GiB; {above}")), at_bound.clone()));
+        assert_eq!(shown(None, Some(3)), (own(&format!("no limit of its own; {above}")), at_bound));
+    }
 }

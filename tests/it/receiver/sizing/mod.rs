@@ -162,6 +162,37 @@ fn runs_that_all_were_held_back_keep_what_is_requested() {
 }
 
 #[test]
+fn a_job_without_limits_is_told_what_it_needs_and_not_what_its_node_has() {
+    let scene = Scene::new();
+    for at in 0..3 {
+        let mut free = container("runner", 0.2, 32);
+        for field in ["memory_limit_bytes", "memory_request_bytes", "cpu_request_cores"] {
+            free.as_object_mut().unwrap().remove(field);
+        }
+        // What a kubelet lets pods have of a node with 24 GiB, and what the pod was given.
+        free["memory_bound_bytes"] = json!(47 * 512 * MIB);
+        free["cpu_bound_cores"] = json!(0.5);
+        (free["cpu_periods"], free["cpu_throttled_periods"]) = (json!(1000), json!(0));
+        scene.push(&run("build", &at.to_string(), &[free]));
+    }
+    let sizing = scene.json(JOB);
+    let told = &sizing["containers"][0];
+    assert_eq!((&told["memory"]["request"], &told["memory"]["change"]), (&json!("37Mi"), &json!("unknown")));
+    assert_eq!(told["memory"]["current_bound_bytes"], json!(47 * 512 * MIB));
+    assert_eq!(told["memory"].get("current_limit_bytes"), None);
+    assert_eq!((&told["basis"]["censored_runs"], &told["savings"]["gib_hours"]), (&json!(0), &json!(0.0)));
+    let reasons = reasons(&sizing, "memory");
+    assert!(reasons.contains("no limit of its own; its pod, slice or node allows 23.5 GiB"), "{reasons}");
+    assert!(!reasons.contains("lowered"), "{reasons}");
+    // The page says the same, and draws no limit.
+    let csv = scene.receiver.request("GET", "/api/v1/export?format=csv", READ_TOKEN, "").body;
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    let cell = |name: &str| rows[1][rows[0].iter().position(|head| *head == name).unwrap()];
+    assert_eq!((cell("memory_limit_bytes"), cell("cpu_limit_cores")), ("", ""));
+    assert_eq!((cell("memory_bound_bytes"), cell("cpu_bound_cores")), ("25232932864", "0.5"));
+}
+
+#[test]
 fn a_new_job_is_told_what_its_workflow_and_its_repository_need() {
     let scene = Scene::new();
     let push = |workflow: &str, job: &str, name: &str, peak: u64| {

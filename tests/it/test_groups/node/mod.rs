@@ -3,6 +3,7 @@
 
 mod jobs;
 mod life;
+mod limits;
 mod metrics;
 mod pods;
 mod sidecar;
@@ -105,7 +106,9 @@ impl Pod {
 
 fn start_in(cgroup: &Cgroup, job: Option<(&str, &str)>, script: &str) -> Child {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("echo $$ > \"$0/cgroup.procs\" && {script}")]);
+    let enter = |directory: &Path| format!("echo $$ > \"{}/cgroup.procs\" && ", directory.display());
+    let enter: String = cgroup.directories().map(enter).collect();
+    command.args(["-c", &format!("{enter}{script}")]);
     command.arg(cgroup.path()).arg(workload()).stdin(Stdio::null());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     if let Some((job, run_id)) = job {

@@ -10,7 +10,7 @@ use receiver::sizing::history::{Facts, Run};
 use serde_json::{Value, json};
 use tests::jail::Jail;
 use tests::replay::{History, Past, Rule};
-use wire::{ContainerUsage, Payload};
+use wire::{CollectorInfo, ContainerUsage, Payload};
 
 use super::table;
 use crate::build::Programs;
@@ -136,7 +136,7 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
     let payload: Payload = serde_json::from_slice(&std::fs::read(&report)?)?;
     let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(jail.id()));
     let usage = usage.with_context(|| format!("{}: the container was not seen", workload.name))?;
-    let facts = facts(usage);
+    let facts = facts(usage, payload.collector.as_ref());
     let working_set = facts.working_set_peak_bytes.context("no working set")?;
     let charged = facts.cgroup_memory_peak_bytes.context("no peak of the cgroup")? as f64;
     // What it would have needed is known by what it holds, where it was not let have it.
@@ -196,7 +196,7 @@ fn work(
     Ok(())
 }
 
-fn facts(usage: &ContainerUsage) -> Facts {
+fn facts(usage: &ContainerUsage, machine: Option<&CollectorInfo>) -> Facts {
     Facts {
         name: "job".to_owned(),
         cpu_seconds: usage.cpu_seconds,
@@ -204,6 +204,8 @@ fn facts(usage: &ContainerUsage) -> Facts {
         cpu_p95_cores: usage.cpu_cores.p95,
         cpu_request_cores: usage.cpu_request_cores,
         cpu_limit_cores: usage.cpu_limit_cores,
+        cpu_bound_cores: usage.cpu_bound_cores,
+        machine_cpus: machine.map(|machine| machine.cpu_count),
         cpu_throttled_seconds: usage.cpu_throttled_seconds,
         cpu_periods: usage.cpu_periods,
         cpu_throttled_periods: usage.cpu_throttled_periods,
@@ -212,6 +214,8 @@ fn facts(usage: &ContainerUsage) -> Facts {
         cgroup_memory_peak_bytes: usage.memory_peak_bytes,
         memory_request_bytes: usage.memory_request_bytes,
         memory_limit_bytes: usage.memory_limit_bytes,
+        memory_bound_bytes: usage.memory_bound_bytes,
+        machine_memory_bytes: machine.and_then(|machine| machine.memory_total_bytes),
         oom_kills: usage.oom_kills,
         cpu_cores_histogram: usage.cpu_cores_histogram.clone(),
     }

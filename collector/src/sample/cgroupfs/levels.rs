@@ -1,0 +1,128 @@
+//! Whose a limit is: a container's own, or of what is above it.
+
+use std::path::{Path, PathBuf};
+
+/// v1 writes "no limit" as the largest multiple of the page size that fits 63 bits.
+const V1_NO_LIMIT: u64 = 1 << 62;
+
+/// How far up from where its counters are read a cgroup's own limits can be set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Own {
+    /// A container: its cgroup, and the `container` inside its scope in which crun puts the processes; runtimes and
+    /// systemd write its limits to either.
+    Container,
+    /// A process of none: its cgroup, and those up to the service or scope of systemd that was given it to divide.
+    Unit,
+    /// This cgroup.
+    #[default]
+    Exact,
+}
+
+/// A cgroup and those above it in one hierarchy, as far as they are mounted.
+#[derive(Debug, Default)]
+pub(super) struct Levels {
+    /// Where its own limits are, innermost first.
+    own: Vec<PathBuf>,
+    /// What holds for it and for others beside it: its pod, slices, the node; innermost first.
+    above: Vec<PathBuf>,
+}
+
+/// A CPU limit and the cgroup that has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Quota {
+    pub(super) cores: f64,
+    pub(super) directory: PathBuf,
+}
+
+impl Levels {
+    pub(super) fn of(directory: Option<&Path>, own: Own, mount_points: &[PathBuf]) -> Self {
+        let Some(directory) = directory else { return Self::default() };
+        let mut mounted: Vec<PathBuf> = Vec::new();
+        for level in directory.ancestors() {
+            mounted.push(level.to_owned());
+            if mount_points.iter().any(|point| point == level) {
+                break;
+            }
+        }
+        let above = mounted.split_off(own.levels(&mounted).min(mounted.len()));
+        if own == Own::Container && has_suffix(directory, &["scope"]) {
+            let inner = directory.join("container");
+            if inner.is_dir() {
+                mounted.insert(0, inner);
+            }
+        }
+        Self { own: mounted, above }
+    }
+
+    /// The tightest CPU limit of its own, and of those above it.
+    pub(super) fn quotas(&self, read: fn(&Path) -> Option<f64>) -> (Option<Quota>, Option<Quota>) {
+        let tightest = |levels: &[PathBuf]| {
+            let quotas = levels
+                .iter()
+                .filter_map(|level| Some(Quota { cores: read(level)?, directory: level.clone() }));
+            quotas.min_by(|one, other| one.cores.total_cmp(&other.cores))
+        };
+        (tightest(&self.own), tightest(&self.above))
+    }
+
+    /// The same of memory, in bytes.
+    pub(super) fn memory(&self, read: fn(&Path) -> Option<u64>) -> (Option<u64>, Option<u64>) {
+        let tightest = |levels: &[PathBuf]| levels.iter().filter_map(|level| read(level)).min();
+        (tightest(&self.own), tightest(&self.above))
+    }
+}
+
+/// The tighter of two, which are of two hierarchies.
+pub(super) fn tighter(one: Option<Quota>, other: Option<Quota>) -> Option<Quota> {
+    one.into_iter().chain(other).min_by(|one, other| one.cores.total_cmp(&other.cores))
+}
+
+impl Own {
+    /// How many of these, innermost first, are its own.
+    fn levels(self, mounted: &[PathBuf]) -> usize {
+        if self != Self::Unit {
+            return 1;
+        }
+        // What is below a slice and in no unit was given its cgroup by somebody else.
+        let unit = mounted.iter().position(|level| has_suffix(level, &["service", "scope", "slice"]));
+        unit.filter(|at| !has_suffix(&mounted[*at], &["slice"])).map_or(1, |at| at + 1)
+    }
+}
+
+fn has_suffix(directory: &Path, suffixes: &[&str]) -> bool {
+    directory.extension().is_some_and(|found| suffixes.iter().any(|suffix| found == *suffix))
+}
+
+/// v1 `cpu.cfs_quota_us`; −1 is no limit.
+pub(super) fn v1_cores(directory: &Path) -> Option<f64> {
+    let quota: f64 = number(&directory.join("cpu.cfs_quota_us"))?;
+    let period: f64 = number(&directory.join("cpu.cfs_period_us"))?;
+    (quota > 0.0 && period > 0.0).then_some(quota / period)
+}
+
+/// v2 `cpu.max`; `max` is no number.
+pub(super) fn v2_cores(directory: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(directory.join("cpu.max")).ok()?;
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+    (period > 0.0).then_some(quota / period)
+}
+
+/// v1 `memory.limit_in_bytes`.
+pub(super) fn v1_memory(directory: &Path) -> Option<u64> {
+    number(&directory.join("memory.limit_in_bytes")).and_then(v1_limit)
+}
+
+/// A v1 limit, if it is one.
+pub(super) fn v1_limit(bytes: u64) -> Option<u64> {
+    (bytes < V1_NO_LIMIT).then_some(bytes)
+}
+
+/// v2 `memory.max`; `max` is no number.
+pub(super) fn v2_memory(directory: &Path) -> Option<u64> {
+    number(&directory.join("memory.max"))
+}
+
+fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}

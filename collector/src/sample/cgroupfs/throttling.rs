@@ -1,0 +1,82 @@
+//! Throttling, read where the tightest CPU limit is: a cgroup's `cpu.stat` counts what its own limit did, and neither what
+//! those above it nor those below it did.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::levels::Quota;
+use super::reader::{Periods, content, keyed};
+
+/// Where it is read, and what it came to.
+#[derive(Debug, Default)]
+pub(super) struct Throttling {
+    /// A cgroup that is not the one that everything else is read from, and its `cpu.stat`.
+    elsewhere: Option<(PathBuf, Option<File>)>,
+    above: bool,
+    /// Whether the tightest limit is another cgroup's since the last reading.
+    moved: bool,
+    was_read: bool,
+    last: Counts,
+    /// What is added to what is read, so that the counts go on where another cgroup's left off.
+    added: Counts,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    ns: u64,
+    periods: Periods,
+}
+
+impl Counts {
+    fn zip(self, other: Self, with: fn(u64, u64) -> u64) -> Self {
+        let (one, two) = (self.periods, other.periods);
+        Self {
+            ns: with(self.ns, other.ns),
+            periods: Periods { all: with(one.all, two.all), throttled: with(one.throttled, two.throttled) },
+        }
+    }
+}
+
+impl Throttling {
+    /// Takes the tightest limits of its own and of those above it; `cgroup` is what everything else is read from.
+    pub(super) fn choose(&mut self, own: Option<Quota>, above: Option<Quota>, cgroup: Option<&Path>) {
+        let (chosen, is_above) = match (own, above) {
+            (Some(own), Some(above)) if above.cores < own.cores => (Some(above), true),
+            (None, Some(above)) => (Some(above), true),
+            (own, _) => (own, false),
+        };
+        let directory =
+            chosen.map(|quota| quota.directory).filter(|directory| Some(directory.as_path()) != cgroup);
+        if directory.as_deref() == self.elsewhere.as_ref().map(|(directory, _)| directory.as_path()) {
+            return;
+        }
+        self.above = is_above;
+        self.moved = true;
+        self.elsewhere = directory.map(|directory| {
+            let file = File::open(directory.join("cpu.stat")).ok();
+            (directory, file)
+        });
+    }
+
+    /// Whether it is read in a cgroup above its own, which counted before its own was there.
+    pub(super) fn is_above(&self) -> bool {
+        self.above
+    }
+
+    /// Time for which it was throttled, and periods; `cpu_stat` is that of its own cgroup.
+    pub(super) fn read(&mut self, cpu_stat: Option<&str>) -> (Option<u64>, Option<Periods>) {
+        let elsewhere = self.elsewhere.as_ref().map(|(_, file)| content(file.as_ref()).unwrap_or_default());
+        let Some(text) = elsewhere.as_deref().or(cpu_stat) else { return (None, None) };
+        let usec = || keyed(text, "throttled_usec").map(|usec| usec.saturating_mul(1000));
+        let ns = keyed(text, "throttled_time").or_else(usec);
+        let periods = keyed(text, "nr_periods").zip(keyed(text, "nr_throttled"));
+        let periods = periods.map(|(all, throttled)| Periods { all, throttled });
+        let counts = Counts { ns: ns.unwrap_or_default(), periods: periods.unwrap_or_default() };
+        if std::mem::take(&mut self.moved) && self.was_read {
+            self.added = self.last.zip(counts, u64::wrapping_sub);
+        }
+        self.was_read = true;
+        self.last = counts.zip(self.added, u64::wrapping_add);
+        (ns.map(|_| self.last.ns), periods.map(|_| self.last.periods))
+    }
+}
