@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use wire::{
-    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
-    ProcessCpu, ProcessMemory, QuantileMethod,
+    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead, ProcessCpu,
+    ProcessMemory, QuantileMethod,
 };
 
 use crate::accumulate::processes::{CommandKey, CommandRun, ProcessReport, ProcessRun};
@@ -230,7 +230,8 @@ impl Run<'_> {
     ) -> ContainerUsage {
         let name = self.containers[index].name().to_owned();
         let container = self.containers.newest(index);
-        let figures = self.containers.incarnations(index).filter_map(|(one, _)| self.cgroups.get(&one).copied());
+        let figures =
+            self.containers.incarnations(index).filter_map(|(one, _)| self.cgroups.get(&one).copied());
         let figures = figures.reduce(CgroupFigures::and_then).unwrap_or_default();
         let restarts = Some(self.containers.restarts(index)).filter(|restarts| *restarts > 0);
         let limits = self.limits.get(&name);

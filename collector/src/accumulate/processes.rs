@@ -135,7 +135,8 @@ impl Processes {
             self.ended.commands.entry(key).or_default().children_ns += ns;
             return None;
         };
-        if charge.source == Source::Reaped && charge.container != run.container && charge.container.is_some() {
+        if charge.source == Source::Reaped && charge.container != run.container && charge.container.is_some()
+        {
             // A sandbox that adopts the orphans of others, which are not its own.
             let key = (charge.container, Comm::new(ORPHANS));
             self.ended.commands.entry(key).or_default().children_ns += ns;

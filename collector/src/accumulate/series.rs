@@ -341,7 +341,9 @@ mod tests {
             one.absorb(&two);
             let (one, whole) = (one.stats(), whole.stats());
             assert_eq!((one.peak, one.avg), (whole.peak, whole.avg), "{first} and {second}");
-            for (one, whole) in [(one.p50, whole.p50), (one.p75, whole.p75), (one.p95, whole.p95), (one.p99, whole.p99)] {
+            for (one, whole) in
+                [(one.p50, whole.p50), (one.p75, whole.p75), (one.p95, whole.p95), (one.p99, whole.p99)]
+            {
                 let (one, whole) = (one.unwrap(), whole.unwrap());
                 assert!((one - whole).abs() <= 0.003 * whole, "{first} and {second}: {one}, {whole}");
             }

@@ -286,7 +286,9 @@ mod tests {
     fn what_looks_after_a_pods_containers_is_in_the_pod_and_in_none_of_them() {
         let (uid, id) = ("6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e", id('e'));
         let slice = format!("/kubepods.slice/kubepods-pod{}.slice", uid.replace('-', "_"));
-        for path in [format!("{slice}/crio-conmon-{id}.scope"), slice, format!("/kubepods/besteffort/pod{uid}")] {
+        for path in
+            [format!("{slice}/crio-conmon-{id}.scope"), slice, format!("/kubepods/besteffort/pod{uid}")]
+        {
             let found = identify_text(&format!("0::{path}\n"));
             assert_eq!(found, Identity::Pod { uid: uid.to_owned() }, "{path}");
         }

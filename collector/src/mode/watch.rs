@@ -41,7 +41,13 @@ impl CgroupWatches {
 
     /// Nothing watched yet, in hierarchies that others share.
     pub(super) fn below(hierarchies: Rc<Hierarchies>) -> Self {
-        Self { hierarchies, known: 0, from_the_beginning: false, watches: BTreeMap::new(), before: BTreeMap::new() }
+        Self {
+            hierarchies,
+            known: 0,
+            from_the_beginning: false,
+            watches: BTreeMap::new(),
+            before: BTreeMap::new(),
+        }
     }
 
     /// The hierarchies, for others to share.

@@ -38,21 +38,32 @@ pub fn kubelet_pod(content: &[u8]) -> Option<String> {
     })
 }
 
-/// Ids of containers whose `resolv.conf` or `hostname` is mounted there. In a pod that is the sandbox: containerd keeps
-/// them in `…/sandboxes/<id>/`, CRI-O in `…/overlay-containers/<id>/userdata/`, Docker in `…/containers/<id>/`.
-pub fn network_owners(content: &[u8]) -> Vec<String> {
-    let mut owners = Vec::new();
+/// Who keeps the `resolv.conf` and the `hostname` of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// containerd for a kubelet, and for nobody else, in `…/sandboxes/<id>/`.
+    Containerd,
+    /// CRI-O and Podman, in `…/overlay-containers/<id>/userdata/`.
+    Storage,
+    /// Docker, in `…/containers/<id>/`.
+    Docker,
+}
+
+/// Ids of containers whose `resolv.conf` or `hostname` is mounted there. For a container of a pod that is the sandbox.
+pub fn network_owners(content: &[u8]) -> Vec<(Keeper, String)> {
+    let mut owners: Vec<(Keeper, String)> = Vec::new();
     for root in roots(content) {
         let parts: Vec<&str> = root.split('/').collect();
         let [.., before, one, two, file] = parts[..] else { continue };
-        let id = match (before, one, two) {
-            (_, "sandboxes" | "containers", id) => id,
-            (storage, id, "userdata") if storage.ends_with("-containers") => id,
+        let (keeper, id) = match (before, one, two) {
+            (_, "sandboxes", id) => (Keeper::Containerd, id),
+            (_, "containers", id) => (Keeper::Docker, id),
+            (storage, id, "userdata") if storage.ends_with("-containers") => (Keeper::Storage, id),
             _ => continue,
         };
         let of_network = matches!(file, "hostname" | "hosts" | "resolv.conf");
-        if of_network && is_id(id) && !owners.iter().any(|owner| owner == id) {
-            owners.push(id.to_owned());
+        if of_network && is_id(id) && !owners.iter().any(|(_, owner)| owner == id) {
+            owners.push((keeper, id.to_owned()));
         }
     }
     owners
@@ -69,11 +80,7 @@ pub fn docker_id(content: &[u8]) -> Option<String> {
     roots(content).find_map(|root| {
         let parts: Vec<&str> = root.split('/').collect();
         parts.windows(3).find_map(|window| match window {
-            ["containers", id, "hostname" | "hosts" | "resolv.conf"]
-                if is_id(id) =>
-            {
-                Some((*id).to_owned())
-            }
+            ["containers", id, "hostname" | "hosts" | "resolv.conf"] if is_id(id) => Some((*id).to_owned()),
             _ => None,
         })
     })
@@ -139,20 +146,32 @@ mod tests {
     #[test]
     fn each_runtime_names_the_sandbox() {
         let (sandbox, own) = ("a".repeat(64), "b".repeat(64));
-        for mounts in [
+        let line = |root: &str| format!("1 2 8:1 {root} /x rw - ext4 d rw\n");
+        let storage = "/containers/storage/overlay-containers";
+        for (keeper, mounts) in [
             // containerd with its state in the usual place, and in k3s's.
-            format!("1 2 8:1 /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/resolv.conf /etc/resolv.conf rw - ext4 d rw\n"),
-            format!("1 2 8:1 /rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/hostname /etc/hostname rw - ext4 d rw\n"),
-            // CRI-O on a tmpfs at /run; what it mounts of the container itself is something else.
-            format!(
-                "1 2 0:25 /containers/storage/overlay-containers/{sandbox}/userdata/resolv.conf /etc/resolv.conf rw - tmpfs tmpfs rw\n\
-                 1 2 0:25 /containers/storage/overlay-containers/{sandbox}/userdata/hostname /etc/hostname rw - tmpfs tmpfs rw\n\
-                 1 2 0:25 /containers/storage/overlay-containers/{own}/userdata/run/secrets /run/secrets rw - tmpfs tmpfs rw\n"
+            (
+                Keeper::Containerd,
+                line(&format!(
+                    "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/resolv.conf"
+                )),
             ),
-            // Docker behind cri-dockerd.
-            format!("1 2 8:1 /var/lib/docker/containers/{sandbox}/resolv.conf /etc/resolv.conf rw - ext4 d rw\n"),
+            (
+                Keeper::Containerd,
+                line(&format!(
+                    "/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/hostname"
+                )),
+            ),
+            // CRI-O on a tmpfs at /run; what it mounts of the container itself is something else.
+            (
+                Keeper::Storage,
+                line(&format!("{storage}/{sandbox}/userdata/resolv.conf"))
+                    + &line(&format!("{storage}/{sandbox}/userdata/hostname"))
+                    + &line(&format!("{storage}/{own}/userdata/run/secrets")),
+            ),
+            (Keeper::Docker, line(&format!("/var/lib/docker/containers/{sandbox}/resolv.conf"))),
         ] {
-            assert_eq!(network_owners(mounts.as_bytes()), [sandbox.as_str()], "{mounts}");
+            assert_eq!(network_owners(mounts.as_bytes()), [(keeper, sandbox.clone())], "{mounts}");
             assert_eq!(kubelet_pod(mounts.as_bytes()), None);
         }
         let short = b"1 2 8:1 /x/sandboxes/abc/resolv.conf /etc/resolv.conf rw - ext4 d rw\n1 2 8:1 / / rw - ext4 d rw\n";
@@ -161,7 +180,12 @@ mod tests {
 
     #[test]
     fn what_a_kubelet_mounts_tells_the_pod() {
-        for root in ["containers/build/0a1b", "etc-hosts", "volumes/kubernetes.io~empty-dir/x", "volume-subpaths/v/c/0"] {
+        for root in [
+            "containers/build/0a1b",
+            "etc-hosts",
+            "volumes/kubernetes.io~empty-dir/x",
+            "volume-subpaths/v/c/0",
+        ] {
             let mount = format!("1 2 8:1 /var/lib/kubelet/pods/u-1/{root} /x rw - ext4 d rw\n");
             assert_eq!(kubelet_pod(mount.as_bytes()).as_deref(), Some("u-1"), "{root}");
         }

@@ -65,11 +65,14 @@ impl PodLogs {
 
     /// The directories of this pod's containers; those that are yet to be started may have none.
     pub fn of_pod(&self, uid: &str) -> Vec<LogDirectory> {
-        let Some(pod) = names(&self.pods).find(|name| pod_name(name, uid).is_some()) else { return Vec::new() };
+        let Some(pod) = names(&self.pods).find(|name| pod_name(name, uid).is_some()) else {
+            return Vec::new();
+        };
         let directory = self.pods.join(pod);
         let of_container = |container: String| {
-            let restarted = names(&directory.join(&container))
-                .any(|file| file.split('.').next().and_then(|number| number.parse().ok()).is_some_and(|n: u32| n > 0));
+            let restarted = names(&directory.join(&container)).any(|file| {
+                file.split('.').next().and_then(|number| number.parse().ok()).is_some_and(|n: u32| n > 0)
+            });
             LogDirectory { container, restarted }
         };
         names(&directory).map(of_container).collect()
@@ -106,7 +109,9 @@ fn pod_name(directory: &str, uid: &str) -> Option<PodName> {
 /// Whether a link is that of this id. The kubelet cuts names off at 255 bytes, of which the id is the end: so much of it as
 /// is left must be enough to tell it from others.
 fn names_id(link: &str, id: &str) -> bool {
-    let Some((_, end)) = link.strip_suffix(".log").and_then(|name| name.rsplit_once('-')) else { return false };
+    let Some((_, end)) = link.strip_suffix(".log").and_then(|name| name.rsplit_once('-')) else {
+        return false;
+    };
     end == id || (link.len() == MAX_FILE_NAME && end.len() >= SHORT_ID && id.starts_with(end))
 }
 
@@ -191,7 +196,8 @@ mod tests {
         fs::create_dir(&links).unwrap();
         let id = "0123456789abcdef".repeat(4);
         let whole = format!("{}_ci_build-{id}", "p".repeat(200));
-        std::os::unix::fs::symlink("/x/ci_p_u/build/0.log", links.join(format!("{}.log", &whole[..251]))).unwrap();
+        std::os::unix::fs::symlink("/x/ci_p_u/build/0.log", links.join(format!("{}.log", &whole[..251])))
+            .unwrap();
         let expected = LinkedName { container: "build".to_owned(), restart: Some(0) };
         assert_eq!(logs.links().container(&id), Some(expected));
         assert_eq!(logs.links().container(&format!("f{}", &id[1..])), None);

@@ -220,7 +220,8 @@ impl ConservedSum {
         charges: &mut Vec<Charge>,
         reapers: &mut FxHashMap<ProcessKey, Reaper>,
     ) {
-        let ours = if self.passes > 1 { process.key.start_ticks >= self.began_ticks } else { self.from_nothing };
+        let ours =
+            if self.passes > 1 { process.key.start_ticks >= self.began_ticks } else { self.from_nothing };
         let baseline = if ours { (0, 0) } else { (process.own_ns, process.reaped_ns) };
         let before = self.known.get(&process.key);
         let (own_before, reaped_before) = before.map_or(baseline, |known| (known.own_ns, known.reaped_ns));

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::part::Part;
 use super::{Container, Containers, Key, Place};
 use crate::attribute::ContainerIndex;
-use crate::sample::mountinfo;
+use crate::attribute::identity::Runtime;
+use crate::sample::mountinfo::{self, Keeper};
 use crate::sample::pid_stat::Comm;
 use crate::sample::pod_logs::{LinkedName, LogDirectory};
 
@@ -37,7 +38,15 @@ impl Containers {
         let container = &mut self.list[index.0 as usize];
         container.name_tries += 1;
         let Some(uid) = pod else {
-            if matches!(&container.key, Key::Id(id) if owners.contains(id)) && container.is_in_pod() {
+            // A kubelet's runtime keeps these files for a sandbox alone; an engine does for each container, also for one that
+            // was put into a pod's cgroup.
+            let for_sandbox = |keeper| match keeper {
+                Keeper::Containerd => true,
+                Keeper::Storage => container.runtime == Some(Runtime::Crio),
+                Keeper::Docker => false,
+            };
+            let own = |id: &String| matches!(&container.key, Key::Id(own) if own == id);
+            if container.is_in_pod() && owners.iter().any(|(keeper, id)| own(id) && for_sandbox(*keeper)) {
                 container.evidence.is_sandbox();
             }
             if container.key == Key::Own && container.own_id.is_none() {
@@ -54,7 +63,7 @@ impl Containers {
             container.pod_name = Some(mount.container);
         }
         let own = container.id().map(ToOwned::to_owned);
-        for owner in owners.into_iter().filter(|owner| Some(owner) != own.as_ref()) {
+        for (_, owner) in owners.into_iter().filter(|(_, owner)| Some(owner) != own.as_ref()) {
             if let Some(sandbox) = self.by_key.get(&Key::Id(owner.clone())) {
                 self.list[sandbox.0 as usize].evidence.is_sandbox();
             }
@@ -91,7 +100,10 @@ impl Containers {
         let mut nameless = Vec::new();
         for (index, container) in (0..).map(ContainerIndex).zip(&mut self.list) {
             let Key::Id(id) = &container.key else { continue };
-            if container.pod_name.is_some() || container.pod_uid.is_none() || container.is_certainly(Part::Sandbox) {
+            if container.pod_name.is_some()
+                || container.pod_uid.is_none()
+                || container.is_certainly(Part::Sandbox)
+            {
                 continue;
             }
             container.log_tries = container.log_tries.checked_add(1).unwrap_or(LATER_LOG_TRIES);
@@ -114,10 +126,14 @@ impl Containers {
     /// Names what can have one name only, given what the pod made logs for; what may yet be another waits.
     pub fn name_what_is_left(&mut self, directories: &[LogDirectory]) {
         let indexes = (0..).map(ContainerIndex);
-        let of_pod = indexes.zip(&self.list).filter(|(_, one)| matches!(one.key, Key::Id(_)) && one.is_in_pod());
+        let of_pod =
+            indexes.zip(&self.list).filter(|(_, one)| matches!(one.key, Key::Id(_)) && one.is_in_pod());
         let (named, nameless): (Vec<_>, Vec<_>) = of_pod.partition(|(_, one)| one.pod_name.is_some());
-        let nameless: Vec<ContainerIndex> =
-            nameless.into_iter().map(|(index, _)| index).filter(|index| self.part(*index) != Part::Sandbox).collect();
+        let nameless: Vec<ContainerIndex> = nameless
+            .into_iter()
+            .map(|(index, _)| index)
+            .filter(|index| self.part(*index) != Part::Sandbox)
+            .collect();
         let is_taken = |name: &String| named.iter().any(|(_, one)| one.pod_name.as_ref() == Some(name));
         let (taken, left): (Vec<_>, Vec<_>) = directories.iter().partition(|one| is_taken(&one.container));
         let is_one = |index: &ContainerIndex| self.part(*index) == Part::Container;
@@ -155,7 +171,9 @@ impl Containers {
         for (index, container) in self.iter() {
             let name = container.mapped_name.as_deref().or(container.pod_name.as_deref());
             let of_pod = matches!(container.key, Key::Id(_) | Key::Own) && container.pod_uid.is_some();
-            let Some(name) = name.filter(|_| of_pod && container.same_as.is_none() && !self.is_overhead(index)) else {
+            let Some(name) =
+                name.filter(|_| of_pod && container.same_as.is_none() && !self.is_overhead(index))
+            else {
                 continue;
             };
             let before = *first.entry((container.pod_uid.as_deref(), name)).or_insert(index);
@@ -231,10 +249,15 @@ impl Containers {
         let part = container.evidence.part();
         // A pod has one sandbox: where that is known, what only looks like one is somebody's container.
         let is_other = || {
-            let of_pod = |one: &&Container| one.pod_uid == container.pod_uid && one.is_certainly(Part::Sandbox);
+            let of_pod =
+                |one: &&Container| one.pod_uid == container.pod_uid && one.is_certainly(Part::Sandbox);
             self.list.iter().any(|one| of_pod(&one))
         };
-        if part == Part::Sandbox && !container.evidence.is_certain() && is_other() { Part::Container } else { part }
+        if part == Part::Sandbox && !container.evidence.is_certain() && is_other() {
+            Part::Container
+        } else {
+            part
+        }
     }
 }
 
@@ -247,3 +270,6 @@ impl Container {
         self.evidence.is_certain() && self.evidence.part() == part
     }
 }
+
+#[cfg(test)]
+mod tests;

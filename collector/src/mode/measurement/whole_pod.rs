@@ -42,7 +42,10 @@ impl Measurement {
         self.start_time = self.start_time.checked_sub(before).unwrap_or(self.start_time);
         self.conserved.count_from_nothing();
         self.cgroups.count_from_the_beginning();
-        info!(seconds = before.as_secs_f64(), "everything in sight is this pod's: what it used before counts");
+        info!(
+            seconds = before.as_secs_f64(),
+            "everything in sight is this pod's: what it used before counts"
+        );
         ages
     }
 

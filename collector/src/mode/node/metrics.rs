@@ -86,7 +86,11 @@ fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
         rows.iter().map(|row| (row.labels(), seconds(row.cpu_ns))),
     )?;
     let overhead = |job: &JobRun, group: &Group| -> u64 {
-        job.samples.live().filter(|(index, ..)| group.containers.is_overhead(*index)).map(|(_, ns, ..)| ns).sum()
+        job.samples
+            .live()
+            .filter(|(index, ..)| group.containers.is_overhead(*index))
+            .map(|(_, ns, ..)| ns)
+            .sum()
     };
     scrape.counters(
         "collector_job_pod_overhead_cpu_seconds_total",

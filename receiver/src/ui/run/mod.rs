@@ -160,7 +160,9 @@ pub(super) fn cpu_seconds(payload: &Payload) -> Option<f64> {
     let of_containers = || {
         let times: Option<Vec<f64>> =
             payload.containers.iter().map(|container| container.cpu_seconds).collect();
-        times.filter(|times| !times.is_empty()).map(|times| times.iter().sum::<f64>())
+        times
+            .filter(|times| !times.is_empty())
+            .map(|times| times.iter().sum::<f64>())
             .map(|sum| sum + payload.pod_overhead.as_ref().map_or(0.0, |overhead| overhead.cpu_seconds))
     };
     payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds).or_else(of_containers)
