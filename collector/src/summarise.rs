@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use wire::{
-    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, ProcessCpu,
+    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead, ProcessCpu,
     ProcessMemory, QuantileMethod,
 };
 
@@ -55,6 +55,27 @@ impl CgroupFigures {
             cpu_limit_cores: last.cpu_limit_cores,
             memory_limit_bytes: last.memory_limit_bytes,
             bounds: last.bounds,
+        }
+    }
+
+    /// Of a container that was restarted: what both counted together, and the limits that there are now.
+    fn and_then(self, newer: Self) -> Self {
+        fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(one + other),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            cpu_seconds: sum(self.cpu_seconds, newer.cpu_seconds),
+            throttled_seconds: sum(self.throttled_seconds, newer.throttled_seconds),
+            periods: sum(self.periods, newer.periods),
+            throttled_periods: sum(self.throttled_periods, newer.throttled_periods),
+            oom_kills: sum(self.oom_kills, newer.oom_kills),
+            memory_peak_bytes: self.memory_peak_bytes.max(newer.memory_peak_bytes),
+            cpu_limit_cores: newer.cpu_limit_cores,
+            memory_limit_bytes: newer.memory_limit_bytes,
+            bounds: newer.bounds,
         }
     }
 }
@@ -115,9 +136,12 @@ impl Run<'_> {
     /// Adds the next container. False: there is none left.
     pub fn add_container(&self, draft: &mut Draft) -> bool {
         let Some((index, run)) = self.accumulator.container_after(draft.last) else { return false };
+        draft.last = Some(index);
+        if self.containers.is_overhead(index) {
+            return true;
+        }
         let count = draft.counts.get(&Some(index)).copied().unwrap_or_default();
         draft.containers.push(self.container(index, run, &draft.processes, count));
-        draft.last = Some(index);
         true
     }
 
@@ -141,11 +165,23 @@ impl Run<'_> {
             cpu_total_percent: self.accumulator.host_cpu().map(Series::stats),
             mem_used_bytes: self.accumulator.host_memory().map(Series::stats),
             containers,
-            top_cpu_processes: processes.by_cpu.iter().map(|run| self.process_cpu(run)).collect(),
-            top_mem_processes: processes.by_memory.iter().map(|run| self.process_memory(run)).collect(),
+            pod_overhead: self.pod_overhead(),
+            top_cpu_processes: processes
+                .by_cpu
+                .iter()
+                .filter(|run| !self.is_overhead(run.container))
+                .map(|run| self.process_cpu(run))
+                .collect(),
+            top_mem_processes: processes
+                .by_memory
+                .iter()
+                .filter(|run| !self.is_overhead(run.container))
+                .map(|run| self.process_memory(run))
+                .collect(),
             top_commands: processes
                 .commands
                 .iter()
+                .filter(|((container, _), _)| !self.is_overhead(*container))
                 .take(self.top)
                 .map(|(key, run)| self.command(key, run))
                 .collect(),
@@ -164,6 +200,23 @@ impl Run<'_> {
         }
     }
 
+    /// Shown once and for itself: nothing else tells of what is in it.
+    fn is_overhead(&self, index: Option<ContainerIndex>) -> bool {
+        index.is_some_and(|index| self.containers.is_overhead(index))
+    }
+
+    /// What the pod used beside its containers.
+    fn pod_overhead(&self) -> Option<PodOverhead> {
+        let mut runs = self.accumulator.containers().filter(|(index, _)| self.containers.is_overhead(*index));
+        let (_, first) = runs.next()?;
+        let (mut cpu_ns, mut memory) = (first.cpu_ns, first.memory.clone());
+        for (_, more) in runs {
+            cpu_ns += more.cpu_ns;
+            memory.absorb(&more.memory);
+        }
+        Some(PodOverhead { cpu_seconds: seconds(cpu_ns), memory_bytes: memory.stats() })
+    }
+
     fn container_name(&self, index: Option<ContainerIndex>) -> Option<String> {
         index.map(|index| self.containers[index].name().to_owned())
     }
@@ -175,9 +228,12 @@ impl Run<'_> {
         processes: &ProcessReport,
         process_count: u64,
     ) -> ContainerUsage {
-        let container = &self.containers[index];
-        let name = container.name().to_owned();
-        let figures = self.cgroups.get(&index).copied().unwrap_or_default();
+        let name = self.containers[index].name().to_owned();
+        let container = self.containers.newest(index);
+        let figures =
+            self.containers.incarnations(index).filter_map(|(one, _)| self.cgroups.get(&one).copied());
+        let figures = figures.reduce(CgroupFigures::and_then).unwrap_or_default();
+        let restarts = Some(self.containers.restarts(index)).filter(|restarts| *restarts > 0);
         let limits = self.limits.get(&name);
         let nested = run.nested.iter().map(|(nested, run)| NestedUsage {
             id: self.containers.nested_id(*nested).to_owned(),
@@ -187,6 +243,7 @@ impl Run<'_> {
         });
         ContainerUsage {
             id: container.id().map(ToOwned::to_owned),
+            restarts,
             runtime: container.runtime.map(|runtime| runtime.to_string()),
             pod_uid: container.pod_uid.clone(),
             cpu_cores: run.cpu.stats(),

@@ -92,3 +92,13 @@ pub fn own_cgroup_namespace(root: &Path) {
     fs::create_dir_all(root.join("self/ns")).expect("create");
     symlink("cgroup:[4026532000]", root.join("self/ns/cgroup")).expect("link");
 }
+
+/// Makes the collector of a scene one of its processes, in a cgroup namespace of its own.
+///
+/// # Panics
+/// If that cannot be done.
+pub fn be_process(root: &Path, pid: u32) {
+    fs::create_dir_all(root.join(format!("{pid}/ns"))).expect("create");
+    symlink("cgroup:[4026532000]", root.join(format!("{pid}/ns/cgroup"))).expect("link");
+    symlink(pid.to_string(), root.join("self")).expect("link");
+}

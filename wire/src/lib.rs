@@ -15,7 +15,7 @@ pub use answers::{
 };
 pub use histogram::CpuHistogram;
 pub use payload::{
-    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, ProcessCpu,
+    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead, ProcessCpu,
     ProcessMemory, QuantileMethod, Series, Stats,
 };
 pub use scope::{Scope, ScopeError};

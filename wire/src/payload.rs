@@ -3,14 +3,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::CpuHistogram;
 
-/// What one run used, from the collector's start to `end_time`.
+/// What one run used, from `start_time` to `end_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payload {
     /// [`crate::SCHEMA_VERSION`]; absent in what the original's collector sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u32>,
-    /// When measuring began, by the collector's wall clock.
+    /// When measuring began, by the collector's wall clock. Of a pod, all of whose processes the collector sees, when the
+    /// first of them that was there began (field 22 of `/proc/[pid]/stat`).
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub start_time: Timestamp,
     /// `start_time` plus the time that passed since, so that a clock that was set meanwhile does no harm.
@@ -29,6 +30,9 @@ pub struct Payload {
     /// Use by container, most CPU first.
     #[serde(default)]
     pub containers: Vec<ContainerUsage>,
+    /// What the pod used beside its containers; absent where there is nothing of the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_overhead: Option<PodOverhead>,
     /// The processes that used the most CPU time.
     #[serde(default)]
     pub top_cpu_processes: Vec<ProcessCpu>,
@@ -50,6 +54,17 @@ pub struct Payload {
     /// False for an interim summary, and for one recovered after the collector was killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+}
+
+/// What a pod used that none of its containers did: the runtime's sandbox (`pause`), which holds the namespaces, and
+/// processes in the pod's own cgroup (conmon).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PodOverhead {
+    /// All CPU time charged to it, in seconds.
+    pub cpu_seconds: f64,
+    /// Sum of the resident set sizes (RSS) of its processes, in bytes.
+    pub memory_bytes: Stats,
 }
 
 /// Statistics of one series over the run, in the unit of the field that holds them.
@@ -98,9 +113,13 @@ pub struct ContainerUsage {
     /// Name by `CGROUP_PROCESS_MAP`, else the container's name in its pod, else its short id; `host` for
     /// processes in no container, `kernel` for kernel threads, `run` in run mode.
     pub name: String,
-    /// The container's id, as the runtime wrote it into the cgroup path.
+    /// The container's id, as the runtime wrote it into the cgroup path; of one that was restarted, the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// How often the kubelet was seen to restart it: each time it has another id, and all of them are this container.
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u64>,
     /// Container runtime, where the cgroup path tells it: `docker`, `containerd`, `crio`, `podman`, `ecs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
@@ -287,7 +306,7 @@ pub struct CollectorInfo {
     pub kernel: Option<String>,
 }
 
-/// How much of the CPU time found its container. `cpu_seconds` is the sum of the containers' and
+/// How much of the CPU time found its container. `cpu_seconds` is the sum of the containers', the pod's overhead and
 /// `unattributed_cpu_seconds`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -52,6 +52,25 @@ impl Course {
         }
     }
 
+    /// Adds another one of the same run: what both used at a time was used side by side.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        let mut other = Self { step: other.step, points: other.points.clone() };
+        // Both began with the same step, which only ever doubles.
+        while self.step < other.step {
+            self.halve();
+        }
+        while other.step < self.step {
+            other.halve();
+        }
+        if self.points.len() < other.points.len() {
+            self.points.resize(other.points.len(), Point::default());
+        }
+        for (point, more) in self.points.iter_mut().zip(&other.points) {
+            point.core_seconds += more.core_seconds;
+            point.memory_bytes = point.memory_bytes.max(more.memory_bytes);
+        }
+    }
+
     /// Whether a checkpoint holds what a course can be.
     pub(super) fn is_sound(&self) -> bool {
         self.step.is_finite() && self.step > 0.0 && self.points.len() <= MAX_POINTS
@@ -119,6 +138,20 @@ mod tests {
         let series = course.to_wire(4.0);
         assert_eq!(series.cpu_cores, [1.0, 2.0, 2.0, 2.0]);
         assert_eq!(series.memory_bytes, [10, 20, 20, 20]);
+    }
+
+    #[test]
+    fn two_courses_of_a_run_are_one() {
+        let (mut one, mut two) = (Course::new(1.0), Course::new(1.0));
+        one.add(0.0, 2.0, 2.0, 10);
+        two.add(1.0, 4.0, 3.0, 20);
+        two.add(4.0, 500.0, 0.0, 5);
+        one.absorb(&two);
+        let series = one.to_wire(500.0);
+        assert_eq!(series.step_seconds, 4.0);
+        assert_eq!((series.cpu_cores[0], series.memory_bytes[0], series.memory_bytes[1]), (1.25, 20, 5));
+        two.absorb(&one);
+        assert_eq!(two.to_wire(500.0).cpu_cores[0], 2.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod processes;
 pub mod series;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
@@ -147,15 +148,22 @@ impl Accumulator {
 
     /// Adds one pass.
     pub fn add(&mut self, pass: &PassFacts<'_>) {
+        self.add_since(pass, &BTreeMap::new());
+    }
+
+    /// Adds the first pass of a run that counts from before it, of whose containers some had been there for so many seconds:
+    /// what each used by then it used in that time. What is read at one moment stands for no more than an interval.
+    pub fn add_since(&mut self, pass: &PassFacts<'_>, ages: &BTreeMap<ContainerIndex, f64>) {
         self.passes += 1;
         let elapsed = pass.elapsed_seconds;
         let interval = self.interval_seconds;
+        let moment = if ages.is_empty() { elapsed } else { elapsed.min(interval) };
         let series = |scale| move || Series::new(scale, interval);
         if let Some(percent) = pass.host_cpu_percent {
             self.host_cpu.get_or_insert_with(series(PERCENT_SCALE)).add(percent, elapsed);
         }
         if let Some(bytes) = pass.host_memory_bytes {
-            self.host_memory.get_or_insert_with(series(MEMORY_SCALE)).add(bytes as f64, elapsed);
+            self.host_memory.get_or_insert_with(series(MEMORY_SCALE)).add(bytes as f64, moment);
         }
 
         let mut intervals: BTreeMap<ContainerIndex, Interval> = BTreeMap::new();
@@ -188,7 +196,8 @@ impl Accumulator {
             }
         }
         for (container, used) in intervals {
-            self.container(container).add(&used, pass.at_seconds, elapsed);
+            let elapsed = ages.get(&container).map_or(elapsed, |age| age.min(elapsed));
+            self.container(container).add(&used, pass.at_seconds, elapsed, elapsed.min(moment));
         }
         self.processes.end_pass(elapsed, interval, if pass.exited.is_some() { RECORD_PATIENCE } else { 0 });
     }
@@ -199,6 +208,16 @@ impl Accumulator {
         let series =
             self.container(container).working_set.get_or_insert_with(|| Series::new(MEMORY_SCALE, interval));
         series.add(bytes as f64, elapsed_seconds);
+    }
+
+    /// What was counted of one container belongs to another: it is the same.
+    pub fn unite(&mut self, from: ContainerIndex, into: ContainerIndex) {
+        let Some(run) = self.containers.remove(&from) else { return };
+        self.processes.relabel(from, into);
+        match self.containers.entry(into) {
+            Entry::Vacant(entry) => drop(entry.insert(run)),
+            Entry::Occupied(mut entry) => entry.get_mut().absorb(&run),
+        }
     }
 
     fn container(&mut self, container: ContainerIndex) -> &mut ContainerRun {
@@ -279,16 +298,36 @@ impl Accumulator {
 }
 
 impl ContainerRun {
-    fn add(&mut self, used: &Interval, at: f64, elapsed: f64) {
+    /// What was used in the time that `elapsed`; its memory at the end of it stands for `moment` seconds.
+    fn add(&mut self, used: &Interval, at: f64, elapsed: f64, moment: f64) {
         let core_seconds = seconds(used.cpu_ns);
         self.cpu.add_used(core_seconds, elapsed);
-        self.memory.add(used.rss_bytes as f64, elapsed);
+        self.memory.add(used.rss_bytes as f64, moment);
         self.course.add((at - elapsed).max(0.0), at, core_seconds, used.rss_bytes);
         self.cpu_ns += used.cpu_ns;
         for (nested, (cpu_ns, rss_bytes)) in &used.nested {
             let run = self.nested.entry(*nested).or_default();
             run.cpu_ns += cpu_ns;
             run.peak_rss_bytes = run.peak_rss_bytes.max(*rss_bytes);
+        }
+    }
+}
+
+impl ContainerRun {
+    /// Adds what another one was.
+    pub fn absorb(&mut self, other: &Self) {
+        self.cpu.absorb(&other.cpu);
+        self.memory.absorb(&other.memory);
+        if let Some(more) = &other.working_set {
+            let new = || Series::new(MEMORY_SCALE, self.cpu.usual_weight());
+            self.working_set.get_or_insert_with(new).absorb(more);
+        }
+        self.course.absorb(&other.course);
+        self.cpu_ns += other.cpu_ns;
+        for (nested, more) in &other.nested {
+            let run = self.nested.entry(*nested).or_default();
+            run.cpu_ns += more.cpu_ns;
+            run.peak_rss_bytes = run.peak_rss_bytes.max(more.peak_rss_bytes);
         }
     }
 }

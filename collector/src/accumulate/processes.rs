@@ -135,6 +135,13 @@ impl Processes {
             self.ended.commands.entry(key).or_default().children_ns += ns;
             return None;
         };
+        if charge.source == Source::Reaped && charge.container != run.container && charge.container.is_some()
+        {
+            // A sandbox that adopts the orphans of others, which are not its own.
+            let key = (charge.container, Comm::new(ORPHANS));
+            self.ended.commands.entry(key).or_default().children_ns += ns;
+            return None;
+        }
         if charge.source == Source::Reaped {
             run.children_ns += ns;
         } else {
@@ -142,6 +149,30 @@ impl Processes {
             run.interval_ns += ns;
         }
         run.nested
+    }
+
+    /// What was of one container is of another.
+    pub(super) fn relabel(&mut self, from: ContainerIndex, to: ContainerIndex) {
+        let Ended { by_cpu, by_memory, commands, nested } = &mut self.ended;
+        for run in self.live.values_mut().chain(by_cpu).chain(by_memory) {
+            run.container = run.container.map(|container| if container == from { to } else { container });
+        }
+        let of_it: Vec<CommandKey> =
+            commands.keys().filter(|(container, _)| *container == Some(from)).copied().collect();
+        for key in of_it {
+            let Some(run) = commands.remove(&key) else { continue };
+            let command = commands.entry((Some(to), key.1)).or_default();
+            command.processes += run.processes;
+            command.cpu_ns += run.cpu_ns;
+            command.children_ns += run.children_ns;
+            command.peak_rss_bytes = command.peak_rss_bytes.max(run.peak_rss_bytes);
+        }
+        let of_it: Vec<u32> =
+            nested.keys().filter(|(container, _)| *container == from).map(|(_, inner)| *inner).collect();
+        for inner in of_it {
+            let count = nested.remove(&(from, inner)).unwrap_or_default();
+            *nested.entry((to, inner)).or_default() += count;
+        }
     }
 
     /// Closes the pass: what was not there has ended. The last word on it may come up to `patience` passes later.

@@ -15,7 +15,7 @@ const SAME_WEIGHT: f64 = 0.01;
 ///
 /// Values are kept in whole units of the caller's choice (bytes as KiB, cores as millionths); peak and mean are
 /// kept apart from them and exact.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Series {
     /// How many units of a kept value make one of the statistics'.
     scale: f64,
@@ -32,7 +32,7 @@ pub(super) fn rate(amount: f64, seconds: f64, interval: f64) -> f64 {
     if seconds > 0.0 { amount / seconds.max(interval / 2.0) } else { 0.0 }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Samples {
     /// Values, and the weights of those that have an unusual one by index.
     Exact(Vec<u32>, Vec<(u32, f32)>),
@@ -44,6 +44,11 @@ impl Series {
     pub fn new(scale: f64, usual_weight: f64) -> Self {
         let samples = Samples::Exact(Vec::new(), Vec::new());
         Self { scale, usual_weight, peak: 0.0, weighted_sum: 0.0, weight: 0.0, samples }
+    }
+
+    /// What a sample of the usual length weighs, in seconds.
+    pub(super) fn usual_weight(&self) -> f64 {
+        self.usual_weight
     }
 
     /// Adds a sample that stands for `seconds`; one that stands for no time only counts for the peak.
@@ -77,6 +82,39 @@ impl Series {
                 values.push(kept);
             }
             Samples::Histogram(histogram) => record(histogram, kept, weight),
+        }
+    }
+
+    /// Adds what another one of the same kind has, as if its samples came after these.
+    pub fn absorb(&mut self, other: &Self) {
+        self.peak = self.peak.max(other.peak);
+        self.weighted_sum += other.weighted_sum;
+        self.weight += other.weight;
+        let fits = match (&self.samples, &other.samples) {
+            (Samples::Exact(one, _), Samples::Exact(two, _)) => one.len() + two.len() <= EXACT_SAMPLES,
+            _ => false,
+        };
+        if !fits {
+            self.pour();
+        }
+        match (&mut self.samples, &other.samples) {
+            (Samples::Exact(values, unusual), Samples::Exact(more, more_unusual)) => {
+                let behind = values.len() as u32;
+                unusual.extend(more_unusual.iter().map(|(index, weight)| (behind + index, *weight)));
+                values.extend(more);
+            }
+            (Samples::Histogram(histogram), Samples::Exact(more, more_unusual)) => {
+                weighted(more, more_unusual)
+                    .for_each(|(value, weight)| record(histogram, value, f64::from(weight)));
+            }
+            (Samples::Histogram(histogram), Samples::Histogram(more)) => {
+                for cell in more.iter_recorded() {
+                    let count = f64::from(cell.count_at_value()) / WEIGHT_UNITS;
+                    record(histogram, u32::try_from(cell.value_iterated_to()).unwrap_or(u32::MAX), count);
+                }
+            }
+            // It was poured.
+            (Samples::Exact(..), Samples::Histogram(_)) => {}
         }
     }
 
@@ -283,6 +321,31 @@ mod tests {
                     passed >= q * total - 1e-6
                 });
                 proptest::prop_assert_eq!(found, expected.map(|(value, _)| *value));
+            }
+        }
+    }
+
+    #[test]
+    fn what_two_had_is_as_if_one_had_had_it() {
+        let lengths = [7, EXACT_SAMPLES - 100, EXACT_SAMPLES + 1];
+        for (first, second) in lengths.into_iter().flat_map(|one| lengths.map(|two| (one, two))) {
+            let add = |series: &mut Series, from: usize, to: usize| {
+                for sample in from..to {
+                    series.add((sample % 977) as f64, if sample % 3 == 0 { 1.0 } else { 2.0 });
+                }
+            };
+            let [mut whole, mut one, mut two] = [(); 3].map(|()| Series::new(1.0, 2.0));
+            add(&mut whole, 0, first + second);
+            add(&mut one, 0, first);
+            add(&mut two, first, first + second);
+            one.absorb(&two);
+            let (one, whole) = (one.stats(), whole.stats());
+            assert_eq!((one.peak, one.avg), (whole.peak, whole.avg), "{first} and {second}");
+            for (one, whole) in
+                [(one.p50, whole.p50), (one.p75, whole.p75), (one.p95, whole.p95), (one.p99, whole.p99)]
+            {
+                let (one, whole) = (one.unwrap(), whole.unwrap());
+                assert!((one - whole).abs() <= 0.003 * whole, "{first} and {second}: {one}, {whole}");
             }
         }
     }

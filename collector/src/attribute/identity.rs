@@ -46,6 +46,11 @@ pub enum Identity {
         /// Its cgroup.
         path: String,
     },
+    /// In the cgroup of a pod, but in none of its containers: what a runtime keeps beside them, such as CRI-O's conmon.
+    Pod {
+        /// UID of the pod.
+        uid: String,
+    },
     /// In a container.
     Container(ContainerIdentity),
 }
@@ -84,6 +89,9 @@ pub fn identify(lines: &CgroupLines<'_>) -> Identity {
         found.max_by_key(|((identity, depth), unified)| (*depth, identity.pod_uid.is_some(), *unified));
     if let Some(((identity, _), _)) = best {
         return Identity::Container(identity);
+    }
+    if let Some(uid) = lines.iter().find_map(|line| line.path.split('/').filter_map(pod).next_back()) {
+        return Identity::Pod { uid };
     }
     // Without a container the v2 path tells the service, where there is one; else any line that tells something.
     let mut paths: Vec<_> = lines.iter().map(|line| (!line.is_unified(), line.path)).collect();
@@ -230,6 +238,7 @@ mod tests {
                 }
                 Identity::Own => assert_eq!((id, runtime), ("", "self"), "{source}: {path}"),
                 Identity::Host { .. } => assert_eq!((id, runtime), ("", ""), "{source}: {path}"),
+                Identity::Pod { uid } => assert_eq!((id, uid.as_str()), ("", pod_uid), "{source}: {path}"),
             }
             rows += 1;
         }
@@ -271,6 +280,18 @@ mod tests {
         assert_eq!(found(&v1).id, container);
         let v2 = format!("5:cpu,cpuacct:/\n1:name=systemd:/\n0::/docker/{container}\n");
         assert_eq!(found(&v2).id, container);
+    }
+
+    #[test]
+    fn what_looks_after_a_pods_containers_is_in_the_pod_and_in_none_of_them() {
+        let (uid, id) = ("6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e", id('e'));
+        let slice = format!("/kubepods.slice/kubepods-pod{}.slice", uid.replace('-', "_"));
+        for path in
+            [format!("{slice}/crio-conmon-{id}.scope"), slice, format!("/kubepods/besteffort/pod{uid}")]
+        {
+            let found = identify_text(&format!("0::{path}\n"));
+            assert_eq!(found, Identity::Pod { uid: uid.to_owned() }, "{path}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod finish;
 pub mod measurement;
 mod node;
 mod outbox;
+mod pods;
 pub mod run;
 pub mod sidecar;
 mod summary_file;

@@ -17,6 +17,8 @@ pub(super) struct CgroupWatches {
     hierarchies: Rc<Hierarchies>,
     /// Containers up to this one have been looked for.
     known: u32,
+    /// Whether all that they count is of the run, also what was before it was measured.
+    from_the_beginning: bool,
     watches: BTreeMap<ContainerIndex, Watch>,
     /// First and last readings of a collector that was killed.
     before: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
@@ -66,7 +68,14 @@ impl CgroupWatches {
 
     /// Nothing watched yet, in hierarchies that others share.
     pub(super) fn below(hierarchies: Rc<Hierarchies>) -> Self {
-        Self { hierarchies, known: 0, watches: BTreeMap::new(), before: BTreeMap::new(), shared: None }
+        Self {
+            hierarchies,
+            known: 0,
+            from_the_beginning: false,
+            watches: BTreeMap::new(),
+            before: BTreeMap::new(),
+            shared: None,
+        }
     }
 
     /// For a command, which is in no container that is told apart: looks into the cgroup that the collector itself runs in.
@@ -92,6 +101,11 @@ impl CgroupWatches {
     /// The inodes of the roots of the mounted hierarchies; see [`Hierarchies::root_ids`].
     pub(super) fn root_ids(&self) -> (u64, u64) {
         self.hierarchies.root_ids()
+    }
+
+    /// What those that are there already have counted so far is of the run.
+    pub(super) fn count_from_the_beginning(&mut self) {
+        self.from_the_beginning = true;
     }
 
     /// Reads them all; tells their working sets.
@@ -122,9 +136,11 @@ impl CgroupWatches {
         let lines = CgroupLines::parse(&container.cgroup_content);
         let mut shared = None;
         let (reader, began_with_us) = match container.cgroup() {
-            CgroupKind::Container(id) => (self.hierarchies.container(lines, id), !first_pass),
+            CgroupKind::Container(id) => {
+                (self.hierarchies.container(lines, id), !first_pass || self.from_the_beginning)
+            }
             CgroupKind::Path(path) => (self.hierarchies.cgroup(lines, path), false),
-            CgroupKind::Own => (self.hierarchies.own(), false),
+            CgroupKind::Own => (self.hierarchies.own(), self.from_the_beginning),
             CgroupKind::None => {
                 let Some((reader, whose)) = self.shared.take() else { return };
                 shared = Some(whose);

@@ -1,5 +1,6 @@
 //! `/proc/[pid]/mountinfo` (`proc_pid_mountinfo(5)`): the kubelet mounts a container's termination log from a
-//! directory that names the pod and the container, and Docker its `hostname` from one that names the container.
+//! directory that names the pod and the container, Docker its `hostname` from one that names the container, and every
+//! runtime of a kubelet `resolv.conf` from one that names the pod's sandbox, in the sandbox itself and in each container.
 
 /// What the kubelet's mount tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,55 @@ pub fn pod_mount(content: &[u8]) -> Option<PodMount> {
     })
 }
 
+/// UID of the pod, from anything that the kubelet mounted into a container of it: `…/pods/<uid>/containers/…`,
+/// `…/pods/<uid>/etc-hosts`, `…/pods/<uid>/volumes/…`. Nothing of the kind is mounted into a sandbox.
+pub fn kubelet_pod(content: &[u8]) -> Option<String> {
+    roots(content).find_map(|root| {
+        let parts: Vec<&str> = root.split('/').collect();
+        parts.windows(3).find_map(|window| match window {
+            ["pods", uid, "containers" | "etc-hosts" | "volumes" | "volume-subpaths"] if !uid.is_empty() => {
+                Some((*uid).to_owned())
+            }
+            _ => None,
+        })
+    })
+}
+
+/// Who keeps the `resolv.conf` and the `hostname` of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// containerd for a kubelet, and for nobody else, in `…/sandboxes/<id>/`.
+    Containerd,
+    /// CRI-O and Podman, in `…/overlay-containers/<id>/userdata/`.
+    Storage,
+    /// Docker, in `…/containers/<id>/`.
+    Docker,
+}
+
+/// Ids of containers whose `resolv.conf` or `hostname` is mounted there. For a container of a pod that is the sandbox.
+pub fn network_owners(content: &[u8]) -> Vec<(Keeper, String)> {
+    let mut owners: Vec<(Keeper, String)> = Vec::new();
+    for root in roots(content) {
+        let parts: Vec<&str> = root.split('/').collect();
+        let [.., before, one, two, file] = parts[..] else { continue };
+        let (keeper, id) = match (before, one, two) {
+            (_, "sandboxes", id) => (Keeper::Containerd, id),
+            (_, "containers", id) => (Keeper::Docker, id),
+            (storage, id, "userdata") if storage.ends_with("-containers") => (Keeper::Storage, id),
+            _ => continue,
+        };
+        let of_network = matches!(file, "hostname" | "hosts" | "resolv.conf");
+        if of_network && is_id(id) && !owners.iter().any(|(_, owner)| owner == id) {
+            owners.push((keeper, id.to_owned()));
+        }
+    }
+    owners
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The id of a Docker container, from a mount of `…/containers/<64 hex digits>/hostname` and the like.
 ///
 /// A mount of `sandboxes/<id>/hostname` is not meant: it names the pod's pause container.
@@ -30,11 +80,7 @@ pub fn docker_id(content: &[u8]) -> Option<String> {
     roots(content).find_map(|root| {
         let parts: Vec<&str> = root.split('/').collect();
         parts.windows(3).find_map(|window| match window {
-            ["containers", id, "hostname" | "hosts" | "resolv.conf"]
-                if id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-            {
-                Some((*id).to_owned())
-            }
+            ["containers", id, "hostname" | "hosts" | "resolv.conf"] if is_id(id) => Some((*id).to_owned()),
             _ => None,
         })
     })
@@ -95,6 +141,55 @@ mod tests {
         }
         let mount = pod_mount(cases[0].0.as_bytes()).unwrap();
         assert_eq!(mount.pod_uid, "e50f2933-b36b-4e3b-89b1-280707f7bc53");
+    }
+
+    #[test]
+    fn each_runtime_names_the_sandbox() {
+        let (sandbox, own) = ("a".repeat(64), "b".repeat(64));
+        let line = |root: &str| format!("1 2 8:1 {root} /x rw - ext4 d rw\n");
+        let storage = "/containers/storage/overlay-containers";
+        for (keeper, mounts) in [
+            // containerd with its state in the usual place, and in k3s's.
+            (
+                Keeper::Containerd,
+                line(&format!(
+                    "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/resolv.conf"
+                )),
+            ),
+            (
+                Keeper::Containerd,
+                line(&format!(
+                    "/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/hostname"
+                )),
+            ),
+            // CRI-O on a tmpfs at /run; what it mounts of the container itself is something else.
+            (
+                Keeper::Storage,
+                line(&format!("{storage}/{sandbox}/userdata/resolv.conf"))
+                    + &line(&format!("{storage}/{sandbox}/userdata/hostname"))
+                    + &line(&format!("{storage}/{own}/userdata/run/secrets")),
+            ),
+            (Keeper::Docker, line(&format!("/var/lib/docker/containers/{sandbox}/resolv.conf"))),
+        ] {
+            assert_eq!(network_owners(mounts.as_bytes()), [(keeper, sandbox.clone())], "{mounts}");
+            assert_eq!(kubelet_pod(mounts.as_bytes()), None);
+        }
+        let short = b"1 2 8:1 /x/sandboxes/abc/resolv.conf /etc/resolv.conf rw - ext4 d rw\n1 2 8:1 / / rw - ext4 d rw\n";
+        assert!(network_owners(short).is_empty());
+    }
+
+    #[test]
+    fn what_a_kubelet_mounts_tells_the_pod() {
+        for root in [
+            "containers/build/0a1b",
+            "etc-hosts",
+            "volumes/kubernetes.io~empty-dir/x",
+            "volume-subpaths/v/c/0",
+        ] {
+            let mount = format!("1 2 8:1 /var/lib/kubelet/pods/u-1/{root} /x rw - ext4 d rw\n");
+            assert_eq!(kubelet_pod(mount.as_bytes()).as_deref(), Some("u-1"), "{root}");
+        }
+        assert_eq!(kubelet_pod(b"1 2 8:1 /srv/pods/list /x rw - ext4 d rw\n"), None);
     }
 
     #[test]

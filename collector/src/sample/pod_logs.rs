@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 /// So many entries of a directory are looked at.
 const MAX_ENTRIES: usize = 20_000;
+/// The longest name that file systems take, in bytes; the kubelet cuts off what is longer.
+const MAX_FILE_NAME: usize = 255;
+/// So many digits of an id tell it from others.
+const SHORT_ID: usize = 12;
 
 /// A pod by its log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,24 @@ pub struct PodName {
     pub namespace: String,
     /// Its name.
     pub pod: String,
+}
+
+/// What a link says of a container's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkedName {
+    /// What its pod calls it.
+    pub container: String,
+    /// The how many-th restart it is, 0 for none, where the link's target tells.
+    pub restart: Option<u32>,
+}
+
+/// A directory that the kubelet made for a container before it made the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogDirectory {
+    /// What its pod calls it.
+    pub container: String,
+    /// Whether it has been restarted: one id more than directories.
+    pub restarted: bool,
 }
 
 /// Where the logs are.
@@ -36,16 +58,43 @@ impl PodLogs {
         names(&self.pods).find_map(|name| pod_name(&name, uid))
     }
 
-    /// What the pod calls the container with this id. Where no link tells, it is the one of the pod's containers that is
-    /// none of those with another name already (`taken`), if there is only one.
-    pub fn container(&self, uid: &str, id: &str, taken: &[&str]) -> Option<String> {
-        let link = names(&self.containers).find_map(|name| container_name(&name, id));
-        link.or_else(|| {
-            let directory = names(&self.pods).find(|name| pod_name(name, uid).is_some())?;
-            let of_pod = names(&self.pods.join(directory));
-            let mut left = of_pod.filter(|name| !taken.contains(&name.as_str()));
-            left.next().filter(|_| left.next().is_none())
-        })
+    /// The links that there are now; a kubelet makes each once it has started the container. A sandbox has none.
+    pub fn links(&self) -> Links<'_> {
+        Links { directory: &self.containers, names: names(&self.containers).collect() }
+    }
+
+    /// The directories of this pod's containers; those that are yet to be started may have none.
+    pub fn of_pod(&self, uid: &str) -> Vec<LogDirectory> {
+        let Some(pod) = names(&self.pods).find(|name| pod_name(name, uid).is_some()) else {
+            return Vec::new();
+        };
+        let directory = self.pods.join(pod);
+        let of_container = |container: String| {
+            let restarted = names(&directory.join(&container)).any(|file| {
+                file.split('.').next().and_then(|number| number.parse().ok()).is_some_and(|n: u32| n > 0)
+            });
+            LogDirectory { container, restarted }
+        };
+        names(&directory).map(of_container).collect()
+    }
+}
+
+/// The links at one time.
+#[derive(Debug)]
+pub struct Links<'a> {
+    directory: &'a Path,
+    names: Vec<String>,
+}
+
+impl Links<'_> {
+    /// What the container with this id is called.
+    pub fn container(&self, id: &str) -> Option<LinkedName> {
+        let link = self.names.iter().find(|name| names_id(name, id))?;
+        let target = fs::read_link(self.directory.join(link)).ok();
+        let (by_target, restart) = target.as_deref().map(of_target).unwrap_or_default();
+        // A name that was cut off to fit lacks the end of the id, or all of it and more.
+        let container = by_target.or_else(|| container_name(link, id))?;
+        Some(LinkedName { container, restart })
     }
 }
 
@@ -57,9 +106,28 @@ fn pod_name(directory: &str, uid: &str) -> Option<PodName> {
     whole.then(|| PodName { namespace: namespace.to_owned(), pod: pod.to_owned() })
 }
 
+/// Whether a link is that of this id. The kubelet cuts names off at 255 bytes, of which the id is the end: so much of it as
+/// is left must be enough to tell it from others.
+fn names_id(link: &str, id: &str) -> bool {
+    let Some((_, end)) = link.strip_suffix(".log").and_then(|name| name.rsplit_once('-')) else {
+        return false;
+    };
+    end == id || (link.len() == MAX_FILE_NAME && end.len() >= SHORT_ID && id.starts_with(end))
+}
+
+/// Container and restart of `…/<namespace>_<pod>_<uid>/<container>/<restart>.log`.
+fn of_target(target: &Path) -> (Option<String>, Option<u32>) {
+    let restart = target.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+    let container = target.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    (container.filter(|_| restart.is_some()).map(ToOwned::to_owned), restart)
+}
+
 /// The container of a link for this id.
 fn container_name(link: &str, id: &str) -> Option<String> {
-    let name = link.strip_suffix(".log")?.strip_suffix(id)?.strip_suffix('-')?;
+    let (name, end) = link.strip_suffix(".log")?.rsplit_once('-')?;
+    if !id.starts_with(end) {
+        return None;
+    }
     let name = name.splitn(3, '_').nth(2)?;
     (!name.is_empty()).then(|| name.to_owned())
 }
@@ -90,21 +158,48 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_named_by_its_link_or_by_what_is_left() {
+    fn a_container_is_named_by_its_link_and_a_pod_by_its_directory() {
         let directory = tempfile::tempdir().unwrap();
         let pods = directory.path().join("pods");
         let logs = PodLogs::at(&pods);
-        assert_eq!((logs.pod(UID), logs.container(UID, "x", &[])), (None, None));
-        for container in ["runner", "dind"] {
-            fs::create_dir_all(pods.join(format!("ci_runner-x7_{UID}/{container}"))).unwrap();
+        let id = "c".repeat(64);
+        assert_eq!((logs.pod(UID), logs.links().container(&id), logs.of_pod(UID)), (None, None, vec![]));
+        let pod = format!("ci_runner-x7_{UID}");
+        for (container, file) in [("runner", "0.log"), ("dind", "1.log.20260101-000000.gz")] {
+            fs::create_dir_all(pods.join(&pod).join(container)).unwrap();
+            fs::write(pods.join(&pod).join(container).join(file), "").unwrap();
         }
         assert_eq!(logs.pod(UID).unwrap().pod, "runner-x7");
-        let id = "c".repeat(64);
-        assert_eq!(logs.container(UID, &id, &[]), None, "it could be either");
-        assert_eq!(logs.container(UID, &id, &["dind"]).as_deref(), Some("runner"));
+        let mut found = logs.of_pod(UID);
+        found.sort_by(|one, other| one.container.cmp(&other.container));
+        let expected = [("dind", true), ("runner", false)]
+            .map(|(container, restarted)| LogDirectory { container: container.to_owned(), restarted });
+        assert_eq!(found, expected);
         let links = directory.path().join("containers");
         fs::create_dir(&links).unwrap();
-        fs::write(links.join(format!("runner-x7_ci_dind-{id}.log")), "").unwrap();
-        assert_eq!(logs.container(UID, &id, &[]).as_deref(), Some("dind"));
+        let link = |name: &str, target: &str| std::os::unix::fs::symlink(target, links.join(name)).unwrap();
+        link(&format!("runner-x7_ci_dind-{id}.log"), &format!("/var/log/pods/{pod}/dind/2.log"));
+        let expected = LinkedName { container: "dind".to_owned(), restart: Some(2) };
+        assert_eq!(logs.links().container(&id), Some(expected));
+        // Where it is a file, its name alone tells.
+        let other = "d".repeat(64);
+        fs::write(links.join(format!("runner-x7_ci_step-one-{other}.log")), "").unwrap();
+        let expected = LinkedName { container: "step-one".to_owned(), restart: None };
+        assert_eq!(logs.links().container(&other), Some(expected));
+    }
+
+    #[test]
+    fn a_link_whose_name_was_cut_off_is_known_by_what_is_left_of_its_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = PodLogs::at(&directory.path().join("pods"));
+        let links = directory.path().join("containers");
+        fs::create_dir(&links).unwrap();
+        let id = "0123456789abcdef".repeat(4);
+        let whole = format!("{}_ci_build-{id}", "p".repeat(200));
+        std::os::unix::fs::symlink("/x/ci_p_u/build/0.log", links.join(format!("{}.log", &whole[..251])))
+            .unwrap();
+        let expected = LinkedName { container: "build".to_owned(), restart: Some(0) };
+        assert_eq!(logs.links().container(&id), Some(expected));
+        assert_eq!(logs.links().container(&format!("f{}", &id[1..])), None);
     }
 }

@@ -131,13 +131,14 @@ fn refine_parameter(parameter: &mut Value) {
 }
 
 /// What a payload is made of.
-const PAYLOAD: [&str; 10] = [
+const PAYLOAD: [&str; 11] = [
     "Attribution",
     "CollectorInfo",
     "CommandUsage",
     "ContainerUsage",
     "NestedUsage",
     "Payload",
+    "PodOverhead",
     "ProcessCpu",
     "ProcessMemory",
     "Series",

@@ -141,6 +141,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
             ("cpu_periods", container.cpu_periods),
             ("cpu_throttled_periods", container.cpu_throttled_periods),
             ("oom_kills", container.oom_kills),
+            ("restarts", container.restarts),
         ] {
             if value.is_some_and(|value| value > i64::MAX.cast_unsigned()) {
                 return Err(AppError::invalid(field(rest), "is more than 63 bits"));
@@ -163,6 +164,10 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
                 format!("is no histogram; {accepted}; the last bucket is {last}"),
             ));
         }
+    }
+    if let Some(overhead) = &payload.pod_overhead {
+        number("payload.pod_overhead.cpu_seconds", overhead.cpu_seconds)?;
+        stats("payload.pod_overhead.memory_bytes", &overhead.memory_bytes)?;
     }
     let lists = [
         ("payload.top_cpu_processes", payload.top_cpu_processes.len()),

@@ -85,7 +85,11 @@ fn a_pod_with_a_build_in_it() {
     assert_eq!(runner.process_count, Some(2));
     assert_eq!(runner.memory_bytes.peak, 4000.0 * 4096.0);
     assert_eq!((runner.cpu_limit_cores, runner.memory_limit_bytes), (Some(1.5), Some(64 << 20)));
-    assert_eq!(container(&payload, "5694f82f4416").cpu_seconds, Some(0.0));
+    // The sandbox is none of the containers.
+    let overhead = payload.pod_overhead.as_ref().unwrap();
+    assert_eq!((overhead.cpu_seconds, overhead.memory_bytes.peak), (0.0, 4096.0));
+    assert_eq!(payload.containers.len(), 2, "{:#?}", payload.containers);
+    assert!(payload.top_commands.iter().all(|command| command.name != "pause"));
     assert_eq!(container(&payload, "host").cpu_seconds, Some(0.0));
     let attribution = payload.attribution.as_ref().unwrap();
     assert_eq!((attribution.cpu_seconds, attribution.unattributed_cpu_seconds), (10.1, 0.0));
@@ -99,6 +103,72 @@ fn a_pod_with_a_build_in_it() {
     assert_eq!(commands[..2], [("node", 1, 0.1, Some(9.3)), ("cc1", 1, 0.7, None)]);
     assert_eq!(payload.top_mem_processes[0].peak_mem_bytes, 3000 * 4096);
     assert_eq!(payload.complete, Some(true));
+}
+
+/// Shows a scene in which the collector is process 7 from beginning to end.
+fn play_late(processes: &[Process<'_>]) -> Payload {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("proc");
+    tests::scene::be_process(&root, 7);
+    write(&root, processes);
+    let program = Program::start(&mut sidecar(&root));
+    program.wait_for("pass");
+    program.wait_for("pass");
+    let ended = program.stop();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+#[test]
+fn what_a_pod_used_before_its_sidecar_came_counts_over_the_time_in_which_it_did() {
+    let mounts = "1 2 8:1 /var/lib/kubelet/pods/e50f2933-b36b-4e3b-89b1-280707f7bc53/containers/collector/1 /dev/termination-log rw - ext4 /dev/sda1 rw\n\
+        1 2 8:1 /x/sandboxes/5694f82f44168cc048e014ae14d1b0c8ef673bec49f329dc169911ea638f63c2/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n";
+    // The pod is 600 s old, its job 100 s, the collector not even one.
+    let pause = Process {
+        pid: 1,
+        comm: b"infra",
+        cgroup: PAUSE,
+        own: 1,
+        reaped: 500,
+        start: 40_000,
+        rss: 1,
+        ..PROCESS
+    };
+    let own =
+        Process { pid: 7, comm: b"collector", cgroup: MINE, mountinfo: mounts, start: 99_990, ..PROCESS };
+    // Its mounts are not for others to see.
+    let node = Process { own: 3_000, reaped: 2_000, start: 90_000, mountinfo: "", ..runner(20, 0) };
+    let payload = play_late(&[pause, own, node]);
+    let job = container(&payload, "2b1801045111");
+    // With what its orphans used, which the sandbox adopted.
+    assert_eq!(job.cpu_seconds, Some(55.0));
+    assert!((0.5..0.551).contains(&job.cpu_cores.peak) && job.cpu_cores.avg > 0.5, "{:?}", job.cpu_cores);
+    assert_eq!(job.pod_uid.as_deref(), Some("e50f2933-b36b-4e3b-89b1-280707f7bc53"));
+    assert_eq!(payload.pod_overhead.as_ref().unwrap().cpu_seconds, 0.01);
+    let attribution = payload.attribution.as_ref().unwrap();
+    assert_eq!((attribution.cpu_seconds, attribution.unattributed_cpu_seconds), (55.01, 0.0));
+    assert!((600.0..601.0).contains(&payload.duration_seconds), "{}", payload.duration_seconds);
+    let names: Vec<_> = payload.containers.iter().map(|usage| usage.name.as_str()).collect();
+    assert_eq!(names, ["2b1801045111", "collector"]);
+}
+
+#[test]
+fn what_a_machine_used_before_the_collector_came_does_not_count() {
+    let node = Process { own: 3_000, reaped: 2_000, start: 90_000, ..runner(20, 0) };
+    let own = Process { pid: 7, comm: b"collector", cgroup: MINE, ..PROCESS };
+    let pause = Process { pid: 1, comm: b"pause", cgroup: PAUSE, ..PROCESS };
+    let service =
+        Process { pid: 9, comm: b"sshd", cgroup: "0::/../../../system.slice/ssh.service\n", ..PROCESS };
+    for scene in [
+        // Something is in no container; the first process is in none; it is in the collector's own.
+        vec![pause, own, node, service],
+        vec![PROCESS, own, node],
+        vec![Process { cgroup: MINE, ..pause }, own, node],
+    ] {
+        let payload = play_late(&scene);
+        assert_eq!(payload.attribution.as_ref().unwrap().cpu_seconds, 0.0);
+        assert!(payload.duration_seconds < 60.0, "{}", payload.duration_seconds);
+    }
 }
 
 #[test]

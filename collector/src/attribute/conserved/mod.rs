@@ -79,6 +79,8 @@ pub struct ConservedSum {
     began_ticks: u64,
     tick_ns: u64,
     passes: u64,
+    /// Whether what the first pass sees was all used by the run.
+    from_nothing: bool,
     known: FxHashMap<ProcessKey, Known>,
     /// PID 1 of the namespace: the last to adopt an orphan.
     init: Option<ProcessKey>,
@@ -129,7 +131,20 @@ impl Known {
 impl ConservedSum {
     /// `began_ticks`: now, in clock ticks since boot, each of `tick_ns` nanoseconds.
     pub fn new(began_ticks: u64, tick_ns: u64) -> Self {
-        Self { began_ticks, tick_ns, passes: 0, known: FxHashMap::default(), init: None, pending: Vec::new() }
+        Self {
+            began_ticks,
+            tick_ns,
+            passes: 0,
+            from_nothing: false,
+            known: FxHashMap::default(),
+            init: None,
+            pending: Vec::new(),
+        }
+    }
+
+    /// What processes used before the first pass counts: everything in sight is the run's.
+    pub fn count_from_nothing(&mut self) {
+        self.from_nothing = true;
     }
 
     /// What was used between the previous pass and this one. `seen` has parents before their children; `traced` is
@@ -141,7 +156,13 @@ impl ConservedSum {
         let mut by_pid: FxHashMap<u32, ProcessKey> =
             seen.iter().map(|process| (process.key.pid, process.key)).collect();
         self.init = by_pid.get(&1).copied();
-        // What the first pass sees is the baseline, and all that ended before it is none of ours.
+        if self.passes == 1
+            && self.from_nothing
+            && let Some(traced) = traced
+        {
+            self.forget_ended(traced, &by_pid);
+        }
+        // What the first pass sees is the baseline, and all that ended before it is none of ours, or in its parents' sums.
         let traced = traced.filter(|_| self.passes > 1);
         for moved in traced.iter().flat_map(|traced| &traced.moves) {
             self.note_move(moved, &mut charges);
@@ -199,7 +220,8 @@ impl ConservedSum {
         charges: &mut Vec<Charge>,
         reapers: &mut FxHashMap<ProcessKey, Reaper>,
     ) {
-        let ours = process.key.start_ticks >= self.began_ticks && self.passes > 1;
+        let ours =
+            if self.passes > 1 { process.key.start_ticks >= self.began_ticks } else { self.from_nothing };
         let baseline = if ours { (0, 0) } else { (process.own_ns, process.reaped_ns) };
         let before = self.known.get(&process.key);
         let (own_before, reaped_before) = before.map_or(baseline, |known| (known.own_ns, known.reaped_ns));

@@ -52,6 +52,21 @@ pub struct Moved {
 }
 
 impl ConservedSum {
+    /// What had ended by the first pass is in the sums of who waited for it, which count from nothing.
+    pub(super) fn forget_ended(&mut self, traced: &Traced, seen: &FxHashMap<u32, ProcessKey>) {
+        let unseen = |exit: &&Ended| seen.get(&exit.key.pid) != Some(&exit.key);
+        for exit in traced.exits.iter().chain(&traced.in_flight).filter(unseen) {
+            let known = Known {
+                ended: true,
+                own_ns: exit.own_ns,
+                reaped_ns: exit.reaped_ns,
+                ..Known::new(self.passes)
+            };
+            let gone_ns = known.seen_ns();
+            self.known.insert(exit.key, Known { gone_ns, ..known });
+        }
+    }
+
     /// What a process used before it was moved counts for where it was.
     pub(super) fn note_move(&mut self, moved: &Moved, charges: &mut Vec<Charge>) {
         let passes = self.passes;

@@ -3,8 +3,8 @@
 //! `rrc-run\n`, the version (u32), frames (length as u32, then a value as postcard writes it), a frame of length 0, and
 //! the CRC-32 of everything before it; numbers are little-endian. The first frame is the [`Head`], the second the
 //! accumulator without its containers, the others are the containers, one each: so a writer never holds more
-//! than one of them twice. Since version 2 a frame with what the head has gained follows it. The layout is that of these
-//! types: a reader does not guess at a newer one.
+//! than one of them twice. A frame with what the head's types do not write themselves follows it. The layout is that of
+//! these types: a reader does not guess at that of another version.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
 use crate::summarise::{CgroupFigures, Run};
 
 const MAGIC: &[u8; 8] = b"rrc-run\n";
-/// What this collector writes; it reads those before as well.
-pub const VERSION: u32 = 2;
+/// What this collector writes and reads.
+pub const VERSION: u32 = 3;
 /// Larger than anything that the limits of what is accumulated let come about.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -34,7 +34,7 @@ pub const MAX_BYTES: u64 = 256 << 20;
 pub struct Head {
     /// Whose run it is.
     pub run: RunIdentity,
-    /// `sidecar` or `run`.
+    /// `sidecar`, `run` or `node`.
     pub mode: String,
     /// `/proc/sys/kernel/random/boot_id`: process starts and the boot clock mean something within one boot only.
     pub boot_id: Option<String>,
@@ -72,7 +72,7 @@ pub struct Head {
     pub cgroups: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
 }
 
-/// What the head has gained since version 1.
+/// What is not written as a part of the head's types.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Gained {
     /// Requests of `CGROUP_LIMITS`.
@@ -110,7 +110,7 @@ pub enum CheckpointError {
     #[error("it is no checkpoint")]
     Foreign,
     /// Another version wrote it.
-    #[error("it has version {0}, this collector reads versions 1 to {VERSION}")]
+    #[error("it has version {0}, this collector reads version {VERSION}")]
     Version(u32),
     /// It ends too soon, or bits of it are not what was written.
     #[error("it is truncated or corrupt: {0}")]
@@ -193,7 +193,7 @@ impl Checkpoint {
         let rest = bytes.strip_prefix(MAGIC).ok_or(Foreign)?;
         let (version, _) = rest.split_first_chunk().ok_or(Corrupt("no version"))?;
         let version = u32::from_le_bytes(*version);
-        if !(1..=VERSION).contains(&version) {
+        if version != VERSION {
             return Err(Version(version));
         }
         let (content, crc) = bytes.split_last_chunk().ok_or(Corrupt("no checksum"))?;
@@ -202,9 +202,7 @@ impl Checkpoint {
         }
         let mut frames = Frames(content.get(MAGIC.len() + 4..).ok_or(Corrupt("no version"))?);
         let mut head: Head = frames.value()?.ok_or(Corrupt("no head"))?;
-        if version > 1 {
-            frames.value::<Gained>()?.ok_or(Corrupt("no end of the head"))?.put_into(&mut head);
-        }
+        frames.value::<Gained>()?.ok_or(Corrupt("no end of the head"))?.put_into(&mut head);
         let mut accumulator: Accumulator = frames.value()?.ok_or(Corrupt("no totals"))?;
         while let Some((index, run)) = frames.value::<(ContainerIndex, ContainerRun)>()? {
             if !accumulator.restore(index, run) {

@@ -1,6 +1,6 @@
 //! One run being measured: a pass over everything each interval, a summary at any time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::config::limits::Limits;
 use crate::config::{Config, Ebpf};
 use crate::deliver::checkpoint::Checkpoint;
 use crate::host::{self, Host, Instant};
+use crate::mode::pods;
 use crate::mode::trace::{PassTimes, Placed, Trace};
 use crate::mode::watch::CgroupWatches;
 use crate::sample::bpf::{CgroupIds, Options, Unavailable};
@@ -29,8 +30,10 @@ use crate::sample::{cgroup, visibility};
 use crate::summarise::Run;
 
 mod resume;
+mod whole_pod;
 
 use self::resume::Before;
+use self::whole_pod::own_pid;
 
 /// What the measurement looks at and how often.
 #[derive(Debug)]
@@ -57,6 +60,11 @@ pub struct Measurement {
     missed_samples: u64,
     unreadable: u64,
     before: Before,
+    /// Whether it goes on with a run from a checkpoint.
+    resumed: bool,
+    /// The collector's own PID and container, as far as they are in sight.
+    own_pid: Option<u32>,
+    own: Option<ContainerIndex>,
 }
 
 /// Whose processes count.
@@ -126,6 +134,9 @@ impl Measurement {
             missed_samples: 0,
             unreadable: 0,
             before: Before::default(),
+            resumed: false,
+            own_pid: own_pid(&config.proc_path),
+            own: None,
         };
         if let Some(checkpoint) = recovered {
             measurement.go_on_from(checkpoint)?;
@@ -159,6 +170,8 @@ impl Measurement {
         let pass = self.table.pass(now.monotonic)?;
         self.note_unreadable(pass.forbidden, pass.garbled);
         let (processes, places) = self.select(pass.observations);
+        let ages = if self.last.is_none() { self.reach_back(&processes, &places) } else { BTreeMap::new() };
+        let elapsed = if ages.is_empty() { elapsed } else { self.since_start(now) };
         let done = after_reading();
         let mut placed = self.placed(&processes, &places, now, last);
 
@@ -172,11 +185,16 @@ impl Measurement {
                 ours && self.last.is_some()
             });
         }
-        let charges = self.conserved.advance(&seen, placed.as_ref().map(|placed| &placed.traced));
+        let mut charges = self.conserved.advance(&seen, placed.as_ref().map(|placed| &placed.traced));
         let elapsed_seconds = elapsed.as_secs_f64();
-        let present = self.present(&processes, &places, elapsed_seconds, now);
+        let mut present = self.present(&processes, &places, elapsed_seconds, now);
         let (host_cpu_percent, host_memory_bytes) = self.read_host();
-        self.accumulator.add(&PassFacts {
+        let exited = placed.as_mut().map(|placed| placed.exited.as_mut_slice()).unwrap_or_default();
+        pods::learn_from_ended(&mut self.containers, exited);
+        pods::give_orphans_back(&self.containers, &present, &mut charges, self.own);
+        pods::by_root(&self.containers, &mut present, &mut charges, exited);
+        pods::unite(&self.containers, &mut self.accumulator);
+        let facts = PassFacts {
             at_seconds: self.since_start(now).as_secs_f64(),
             elapsed_seconds,
             present: &present,
@@ -184,9 +202,13 @@ impl Measurement {
             charges: &charges,
             host_cpu_percent,
             host_memory_bytes,
-        });
+        };
+        self.accumulator.add_since(&facts, &ages);
+        let interval = self.info.interval_seconds;
+        let moment = if ages.is_empty() { elapsed_seconds } else { elapsed_seconds.min(interval) };
         for (container, bytes) in self.cgroups.read(&self.containers, self.last.is_none()) {
-            self.accumulator.add_working_set(container, bytes, elapsed_seconds);
+            let container = self.containers.root(container);
+            self.accumulator.add_working_set(container, bytes, moment);
         }
         self.last = Some(now);
         debug!(
@@ -269,15 +291,27 @@ impl Measurement {
     }
 
     fn learn_names(&mut self, observations: &[Observation], places: &[Option<Place>]) {
+        let mut living = BTreeSet::new();
+        let mut first = None;
         for (process, place) in observations.iter().zip(places) {
-            if let Some(place) = place
-                && !process.zombie
-                && self.containers.wants_mountinfo(*place)
-            {
+            let Some(place) = place.filter(|_| !process.zombie && !process.kernel_thread) else { continue };
+            living.insert(place.container);
+            if Some(process.key.pid) == self.own_pid {
+                self.own = Some(place.container);
+            }
+            if process.key.pid == 1 {
+                first = Some((place, process.comm));
+            }
+            self.containers.runs(place, process.comm, self.conserved.knows(process.key));
+            if self.containers.wants_mountinfo(place, process.comm) {
                 let content = self.table.read_file(process.key, "mountinfo").unwrap_or_default();
                 self.containers.learn(place.container, &content);
             }
         }
+        if let Some((place, comm)) = first {
+            self.containers.holds_the_namespace(place, comm, self.own);
+        }
+        self.containers.unite(&living);
     }
 
     fn present(

@@ -28,6 +28,7 @@ impl Measurement {
             "the containers of the checkpoint cannot be"
         );
         self.accumulator = accumulator;
+        self.resumed = true;
         self.cgroups.restore(head.cgroups);
         let gap = self.started.boot.saturating_sub(head.started + head.duration);
         self.missed_samples = head.missed_samples + (gap.as_secs_f64() / self.info.interval_seconds) as u64;

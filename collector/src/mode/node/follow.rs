@@ -1,6 +1,6 @@
 //! One pass over the node after another: read once, then shared out among its pods.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::group::{Context, End, Group, JobRun};
 use super::groups::{Found, GroupKey, GroupNumber, Groups, split};
 use super::samples::{Cost, Facts, GroupPass};
 use crate::accumulate::{Exited, Present};
+use crate::attribute::ContainerIndex;
 use crate::attribute::conserved::{Charge, ConservedSum, Seen};
 use crate::attribute::containers::{Containers, Place};
 use crate::attribute::jobs::Sighting;
@@ -59,6 +60,37 @@ impl Found for Finder {
             containers.restore(recovered.checkpoint.head.containers.clone())
         });
         Group::new(key.clone(), containers, pod, self.at_the_beginning, recovered.map(Box::new))
+    }
+}
+
+impl Groups<Finder> {
+    /// Names containers that nothing else names by the logs of their pods. Those that are too short for anything but the
+    /// eBPF program's word have them, too.
+    fn name_by_logs(&mut self) {
+        let nameless: Vec<_> = self
+            .iter_mut()
+            .filter(|(_, group)| matches!(group.key, GroupKey::Pod(_)))
+            .map(|(number, group)| (number, group.containers.nameless()))
+            .filter(|(_, nameless)| !nameless.is_empty())
+            .collect();
+        if nameless.is_empty() {
+            return;
+        }
+        let (logs, list) = self.found_and_list();
+        let links = logs.logs.links();
+        for (number, nameless) in nameless {
+            let Some(group) = list.get_mut(&number) else { continue };
+            let mut left = false;
+            for (index, id) in nameless {
+                match links.container(&id) {
+                    Some(linked) => group.containers.name(index, linked),
+                    None => left = true,
+                }
+            }
+            if left {
+                group.containers.name_what_is_left(&logs.logs.of_pod(group.key.id()));
+            }
+        }
     }
 }
 
@@ -237,35 +269,24 @@ impl Follower {
     }
 
     fn learn_names(&mut self, processes: &[Observation], places: &[Option<Place>]) {
+        let mut living: FxHashMap<GroupNumber, BTreeSet<ContainerIndex>> = FxHashMap::default();
         for (process, place) in processes.iter().zip(places) {
             let Some((place, (number, own))) = place.and_then(|place| Some((place, split(place.container)?)))
             else {
                 continue;
             };
-            let Some(group) = self.groups.get_mut(number) else { continue };
+            let Some(group) = self.groups.get_mut(number).filter(|_| !process.zombie) else { continue };
+            living.entry(number).or_default().insert(own);
             let place = Place { container: own, ..place };
-            if process.zombie || !group.containers.wants_mountinfo(place) {
-                continue;
+            group.containers.runs(place, process.comm, self.conserved.knows(process.key));
+            if group.containers.wants_mountinfo(place, process.comm) {
+                let content = self.table.read_file(process.key, "mountinfo").unwrap_or_default();
+                group.containers.learn(own, &content);
             }
-            let content = self.table.read_file(process.key, "mountinfo").unwrap_or_default();
-            group.containers.learn(own, &content);
-            if !group.containers.wants_mountinfo(place) {
-                continue;
-            }
-            let Some(id) = group.containers[own].id().map(ToOwned::to_owned) else { continue };
-            let GroupKey::Pod(uid) = group.key.clone() else { continue };
-            let taken: Vec<String> = group
-                .containers
-                .iter()
-                .filter(|(index, _)| *index != own)
-                .map(|(_, one)| one.name().to_owned())
-                .collect();
-            let taken: Vec<&str> = taken.iter().map(String::as_str).collect();
-            let logs = &self.groups.found().logs;
-            let name = logs.container(&uid, &id, &taken);
-            if let (Some(name), Some(group)) = (name, self.groups.get_mut(number)) {
-                group.containers.name(own, name);
-            }
+        }
+        self.groups.name_by_logs();
+        for (number, group) in self.groups.iter_mut() {
+            group.containers.unite(living.get(&number).unwrap_or(&BTreeSet::new()));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::deliver::push::Pusher;
 use crate::deliver::recover::Recovered;
 use crate::deliver::spool::{RunLock, Spool};
 use crate::mode::outbox::Outbox;
+use crate::mode::pods;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pod_logs::PodName;
 
@@ -153,11 +154,13 @@ impl Group {
     /// Takes a pass; tells the run that is over, where one is.
     pub(super) fn advance(
         &mut self,
-        pass: GroupPass,
+        mut pass: GroupPass,
         seen: &[Sighting],
         context: &Context<'_>,
     ) -> Option<(JobRun, End)> {
         self.go_on_with_recovered(context);
+        pods::learn_from_ended(&mut self.containers, pass.exited.as_deref().unwrap_or_default());
+        pods::give_orphans_back(&self.containers, &pass.present, &mut pass.charges, None);
         let is_empty = pass.present.is_empty();
         self.empty_passes = if is_empty { self.empty_passes.saturating_add(1) } else { 0 };
         if self.began_ticks.is_none() {
@@ -249,6 +252,7 @@ impl Group {
         self.had_job = true;
         self.job = Some(JobRun::new(run, since_ticks, samples, outbox, context.now));
         let mut before = before?;
+        before.samples.unite(&self.containers);
         if let Some(rest) = rest.filter(|_| before.held.is_empty()) {
             before.samples.add(&rest, &self.containers);
         }
@@ -323,6 +327,7 @@ impl Group {
         } else if !idle {
             return None;
         }
+        job.samples.unite(&self.containers);
         let end = if gone { End::Gone } else { End::Idle };
         self.job.take().map(|job| (job, end))
     }

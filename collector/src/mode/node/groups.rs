@@ -11,7 +11,7 @@ use tracing::debug;
 use super::group::Group;
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, MAX_CONTAINERS, Place};
-use crate::attribute::identity::{Identity, identify};
+use crate::attribute::identity::{ContainerIdentity, Identity, identify};
 use crate::config::process_map::ProcessMap;
 use crate::mode::trace::Locate;
 use crate::sample::bpf::CgroupIds;
@@ -105,6 +105,11 @@ impl<F: Found> Groups<F> {
         &mut self.found
     }
 
+    /// What makes groups, and those that it made.
+    pub(super) fn found_and_list(&mut self) -> (&F, &mut BTreeMap<GroupNumber, Group>) {
+        (&self.found, &mut self.list)
+    }
+
     pub(super) fn get(&self, number: GroupNumber) -> Option<&Group> {
         self.list.get(&number)
     }
@@ -181,10 +186,11 @@ impl<F: Found> Groups<F> {
 
     /// The group of a process with these cgroups, whose parent is in the group `parent`; `None`: in none.
     fn group_of(&mut self, content: &[u8], parent: Option<GroupNumber>) -> Option<GroupNumber> {
-        let Identity::Container(found) = identify(&CgroupLines::parse(content)) else { return None };
-        let key = match found.pod_uid {
-            Some(uid) => GroupKey::Pod(uid),
-            None => GroupKey::Container(found.container_id),
+        let key = match identify(&CgroupLines::parse(content)) {
+            Identity::Pod { uid } => GroupKey::Pod(uid),
+            Identity::Container(ContainerIdentity { pod_uid: Some(uid), .. }) => GroupKey::Pod(uid),
+            Identity::Container(found) => GroupKey::Container(found.container_id),
+            Identity::Own | Identity::Host { .. } => return None,
         };
         if let Some(number) = self.by_key.get(&key) {
             return Some(*number);

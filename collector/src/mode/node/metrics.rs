@@ -34,6 +34,7 @@ struct Row<'a> {
     group: &'a Group,
     job: &'a JobRun,
     container: &'a Container,
+    id: &'a str,
     cpu_ns: u64,
     rss_bytes: u64,
     working_set_bytes: Option<u64>,
@@ -42,7 +43,7 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn labels(&self) -> Vec<&'a str> {
         let mut labels = job_labels(self.group, self.job);
-        labels.extend([self.container.name(), self.container.id().unwrap_or_default()]);
+        labels.extend([self.container.name(), self.id]);
         labels
     }
 }
@@ -65,10 +66,12 @@ fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
     let running = || follower.groups.iter().filter_map(|(_, group)| Some((group, group.job.as_ref()?)));
     let rows: Vec<Row<'_>> = running()
         .flat_map(|(group, job)| {
-            job.samples.live().map(move |(index, cpu_ns, rss_bytes, working_set_bytes)| Row {
+            let live = job.samples.live().filter(|(index, ..)| !group.containers.is_overhead(*index));
+            live.map(move |(index, cpu_ns, rss_bytes, working_set_bytes)| Row {
                 group,
                 job,
                 container: &group.containers[index],
+                id: group.containers.newest(index).id().unwrap_or_default(),
                 cpu_ns,
                 rss_bytes,
                 working_set_bytes,
@@ -81,6 +84,19 @@ fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
         "CPU time of each container of a job that runs, from the job's beginning, short-lived processes included.",
         &labels,
         rows.iter().map(|row| (row.labels(), seconds(row.cpu_ns))),
+    )?;
+    let overhead = |job: &JobRun, group: &Group| -> u64 {
+        job.samples
+            .live()
+            .filter(|(index, ..)| group.containers.is_overhead(*index))
+            .map(|(_, ns, ..)| ns)
+            .sum()
+    };
+    scrape.counters(
+        "collector_job_pod_overhead_cpu_seconds_total",
+        "CPU time of what is in the pod of a job that runs and in none of its containers: the sandbox.",
+        &JOB,
+        running().map(|(group, job)| (job_labels(group, job), seconds(overhead(job, group)))),
     )?;
     scrape.gauges(
         "collector_job_memory_bytes",

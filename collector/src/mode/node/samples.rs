@@ -16,13 +16,14 @@ use crate::config::RunIdentity;
 use crate::config::limits::Limits;
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::mode::outbox::Measured;
+use crate::mode::pods;
 use crate::mode::watch::CgroupWatches;
 use crate::sample::boot_id;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::summarise::Run;
 
 /// What a pass brought for one group.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct GroupPass {
     /// When, by the boot clock.
     pub(super) at: Duration,
@@ -141,8 +142,23 @@ impl Samples {
         }
     }
 
+    /// Puts together what was counted of containers that turned out to be the same. Only where nothing is being made of it.
+    pub(super) fn unite(&mut self, containers: &Containers) {
+        pods::unite(containers, &mut self.accumulator);
+    }
+
     /// Adds a pass.
     pub(super) fn add(&mut self, pass: &GroupPass, containers: &Containers) {
+        self.unite(containers);
+        let mut of_roots;
+        let pass = if containers.has_restarts() {
+            of_roots = pass.clone();
+            let GroupPass { present, charges, exited, .. } = &mut of_roots;
+            pods::by_root(containers, present, charges, exited.as_deref_mut().unwrap_or_default());
+            &of_roots
+        } else {
+            pass
+        };
         let first = self.accumulator.passes() == 0;
         let since_start = pass.at.saturating_sub(self.started).as_secs_f64();
         let elapsed = if first { pass.elapsed.min(since_start) } else { pass.elapsed };
@@ -161,6 +177,7 @@ impl Samples {
             self.memory.entry(container).or_default().0 += process.rss_bytes;
         }
         for (container, bytes) in self.cgroups.read(containers, first && !self.from_the_beginning) {
+            let container = containers.root(container);
             self.accumulator.add_working_set(container, bytes, elapsed);
             self.memory.entry(container).or_default().1 = Some(bytes);
         }

@@ -118,7 +118,7 @@ fn containers(markdown: &mut String, payload: &Payload) {
     if shown.is_empty() {
         return;
     }
-    let columns: [Column<ContainerUsage>; 13] = [
+    let columns: [Column<ContainerUsage>; 14] = [
         names("container", |usage| Some(escape::name(&usage.name))),
         figures("CPU cores p95", |usage| usage.cpu_cores.p95.map(cores)),
         figures("peak", |usage| Some(cores(usage.cpu_cores.peak))),
@@ -132,12 +132,17 @@ fn containers(markdown: &mut String, payload: &Payload) {
         figures("processes", |usage| usage.process_count.map(|count| count.to_string())),
         figures("throttled", |usage| usage.cpu_throttled_seconds.map(seconds)),
         figures("OOM kills", |usage| usage.oom_kills.map(|kills| kills.to_string())),
+        figures("restarts", |usage| usage.restarts.map(|restarts| restarts.to_string())),
     ];
     table(markdown, shown, &columns);
     if shown.iter().any(|usage| cpu_bound(usage).is_some() || memory_bound(usage).is_some()) {
         let _ = writeln!(markdown, "\n{BOUND_NOTE}");
     }
     left_out(markdown, payload.containers.len() - shown.len(), "containers");
+    if let Some(overhead) = &payload.pod_overhead {
+        let (used, peak) = (seconds(overhead.cpu_seconds), bytes(overhead.memory_bytes.peak));
+        let _ = writeln!(markdown, "\nPod overhead (sandbox): CPU {used}, memory {peak} at most.");
+    }
 }
 
 fn commands(markdown: &mut String, payload: &Payload) {

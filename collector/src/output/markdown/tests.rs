@@ -16,7 +16,7 @@ fn golden() -> Payload {
     series.cpu_cores = (0..40).map(|at| [0.02, 0.5, 1.9, 2.0, 1.7, 2.0, 1.0, 0.3][at / 5]).collect();
     series.memory_bytes = (0..40).map(|at| at * 25_000_000).collect();
     let mut idle = payload.containers[0].clone();
-    idle.name = "pause".to_owned();
+    idle.name = "cache".to_owned();
     (idle.cpu_cores.p95, idle.cpu_cores.peak, idle.cpu_seconds) = (Some(0.01), 0.02, Some(0.21));
     (idle.memory_bytes.peak, idle.working_set_bytes, idle.process_count) = (700e3, None, Some(1));
     (idle.cpu_request_cores, idle.cpu_limit_cores, idle.memory_limit_bytes) = (None, Some(0.5), None);
@@ -109,7 +109,7 @@ fn another_program_finds_the_same_tables_in_it() {
     assert_eq!((of(1, "container"), of(1, "CPU cores p95"), of(1, "peak")), ("runner", "2.00", "2.01"));
     assert_eq!((of(1, "request"), of(1, "limit"), of(1, "memory peak")), ("1.00", "2.00", "954 MiB"));
     assert_eq!((of(1, "CPU time"), of(1, "processes"), of(1, "OOM kills")), ("30.1 s", "894", "0"));
-    assert_eq!((of(2, "container"), of(2, "request"), of(2, "throttled")), ("pause", "", ""));
+    assert_eq!((of(2, "container"), of(2, "request"), of(2, "throttled")), ("cache", "", ""));
     assert_eq!(commands[1], ["cc1", "runner", "7.60 s", "1.50 s", "300", "40.0 KiB"]);
     let [block] = seen.blocks.as_slice() else { panic!("{seen:?}") };
     assert!(block.contains("CPU in cores, limit 2.00") && block.contains('█'), "{block}");
@@ -120,11 +120,11 @@ fn another_program_finds_the_same_tables_in_it() {
 fn every_warning_has_its_reason() {
     let items = seen(&render(&golden(), None)).items;
     for (item, expected) in items.iter().zip([
-        "pause ran out of memory: 2 processes killed.",
+        "cache ran out of memory: 2 processes killed.",
         "runner used 954 MiB of memory, 93 % of its limit, 1.0 GiB.",
         "runner was throttled in 12 % of its CPU periods (1.20 s in all): its limit of 2.00 cores slowed it down.",
         "The measurement is incomplete: 3 of 14 samples were missed.",
-        "pause used 0.01 cores (p95), 2.0 % of the 0.50 that are its limit.",
+        "cache used 0.01 cores (p95), 2.0 % of the 0.50 that are its limit.",
     ]) {
         assert_eq!(item, &format!("⚠️ {expected}"));
     }

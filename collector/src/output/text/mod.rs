@@ -18,6 +18,7 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     if payload.containers.iter().any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some()) {
         let _ = writeln!(report, "{BOUND_NOTE}");
     }
+    overhead(&mut report, payload);
     section(&mut report, "Commands by CPU", commands(payload), colour);
     section(&mut report, "Processes by memory", memory(payload), colour);
     quality(&mut report, payload);
@@ -72,6 +73,7 @@ fn containers(payload: &Payload) -> Option<Table> {
         || any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some());
     let requests = any(|it| it.cpu_request_cores.is_some() || it.memory_request_bytes.is_some());
     let trouble = any(|it| it.oom_kills.is_some_and(|kills| kills > 0))
+        || any(|it| it.restarts.is_some_and(|restarts| restarts > 0))
         || any(|it| it.cpu_throttled_seconds.is_some_and(|seconds| seconds > 0.0));
     let mut heads = vec!["container", "CPU", "cores avg", "p95", "peak"];
     heads.extend(requests.then_some("request"));
@@ -119,11 +121,22 @@ fn containers(payload: &Payload) -> Option<Table> {
     Some(table)
 }
 
+fn overhead(report: &mut String, payload: &Payload) {
+    let Some(overhead) = &payload.pod_overhead else { return };
+    let (used, peak) = (seconds(overhead.cpu_seconds), bytes(overhead.memory_bytes.peak));
+    let _ = writeln!(report, "Pod overhead (sandbox): CPU {used}, memory {peak} at most");
+}
+
 fn troubles(usage: &ContainerUsage) -> String {
     let mut troubles = Vec::new();
     match usage.oom_kills {
         Some(1) => troubles.push("1 OOM kill".to_owned()),
         Some(kills) if kills > 1 => troubles.push(format!("{kills} OOM kills")),
+        _ => {}
+    }
+    match usage.restarts {
+        Some(1) => troubles.push("restarted".to_owned()),
+        Some(restarts) if restarts > 1 => troubles.push(format!("restarted {restarts} times")),
         _ => {}
     }
     if let Some(throttled) = usage.cpu_throttled_seconds.filter(|throttled| *throttled > 0.0) {

@@ -11,7 +11,7 @@ fn golden() -> Payload {
 fn the_report_is_what_a_person_likes_to_read() {
     let mut payload = golden();
     let mut idle = payload.containers[0].clone();
-    idle.name = "pause".to_owned();
+    idle.name = "cache".to_owned();
     idle.cpu_limit_cores = None;
     idle.memory_limit_bytes = None;
     idle.cpu_throttled_seconds = None;

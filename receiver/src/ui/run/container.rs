@@ -101,6 +101,7 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
         ),
         ("Memory peak by the cgroup", usage.memory_peak_bytes.map(bytes)),
         ("OOM kills", usage.oom_kills.map(format::count)),
+        ("Restarts", usage.restarts.map(format::count)),
         ("Processes", usage.process_count.map(format::count)),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

@@ -64,6 +64,7 @@ struct RunPage {
     containers: Vec<Container>,
     commands: Vec<Command>,
     processes: Vec<(&'static str, Vec<Process>)>,
+    overhead: Option<String>,
     quality: Vec<(&'static str, String)>,
 }
 
@@ -116,8 +117,17 @@ fn view(loaded: &Loaded, now: Timestamp) -> RunPage {
         containers: payload.containers.iter().map(container).collect(),
         commands: commands(payload),
         processes: processes(payload),
+        overhead: payload.pod_overhead.as_ref().map(overhead),
         quality: quality(payload, &run.sources),
     }
+}
+
+fn overhead(overhead: &wire::PodOverhead) -> String {
+    format!(
+        "{} of CPU time, memory {} at most",
+        format::seconds(overhead.cpu_seconds),
+        format::bytes(overhead.memory_bytes.peak)
+    )
 }
 
 fn processes(payload: &Payload) -> Vec<(&'static str, Vec<Process>)> {
@@ -145,12 +155,15 @@ fn unknown() -> String {
     "–".to_owned()
 }
 
-/// CPU time of all containers, and what could be placed in none.
+/// CPU time of all containers, of the pod beside them, and what could be placed in none.
 pub(super) fn cpu_seconds(payload: &Payload) -> Option<f64> {
     let of_containers = || {
         let times: Option<Vec<f64>> =
             payload.containers.iter().map(|container| container.cpu_seconds).collect();
-        times.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
+        times
+            .filter(|times| !times.is_empty())
+            .map(|times| times.iter().sum::<f64>())
+            .map(|sum| sum + payload.pod_overhead.as_ref().map_or(0.0, |overhead| overhead.cpu_seconds))
     };
     payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds).or_else(of_containers)
 }

@@ -6,7 +6,11 @@ mod life;
 mod limits;
 mod metrics;
 mod pods;
+mod restarts;
+mod sandboxes;
+mod shared;
 mod sidecar;
+mod whole;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -148,4 +152,13 @@ fn assert_share(ebpf: &str, payload: &Payload, found: f64, truth: f64) {
 /// Everything that a summary attributes.
 fn attributed(payload: &Payload) -> f64 {
     payload.containers.iter().filter_map(|usage| usage.cpu_seconds).sum()
+}
+
+/// The containers, the pod's overhead and what is unattributed are all that there is.
+#[track_caller]
+fn assert_sum(payload: &Payload) {
+    let attribution = payload.attribution.as_ref().unwrap();
+    let overhead = payload.pod_overhead.as_ref().map_or(0.0, |overhead| overhead.cpu_seconds);
+    let sum = attributed(payload) + overhead + attribution.unattributed_cpu_seconds;
+    assert!((sum - attribution.cpu_seconds).abs() < 1e-6, "{sum} of {}", attribution.cpu_seconds);
 }

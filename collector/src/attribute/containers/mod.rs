@@ -1,16 +1,19 @@
 //! The containers of a run: which cgroup belongs to which, and what they are called.
 
-use std::collections::HashMap;
+mod part;
+mod pod;
+
+use std::collections::{BTreeSet, HashMap};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use self::part::Evidence;
 use super::ContainerIndex;
 use super::identity::{Identity, Runtime, identify};
 use crate::config::process_map::ProcessMap;
 use crate::sample::bpf::CgroupIds;
 use crate::sample::cgroup::CgroupLines;
-use crate::sample::mountinfo;
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::{CgroupId, Observation};
 
@@ -21,8 +24,6 @@ pub(crate) const MAX_CONTAINERS: usize = 900;
 const MAX_NESTED: usize = 10_000;
 /// So many cgroups are remembered; more are looked up again.
 const MAX_CACHED_CGROUPS: usize = 8_192;
-/// So many processes of a container are asked for its name.
-const MAX_NAME_TRIES: u8 = 3;
 /// An id is shown as its first twelve digits, as Docker does.
 const SHORT_ID: usize = 12;
 
@@ -44,6 +45,8 @@ enum Key {
     Path(String),
     /// The root of the collector's own cgroup namespace.
     Own,
+    /// Everything in the pod of this UID and in none of its containers.
+    Pod(String),
     /// Everything in no container.
     Host,
     /// Kernel threads.
@@ -74,8 +77,14 @@ pub struct Container {
     /// The id of the collector's own container, which no cgroup path shows.
     own_id: Option<String>,
     name_tries: u8,
+    log_tries: u8,
     /// Whether its cgroup is in a pod, as far as its path tells.
     in_pod: bool,
+    evidence: Evidence,
+    /// The container that this one is after a restart.
+    same_as: Option<ContainerIndex>,
+    /// The how many-th restart it is, where its pod's logs tell.
+    restart: Option<u32>,
     /// Its runtime, where the cgroup path tells it.
     pub runtime: Option<Runtime>,
     /// UID of its pod.
@@ -89,6 +98,7 @@ pub struct Container {
 pub struct KeptContainers {
     list: Vec<Container>,
     nested: Vec<String>,
+    sandboxes: BTreeSet<String>,
 }
 
 impl KeptContainers {
@@ -111,6 +121,10 @@ pub struct Containers {
     by_ids: FxHashMap<CgroupIds, Place>,
     nested: Vec<String>,
     nested_by_id: HashMap<String, u32>,
+    /// Ids that pods' containers name as that of their sandbox.
+    sandboxes: BTreeSet<String>,
+    /// Whether containers may have turned out to be the same since that was looked at.
+    unsettled: bool,
 }
 
 impl Containers {
@@ -126,6 +140,8 @@ impl Containers {
             by_ids: FxHashMap::default(),
             nested: Vec::new(),
             nested_by_id: HashMap::new(),
+            sandboxes: BTreeSet::new(),
+            unsettled: false,
         }
     }
 
@@ -139,20 +155,33 @@ impl Containers {
 
     /// What a checkpoint keeps of them.
     pub fn keep(&self) -> KeptContainers {
-        KeptContainers { list: self.list.clone(), nested: self.nested.clone() }
+        KeptContainers {
+            list: self.list.clone(),
+            nested: self.nested.clone(),
+            sandboxes: self.sandboxes.clone(),
+        }
     }
 
     /// Puts back what a checkpoint kept, where there is nothing yet. False: that cannot be.
     #[must_use]
     pub fn restore(&mut self, kept: KeptContainers) -> bool {
-        let KeptContainers { list, nested } = kept;
+        let KeptContainers { list, nested, sandboxes } = kept;
         let indexes = (0..).map(ContainerIndex);
         self.by_key = list.iter().map(|container| container.key.clone()).zip(indexes).collect();
         self.nested_by_id = nested.iter().cloned().zip(0..).collect();
         let distinct = (self.by_key.len(), self.nested_by_id.len()) == (list.len(), nested.len());
         let bounded = list.len() <= MAX_CONTAINERS + 1 && nested.len() <= MAX_NESTED;
-        (self.list, self.nested) = (list, nested);
-        distinct && bounded
+        let earlier = |(at, one): (usize, &Container)| {
+            // What a container is the same as comes before it, and is itself the same as no other.
+            one.same_as.is_none_or(|index| {
+                let root = index.0 as usize;
+                root < at && list[root].same_as.is_none()
+            })
+        };
+        let restarts = list.iter().enumerate().all(earlier) && sandboxes.len() <= MAX_CONTAINERS;
+        (self.list, self.nested, self.sandboxes) = (list, nested, sandboxes);
+        self.unsettled = true;
+        distinct && bounded && restarts
     }
 
     /// How many containers inside others there are.
@@ -232,33 +261,6 @@ impl Containers {
         Some(place)
     }
 
-    /// Whether a name for this container could be learnt from the `mountinfo` of one of its own processes.
-    pub fn wants_mountinfo(&self, place: Place) -> bool {
-        let container = &self[place.container];
-        place.nested.is_none()
-            && container.name_tries < MAX_NAME_TRIES
-            && container.pod_name.is_none()
-            && matches!(container.key, Key::Id(_) | Key::Own)
-    }
-
-    /// Takes what the `mountinfo` of one of its processes tells.
-    pub fn learn(&mut self, container: ContainerIndex, mountinfo: &[u8]) {
-        let container = &mut self.list[container.0 as usize];
-        container.name_tries += 1;
-        if let Some(mount) = mountinfo::pod_mount(mountinfo) {
-            container.pod_name = Some(mount.container);
-            container.pod_uid.get_or_insert(mount.pod_uid);
-        }
-        if container.key == Key::Own && container.own_id.is_none() {
-            container.own_id = mountinfo::docker_id(mountinfo);
-        }
-    }
-
-    /// Names a container whose pod calls it so.
-    pub fn name(&mut self, container: ContainerIndex, name: String) {
-        self.list[container.0 as usize].pod_name.get_or_insert(name);
-    }
-
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (ContainerIndex, &Container)> {
         (0..).map(ContainerIndex).zip(&self.list)
@@ -287,6 +289,8 @@ impl Containers {
         let key = match identify(&lines) {
             Identity::Container(container) => Key::Id(container.container_id),
             Identity::Own => Key::Own,
+            // It names nothing that has a name.
+            Identity::Pod { .. } => return,
             Identity::Host { path } => Key::Path(path),
         };
         let known = self.by_key.contains_key(&key);
@@ -297,6 +301,7 @@ impl Containers {
         self.list[index.0 as usize].mapped_name.get_or_insert(name);
         if !known {
             // Cgroups at or below this one were something else until now.
+            self.unsettled = true;
             self.by_cgroup.clear();
             self.by_ids.clear();
         }
@@ -319,6 +324,10 @@ impl Containers {
                 let elsewhere = if inside { Key::Own } else { Key::Host };
                 let key = self.mapped_path(&path).unwrap_or(elsewhere);
                 Place { container: self.index(key, None, content), nested: None }
+            }
+            Identity::Pod { uid } => {
+                let container = self.index(Key::Pod(uid.clone()), Some((None, Some(uid))), content);
+                Place { container, nested: None }
             }
             Identity::Container(found) => {
                 // Docker in Docker can put its containers outside the pod; their parents are still in it. Where there
@@ -383,13 +392,22 @@ impl Containers {
         }
         let index = ContainerIndex(self.list.len() as u32);
         let (runtime, pod_uid) = known.unwrap_or_default();
+        let mut evidence = Evidence::default();
+        if matches!(&key, Key::Id(id) if self.sandboxes.contains(id)) {
+            evidence.is_sandbox();
+        }
+        self.unsettled = true;
         self.list.push(Container {
             key: key.clone(),
             mapped_name: None,
             pod_name: None,
             own_id: None,
             name_tries: 0,
+            log_tries: 0,
             in_pod: false,
+            evidence,
+            same_as: None,
+            restart: None,
             runtime,
             pod_uid,
             cgroup_content: content.to_owned(),
@@ -414,6 +432,7 @@ impl Container {
         given.unwrap_or(match &self.key {
             _ if self.id().is_some() => self.id().map_or("", |id| id.get(..SHORT_ID).unwrap_or(id)),
             Key::Kernel => "kernel",
+            Key::Pod(_) => "pod",
             Key::Rest => "(other)",
             _ => "host",
         })
@@ -433,7 +452,7 @@ impl Container {
             Key::Id(id) => CgroupKind::Container(id),
             Key::Path(path) => CgroupKind::Path(path),
             Key::Own => CgroupKind::Own,
-            Key::Host | Key::Kernel | Key::Rest => CgroupKind::None,
+            Key::Pod(_) | Key::Host | Key::Kernel | Key::Rest => CgroupKind::None,
         }
     }
 }

@@ -1,0 +1,105 @@
+//! Which part of its pod a container is: one that somebody asked for, or the sandbox that the runtime adds to hold the
+//! namespaces. No cgroup path tells; what its processes are and what is mounted for them does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::pid_stat::Comm;
+
+/// What is known of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    /// A kubelet mounted something for it, or made a log for it.
+    asked_for: bool,
+    /// The `resolv.conf` of its pod is kept under its id.
+    sandbox: bool,
+    /// A process called `pause` was in it.
+    pauses: bool,
+    /// A process that is neither that nor the runtime's was in it.
+    works: bool,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// One of the pod's containers.
+    Container,
+    /// Its sandbox.
+    Sandbox,
+    /// It may be either.
+    Unknown,
+}
+
+impl Evidence {
+    pub(super) fn is_asked_for(&mut self) {
+        self.asked_for = true;
+    }
+
+    pub(super) fn is_sandbox(&mut self) {
+        self.sandbox = true;
+    }
+
+    /// A process of it is called so; `settled`: it has been for a while, or was when it ended.
+    pub(super) fn runs(&mut self, comm: Comm, settled: bool) {
+        let name = comm.as_bytes();
+        // The runtime prepares a container from within, and becomes its program.
+        let is_runtimes = name.is_empty()
+            || [&b"runc"[..], b"crun", b"youki", b"conmon", b"exe"].iter().any(|own| name.starts_with(own))
+            || name.iter().all(u8::is_ascii_digit);
+        if name == b"pause" {
+            self.pauses = true;
+        } else if settled && !is_runtimes {
+            self.works = true;
+        }
+    }
+
+    /// What is mounted decides; what runs does where nothing else is known: a sandbox runs one thing for ever.
+    pub(super) fn part(self) -> Part {
+        match self {
+            Self { asked_for: true, .. } => Part::Container,
+            Self { sandbox: true, .. } => Part::Sandbox,
+            Self { works: true, .. } => Part::Container,
+            Self { pauses: true, .. } => Part::Sandbox,
+            _ => Part::Unknown,
+        }
+    }
+
+    /// Whether nothing can change it any more.
+    pub(super) fn is_certain(self) -> bool {
+        self.asked_for || self.sandbox
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(processes: &[(&[u8], bool)]) -> Part {
+        let mut evidence = Evidence::default();
+        for (name, settled) in processes {
+            evidence.runs(Comm::new(name), *settled);
+        }
+        evidence.part()
+    }
+
+    #[test]
+    fn what_runs_in_it_tells_where_nothing_else_does() {
+        assert_eq!(of(&[]), Part::Unknown);
+        assert_eq!(of(&[(b"runc:[2:INIT]", true), (b"6", true), (b"exe", true)]), Part::Unknown);
+        assert_eq!(of(&[(b"runc:[2:INIT]", true), (b"pause", false)]), Part::Sandbox);
+        assert_eq!(of(&[(b"sh", false)]), Part::Unknown, "it may be about to become something else");
+        assert_eq!(of(&[(b"pause", true), (b"sh", true)]), Part::Container);
+    }
+
+    #[test]
+    fn what_is_mounted_decides() {
+        let mut evidence = Evidence::default();
+        evidence.runs(Comm::new(b"pod"), true);
+        evidence.is_sandbox();
+        assert_eq!(evidence.part(), Part::Sandbox, "whatever its program is called");
+        // A container of somebody who likes the image.
+        let mut evidence = Evidence::default();
+        evidence.runs(Comm::new(b"pause"), true);
+        evidence.is_asked_for();
+        assert_eq!(evidence.part(), Part::Container);
+    }
+}

@@ -1,0 +1,275 @@
+//! Containers as a pod has them: what they are called there, which of them is the sandbox, and which are the same one after
+//! a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::part::Part;
+use super::{Container, Containers, Key, Place};
+use crate::attribute::ContainerIndex;
+use crate::attribute::identity::Runtime;
+use crate::sample::mountinfo::{self, Keeper};
+use crate::sample::pid_stat::Comm;
+use crate::sample::pod_logs::{LinkedName, LogDirectory};
+
+/// So many processes of a container are asked for its name.
+const MAX_NAME_TRIES: u8 = 3;
+/// At so many passes in a row the logs are looked at for a name, and at every so many after that.
+const LOG_TRIES: u8 = 8;
+const LATER_LOG_TRIES: u8 = 16;
+
+impl Containers {
+    /// Whether a name for this container could be learnt from the `mountinfo` of one of its own processes, which is called
+    /// so.
+    pub fn wants_mountinfo(&self, place: Place, comm: Comm) -> bool {
+        let container = &self[place.container];
+        place.nested.is_none()
+            && container.name_tries < MAX_NAME_TRIES
+            && container.pod_name.is_none()
+            && !container.is_certainly(Part::Sandbox)
+            && matches!(container.key, Key::Id(_) | Key::Own)
+            // It still has the node's mounts.
+            && !comm.as_bytes().starts_with(b"runc")
+    }
+
+    /// Takes what the `mountinfo` of one of its processes tells.
+    pub fn learn(&mut self, index: ContainerIndex, content: &[u8]) {
+        let owners = mountinfo::network_owners(content);
+        let pod = mountinfo::kubelet_pod(content);
+        let container = &mut self.list[index.0 as usize];
+        container.name_tries += 1;
+        let Some(uid) = pod else {
+            // A kubelet's runtime keeps these files for a sandbox alone; an engine does for each container, also for one that
+            // was put into a pod's cgroup.
+            let for_sandbox = |keeper| match keeper {
+                Keeper::Containerd => true,
+                Keeper::Storage => container.runtime == Some(Runtime::Crio),
+                Keeper::Docker => false,
+            };
+            let own = |id: &String| matches!(&container.key, Key::Id(own) if own == id);
+            if container.is_in_pod() && owners.iter().any(|(keeper, id)| own(id) && for_sandbox(*keeper)) {
+                container.evidence.is_sandbox();
+            }
+            if container.key == Key::Own && container.own_id.is_none() {
+                container.own_id = mountinfo::docker_id(content);
+            }
+            return;
+        };
+        if container.pod_uid.as_ref().is_some_and(|known| *known != uid) {
+            return;
+        }
+        container.evidence.is_asked_for();
+        container.pod_uid = Some(uid);
+        if let Some(mount) = mountinfo::pod_mount(content) {
+            container.pod_name = Some(mount.container);
+        }
+        let own = container.id().map(ToOwned::to_owned);
+        for (_, owner) in owners.into_iter().filter(|(_, owner)| Some(owner) != own.as_ref()) {
+            if let Some(sandbox) = self.by_key.get(&Key::Id(owner.clone())) {
+                self.list[sandbox.0 as usize].evidence.is_sandbox();
+            }
+            if self.sandboxes.len() < super::MAX_CONTAINERS {
+                self.sandboxes.insert(owner);
+            }
+        }
+        self.unsettled = true;
+    }
+
+    /// A process of this container is called so; `settled`: it has been for a while, or was when it ended.
+    pub fn runs(&mut self, place: Place, comm: Comm, settled: bool) {
+        let container = &mut self.list[place.container.0 as usize];
+        if place.nested.is_none() && !container.evidence.is_certain() && container.is_in_pod() {
+            container.evidence.runs(comm, settled);
+        }
+    }
+
+    /// The first process of the PID namespace, called so, is in this container: if that is not the collector's own, it is
+    /// the sandbox of a pod whose containers share the namespace, unless another is known to be (a debugger shares that of
+    /// the container that it looks at). Where there is no kubelet its name must tell.
+    pub fn holds_the_namespace(&mut self, place: Place, comm: Comm, own: Option<ContainerIndex>) {
+        let by_kubelet = own.is_some_and(|own| self[own].is_certainly(Part::Container));
+        let container = &mut self.list[place.container.0 as usize];
+        let of_pod = by_kubelet && container.is_in_pod() && self.sandboxes.is_empty();
+        let other = own != Some(place.container) && matches!(container.key, Key::Id(_));
+        if other && (of_pod || comm.as_bytes() == b"pause") {
+            container.evidence.is_sandbox();
+        }
+    }
+
+    /// Those that the pod's logs may have a name for, with their ids.
+    pub fn nameless(&mut self) -> Vec<(ContainerIndex, String)> {
+        let mut nameless = Vec::new();
+        for (index, container) in (0..).map(ContainerIndex).zip(&mut self.list) {
+            let Key::Id(id) = &container.key else { continue };
+            if container.pod_name.is_some()
+                || container.pod_uid.is_none()
+                || container.is_certainly(Part::Sandbox)
+            {
+                continue;
+            }
+            container.log_tries = container.log_tries.checked_add(1).unwrap_or(LATER_LOG_TRIES);
+            if container.log_tries <= LOG_TRIES || container.log_tries.is_multiple_of(LATER_LOG_TRIES) {
+                nameless.push((index, id.clone()));
+            }
+        }
+        nameless
+    }
+
+    /// Names a container whose pod calls it so.
+    pub fn name(&mut self, index: ContainerIndex, linked: LinkedName) {
+        let container = &mut self.list[index.0 as usize];
+        container.evidence.is_asked_for();
+        container.pod_name.get_or_insert(linked.container);
+        container.restart = linked.restart;
+        self.unsettled = true;
+    }
+
+    /// Names what can have one name only, given what the pod made logs for; what may yet be another waits.
+    pub fn name_what_is_left(&mut self, directories: &[LogDirectory]) {
+        let indexes = (0..).map(ContainerIndex);
+        let of_pod =
+            indexes.zip(&self.list).filter(|(_, one)| matches!(one.key, Key::Id(_)) && one.is_in_pod());
+        let (named, nameless): (Vec<_>, Vec<_>) = of_pod.partition(|(_, one)| one.pod_name.is_some());
+        let nameless: Vec<ContainerIndex> = nameless
+            .into_iter()
+            .map(|(index, _)| index)
+            .filter(|index| self.part(*index) != Part::Sandbox)
+            .collect();
+        let is_taken = |name: &String| named.iter().any(|(_, one)| one.pod_name.as_ref() == Some(name));
+        let (taken, left): (Vec<_>, Vec<_>) = directories.iter().partition(|one| is_taken(&one.container));
+        let is_one = |index: &ContainerIndex| self.part(*index) == Part::Container;
+        let (name, of): (&str, Vec<ContainerIndex>) = match (directories, &left[..]) {
+            // It has one container, however often that was started.
+            ([only], _) => (&only.container, nameless.into_iter().filter(is_one).collect()),
+            // One of those with a name may have been started again, and one more may be the sandbox.
+            (_, [only]) if nameless.len() == 1 && !taken.iter().any(|one| one.restarted) => {
+                (&only.container, nameless.into_iter().filter(is_one).collect())
+            }
+            _ => return,
+        };
+        for index in of {
+            self.list[index.0 as usize].pod_name = Some(name.to_owned());
+            self.unsettled = true;
+        }
+    }
+
+    /// Puts together what is one container that was restarted: of one pod and one name. `living`: those with processes.
+    ///
+    /// Where only `CGROUP_PROCESS_MAP` names it, that which was before must have ended: what runs at the same time is not
+    /// the same.
+    pub fn unite(&mut self, living: &BTreeSet<ContainerIndex>) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
+        // What is beside the collector's own container in a pod has no UID in its path.
+        let own_pod = self.by_key.get(&Key::Own).and_then(|own| self[*own].pod_uid.clone());
+        for container in self.list.iter_mut().filter(|one| one.in_pod && one.pod_uid.is_none()) {
+            container.pod_uid.clone_from(&own_pod);
+        }
+        let mut first: BTreeMap<(Option<&str>, &str), ContainerIndex> = BTreeMap::new();
+        let mut same = Vec::new();
+        let mut waits = false;
+        for (index, container) in self.iter() {
+            let name = container.mapped_name.as_deref().or(container.pod_name.as_deref());
+            let of_pod = matches!(container.key, Key::Id(_) | Key::Own) && container.pod_uid.is_some();
+            let Some(name) =
+                name.filter(|_| of_pod && container.same_as.is_none() && !self.is_overhead(index))
+            else {
+                continue;
+            };
+            let before = *first.entry((container.pod_uid.as_deref(), name)).or_insert(index);
+            let ended = || !living.iter().any(|one| self.root(*one) == before);
+            let is_same = match (&self[before].pod_name, &container.pod_name) {
+                _ if before == index => continue,
+                (Some(one), Some(other)) => one == other,
+                (None, None) => ended(),
+                _ => false,
+            };
+            if is_same {
+                same.push((index, before));
+            }
+            waits |= !is_same;
+        }
+        self.unsettled = waits;
+        for (index, before) in same {
+            for container in &mut self.list {
+                if container.same_as == Some(index) {
+                    container.same_as = Some(before);
+                }
+            }
+            self.list[index.0 as usize].same_as = Some(before);
+        }
+    }
+
+    /// The container that this one is: itself, or the first that it is after restarts.
+    pub fn root(&self, index: ContainerIndex) -> ContainerIndex {
+        self[index].same_as.unwrap_or(index)
+    }
+
+    /// Whether there are any that were restarted.
+    pub fn has_restarts(&self) -> bool {
+        self.list.iter().any(|one| one.same_as.is_some())
+    }
+
+    /// This one and what it is after restarts, in their order.
+    pub fn incarnations(&self, root: ContainerIndex) -> impl Iterator<Item = (ContainerIndex, &Container)> {
+        self.iter().filter(move |(index, one)| *index == root || one.same_as == Some(root))
+    }
+
+    /// The last of them.
+    pub fn newest(&self, root: ContainerIndex) -> &Container {
+        self.incarnations(root).last().map_or(&self[root], |(_, newest)| newest)
+    }
+
+    /// How often it was seen to be restarted: other ids, or, where not each of them was seen, what the logs count.
+    pub fn restarts(&self, root: ContainerIndex) -> u64 {
+        let ids = self.incarnations(root).count() as u64;
+        let counts = || self.incarnations(root).filter_map(|(_, one)| one.restart);
+        let counted = counts().max().zip(counts().min()).map_or(0, |(last, first)| u64::from(last - first));
+        ids.saturating_sub(1).max(counted)
+    }
+
+    /// Whether it is none of a pod's containers: the sandbox, or what is beside them.
+    pub fn is_overhead(&self, index: ContainerIndex) -> bool {
+        let container = &self[index];
+        match container.key {
+            Key::Pod(_) => true,
+            Key::Id(_) => self.part(index) == Part::Sandbox,
+            _ => false,
+        }
+    }
+
+    /// Whether both are containers, or beside containers, of one pod; where no pod is told, whether both are containers.
+    pub fn are_of_one_pod(&self, one: ContainerIndex, other: ContainerIndex) -> bool {
+        let of_pod = |index| matches!(self[index].key, Key::Id(_) | Key::Own | Key::Pod(_));
+        of_pod(one) && of_pod(other) && self[one].pod_uid == self[other].pod_uid
+    }
+
+    fn part(&self, index: ContainerIndex) -> Part {
+        let container = &self[index];
+        let part = container.evidence.part();
+        // A pod has one sandbox: where that is known, what only looks like one is somebody's container.
+        let is_other = || {
+            let of_pod =
+                |one: &&Container| one.pod_uid == container.pod_uid && one.is_certainly(Part::Sandbox);
+            self.list.iter().any(|one| of_pod(&one))
+        };
+        if part == Part::Sandbox && !container.evidence.is_certain() && is_other() {
+            Part::Container
+        } else {
+            part
+        }
+    }
+}
+
+impl Container {
+    fn is_in_pod(&self) -> bool {
+        self.in_pod || self.pod_uid.is_some()
+    }
+
+    fn is_certainly(&self, part: Part) -> bool {
+        self.evidence.is_certain() && self.evidence.part() == part
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! A sidecar in a pod whose containers share a PID namespace, which comes when the job has long begun.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::cgroup::{Cgroup, Driver};
+use tests::program::{Program, path, workload};
+use wire::Payload;
+
+use super::whole::{Told, WholePod, within};
+use super::{EBPF, assert_share, assert_sum};
+
+/// The only child of a process.
+#[track_caller]
+fn child_of(pid: u32) -> u32 {
+    for _ in 0..500 {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        if let Some(child) = children.split_whitespace().next() {
+            return child.parse().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{pid} has no child");
+}
+
+/// A command that executes what follows in the PID namespace of the pod, in this cgroup.
+fn join(pod: &WholePod, name: &str, cgroup: &Cgroup) -> Command {
+    let first = child_of(pod.pause.id());
+    let mut command = Command::new("nsenter");
+    command.args([&format!("--target={first}"), "--pid", "--mount"]);
+    let inner = within(cgroup, &pod.mounts(name));
+    command.arg(inner.get_program()).args(inner.get_args());
+    command
+}
+
+fn shared_pod(directory: &Path, driver: Driver) -> WholePod {
+    // Its parent stays, so that somebody can be told when it has ended.
+    let pod = WholePod::with(
+        directory,
+        driver,
+        Told::ByMounts,
+        &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
+    );
+    child_of(pod.pause.id());
+    std::thread::sleep(Duration::from_millis(200));
+    pod
+}
+
+#[test]
+fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
+    for (ebpf, driver) in EBPF.into_iter().zip([Driver::Cgroupfs, Driver::Systemd]) {
+        let directory = tempfile::tempdir().unwrap();
+        let pod = shared_pod(directory.path(), driver);
+        let [job, own] = ["build", "collector"].map(|name| pod.cgroup(name, 0, false));
+        // Some of it by children that were waited for, some by one that works on, some by orphans that the sandbox adopts.
+        let script = "\"$1\" burn 600; \"$1\" orphans 2 100; \"$1\" burn 300; sleep 4; \"$1\" burn 400; sleep 0.6; true";
+        let mut build = join(&pod, "build", &job);
+        build.args(["sh", "-c", script, "sh"]).arg(workload()).stdin(Stdio::null());
+        let mut build = build.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(3500));
+        let mut collector = join(&pod, "collector", &own);
+        collector.arg(path("COLLECTOR_BIN", "collector"));
+        collector.args(["--interval=200ms", "--log-format=json", "--output=json"]);
+        collector.arg(format!("--ebpf={ebpf}"));
+        let program = Program::start(&mut collector);
+        program.wait_for("measuring");
+        let collector = child_of(program.pid());
+        assert!(build.wait().unwrap().success());
+        std::thread::sleep(Duration::from_millis(500));
+        kill(Pid::from_raw(collector.cast_signed()), Signal::SIGTERM).unwrap();
+        let ended = program.wait();
+        assert!(ended.status.success(), "{}", ended.stderr);
+        let payload: Payload = serde_json::from_str(&ended.stdout).unwrap();
+        let mut names: Vec<_> = payload.containers.iter().map(|usage| usage.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["build", "collector"], "{:#?}", payload.containers);
+        let usage = payload.containers.iter().find(|usage| usage.name == "build").unwrap();
+        let truth = job.cpu_seconds().unwrap();
+        assert!(truth > 1.5, "{truth}");
+        // What nsenter and the shell did before they were in it is counted to it, and it is not by the kernel.
+        let found = usage.cpu_seconds.unwrap();
+        assert!((found - truth).abs() < 0.02 * truth + 0.06, "--ebpf={ebpf}: {found} s of {truth} s");
+        assert_share(ebpf, &payload, usage.cgroup_cpu_seconds.unwrap(), truth);
+        // It used one core at the most, and most of it before.
+        assert!(usage.cpu_cores.peak < 1.5, "{:?}", usage.cpu_cores);
+        assert!((7.0..60.0).contains(&payload.duration_seconds), "{}", payload.duration_seconds);
+        assert_eq!(payload.attribution.as_ref().unwrap().unattributed_cpu_seconds, 0.0);
+        assert!(payload.pod_overhead.is_some());
+        assert_sum(&payload);
+        pod.end();
+    }
+}

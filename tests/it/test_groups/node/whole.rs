@@ -1,0 +1,136 @@
+//! A pod with everything that a kubelet and containerd make of it: a sandbox, mounts, logs.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tests::cgroup::{Cgroup, Driver, pod_uid};
+use tests::program::workload;
+
+use super::environment;
+
+/// How its containers can be told from its sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// By what is mounted for both.
+    ByMounts,
+    /// By what is mounted for the sandbox alone.
+    BySandbox,
+    /// By nothing but what the sandbox runs.
+    ByProgram,
+}
+
+pub(super) struct WholePod {
+    pub(super) uid: String,
+    driver: Driver,
+    told: Told,
+    /// Of the node: mounts are from below it, logs are in it.
+    directory: PathBuf,
+    pub(super) sandbox: Cgroup,
+    pub(super) pause: Child,
+}
+
+/// One that was started.
+pub(super) struct Started {
+    pub(super) cgroup: Cgroup,
+    pub(super) child: Child,
+}
+
+impl Started {
+    /// Waits for it; tells its id and what the kernel charged to it.
+    pub(super) fn end(mut self) -> (String, f64) {
+        assert!(self.child.wait().unwrap().success());
+        self.cgroup.wait_until_empty().unwrap();
+        (self.cgroup.id().to_owned(), self.cgroup.cpu_seconds().unwrap())
+    }
+}
+
+impl WholePod {
+    pub(super) fn new(directory: &Path, driver: Driver, told: Told) -> Self {
+        Self::with(directory, driver, told, &[])
+    }
+
+    /// With its sandbox started by this command, which gets the pause program to execute.
+    pub(super) fn with(directory: &Path, driver: Driver, told: Told, wrapper: &[&str]) -> Self {
+        let uid = pod_uid().unwrap();
+        let sandbox = Cgroup::in_pod(driver, &uid).unwrap();
+        let mut mounts = vec![];
+        if told != Told::ByProgram {
+            mounts.push(sandbox_file(directory, sandbox.id()));
+        }
+        let mut command = within(&sandbox, &mounts);
+        command.args(wrapper).arg(workload()).args(["as", "pause", "pause"]).stdin(Stdio::null());
+        let pause = command.spawn().unwrap();
+        Self { uid, driver, told, directory: directory.to_owned(), sandbox, pause }
+    }
+
+    /// The directory of its logs.
+    fn logs(&self) -> PathBuf {
+        self.directory.join(format!("log/pods/ci_runner-{}_{}", &self.uid[..8], self.uid))
+    }
+
+    /// A new container, as a kubelet makes it: first its log, then its cgroup, then what runs; `linked`: and a link to it.
+    pub(super) fn cgroup(&self, name: &str, restart: u32, linked: bool) -> Cgroup {
+        let logs = self.logs().join(name);
+        std::fs::create_dir_all(&logs).unwrap();
+        let log = logs.join(format!("{restart}.log"));
+        std::fs::write(&log, "").unwrap();
+        let cgroup = Cgroup::in_pod(self.driver, &self.uid).unwrap();
+        if linked {
+            let links = self.directory.join("log/containers");
+            std::fs::create_dir_all(&links).unwrap();
+            let link = format!("runner-{}_ci_{name}-{}.log", &self.uid[..8], cgroup.id());
+            symlink(log, links.join(link)).unwrap();
+        }
+        cgroup
+    }
+
+    /// Runs a script in a new container of this name as a job; `$1` is the program with the workloads.
+    pub(super) fn start(&self, name: &str, restart: u32, linked: bool, job: &str, script: &str) -> Started {
+        let cgroup = self.cgroup(name, restart, linked);
+        let mut command = within(&cgroup, &self.mounts(name));
+        command.args(["sh", "-c", script, "sh"]).arg(workload()).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).envs(environment(job, "1"));
+        Started { child: command.spawn().unwrap(), cgroup }
+    }
+
+    /// What is mounted for a container of this name.
+    pub(super) fn mounts(&self, name: &str) -> Vec<PathBuf> {
+        if self.told != Told::ByMounts {
+            return vec![];
+        }
+        let directory = self.directory.join(format!("kubelet/pods/{}/containers/{name}", self.uid));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("0a1b2c3d");
+        std::fs::write(&file, "").unwrap();
+        vec![sandbox_file(&self.directory, self.sandbox.id()), file]
+    }
+
+    /// Its end, as the kubelet makes it; tells what the kernel charged to the sandbox.
+    pub(super) fn end(mut self) -> f64 {
+        // A pass or two see that its containers have ended.
+        std::thread::sleep(Duration::from_millis(500));
+        self.pause.kill().unwrap();
+        self.pause.wait().unwrap();
+        self.sandbox.wait_until_empty().unwrap();
+        self.sandbox.cpu_seconds().unwrap()
+    }
+}
+
+/// What containerd mounts as `/etc/resolv.conf`.
+fn sandbox_file(directory: &Path, id: &str) -> PathBuf {
+    let directory = directory.join("io.containerd.grpc.v1.cri/sandboxes").join(id);
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("resolv.conf");
+    std::fs::write(&file, "").unwrap();
+    file
+}
+
+/// A command that executes what follows in this cgroup, with each of these files mounted from where it is.
+pub(super) fn within(cgroup: &Cgroup, mounts: &[PathBuf]) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "echo 0 > \"$0/cgroup.procs\"; while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$1\"; shift; done; shift; exec \"$@\"";
+    command.args(["--mount", "sh", "-ec", script]).arg(cgroup.path()).args(mounts).arg("--");
+    command
+}
