@@ -13,6 +13,9 @@ pub const READ_TOKEN: &str = "my-secret-token";
 /// Secrets of the tests.
 pub const HMAC_KEY: &str = "my-hmac-key";
 
+/// What every receiver of the tests is told first.
+pub const LISTENING: [&str; 2] = ["--addr=127.0.0.1:0", "--log-format=json"];
+
 /// A receiver; killed when dropped.
 #[derive(Debug)]
 pub struct Receiver {
@@ -42,14 +45,13 @@ impl Receiver {
     /// Starts one with more arguments and whatever else `prepare` does to the command.
     pub fn start_as(database: &Path, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = command();
-        command.arg("--db").arg(database).args(arguments);
+        command.args(LISTENING).arg("--db").arg(database).args(arguments);
         prepare(&mut command);
         Self::start_command(&mut command)
     }
 
-    /// Starts this command, which leads up to one.
+    /// Starts this command, which leads up to one with the arguments [`LISTENING`].
     pub fn start_command(command: &mut Command) -> Self {
-        command.args(["--addr=127.0.0.1:0", "--log-format=json"]);
         let program = Program::start(command);
         let address = program.wait_for("listening")["address"].as_str().expect("an address").to_owned();
         Self { program, address }

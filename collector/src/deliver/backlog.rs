@@ -85,8 +85,7 @@ impl Backlog {
     /// of its token holds up what has the same, and nothing else; a receiver that cannot be reached is not tried again for
     /// each.
     pub async fn deliver(&mut self, except: impl Fn(&str) -> bool) -> io::Result<Tally> {
-        let spool = self.spool.clone();
-        let mut entries = beside(move || spool.entries()).await?;
+        let mut entries = self.spool.entries()?;
         entries.retain(|entry| entry.kind.is_due() && !except(&entry.id));
         let there: HashSet<_> = entries.iter().map(|entry| entry.path.clone()).collect();
         self.files.retain(|path, _| there.contains(path));
@@ -203,7 +202,7 @@ impl Backlog {
                         error!(%file, %error, aside = %aside.display(), "a summary from the spool is set aside");
                     }
                     Err(cause) => {
-                        error!(%file, %error, %cause, "a summary from the spool cannot be set aside")
+                        error!(%file, %error, %cause, "a summary from the spool cannot be set aside");
                     }
                 }
                 tally.refused += 1;

@@ -36,7 +36,7 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     let open_files = rustix::process::getrlimit(Resource::Nofile);
     // A thread that cannot be had, for one, is a panic of the runtime.
     match catch_unwind(AssertUnwindSafe(|| Begun::begin(config))) {
-        Ok(Ok(begun)) => begun.run(config, command, open_files).await,
+        Ok(Ok(begun)) => Box::pin(begun.run(config, command, open_files)).await,
         Ok(Err(error)) if error.is::<EbpfRequired>() => Err(error),
         Ok(Err(error)) => Ok(alone(command, open_files, &format!("{error:#}"))),
         Err(_) => Ok(alone(command, open_files, "a panic, which is told above")),

@@ -220,7 +220,7 @@ fn has_room(database: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
     // It needs no name any more: its room is free again as soon as it is closed.
     std::fs::remove_file(&path)?;
-    let zeros = [0; 64 * 1024];
+    let zeros = [0; 16 * 1024];
     let mut left = bytes;
     while left > 0 {
         let piece = left.min(zeros.len() as u64);

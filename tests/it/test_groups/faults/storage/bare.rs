@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::bare::{Bare, Layout};
 use tests::faults::{body, summary_id};
 use tests::program::path;
-use tests::receiver::{HMAC_KEY, READ_TOKEN, Receiver};
+use tests::receiver::{HMAC_KEY, LISTENING, READ_TOKEN, Receiver};
 
 /// The largest body that is accepted by default, in bytes.
 const LARGEST: usize = 4 << 20;
@@ -25,7 +25,7 @@ impl Place {
     fn start(&self, arguments: &[&str]) -> Receiver {
         let mut command = self.bare.command(self.layout, "/bin/receiver");
         command.env("RECEIVER_READ_TOKEN", READ_TOKEN).env("RECEIVER_HMAC_KEY", HMAC_KEY);
-        Receiver::start_command(command.arg("--db=/data/metrics.db").args(arguments))
+        Receiver::start_command(command.args(LISTENING).arg("--db=/data/metrics.db").args(arguments))
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
