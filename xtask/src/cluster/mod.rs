@@ -4,7 +4,6 @@
 //! and whose kernel it shares.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -30,8 +29,8 @@ use node::{Node, wait};
 use plane::{Plane, kubectl};
 use state::State;
 
-/// The tag of all images; the kubelet would fetch `latest`.
-const TAG: &str = "cluster";
+/// The tag of all images, as the shipped manifests have it.
+const TAG: &str = env!("CARGO_PKG_VERSION");
 /// The image of a pod's sandbox.
 const PAUSE: &str = "runner-resource-collector/pause";
 /// The image that jobs run in.
@@ -118,13 +117,11 @@ fn deploy(node: &Node, programs: &go::Programs) -> Result<()> {
     fs::File::create(&volume)?.set_len(256 << 20)?;
     checked(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&volume))?;
     checked(node.inside("mount").args(["-o", "loop"]).arg(&volume).arg("/volumes/receiver"))?;
-    let manifests = root().join("tests/cluster/deploy");
-    let apply = |what: &str, path: PathBuf| {
-        checked(kubectl(programs).args(["apply", what]).arg(path).stdout(Stdio::null()))
+    let apply = |what: &str, path: &str| {
+        checked(kubectl(programs).args(["apply", what]).arg(root().join(path)).stdout(Stdio::null()))
     };
-    apply("-f", manifests.join("volume.yaml"))?;
-    // The service account of a namespace is made a moment after it.
-    apply("-k", manifests)?;
+    apply("-f", "tests/cluster/volume.yaml")?;
+    apply("-k", "deploy/kubernetes/overlays/try")?;
     for (namespace, what) in [
         ("runner-resource-collector", "statefulset/receiver"),
         ("runner-resource-collector-node", "daemonset/collector"),

@@ -112,7 +112,9 @@ fn read(roots: &Roots, open: &mut HashMap<String, Open>, known: &Mutex<HashMap<S
     }
     open.retain(|id, files| {
         let Some(cpu) = content(&files.cpu) else { return false };
-        let cpu_seconds = if roots.v1 { cpu.trim().parse().map(|ns: f64| ns / 1e9).ok() } else {
+        let cpu_seconds = if roots.v1 {
+            cpu.trim().parse().map(|ns: f64| ns / 1e9).ok()
+        } else {
             keyed(&cpu, "usage_usec").map(|us| us as f64 / 1e6)
         };
         let figures = Figures {
@@ -122,7 +124,11 @@ fn read(roots: &Roots, open: &mut HashMap<String, Open>, known: &Mutex<HashMap<S
                 .as_ref()
                 .and_then(|file| content(file)?.trim().parse().ok())
                 .unwrap_or_default(),
-            oom_kills: files.oom.as_ref().and_then(|file| keyed(&content(file)?, "oom_kill")).unwrap_or_default(),
+            oom_kills: files
+                .oom
+                .as_ref()
+                .and_then(|file| keyed(&content(file)?, "oom_kill"))
+                .unwrap_or_default(),
         };
         let mut known = known.lock().unwrap();
         let kept = known.entry(id.clone()).or_default();

@@ -102,7 +102,9 @@ fn jobs_without_limits_live_with_the_advice() {
         of("advice-forks", "python3 -c 'import os, time\nx = b\"x\" * (100 << 20)\nfor i in range(4):\n    if os.fork() == 0: time.sleep(4); os._exit(0)\ntime.sleep(5)'".to_owned()),
     ];
     // /dev/shm of a pod has 64 MiB.
-    jobs.iter_mut().filter(|one| one.name == "advice-shm").for_each(|one| one.script = one.script.replace("100M", "60M"));
+    jobs.iter_mut()
+        .filter(|one| one.name == "advice-shm")
+        .for_each(|one| one.script = one.script.replace("100M", "60M"));
     let mut needed = BTreeMap::new();
     for _ in 0..RUNS {
         needed = round(&jobs);
@@ -126,7 +128,11 @@ fn jobs_without_limits_live_with_the_advice() {
         let limit = bytes(&one.resources["limits"]["memory"]);
         let mut wrong = Vec::new();
         if !worked || figures.oom_kills > 0 {
-            wrong.push(format!("it did not live: {} needed, {:?} given", mebibytes(peak), limit.map(mebibytes)));
+            wrong.push(format!(
+                "it did not live: {} needed, {:?} given",
+                mebibytes(peak),
+                limit.map(mebibytes)
+            ));
         }
         if let Some(limit) = limit
             && limit as f64 > (peak.max(LEAST_LIMIT)) as f64 * WASTEFUL
@@ -171,7 +177,11 @@ fn jobs_with_limits_come_to_what_they_need() {
             script: format!("({BURN}) & ({BURN}) & wait; sleep 2"),
             resources: limited(Some("300m"), "256Mi"),
         },
-        Sized { name: "advice-generous", script: format!("{}; sleep 3", allocate(40, 2.0)), resources: limited(None, "2Gi") },
+        Sized {
+            name: "advice-generous",
+            script: format!("{}; sleep 3", allocate(40, 2.0)),
+            resources: limited(None, "2Gi"),
+        },
     ];
     let mut table = String::from("round | job | limit | killed | advised\n");
     for number in 1..=4 {

@@ -18,13 +18,14 @@ pub(super) const COLLECTOR: &str = "runner-resource-collector-node";
 /// The secret of the overlay `try`.
 pub(super) const READ_TOKEN: &str = "dummyreadtoken";
 /// The image that jobs run in, a Debian with compilers.
-pub(super) const BUILD: &str = "runner-resource-collector/build:cluster";
+pub(super) const BUILD: &str = concat!("runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
 /// Pulling nothing and starting everything takes seconds; jobs take up to some tens of them.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What `cargo xtask test` told about it.
 pub(super) fn told(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: cargo xtask test --group cluster"))
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: cargo xtask test --group cluster"))
 }
 
 pub(super) fn kubectl(arguments: &[&str]) -> Command {
@@ -162,15 +163,6 @@ pub(super) fn listed(job: &str) -> Vec<Value> {
     listed.as_array().or_else(|| listed["runs"].as_array()).cloned().unwrap_or_default()
 }
 
-/// Waits until so many runs of a job have their last summary.
-#[track_caller]
-pub(super) fn final_runs(job: &str, count: usize) -> Vec<Run> {
-    until(&format!("{count} runs of {job}"), || {
-        let over = listed(job).iter().filter(|run| run["final"] == true).count();
-        (over >= count).then(|| runs(job))
-    })
-}
-
 /// A pod as the API has it.
 pub(super) fn pod(name: &str) -> Value {
     let text = kube(&["--namespace", NAMESPACE, "get", "pod", name, "--output=json"]);
@@ -199,10 +191,8 @@ pub(super) fn container_ids(pod: &Value, container: &str) -> Vec<String> {
     let all = all.iter().filter_map(|kind| status[kind].as_array()).flatten();
     let Some(one) = all.into_iter().find(|one| one["name"] == container) else { return Vec::new() };
     let ids = [&one["containerID"], &one["lastState"]["terminated"]["containerID"]];
-    let mut ids: Vec<_> = ids
-        .into_iter()
-        .filter_map(|id| Some(id.as_str()?.rsplit_once("//")?.1.to_owned()))
-        .collect();
+    let mut ids: Vec<_> =
+        ids.into_iter().filter_map(|id| Some(id.as_str()?.rsplit_once("//")?.1.to_owned())).collect();
     ids.dedup();
     ids
 }

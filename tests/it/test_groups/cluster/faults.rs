@@ -7,14 +7,19 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::cluster::{
-    COLLECTOR, NAMESPACE, RECEIVER, Run, kube, namespace, on_node, receiver, rows_of, run_id, told, until, until_over,
+    COLLECTOR, NAMESPACE, RECEIVER, Run, kube, namespace, on_node, receiver, rows_of, run_id, told, until,
+    until_over,
 };
 use super::kinds::{self, BURN, Kind, container, spec};
 use super::measured::{kernel, start, with_identity};
 
+/// The tag of what is shipped.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Steady work, for so many seconds.
 fn steady(seconds: u32) -> Value {
-    let script = format!("end=$(($(date +%s) + {seconds})); while [ $(date +%s) -lt $end ]; do /bin/true; done");
+    let script =
+        format!("end=$(($(date +%s) + {seconds})); while [ $(date +%s) -lt $end ]; do /bin/true; done");
     spec(&[container("build", &script)])
 }
 
@@ -47,7 +52,13 @@ impl Working {
         let rows = rows_of(self.job, &self.run_id, patience);
         assert_eq!(rows.len(), 1, "one run, one row: {rows:#?}");
         let row = rows.into_iter().next().unwrap();
-        let ours: f64 = row.payload.containers.iter().filter(|one| one.name == "build").filter_map(|one| one.cpu_seconds).sum();
+        let ours: f64 = row
+            .payload
+            .containers
+            .iter()
+            .filter(|one| one.name == "build")
+            .filter_map(|one| one.cpu_seconds)
+            .sum();
         kube(&["--namespace", NAMESPACE, "delete", "pod", &self.pod, "--wait=false"]);
         (row, ours / charged)
     }
@@ -86,7 +97,8 @@ fn a_job_goes_on_when_the_nodes_collector_is_killed() {
 #[test]
 fn a_job_is_the_same_when_the_kubelet_restarts() {
     let working = Working::start("kubelet", steady(15));
-    let status = Command::new(told("CLUSTER_XTASK")).args(["cluster", "restart", "kubelet"]).status().unwrap();
+    let status =
+        Command::new(told("CLUSTER_XTASK")).args(["cluster", "restart", "kubelet"]).status().unwrap();
     assert!(status.success());
     let (run, share) = working.end(RECOVERY);
     assert!((0.98..=1.02).contains(&share), "{share}");
@@ -149,7 +161,11 @@ fn a_receiver_whose_volume_is_full_says_so_and_has_every_run_once_it_is_not() {
 #[test]
 fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart() {
     let volumes = kube(&[
-        "--namespace", COLLECTOR, "get", "daemonset", "collector",
+        "--namespace",
+        COLLECTOR,
+        "get",
+        "daemonset",
+        "collector",
         "--output=jsonpath={.spec.template.spec.volumes[?(@.name==\"token\")].secret.secretName}",
     ]);
     let secret = volumes.trim();
@@ -181,7 +197,10 @@ fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart()
     };
     let restarts = || {
         kube(&[
-            "--namespace", COLLECTOR, "get", "pods",
+            "--namespace",
+            COLLECTOR,
+            "get",
+            "pods",
             "--output=jsonpath={.items[*].metadata.name} {.items[*].status.containerStatuses[*].restartCount}",
         ])
     };
@@ -212,8 +231,10 @@ fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
     // Two rounds of what is tried every minute.
     std::thread::sleep(Duration::from_secs(130));
     let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector", "--since=130s"]);
-    let warnings: Vec<_> =
-        log.lines().filter(|line| line.contains("WARN") && (line.contains("other-org") || line.contains("403"))).collect();
+    let warnings: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("WARN") && (line.contains("other-org") || line.contains("403")))
+        .collect();
     assert!(warnings.len() <= 1, "{warnings:#?}");
     on_node("rm -f /var/lib/runner-resource-collector/*");
     kube(&["--namespace", NAMESPACE, "delete", "pods", "--all", "--wait=false"]);
@@ -223,7 +244,7 @@ fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
 fn both_programs_are_upgraded_under_load_and_no_run_is_lost() {
     for program in ["collector", "receiver"] {
         let image = format!("docker.io/runner-resource-collector/{program}");
-        on_node(&format!("ctr --namespace=k8s.io images tag --force {image}:cluster {image}:next"));
+        on_node(&format!("ctr --namespace=k8s.io images tag --force {image}:{VERSION} {image}:next"));
     }
     namespace();
     let run_id = run_id();
@@ -250,7 +271,7 @@ fn both_programs_are_upgraded_under_load_and_no_run_is_lost() {
         let rows = rows_of(job, &run_id, RECOVERY);
         assert_eq!(rows.len(), 1, "{job}: {rows:#?}");
     }
-    image("cluster");
+    image(VERSION);
     kube(&["--namespace", NAMESPACE, "delete", "pods", "--all", "--wait=false"]);
 }
 
@@ -262,7 +283,8 @@ pub(super) fn arguments_of_the_collector() -> Vec<String> {
 
 /// Deploys it with another one.
 pub(super) fn set_arguments_of_the_collector(arguments: &[String]) {
-    let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
+    let patch =
+        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
     let patch = format!("--patch={patch}");
     kube(&["--namespace", COLLECTOR, "patch", "daemonset", "collector", "--type=json", &patch]);
     kube(&["--namespace", COLLECTOR, "rollout", "status", "daemonset/collector", "--timeout=120s"]);

@@ -86,7 +86,11 @@ pub(super) fn wrong_cpu(summary: &Payload, kernel: &BTreeMap<String, Figures>) -
     }
     for row in &summary.containers {
         if !kernel.contains_key(&row.name) {
-            wrong.push(format!("{}: no container of the pod, {:.3} s", row.name, row.cpu_seconds.unwrap_or_default()));
+            wrong.push(format!(
+                "{}: no container of the pod, {:.3} s",
+                row.name,
+                row.cpu_seconds.unwrap_or_default()
+            ));
         }
     }
     wrong

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::account::Account;
-use super::cluster::{COLLECTOR, NAMESPACE, kube, namespace, on_node, rows_of, run_id, told, until, until_over};
+use super::cluster::{
+    COLLECTOR, NAMESPACE, kube, namespace, on_node, rows_of, run_id, told, until, until_over,
+};
 use super::kinds::{self, BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
 use super::measured::{kernel, start, with_identity, wrong_cpu};
@@ -51,8 +53,9 @@ fn with_ebpf_every_container_has_the_cpu_time_that_the_kernel_charged_to_it() {
 #[test]
 fn with_ebpf_thirty_pods_at_once_have_it_too() {
     let burn = format!("{BURN}; sleep 3");
-    let kinds: Vec<_> =
-        (0..30).map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)]))).collect();
+    let kinds: Vec<_> = (0..30)
+        .map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)])))
+        .collect();
     let mut cases = Cases::default();
     follow(&mut cases, "node-ebpf", &kinds);
     cases.finish();
@@ -85,7 +88,11 @@ fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("node-ebpf-executed", run_id());
     let name = format!("executed-{run_id}");
-    start(NAMESPACE, &name, &spec(&[container("job", "tail -f /dev/null & trap 'kill $!' TERM; wait $! || true")]));
+    start(
+        NAMESPACE,
+        &name,
+        &spec(&[container("job", "tail -f /dev/null & trap 'kill $!' TERM; wait $! || true")]),
+    );
     kube(&["--namespace", NAMESPACE, "wait", "--for=condition=Ready", "pod", &name, "--timeout=60s"]);
     let exports: String = super::measured::identity(job, &run_id)
         .as_array()
@@ -98,7 +105,7 @@ fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
         kube(&["--namespace", NAMESPACE, "exec", &name, "--", "sh", "-ec", &step]);
     }
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
-    let pod = super::cluster::until("the pod's end", || {
+    let pod = until("the pod's end", || {
         let pod = super::cluster::pod_if_there(&name)?;
         (!pod["status"]["containerStatuses"][0]["containerID"].is_null()).then_some(pod)
     });
@@ -149,5 +156,9 @@ fn a_job_whose_pod_is_deleted_is_a_run() {
     assert_eq!(rows.len(), 1, "{rows:#?}");
     let wrong = wrong_cpu(&rows[0].payload, &kernel(&account, &pod));
     assert!(wrong.is_empty(), "{wrong:?}");
-    assert_eq!(on_node("ls /var/lib/runner-resource-collector | grep -c json || true").trim(), "0", "all is delivered");
+    assert_eq!(
+        on_node("ls /var/lib/runner-resource-collector | grep -c json || true").trim(),
+        "0",
+        "all is delivered"
+    );
 }

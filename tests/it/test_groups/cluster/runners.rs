@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::cluster::{
-    NAMESPACE, Run, kube, namespace, project, receiver, rows_of, run_id, runs, told, until_over,
+    BUILD, NAMESPACE, Run, kube, namespace, project, receiver, rows_of, run_id, runs, told, until_over,
 };
 use super::kinds::{BURN, container, spec, with};
 use super::known::Cases;
@@ -18,7 +18,7 @@ use super::measured::{agree, kernel, start};
 /// A job is over when its container is gone, or a minute after its last process where its pod goes on.
 const DELIVERY: Duration = Duration::from_secs(20);
 /// The image that jobs run in, as act is told.
-const PLATFORM: &str = "ubuntu-latest=runner-resource-collector/build:cluster";
+const PLATFORM: &str = concat!("ubuntu-latest=runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
 
 /// A repository with a workflow of jobs, each with one step.
 fn repository(directory: &Path, jobs: &Value) {
@@ -43,7 +43,11 @@ fn job(script: &str) -> Value {
 fn flags(platform: &str, run_id: &str) -> Vec<String> {
     let run_id = format!("GITHUB_RUN_ID={run_id}");
     let flags = ["push", "--platform", platform, "--pull=false", "--no-cache-server", "--concurrent-jobs=5"];
-    flags.iter().chain(&["--container-daemon-socket=-", "--rm", "--env", &run_id]).map(|flag| (*flag).to_owned()).collect()
+    flags
+        .iter()
+        .chain(&["--container-daemon-socket=-", "--rm", "--env", &run_id])
+        .map(|flag| (*flag).to_owned())
+        .collect()
 }
 
 /// Runs a workflow in the machine's Docker Engine.
@@ -79,8 +83,8 @@ fn jobs_in_containers_of_an_engine_are_runs_of_their_own_and_get_a_recommendatio
     let work = format!("{BURN}; sleep 4");
     let legs = with(job(&work), &json!({"strategy": {"matrix": {"leg": [1, 2, 3]}}}));
     let contained = json!({
-        "container": "runner-resource-collector/build:cluster",
-        "services": {"idle": {"image": "runner-resource-collector/pause:cluster"}},
+        "container": BUILD,
+        "services": {"idle": {"image": concat!("runner-resource-collector/pause:", env!("CARGO_PKG_VERSION"))}},
     });
     let jobs = json!({
         "act-plain": job(&work), "act-matrix": legs, "act-contained": with(job(&work), &contained),
@@ -97,10 +101,14 @@ fn jobs_in_containers_of_an_engine_are_runs_of_their_own_and_get_a_recommendatio
         cases.take(job, wrong(&rows_of(job, &last, DELIVERY), &account));
     }
     let legs = rows_of("act-matrix", &last, DELIVERY);
-    cases.take("act-matrix", if legs.len() == 3 { Vec::new() } else { vec![format!("{} rows of 3 legs", legs.len())] });
+    cases.take(
+        "act-matrix",
+        if legs.len() == 3 { Vec::new() } else { vec![format!("{} rows of 3 legs", legs.len())] },
+    );
     let answer = receiver("GET", "/api/v1/sizing/repo/my-org/my-repo/ci.yml/act-plain", "");
     let sizing: Value = serde_json::from_str(&answer.body).unwrap();
-    let statuses: Vec<_> = sizing["containers"].as_array().into_iter().flatten().map(|one| &one["status"]).collect();
+    let statuses: Vec<_> =
+        sizing["containers"].as_array().into_iter().flatten().map(|one| &one["status"]).collect();
     let advised = !statuses.is_empty() && statuses.iter().all(|status| **status == "recommended");
     let told = format!("after {} runs: {statuses:?}", runs("act-plain").len());
     cases.take("act-recommendation", if advised { Vec::new() } else { vec![told] });
@@ -124,7 +132,12 @@ fn wrong_fifths(prefix: &str, run_id: &str, patience: Duration) -> Vec<String> {
         if rows.len() != 1 {
             wrong.push(format!("job {number}: {} rows", rows.len()));
         }
-        used.push(rows.iter().flat_map(|row| &row.payload.containers).filter_map(|row| row.cpu_seconds).sum::<f64>());
+        used.push(
+            rows.iter()
+                .flat_map(|row| &row.payload.containers)
+                .filter_map(|row| row.cpu_seconds)
+                .sum::<f64>(),
+        );
     }
     let mean = used.iter().sum::<f64>() / 5.0;
     if used.iter().any(|one| (one - mean).abs() > mean * 0.3) {
@@ -150,7 +163,10 @@ fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
     let act = told("CLUSTER_ACT");
     let (act_volume, act_mount) = host_path("act", Path::new(&act).parent().unwrap());
     let (work_volume, work_mount) = host_path("work", directory.path());
-    let script = format!("cp -r /work /tmp/work; cd /tmp/work; /act/act {}", flags("ubuntu-latest=-self-hosted", &run_id).join(" "));
+    let script = format!(
+        "cp -r /work /tmp/work; cd /tmp/work; /act/act {}",
+        flags("ubuntu-latest=-self-hosted", &run_id).join(" ")
+    );
     let runner = with(container("runner", &script), &json!({"volumeMounts": [act_mount, work_mount]}));
     let name = format!("host-mode-{run_id}");
     start(NAMESPACE, &name, &with(spec(&[runner]), &json!({"volumes": [act_volume, work_volume]})));
@@ -188,7 +204,8 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
         }),
     );
     let name = format!("engine-mode-{run_id}");
-    let volumes = json!({"volumes": [act_volume, work_volume, cache_volume, {"name": "docker", "emptyDir": {}}]});
+    let volumes =
+        json!({"volumes": [act_volume, work_volume, cache_volume, {"name": "docker", "emptyDir": {}}]});
     start(NAMESPACE, &name, &with(spec(&[runner]), &volumes));
     let pod = until_over(&name);
     assert_eq!(pod["status"]["phase"], "Succeeded", "{}", kube(&["--namespace", NAMESPACE, "logs", &name]));

@@ -21,8 +21,7 @@ fn shipped(directory: &str) -> Value {
     job["spec"]["template"]["spec"].clone()
 }
 
-/// A job of a kind in the place of the shipped one's, with nothing else changed: its collector from the cluster's image,
-/// and its limits told as they are.
+/// A job of a kind in the place of the shipped one's, with nothing else changed: and whose run it is told.
 fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     let mut pod = shipped.clone();
     let is_collector = |container: &Value| container["name"] == "collector";
@@ -34,20 +33,21 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         .find(|container| is_collector(container))
         .unwrap()
         .clone();
-    collector["image"] = json!("runner-resource-collector/collector:cluster");
     collector["env"] = identity(job, run_id);
     let native = collector["restartPolicy"] == "Always";
     for list in lists {
         let mut containers = kind.spec[list].as_array().cloned().unwrap_or_default();
         for container in &mut containers {
             // What the shipped manifest lets the job do, but for what the kind is about.
-            let shipped_job = shipped["containers"].as_array().unwrap().iter().find(|one| !is_collector(one)).unwrap();
+            let shipped_job =
+                shipped["containers"].as_array().unwrap().iter().find(|one| !is_collector(one)).unwrap();
             if container["securityContext"].is_null() {
                 container["securityContext"] = shipped_job["securityContext"].clone();
             }
             if !native && list == "containers" {
                 let script = container["command"][2].as_str().unwrap();
-                container["command"][2] = json!(format!("trap 'pkill -TERM -x collector || true' EXIT\n{script}"));
+                container["command"][2] =
+                    json!(format!("trap 'pkill -TERM -x collector || true' EXIT\n{script}"));
             }
         }
         match (native, list) {
@@ -115,7 +115,8 @@ fn what_a_sidecar_and_the_nodes_collector_tell_of_one_pod_is_one_run() {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("both", run_id());
-    let kind = Kind::of("both", kinds::spec(&[kinds::container("build", &format!("{}; sleep 4", kinds::COMPILE))]));
+    let kind =
+        Kind::of("both", kinds::spec(&[kinds::container("build", &format!("{}; sleep 4", kinds::COMPILE))]));
     let mut spec = in_place(&shipped("sidecar"), &kind, job, &run_id);
     for container in spec["containers"].as_array_mut().unwrap() {
         container["env"] = identity(job, &run_id);
