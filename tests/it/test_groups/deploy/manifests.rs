@@ -108,7 +108,7 @@ fn the_programs_take_every_argument_and_variable() {
     assert_eq!(found, 7);
 }
 
-/// Kubernetes refuses a StatefulSet whose claims changed, a name or a namespace that changed is another object, and what is
+/// Kubernetes refuses a `StatefulSet` whose claims changed, a name or a namespace that changed is another object, and what is
 /// another object has another volume.
 #[test]
 fn what_was_tried_is_kept_by_what_follows() {
