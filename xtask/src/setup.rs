@@ -322,6 +322,11 @@ pub(crate) fn deploy_tools() -> Result<PathBuf> {
     Ok(programs)
 }
 
+/// Whether the page can be tested without installing anything as root.
+pub(crate) fn has_browser() -> bool {
+    For::Browser.needs().all(|need| (need.present)())
+}
+
 /// Where a program is, on the path or among the tools.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -37,6 +37,11 @@ const PAUSE: &str = "runner-resource-collector/pause";
 const BUILD: &str = "runner-resource-collector/build";
 /// Packages that are unpacked and not installed, for the machine may start what is installed.
 const PACKAGES: [&str; 2] = ["etcd-server", "containernetworking-plugins"];
+/// What is shipped, by namespace.
+const DEPLOYED: [(&str, &str); 2] = [
+    ("runner-resource-collector", "statefulset/receiver"),
+    ("runner-resource-collector-node", "daemonset/collector"),
+];
 /// The secret of the overlay `try`.
 const READ_TOKEN: &str = "dummyreadtoken";
 
@@ -122,10 +127,7 @@ fn deploy(node: &Node, programs: &go::Programs) -> Result<()> {
     };
     apply("-f", "tests/cluster/volume.yaml")?;
     apply("-k", "deploy/kubernetes/overlays/try")?;
-    for (namespace, what) in [
-        ("runner-resource-collector", "statefulset/receiver"),
-        ("runner-resource-collector-node", "daemonset/collector"),
-    ] {
+    for (namespace, what) in DEPLOYED {
         checked(kubectl(programs).args([
             "--namespace",
             namespace,
@@ -198,8 +200,34 @@ fn restart(daemon: &str) -> Result<()> {
     Plane::new(&mut node, &programs, &packages).start_kubelet()
 }
 
+/// Does something in the cluster that is up, as it is; else in one that is brought up for it and ended afterwards.
+pub(crate) fn with(what: impl FnOnce() -> Result<()>) -> Result<()> {
+    if let Some(state) = State::read()? {
+        let node = Node::of(state)?;
+        if node.state.up && node.is_alive() {
+            eprintln!("a cluster is up: using it as it is, with the images that it has");
+            return what();
+        }
+    }
+    let result = up(false).and_then(|()| what());
+    if result.is_err() {
+        tell_logs();
+    }
+    down().and(result)
+}
+
+/// What the shipped programs logged last, for whoever reads why something failed.
+fn tell_logs() {
+    let Ok(programs) = go::programs() else { return };
+    for (namespace, what) in DEPLOYED {
+        let mut logs = kubectl(&programs);
+        logs.args(["--namespace", namespace, "logs", what, "--tail=60"]).stdout(std::io::stderr());
+        let _ = logs.status();
+    }
+}
+
 /// What the tests in it are told.
-pub(crate) fn tell(test: &mut Command) -> Result<()> {
+pub(crate) fn tell(test: &mut Command) -> Result<&mut Command> {
     let state = State::read()?.context("there is no cluster")?;
     let programs = go::programs()?;
     test.env("KUBECONFIG", plane::kubeconfig("admin")).env("CLUSTER_KUBECTL", programs.kubernetes("kubectl"));
@@ -208,7 +236,7 @@ pub(crate) fn tell(test: &mut Command) -> Result<()> {
     test.env("CLUSTER_XTASK", std::env::current_exe()?);
     test.env("CLUSTER_NODE", state.keeper.unwrap_or_default().to_string());
     test.env("DOCKER_HOST", engine::host()).env("DOCKER_CONFIG", Node::run().join("docker-config"));
-    Ok(())
+    Ok(test)
 }
 
 fn logs() -> String {

@@ -1,5 +1,6 @@
 //! The cluster that `cargo xtask test` brought up, asked and told by kubectl.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -175,26 +176,40 @@ pub(super) fn pod_if_there(name: &str) -> Option<Value> {
     serde_json::from_str(&text).ok()
 }
 
-/// Waits until a pod is over.
+/// Waits until a pod is over; beside its last state (`pod["seen"]`) the ids of all containers that it had, by name: a
+/// status tells of the last restart at most.
 #[track_caller]
 pub(super) fn until_over(name: &str) -> Value {
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     until(&format!("the end of the pod {name}"), || {
-        let pod = pod(name);
+        let mut pod = pod(name);
+        for (container, id) in told_ids(&pod) {
+            seen.entry(container).or_default().insert(id);
+        }
+        pod["seen"] = json!(seen);
         matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")).then_some(pod)
     })
 }
 
-/// The ids of a container of a pod, as far as its status tells: that of now and that of before a restart.
+/// The ids of a container of a pod.
 pub(super) fn container_ids(pod: &Value, container: &str) -> Vec<String> {
-    let status = &pod["status"];
-    let all = ["initContainerStatuses", "containerStatuses"];
-    let all = all.iter().filter_map(|kind| status[kind].as_array()).flatten();
-    let Some(one) = all.into_iter().find(|one| one["name"] == container) else { return Vec::new() };
-    let ids = [&one["containerID"], &one["lastState"]["terminated"]["containerID"]];
-    let mut ids: Vec<_> =
-        ids.into_iter().filter_map(|id| Some(id.as_str()?.rsplit_once("//")?.1.to_owned())).collect();
-    ids.dedup();
-    ids
+    let seen = pod["seen"][container].as_array().into_iter().flatten();
+    let told = told_ids(pod).into_iter().filter(|(name, _)| name == container).map(|(_, id)| id);
+    let all: BTreeSet<String> =
+        seen.filter_map(|id| id.as_str().map(ToOwned::to_owned)).chain(told).collect();
+    all.into_iter().collect()
+}
+
+/// The containers that the status of a pod tells of, with their ids.
+fn told_ids(pod: &Value) -> Vec<(String, String)> {
+    let lists = ["initContainerStatuses", "containerStatuses"];
+    let all = lists.iter().filter_map(|list| pod["status"][list].as_array()).flatten();
+    all.flat_map(|one| {
+        let name = one["name"].as_str().unwrap_or_default();
+        let ids = [&one["containerID"], &one["lastState"]["terminated"]["containerID"]];
+        ids.into_iter().filter_map(|id| Some((name.to_owned(), id.as_str()?.rsplit_once("//")?.1.to_owned())))
+    })
+    .collect()
 }
 
 /// Where what the programs and manifests are made of is.

@@ -16,7 +16,13 @@ const KNOWN: &[(&str, Fails, &str)] = &[
     ("node-ebpf-oom-first", Fails::Sometimes, SHORT_LIVED),
     ("node-proc-brief", Fails::Sometimes, SHORT_LIVED),
     ("node-proc-oom-first", Fails::Sometimes, SHORT_LIVED),
+    ("node-proc-init", Fails::Sometimes, SHARED_REAPER),
+    ("node-proc-pair", Fails::Sometimes, SHARED_REAPER),
+    ("node-proc-restarted", Fails::Sometimes, SHARED_REAPER),
 ];
+/// The parent of the first processes of all containers of a pod is one: the runtime's shim.
+const SHARED_REAPER: &str =
+    "without eBPF what several containers used in one interval is shared out among them";
 /// A pod that no pass sees is nobody's: its environment is not read.
 const SHORT_LIVED: &str = "jobs that live for less than a pass or two are not followed";
 
