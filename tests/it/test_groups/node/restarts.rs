@@ -62,7 +62,7 @@ fn restarts_too_short_for_a_pass_are_named_later() {
     node.wait_until_over(1);
     let payload = node.run("short");
     let usage = build(&payload);
-    assert_eq!((usage.restarts, usage.id.as_ref()), (Some(5), Some(&last)));
+    assert_eq!((usage.restarts, usage.id.as_ref()), (Some(5), Some(&last)), "{payload:#?}");
     assert_share("require", &payload, usage.cpu_seconds.unwrap(), truth + used);
     assert!(payload.pod_overhead.is_some());
     assert_sum(&payload);

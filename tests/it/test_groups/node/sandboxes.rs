@@ -30,7 +30,9 @@ fn forty_pods_at_once_have_one_build_each() {
         assert_eq!(payload.containers[0].id.as_ref(), Some(&id));
         let overhead = payload.pod_overhead.as_ref().unwrap_or_else(|| panic!("{at}: {payload:#?}"));
         assert!(overhead.memory_bytes.peak > 0.0);
-        assert_share("off", &payload, attributed(&payload), truth);
+        // With what its processes used before they were moved into it: 40 at once wait for two CPUs.
+        let found = attributed(&payload);
+        assert!((0.98 * truth - 0.03..truth + 0.2).contains(&found), "{at}: {found} s of {truth} s");
         assert!(payload.top_commands.iter().all(|command| command.name != "pause"));
         assert_sum(&payload);
     }
