@@ -25,7 +25,7 @@ fn fields_that_cannot_be_are_named() {
     let container =
         json!({"name": "x", "cpu_cores": {"peak": 1, "avg": 1}, "memory_bytes": {"peak": 1, "avg": 1}});
     let many = vec![container; 1001];
-    let changes: [(&str, Value, &str, &str); 21] = [
+    let changes: [(&str, Value, &str, &str); 18] = [
         ("/payload/start_time", Value::Null, "payload.start_time", "null"),
         ("/payload/start_time", json!("yesterday"), "payload.start_time", "2026-02-06T14:30:00Z"),
         ("/payload/end_time", json!("2026-02-06T14:30:02.184Z"), "payload.end_time", "before start_time"),
@@ -47,14 +47,6 @@ fn fields_that_cannot_be_are_named() {
         ("/payload/containers/0/name", json!("a\u{7}b"), "payload.containers[0].name", "control character"),
         ("/payload/containers/0/name", json!(""), "payload.containers[0].name", "empty"),
         ("/payload/containers", json!(many), "payload.containers", "at most 1000"),
-        ("/payload/containers/0/restarts", json!(u64::MAX), "payload.containers[0].restarts", "63 bits"),
-        ("/payload/pod_overhead/cpu_seconds", json!(-1), "payload.pod_overhead.cpu_seconds", "0 or more"),
-        (
-            "/payload/pod_overhead/memory_bytes/peak",
-            json!(-1),
-            "payload.pod_overhead.memory_bytes.peak",
-            "0 or more",
-        ),
         ("/payload/top_cpu_processes/0/pid", json!(1.5), "payload.top_cpu_processes[0].pid", "u32"),
         ("/payload", json!([]), "payload", "invalid"),
         ("/organization", json!(""), "organization", "empty"),
@@ -69,6 +61,30 @@ fn fields_that_cannot_be_are_named() {
         let problem = problem(&receiver.push(&organization, &body.to_string()), 422);
         assert_eq!(problem["field"], field, "{pointer}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(words), "{pointer}: {problem}");
+    }
+    let memory = json!({"peak": -1, "avg": 1});
+    for (at, name, value, field, words) in [
+        ("/payload/containers/0", "restarts", json!(u64::MAX), "payload.containers[0].restarts", "63 bits"),
+        (
+            "/payload",
+            "pod_overhead",
+            json!({"cpu_seconds": 1, "memory_bytes": memory}),
+            "payload.pod_overhead.memory_bytes.peak",
+            "0 or more",
+        ),
+        (
+            "/payload",
+            "pod_overhead",
+            json!({"cpu_seconds": 1}),
+            "payload.pod_overhead.memory_bytes",
+            "missing",
+        ),
+    ] {
+        let mut body = submission();
+        body.pointer_mut(at).unwrap()[name] = value;
+        let problem = problem(&receiver.push(&organization, &body.to_string()), 422);
+        assert_eq!(problem["field"], field, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     }
     for field in ["organization", "run_id", "payload"] {
         let mut body = submission();

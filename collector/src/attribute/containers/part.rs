@@ -7,6 +7,10 @@ use crate::sample::pid_stat::Comm;
 
 /// What is known of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an observation of its own, and any of them may be made"
+)]
 pub(super) struct Evidence {
     /// A kubelet mounted something for it, or made a log for it.
     asked_for: bool,

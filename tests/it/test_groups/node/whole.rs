@@ -14,11 +14,11 @@ use super::environment;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
     /// By what is mounted for both.
-    ByMounts,
+    Mounts,
     /// By what is mounted for the sandbox alone.
-    BySandbox,
+    Sandbox,
     /// By nothing but what the sandbox runs.
-    ByProgram,
+    Program,
 }
 
 pub(super) struct WholePod {
@@ -56,7 +56,7 @@ impl WholePod {
         let uid = pod_uid().unwrap();
         let sandbox = Cgroup::in_pod(driver, &uid).unwrap();
         let mut mounts = vec![];
-        if told != Told::ByProgram {
+        if told != Told::Program {
             mounts.push(sandbox_file(directory, sandbox.id()));
         }
         let mut command = within(&sandbox, &mounts);
@@ -102,7 +102,7 @@ impl WholePod {
 
     /// What is mounted for a container of this name.
     pub(super) fn mounts(&self, name: &str) -> Vec<PathBuf> {
-        if self.told != Told::ByMounts {
+        if self.told != Told::Mounts {
             return vec![];
         }
         let directory = self.directory.join(format!("kubelet/pods/{}/containers/{name}", self.uid));
