@@ -230,9 +230,12 @@ impl Run<'_> {
     ) -> ContainerUsage {
         let name = self.containers[index].name().to_owned();
         let container = self.containers.newest(index);
-        let figures =
-            self.containers.incarnations(index).filter_map(|(one, _)| self.cgroups.get(&one).copied());
-        let figures = figures.reduce(CgroupFigures::and_then).unwrap_or_default();
+        let all = self.containers.incarnations(index);
+        let mut all: Vec<_> = all.filter_map(|(one, which)| Some((which, self.cgroups.get(&one)?))).collect();
+        // The limits that there are now are the newest's.
+        all.sort_by_key(|(which, _)| std::ptr::eq(*which, container));
+        let figures = all.into_iter().map(|(_, figures)| *figures).reduce(CgroupFigures::and_then);
+        let figures = figures.unwrap_or_default();
         let restarts = Some(self.containers.restarts(index)).filter(|restarts| *restarts > 0);
         let limits = self.limits.get(&name);
         let nested = run.nested.iter().map(|(nested, run)| NestedUsage {

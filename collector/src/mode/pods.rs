@@ -11,7 +11,7 @@ use crate::attribute::containers::{Containers, Place};
 pub(super) fn learn_from_ended(containers: &mut Containers, exited: &[Exited]) {
     for process in exited {
         if let Some(container) = process.container {
-            containers.runs(Place { container, nested: process.nested }, process.comm, true);
+            containers.ran(Place { container, nested: process.nested }, process.comm);
         }
     }
 }

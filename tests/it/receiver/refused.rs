@@ -62,6 +62,30 @@ fn fields_that_cannot_be_are_named() {
         assert_eq!(problem["field"], field, "{pointer}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(words), "{pointer}: {problem}");
     }
+    let memory = json!({"peak": -1, "avg": 1});
+    for (at, name, value, field, words) in [
+        ("/payload/containers/0", "restarts", json!(u64::MAX), "payload.containers[0].restarts", "63 bits"),
+        (
+            "/payload",
+            "pod_overhead",
+            json!({"cpu_seconds": 1, "memory_bytes": memory}),
+            "payload.pod_overhead.memory_bytes.peak",
+            "0 or more",
+        ),
+        (
+            "/payload",
+            "pod_overhead",
+            json!({"cpu_seconds": 1}),
+            "payload.pod_overhead.memory_bytes",
+            "missing",
+        ),
+    ] {
+        let mut body = submission();
+        body.pointer_mut(at).unwrap()[name] = value;
+        let problem = problem(&receiver.push(&organization, &body.to_string()), 422);
+        assert_eq!(problem["field"], field, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+    }
     for field in ["organization", "run_id", "payload"] {
         let mut body = submission();
         body.as_object_mut().unwrap().remove(field);

@@ -85,6 +85,8 @@ pub struct Container {
     same_as: Option<ContainerIndex>,
     /// The how many-th restart it is, where its pod's logs tell.
     restart: Option<u32>,
+    /// The last pass in which something of it lived.
+    lived: u64,
     /// Its runtime, where the cgroup path tells it.
     pub runtime: Option<Runtime>,
     /// UID of its pod.
@@ -125,6 +127,8 @@ pub struct Containers {
     sandboxes: BTreeSet<String>,
     /// Whether containers may have turned out to be the same since that was looked at.
     unsettled: bool,
+    /// How many passes there were.
+    passes: u64,
 }
 
 impl Containers {
@@ -142,6 +146,7 @@ impl Containers {
             nested_by_id: HashMap::new(),
             sandboxes: BTreeSet::new(),
             unsettled: false,
+            passes: 0,
         }
     }
 
@@ -179,6 +184,7 @@ impl Containers {
             })
         };
         let restarts = list.iter().enumerate().all(earlier) && sandboxes.len() <= MAX_CONTAINERS;
+        self.passes = list.iter().map(|one| one.lived).max().unwrap_or_default().min(u64::MAX / 2);
         (self.list, self.nested, self.sandboxes) = (list, nested, sandboxes);
         self.unsettled = true;
         distinct && bounded && restarts
@@ -408,6 +414,7 @@ impl Containers {
             evidence,
             same_as: None,
             restart: None,
+            lived: 0,
             runtime,
             pod_uid,
             cgroup_content: content.to_owned(),

@@ -7,6 +7,10 @@ use crate::sample::pid_stat::Comm;
 
 /// What is known of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an observation of its own, and any of them may be made"
+)]
 pub(super) struct Evidence {
     /// A kubelet mounted something for it, or made a log for it.
     asked_for: bool,
@@ -38,7 +42,7 @@ impl Evidence {
         self.sandbox = true;
     }
 
-    /// A process of it is called so; `settled`: it has been for a while, or was when it ended.
+    /// A process of it is called so; `settled`: it has been for a while.
     pub(super) fn runs(&mut self, comm: Comm, settled: bool) {
         let name = comm.as_bytes();
         // The runtime prepares a container from within, and becomes its program.
@@ -49,6 +53,14 @@ impl Evidence {
             self.pauses = true;
         } else if settled && !is_runtimes {
             self.works = true;
+        }
+    }
+
+    /// A process of it that no pass need have seen ended under this name; the name that it began with, where it has given
+    /// itself another, so that what was seen to pause is not taken for anything else.
+    pub(super) fn ran(&mut self, comm: Comm) {
+        if !self.pauses {
+            self.runs(comm, true);
         }
     }
 
@@ -88,6 +100,13 @@ mod tests {
         assert_eq!(of(&[(b"runc:[2:INIT]", true), (b"pause", false)]), Part::Sandbox);
         assert_eq!(of(&[(b"sh", false)]), Part::Unknown, "it may be about to become something else");
         assert_eq!(of(&[(b"pause", true), (b"sh", true)]), Part::Container);
+        let mut evidence = Evidence::default();
+        evidence.ran(Comm::new(b"make"));
+        assert_eq!(evidence.part(), Part::Container, "no pass saw it");
+        let mut evidence = Evidence::default();
+        evidence.runs(Comm::new(b"pause"), true);
+        evidence.ran(Comm::new(b"infra"));
+        assert_eq!(evidence.part(), Part::Sandbox, "it was executed under another name");
     }
 
     #[test]

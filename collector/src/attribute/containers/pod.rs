@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tracing::debug;
+
 use super::part::Part;
 use super::{Container, Containers, Key, Place};
 use crate::attribute::ContainerIndex;
@@ -74,11 +76,19 @@ impl Containers {
         self.unsettled = true;
     }
 
-    /// A process of this container is called so; `settled`: it has been for a while, or was when it ended.
+    /// A process of this container is called so; `settled`: it has been for a while.
     pub fn runs(&mut self, place: Place, comm: Comm, settled: bool) {
         let container = &mut self.list[place.container.0 as usize];
         if place.nested.is_none() && !container.evidence.is_certain() && container.is_in_pod() {
             container.evidence.runs(comm, settled);
+        }
+    }
+
+    /// A process of this container that was called so has ended.
+    pub fn ran(&mut self, place: Place, comm: Comm) {
+        let container = &mut self.list[place.container.0 as usize];
+        if place.nested.is_none() && !container.evidence.is_certain() && container.is_in_pod() {
+            container.evidence.ran(comm);
         }
     }
 
@@ -117,6 +127,7 @@ impl Containers {
     /// Names a container whose pod calls it so.
     pub fn name(&mut self, index: ContainerIndex, linked: LinkedName) {
         let container = &mut self.list[index.0 as usize];
+        debug!(id = container.id(), name = linked.container, "a container is named by its log");
         container.evidence.is_asked_for();
         container.pod_name.get_or_insert(linked.container);
         container.restart = linked.restart;
@@ -147,6 +158,7 @@ impl Containers {
             _ => return,
         };
         for index in of {
+            debug!(id = self[index].id(), name, "a container is named by what is left");
             self.list[index.0 as usize].pod_name = Some(name.to_owned());
             self.unsettled = true;
         }
@@ -157,6 +169,10 @@ impl Containers {
     /// Where only `CGROUP_PROCESS_MAP` names it, that which was before must have ended: what runs at the same time is not
     /// the same.
     pub fn unite(&mut self, living: &BTreeSet<ContainerIndex>) {
+        self.passes += 1;
+        for index in living {
+            self.list[index.0 as usize].lived = self.passes;
+        }
         if !std::mem::take(&mut self.unsettled) {
             return;
         }
@@ -215,9 +231,10 @@ impl Containers {
         self.iter().filter(move |(index, one)| *index == root || one.same_as == Some(root))
     }
 
-    /// The last of them.
+    /// The last of them. Those that no pass saw are known later than what lives.
     pub fn newest(&self, root: ContainerIndex) -> &Container {
-        self.incarnations(root).last().map_or(&self[root], |(_, newest)| newest)
+        let newest = self.incarnations(root).max_by_key(|(index, one)| (one.restart, one.lived, *index));
+        newest.map_or(&self[root], |(_, newest)| newest)
     }
 
     /// How often it was seen to be restarted: other ids, or, where not each of them was seen, what the logs count.

@@ -187,8 +187,9 @@ impl<F: Found> Groups<F> {
     /// The group of a process with these cgroups, whose parent is in the group `parent`; `None`: in none.
     fn group_of(&mut self, content: &[u8], parent: Option<GroupNumber>) -> Option<GroupNumber> {
         let key = match identify(&CgroupLines::parse(content)) {
-            Identity::Pod { uid } => GroupKey::Pod(uid),
-            Identity::Container(ContainerIdentity { pod_uid: Some(uid), .. }) => GroupKey::Pod(uid),
+            Identity::Pod { uid } | Identity::Container(ContainerIdentity { pod_uid: Some(uid), .. }) => {
+                GroupKey::Pod(uid)
+            }
             Identity::Container(found) => GroupKey::Container(found.container_id),
             Identity::Own | Identity::Host { .. } => return None,
         };

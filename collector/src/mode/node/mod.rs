@@ -9,6 +9,7 @@ mod follow;
 mod group;
 mod groups;
 mod metrics;
+mod names;
 mod samples;
 mod send;
 mod serve;

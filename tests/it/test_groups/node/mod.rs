@@ -14,10 +14,11 @@ mod whole;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::cgroup::{Cgroup, Driver, pod_uid};
-use tests::program::{Program, collector, workload};
+use tests::program::{PATIENCE, Program, collector, workload};
 use tests::receiver::{READ_TOKEN, Receiver};
 use wire::Payload;
 
@@ -67,7 +68,13 @@ impl Node {
     /// The only run of a job.
     #[track_caller]
     fn run(&self, job: &str) -> Payload {
-        let runs = self.runs(job);
+        // Other jobs of the machine are over, too, and it may have been one of them that was waited for.
+        let end = Instant::now() + PATIENCE;
+        let mut runs = self.runs(job);
+        while runs.is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+            runs = self.runs(job);
+        }
         assert_eq!(runs.len(), 1, "{job}: {runs:#?}");
         serde_json::from_value(runs[0]["payload"].clone()).unwrap()
     }

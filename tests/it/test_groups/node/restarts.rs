@@ -20,7 +20,7 @@ fn build(payload: &wire::Payload) -> &ContainerUsage {
 #[test]
 fn a_container_that_is_restarted_is_one_with_all_that_it_used() {
     for ebpf in EBPF {
-        for told in [Told::ByMounts, Told::BySandbox] {
+        for told in [Told::Mounts, Told::Sandbox] {
             let node = Node::start(&[&format!("--ebpf={ebpf}")]);
             let pod = WholePod::new(node.directory.path(), Driver::Cgroupfs, told);
             let mut truth = 0.0;
@@ -30,7 +30,7 @@ fn a_container_that_is_restarted_is_one_with_all_that_it_used() {
                 "\"$1\" burn 200; sleep 0.7",
                 "\"$1\" burn 300; sleep 1",
             ]) {
-                let linked = told == Told::BySandbox;
+                let linked = told == Told::Sandbox;
                 let used;
                 (last, used) = pod.start("build", restart, linked, "restarted", script).end();
                 truth += used;
@@ -52,7 +52,7 @@ fn a_container_that_is_restarted_is_one_with_all_that_it_used() {
 #[test]
 fn restarts_too_short_for_a_pass_are_named_later() {
     let node = Node::start(&["--ebpf=require", "--interval=1s"]);
-    let pod = WholePod::new(node.directory.path(), Driver::Systemd, Told::ByProgram);
+    let pod = WholePod::new(node.directory.path(), Driver::Systemd, Told::Program);
     let mut truth = 0.0;
     for restart in 0..5 {
         truth += pod.start("build", restart, true, "short", "\"$1\" burn 60").end().1;
@@ -62,7 +62,7 @@ fn restarts_too_short_for_a_pass_are_named_later() {
     node.wait_until_over(1);
     let payload = node.run("short");
     let usage = build(&payload);
-    assert_eq!((usage.restarts, usage.id.as_ref()), (Some(5), Some(&last)));
+    assert_eq!((usage.restarts, usage.id.as_ref()), (Some(5), Some(&last)), "{payload:#?}");
     assert_share("require", &payload, usage.cpu_seconds.unwrap(), truth + used);
     assert!(payload.pod_overhead.is_some());
     assert_sum(&payload);
@@ -72,7 +72,7 @@ fn restarts_too_short_for_a_pass_are_named_later() {
 fn a_restart_of_the_container_and_one_of_the_collector_leave_one() {
     for ebpf in EBPF {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);
-        let pod = WholePod::new(node.directory.path(), Driver::Cgroupfs, Told::ByMounts);
+        let pod = WholePod::new(node.directory.path(), Driver::Cgroupfs, Told::Mounts);
         let first = pod.start("build", 0, true, "both", "\"$1\" burn 500; sleep 1.5");
         let other = pod.start("lint", 0, true, "both", "\"$1\" burn 200; sleep 6");
         std::thread::sleep(Duration::from_millis(2200));

@@ -8,7 +8,7 @@ use super::{EBPF, Node, assert_share, assert_sum, attributed};
 #[test]
 fn forty_pods_at_once_have_one_build_each() {
     let node = Node::start(&[]);
-    let told = [Told::ByMounts, Told::BySandbox, Told::ByProgram];
+    let told = [Told::Mounts, Told::Sandbox, Told::Program];
     let drivers = [Driver::Cgroupfs, Driver::Systemd];
     let pods: Vec<_> =
         (0..40).map(|at| WholePod::new(node.directory.path(), drivers[at % 2], told[at % 3])).collect();
@@ -30,7 +30,9 @@ fn forty_pods_at_once_have_one_build_each() {
         assert_eq!(payload.containers[0].id.as_ref(), Some(&id));
         let overhead = payload.pod_overhead.as_ref().unwrap_or_else(|| panic!("{at}: {payload:#?}"));
         assert!(overhead.memory_bytes.peak > 0.0);
-        assert_share("off", &payload, attributed(&payload), truth);
+        // With what its processes used before they were moved into it: 40 at once wait for two CPUs.
+        let found = attributed(&payload);
+        assert!((0.98 * truth - 0.03..truth + 0.2).contains(&found), "{at}: {found} s of {truth} s");
         assert!(payload.top_commands.iter().all(|command| command.name != "pause"));
         assert_sum(&payload);
     }
@@ -41,7 +43,7 @@ fn forty_pods_at_once_have_one_build_each() {
 fn containers_that_end_before_others_keep_their_names() {
     for ebpf in EBPF {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);
-        let pod = WholePod::new(node.directory.path(), Driver::Systemd, Told::BySandbox);
+        let pod = WholePod::new(node.directory.path(), Driver::Systemd, Told::Sandbox);
         // An init container, a native sidecar that outlives the job, the job, somebody who looks at it.
         let mut truth = pod.start("fetch", 0, true, "several", "\"$1\" burn 100; sleep 0.5").end().1;
         let proxy = pod.start("proxy", 0, true, "several", "\"$1\" burn 50; sleep 3");

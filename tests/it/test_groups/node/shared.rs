@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,7 +41,7 @@ fn shared_pod(directory: &Path, driver: Driver) -> WholePod {
     let pod = WholePod::with(
         directory,
         driver,
-        Told::ByMounts,
+        Told::Mounts,
         &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
     );
     child_of(pod.pause.id());
@@ -59,6 +59,7 @@ fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
         let script = "\"$1\" burn 600; \"$1\" orphans 2 100; \"$1\" burn 300; sleep 4; \"$1\" burn 400; sleep 0.6; true";
         let mut build = join(&pod, "build", &job);
         build.args(["sh", "-c", script, "sh"]).arg(workload()).stdin(Stdio::null());
+        let began = Instant::now();
         let mut build = build.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(3500));
         let mut collector = join(&pod, "collector", &own);
@@ -70,6 +71,7 @@ fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
         let collector = child_of(program.pid());
         assert!(build.wait().unwrap().success());
         std::thread::sleep(Duration::from_millis(500));
+        let lasted = began.elapsed().as_secs_f64();
         kill(Pid::from_raw(collector.cast_signed()), Signal::SIGTERM).unwrap();
         let ended = program.wait();
         assert!(ended.status.success(), "{}", ended.stderr);
@@ -86,7 +88,7 @@ fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
         assert_share(ebpf, &payload, usage.cgroup_cpu_seconds.unwrap(), truth);
         // It used one core at the most, and most of it before.
         assert!(usage.cpu_cores.peak < 1.5, "{:?}", usage.cpu_cores);
-        assert!((7.0..60.0).contains(&payload.duration_seconds), "{}", payload.duration_seconds);
+        assert!(payload.duration_seconds > lasted - 0.1, "{} of {lasted} s", payload.duration_seconds);
         assert_eq!(payload.attribution.as_ref().unwrap().unattributed_cpu_seconds, 0.0);
         assert!(payload.pod_overhead.is_some());
         assert_sum(&payload);

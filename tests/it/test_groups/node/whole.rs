@@ -14,11 +14,11 @@ use super::environment;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
     /// By what is mounted for both.
-    ByMounts,
+    Mounts,
     /// By what is mounted for the sandbox alone.
-    BySandbox,
+    Sandbox,
     /// By nothing but what the sandbox runs.
-    ByProgram,
+    Program,
 }
 
 pub(super) struct WholePod {
@@ -56,11 +56,16 @@ impl WholePod {
         let uid = pod_uid().unwrap();
         let sandbox = Cgroup::in_pod(driver, &uid).unwrap();
         let mut mounts = vec![];
-        if told != Told::ByProgram {
+        if told != Told::Program {
             mounts.push(sandbox_file(directory, sandbox.id()));
         }
         let mut command = within(&sandbox, &mounts);
-        command.args(wrapper).arg(workload()).args(["as", "pause", "pause"]).stdin(Stdio::null());
+        // What is executed is called so, too.
+        let program = directory.join("pause");
+        if !program.exists() {
+            symlink(workload(), &program).unwrap();
+        }
+        command.args(wrapper).arg(program).args(["as", "pause", "pause"]).stdin(Stdio::null());
         let pause = command.spawn().unwrap();
         Self { uid, driver, told, directory: directory.to_owned(), sandbox, pause }
     }
@@ -97,7 +102,7 @@ impl WholePod {
 
     /// What is mounted for a container of this name.
     pub(super) fn mounts(&self, name: &str) -> Vec<PathBuf> {
-        if self.told != Told::ByMounts {
+        if self.told != Told::Mounts {
             return vec![];
         }
         let directory = self.directory.join(format!("kubelet/pods/{}/containers/{name}", self.uid));
@@ -111,10 +116,22 @@ impl WholePod {
     pub(super) fn end(mut self) -> f64 {
         // A pass or two see that its containers have ended.
         std::thread::sleep(Duration::from_millis(500));
-        self.pause.kill().unwrap();
-        self.pause.wait().unwrap();
+        self.kill();
         self.sandbox.wait_until_empty().unwrap();
         self.sandbox.cpu_seconds().unwrap()
+    }
+
+    fn kill(&mut self) {
+        let _ = self.pause.kill();
+        let _ = self.pause.wait();
+    }
+}
+
+impl Drop for WholePod {
+    fn drop(&mut self) {
+        self.kill();
+        // Else its cgroup cannot be removed.
+        let _ = self.sandbox.wait_until_empty();
     }
 }
 
