@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::cluster::{BUILD, project, told};
+use super::cluster::{BUILD, kube, project, told};
 
 /// What stands for the reader's own image.
 const IMAGE: &str = "my-registry/my-build";
+/// What the document makes and deletes again.
+const NAMESPACE: &str = "my-jobs";
 /// A minute and a half, on a machine that has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// What differs from cluster to cluster.
@@ -142,8 +144,14 @@ fn is_output(shown: &[String], lines: &[&str]) -> bool {
 fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
     let document = std::fs::read_to_string(project().join("docs/kubernetes.md")).unwrap();
     assert!(document.contains(IMAGE), "the document has another placeholder");
+    assert!(
+        document.contains(&format!("$ kubectl delete namespace {NAMESPACE}\n")),
+        "it deletes another one"
+    );
     let steps = steps(&document.replace(IMAGE, BUILD));
     assert!(steps.len() >= 10, "{steps:#?}");
+    // Of a reader who did not come to the end.
+    kube(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
     let directory = tempfile::tempdir().unwrap();
     symlink(told("CLUSTER_KUBECTL"), directory.path().join("kubectl")).unwrap();
     let ended = Shell::start(&steps, directory.path()).end();
@@ -161,12 +169,10 @@ fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
 
 #[test]
 fn what_a_reader_types_is_told_from_what_the_document_shows() {
-    let document = "```sh\nnever\n```\n```console\n$ one \\\n    two\n…\n$ three <<'EOF'\n$ four\nEOF\nfive\n```\n";
+    let document =
+        "```sh\nnever\n```\n```console\n$ one \\\n    two\n…\n$ three <<'EOF'\n$ four\nEOF\nfive\n```\n";
     let step = |command: &str, shown: &str| Step { command: command.into(), shown: vec![shown.into()] };
-    assert_eq!(
-        steps(document),
-        [step("one \\\n    two", "…"), step("three <<'EOF'\n$ four\nEOF", "five")]
-    );
+    assert_eq!(steps(document), [step("one \\\n    two", "…"), step("three <<'EOF'\n$ four\nEOF", "five")]);
 }
 
 #[test]
