@@ -17,8 +17,8 @@ use super::cluster::{BUILD, kube, project, told};
 const IMAGE: &str = "my-registry/my-build";
 /// What the document makes and deletes again.
 const NAMESPACE: &str = "my-jobs";
-/// A minute and a half, on a machine that has nothing else to do.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// It takes three quarters of a minute on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// What differs from cluster to cluster.
 const ANYTHING: char = '…';
 
@@ -131,11 +131,10 @@ fn is_line(shown: &str, line: &str) -> bool {
 fn is_output(shown: &[String], lines: &[&str]) -> bool {
     match (shown, lines) {
         ([], []) => true,
-        ([], _) => false,
         ([first, rest @ ..], _) if first.chars().eq([ANYTHING]) => {
             (0..=lines.len()).any(|left_out| is_output(rest, &lines[left_out..]))
         }
-        (_, []) => false,
+        ([], _) | (_, []) => false,
         ([first, rest @ ..], [line, others @ ..]) => is_line(first, line) && is_output(rest, others),
     }
 }
