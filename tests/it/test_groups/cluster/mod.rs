@@ -3,6 +3,7 @@
 mod account;
 mod advice;
 mod cluster;
+mod documents;
 mod faults;
 mod kinds;
 mod known;
