@@ -105,7 +105,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
         match group.obstacle() {
             None => run.push(*group),
             Some(why) if asked => bail!("the group {}: {why}", group.name()),
-            Some(why) => table.left(*group, why),
+            Some(why) => table.left(*group, &why),
         }
     }
     let result = run_each(&run, long, &mut table);
@@ -120,7 +120,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
 struct Table(Vec<(Group, String)>);
 
 impl Table {
-    fn left(&mut self, group: Group, why: String) {
+    fn left(&mut self, group: Group, why: &str) {
         self.0.push((group, format!("not run: {why}")));
     }
 

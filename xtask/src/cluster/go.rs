@@ -1,4 +1,4 @@
-//! Kubernetes, CoreDNS and act, built from the modules that `tests/cluster` pins, once for each state of their locks.
+//! Kubernetes, `CoreDNS` and act, built from the modules that `tests/cluster` pins, once for each state of their locks.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -48,7 +48,7 @@ fn pause() -> Result<()> {
 }
 
 /// An archive with the image that jobs are built in: a Debian with compilers.
-fn build_image() -> Result<PathBuf> {
+pub(super) fn build_image() -> Result<PathBuf> {
     let key = cache::key(&root().join("tests/cluster"), format!("{SUITE} {PACKAGES} {TAG}").as_bytes())?;
     let archive = cache::directory()?.join(format!("build-image-{key}.tar"));
     if archive.exists() {

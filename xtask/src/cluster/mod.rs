@@ -233,6 +233,7 @@ pub(crate) fn tell(test: &mut Command) -> Result<&mut Command> {
     test.env("KUBECONFIG", plane::kubeconfig("admin")).env("CLUSTER_KUBECTL", programs.kubernetes("kubectl"));
     test.env("CLUSTER_ACT", programs.act()).env("CLUSTER_CGROUP", state.cgroup());
     test.env("CLUSTER_RECEIVER", format!("http://{}:8080", receiver_address(&programs)?));
+    test.env("CLUSTER_BUILD_IMAGE", images::build_image()?);
     test.env("CLUSTER_XTASK", std::env::current_exe()?);
     test.env("CLUSTER_NODE", state.keeper.unwrap_or_default().to_string());
     test.env("DOCKER_HOST", engine::host()).env("DOCKER_CONFIG", Node::run().join("docker-config"));

@@ -16,7 +16,7 @@ use super::state::State;
 use crate::build::{checked, root};
 
 /// What takes longest is the apiserver's first start.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// What the kubelet sets for the whole machine.
 const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",

@@ -1,5 +1,6 @@
 //! Kubernetes on the node, configured as small as it works.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -152,7 +153,7 @@ impl<'a> Plane<'a> {
             ("coredns", "system:kube-dns".to_owned(), "system:masters"),
         ] {
             let token = random()?;
-            tokens += &format!("{token},{user},{user},\"{groups}\"\n");
+            writeln!(tokens, "{token},{user},{user},\"{groups}\"")?;
             fs::write(kubeconfig(name), self.kubeconfig(&token).to_string())?;
         }
         fs::write(file("tokens.csv"), tokens)?;
@@ -206,9 +207,9 @@ impl<'a> Plane<'a> {
         // Without CAP_SYS_RESOURCE nothing can lower what it was given; where there is that capability this changes nothing.
         format!(
             "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"docker.io/{PAUSE}:{TAG}\"\n\
-             restrict_oom_score_adj = true\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {:?}\nconf_dir = {:?}\n",
-            self.packages.join("usr/lib/cni"),
-            file("cni"),
+             restrict_oom_score_adj = true\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
+            self.packages.join("usr/lib/cni").display(),
+            file("cni").display(),
         )
     }
 

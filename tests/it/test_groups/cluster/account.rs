@@ -31,6 +31,8 @@ pub(super) struct Figures {
 #[derive(Debug)]
 pub(super) struct Account {
     known: Arc<Mutex<HashMap<String, Figures>>>,
+    /// By the id of a container, the name of the cgroup that it is in.
+    pods: Arc<Mutex<HashMap<String, String>>>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
@@ -39,18 +41,25 @@ impl Account {
     /// Of all containers below this cgroup.
     pub(super) fn begin(cgroup: &str) -> Self {
         let roots = Roots::of(cgroup);
-        let (known, stop) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::<AtomicBool>::default());
+        let (known, pods) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::<Mutex<HashMap<_, _>>>::default());
+        let stop = Arc::<AtomicBool>::default();
         let reader = std::thread::spawn({
-            let (known, stop) = (Arc::clone(&known), Arc::clone(&stop));
+            let (known, pods, stop) = (Arc::clone(&known), Arc::clone(&pods), Arc::clone(&stop));
             move || {
                 let mut open = HashMap::new();
                 while !stop.load(Ordering::Relaxed) {
-                    read(&roots, &mut open, &known);
+                    read(&roots, &mut open, &known, &pods);
                     std::thread::sleep(PERIOD);
                 }
             }
         });
-        Self { known, stop, reader: Some(reader) }
+        Self { known, pods, stop, reader: Some(reader) }
+    }
+
+    /// The ids of all containers that a pod had, its sandbox among them.
+    pub(super) fn of_pod(&self, uid: &str) -> Vec<String> {
+        let pods = self.pods.lock().unwrap();
+        pods.iter().filter(|(_, pod)| pod.ends_with(uid)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Of the container with this id; all that it ever had, once it is gone.
@@ -91,7 +100,12 @@ struct Open {
     oom: Option<File>,
 }
 
-fn read(roots: &Roots, open: &mut HashMap<String, Open>, known: &Mutex<HashMap<String, Figures>>) {
+fn read(
+    roots: &Roots,
+    open: &mut HashMap<String, Open>,
+    known: &Mutex<HashMap<String, Figures>>,
+    pods: &Mutex<HashMap<String, String>>,
+) {
     let mut found = Vec::new();
     containers(&roots.cpu, &mut found);
     for directory in found {
@@ -101,6 +115,8 @@ fn read(roots: &Roots, open: &mut HashMap<String, Open>, known: &Mutex<HashMap<S
         }
         let Ok(below) = directory.strip_prefix(&roots.cpu) else { continue };
         let memory = roots.memory.join(below);
+        let above = below.parent().and_then(Path::file_name).unwrap_or_default();
+        pods.lock().unwrap().insert(id.clone(), above.to_string_lossy().into_owned());
         let names = if roots.v1 {
             ["cpuacct.usage", "memory.max_usage_in_bytes", "memory.oom_control"]
         } else {

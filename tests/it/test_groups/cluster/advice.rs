@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::account::{Account, Figures};
-use super::cluster::{NAMESPACE, kube, namespace, receiver, rows_of, run_id, told, until_over};
+use super::asked::{NAMESPACE, kube, namespace, receiver, rows_of, run_id, told, until_over};
 use super::kinds::{BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
 use super::measured::{kernel, start, with_identity};

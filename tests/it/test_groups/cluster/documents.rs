@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::cluster::{BUILD, kube, project, told};
+use super::asked::{BUILD, kube, project, told};
 
 /// What stands for the reader's own image.
 const IMAGE: &str = "my-registry/my-build";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::cluster::{
+use super::asked::{
     COLLECTOR, NAMESPACE, RECEIVER, Run, kube, namespace, on_node, receiver, rows_of, run_id, told, until,
     until_over,
 };
@@ -114,7 +114,7 @@ fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
     scale("0");
     let gone = Instant::now();
     until_over(&working.pod);
-    std::thread::sleep(Duration::from_secs(120).saturating_sub(gone.elapsed()));
+    std::thread::sleep(Duration::from_mins(2).saturating_sub(gone.elapsed()));
     scale("1");
     kube(&["--namespace", RECEIVER, "rollout", "status", "statefulset/receiver", "--timeout=120s"]);
     let (run, share) = working.end(RECOVERY);

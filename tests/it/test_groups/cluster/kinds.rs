@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::cluster::BUILD;
+use super::asked::BUILD;
 
 /// One kind, as the spec of its pod.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 mod account;
 mod advice;
-mod cluster;
+mod asked;
 mod documents;
 mod faults;
 mod kinds;

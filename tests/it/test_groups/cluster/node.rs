@@ -5,18 +5,18 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::account::Account;
-use super::cluster::{
+use super::asked::{
     COLLECTOR, NAMESPACE, kube, namespace, on_node, rows_of, run_id, told, until, until_over,
 };
 use super::kinds::{self, BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
-use super::measured::{kernel, start, with_identity, wrong_cpu};
+use super::measured::{EXACT, SAMPLED, Within, kernel, start, with_identity, wrong_cpu};
 
 /// After the end of a pod its last summary takes a pass or two, and a push.
 const DELIVERY: Duration = Duration::from_secs(20);
 
 /// Runs pods of these kinds at once, so that they get in each other's way as on a busy node.
-fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind]) {
+fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let job = |name: &str| format!("{mode}-{name}");
@@ -33,7 +33,7 @@ fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind]) {
             &job,
             match &rows_of(&job, &run_id, DELIVERY)[..] {
                 [] => vec!["no run".to_owned()],
-                [run] => wrong_cpu(&run.payload, &kernel),
+                [run] => wrong_cpu(&run.payload, &kernel, within),
                 rows => vec![format!("{} rows of one run", rows.len())],
             },
         );
@@ -46,7 +46,7 @@ fn with_ebpf_every_container_has_the_cpu_time_that_the_kernel_charged_to_it() {
     let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]);
     assert!(log.contains("following processes with eBPF"), "{log}");
     let mut cases = Cases::default();
-    follow(&mut cases, "node-ebpf", &kinds::all());
+    follow(&mut cases, "node-ebpf", &kinds::all(), EXACT);
     cases.finish();
 }
 
@@ -57,7 +57,7 @@ fn with_ebpf_thirty_pods_at_once_have_it_too() {
         .map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)])))
         .collect();
     let mut cases = Cases::default();
-    follow(&mut cases, "node-ebpf", &kinds);
+    follow(&mut cases, "node-ebpf", &kinds, EXACT);
     cases.finish();
 }
 
@@ -71,7 +71,7 @@ fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged
     });
     let result = std::panic::catch_unwind(|| {
         let mut cases = Cases::default();
-        follow(&mut cases, "node-proc", &kinds::all());
+        follow(&mut cases, "node-proc", &kinds::all(), SAMPLED);
         cases.finish();
     });
     super::faults::set_arguments_of_the_collector(&shipped);
@@ -106,12 +106,12 @@ fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
     }
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
     let pod = until("the pod's end", || {
-        let pod = super::cluster::pod_if_there(&name)?;
+        let pod = super::asked::pod_if_there(&name)?;
         (!pod["status"]["containerStatuses"][0]["containerID"].is_null()).then_some(pod)
     });
     let rows = rows_of(job, &run_id, DELIVERY);
     assert_eq!(rows.len(), 1, "{rows:#?}");
-    let wrong = wrong_cpu(&rows[0].payload, &kernel(&account, &pod));
+    let wrong = wrong_cpu(&rows[0].payload, &kernel(&account, &pod), EXACT);
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
@@ -121,7 +121,7 @@ fn each_pod_of_an_indexed_job_is_a_run() {
     namespace();
     let (job, run_id) = ("node-ebpf-indexed", run_id());
     let kind = Kind::of("indexed", spec(&[container("build", &format!("{BURN}; sleep 4"))]));
-    super::cluster::apply(&json!({
+    super::asked::apply(&json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": format!("indexed-{run_id}"), "namespace": NAMESPACE},
         "spec": {
             "completionMode": "Indexed", "completions": 3, "parallelism": 3, "backoffLimit": 0,
@@ -150,11 +150,11 @@ fn a_job_whose_pod_is_deleted_is_a_run() {
     start(NAMESPACE, &name, &with_identity(&kind, job, &run_id));
     kube(&["--namespace", NAMESPACE, "wait", "--for=condition=Ready", "pod", &name, "--timeout=60s"]);
     std::thread::sleep(Duration::from_secs(4));
-    let pod = super::cluster::pod(&name);
+    let pod = super::asked::pod(&name);
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name]);
     let rows = rows_of(job, &run_id, DELIVERY);
     assert_eq!(rows.len(), 1, "{rows:#?}");
-    let wrong = wrong_cpu(&rows[0].payload, &kernel(&account, &pod));
+    let wrong = wrong_cpu(&rows[0].payload, &kernel(&account, &pod), EXACT);
     assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(
         on_node("ls /var/lib/runner-resource-collector | grep -c json || true").trim(),

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::cluster::{
+use super::asked::{
     BUILD, NAMESPACE, Run, kube, namespace, project, receiver, rows_of, run_id, runs, told, until_over,
 };
 use super::kinds::{BURN, container, spec, with};
 use super::known::Cases;
-use super::measured::{agree, kernel, start};
+use super::measured::{EXACT, kernel, start};
 
 /// A job is over when its container is gone, or a minute after its last process where its pod goes on.
 const DELIVERY: Duration = Duration::from_secs(20);
@@ -67,7 +67,7 @@ fn wrong(rows: &[Run], account: &Account) -> Vec<String> {
         let ours = row.cpu_seconds.unwrap_or_default();
         match charged {
             None => wrong.push(format!("{}: no container that the kernel knows", row.name)),
-            Some(charged) if !agree(ours, charged.cpu_seconds) => {
+            Some(charged) if !EXACT.agree(ours, charged.cpu_seconds) => {
                 wrong.push(format!("{}: {ours:.3} of {:.3} s", row.name, charged.cpu_seconds));
             }
             Some(_) => {}
@@ -189,11 +189,14 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
     let act = told("CLUSTER_ACT");
     let (act_volume, act_mount) = host_path("act", Path::new(&act).parent().unwrap());
     let (work_volume, work_mount) = host_path("work", directory.path());
-    let (cache_volume, cache_mount) = host_path("cache", Path::new(&act).parent().unwrap().parent().unwrap());
+    let image = told("CLUSTER_BUILD_IMAGE");
+    let image = Path::new(&image);
+    let (cache_volume, cache_mount) = host_path("cache", image.parent().unwrap());
     let script = format!(
         "mount -t tmpfs tmpfs /tmp\ndockerd >/tmp/log 2>&1 &\nuntil docker version >/dev/null 2>&1; do sleep 0.2; done\n\
-         docker load --quiet --input /cache/build-image-*.tar\ncp -r /work /tmp/work; cd /tmp/work; /act/act {}\n\
+         docker load --quiet --input /cache/{}\ncp -r /work /tmp/work; cd /tmp/work; /act/act {}\n\
          kill %1; wait || true",
+        image.file_name().unwrap().to_string_lossy(),
         flags(PLATFORM, &run_id).join(" ")
     );
     let runner = with(

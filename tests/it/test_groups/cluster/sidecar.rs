@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::cluster::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, until, until_over};
+use super::asked::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, until, until_over};
 use super::kinds::{self, Kind};
 use super::known::Cases;
-use super::measured::{identity, kernel, start, wrong_cpu};
+use super::measured::{EXACT, identity, kernel, start, wrong_cpu};
 
 /// After the end of a job its collector pushes at once.
 const DELIVERY: Duration = Duration::from_secs(10);
@@ -57,6 +57,10 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         }
         pod[list] = json!(containers);
     }
+    if !native {
+        // A job that is killed tells no ordinary container to stop.
+        pod["activeDeadlineSeconds"] = json!(60);
+    }
     pod["restartPolicy"] = kind.spec["restartPolicy"].clone();
     let mut volumes = shipped["volumes"].as_array().cloned().unwrap_or_default();
     volumes.extend(kind.spec["volumes"].as_array().cloned().unwrap_or_default());
@@ -89,7 +93,7 @@ fn every_kind(directory: &str, mode: &str) {
                 [run] => {
                     let mut summary = run.payload.clone();
                     summary.containers.retain(|row| row.name != "collector");
-                    wrong_cpu(&summary, &kernel)
+                    wrong_cpu(&summary, &kernel, EXACT)
                 }
                 rows => vec![format!("{} rows of one run", rows.len())],
             },
@@ -133,7 +137,7 @@ fn what_a_sidecar_and_the_nodes_collector_tell_of_one_pod_is_one_run() {
     of_job.remove("collector");
     let mut summary = row.payload;
     summary.containers.retain(|one| one.name != "collector");
-    let wrong = wrong_cpu(&summary, &of_job);
+    let wrong = wrong_cpu(&summary, &of_job, EXACT);
     assert!(wrong.is_empty(), "{wrong:?}");
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
 }

@@ -21,7 +21,7 @@ pub(super) const READ_TOKEN: &str = "dummyreadtoken";
 /// The image that jobs run in, a Debian with compilers.
 pub(super) const BUILD: &str = concat!("runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
 /// Pulling nothing and starting everything takes seconds; jobs take up to some tens of them.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What `cargo xtask test` told about it.
 pub(super) fn told(variable: &str) -> String {
@@ -119,7 +119,7 @@ pub(super) fn runs(job: &str) -> Vec<Run> {
     let all: Vec<Value> = serde_json::from_str(&answer.body).unwrap();
     all.into_iter()
         .map(|run| Run {
-            run_id: run["run_id"].as_str().unwrap().to_owned(),
+            id: run["run_id"].as_str().unwrap().to_owned(),
             payload: serde_json::from_value(run["payload"].clone()).unwrap(),
             row: run,
         })
@@ -129,7 +129,8 @@ pub(super) fn runs(job: &str) -> Vec<Run> {
 /// A run as the receiver has it.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
-    pub(super) run_id: String,
+    /// The CI system's identifier.
+    pub(super) id: String,
     pub(super) payload: Payload,
     pub(super) row: Value,
 }
@@ -143,7 +144,7 @@ pub(super) fn run_id() -> String {
 pub(super) fn rows_of(job: &str, run_id: &str, patience: Duration) -> Vec<Run> {
     let end = Instant::now() + patience;
     loop {
-        let rows: Vec<Run> = runs(job).into_iter().filter(|run| run.run_id == run_id).collect();
+        let rows: Vec<Run> = runs(job).into_iter().filter(|run| run.id == run_id).collect();
         let over = !rows.is_empty() && rows.iter().all(|run| is_final(job, run));
         if over || Instant::now() > end {
             return rows;
