@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::asked::{
-    COLLECTOR, NAMESPACE, RECEIVER, Run, kube, namespace, on_node, receiver, rows_of, run_id, told, until,
-    until_over,
+    COLLECTOR, NAMESPACE, RECEIVER, Run, alone, kube, namespace, on_node, receiver, rows_of, run_id, told,
+    until, until_over,
 };
 use super::kinds::{self, BURN, Kind, container, spec};
 use super::measured::{kernel, start, with_identity};
@@ -71,6 +71,7 @@ const RESTARTED: std::ops::RangeInclusive<f64> = 0.6..=1.02;
 
 #[test]
 fn a_job_goes_on_when_the_daemonset_is_rolled_out_anew() {
+    let _turn = alone();
     let working = Working::start("rolled", steady(20));
     kube(&["--namespace", COLLECTOR, "rollout", "restart", "daemonset/collector"]);
     kube(&["--namespace", COLLECTOR, "rollout", "status", "daemonset/collector", "--timeout=120s"]);
@@ -82,6 +83,7 @@ fn a_job_goes_on_when_the_daemonset_is_rolled_out_anew() {
 
 #[test]
 fn a_job_goes_on_when_the_nodes_collector_is_killed() {
+    let _turn = alone();
     let working = Working::start("killed", steady(20));
     let text = kube(&["--namespace", COLLECTOR, "get", "pods", "--output=json"]);
     let pods: Value = serde_json::from_str(&text).unwrap();
@@ -96,6 +98,7 @@ fn a_job_goes_on_when_the_nodes_collector_is_killed() {
 
 #[test]
 fn a_job_is_the_same_when_the_kubelet_restarts() {
+    let _turn = alone();
     let working = Working::start("kubelet", steady(15));
     let status =
         Command::new(told("CLUSTER_XTASK")).args(["cluster", "restart", "kubelet"]).status().unwrap();
@@ -107,6 +110,7 @@ fn a_job_is_the_same_when_the_kubelet_restarts() {
 
 #[test]
 fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
+    let _turn = alone();
     let scale = |replicas: &str| {
         kube(&["--namespace", RECEIVER, "scale", "statefulset/receiver", &format!("--replicas={replicas}")]);
     };
@@ -124,6 +128,7 @@ fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
 
 #[test]
 fn a_pod_that_the_kubelet_evicts_is_a_run() {
+    let _turn = alone();
     let full = format!("head -c 30M /dev/zero > /scratch/full; while :; do {BURN}; done");
     let mut job = container("build", &full);
     job["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
@@ -140,6 +145,7 @@ fn a_pod_that_the_kubelet_evicts_is_a_run() {
 
 #[test]
 fn a_receiver_whose_volume_is_full_says_so_and_has_every_run_once_it_is_not() {
+    let _turn = alone();
     let working = Working::start("full", steady(10));
     on_node("dd if=/dev/zero of=/volumes/receiver/filler bs=1M 2>/dev/null || true; sync");
     let result = std::panic::catch_unwind(|| {
@@ -160,6 +166,7 @@ fn a_receiver_whose_volume_is_full_says_so_and_has_every_run_once_it_is_not() {
 
 #[test]
 fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart() {
+    let _turn = alone();
     let volumes = kube(&[
         "--namespace",
         COLLECTOR,
@@ -213,6 +220,7 @@ fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart()
 /// What this token does not fit keeps neither the rest nor the log busy.
 #[test]
 fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
+    let _turn = alone();
     namespace();
     let run_id = run_id();
     for number in 0..3 {
@@ -228,9 +236,9 @@ fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
     }
     let (_, share) = Working::start("fitting", steady(5)).end(Duration::from_secs(30));
     assert!((0.98..=1.02).contains(&share), "{share}");
-    // Two rounds of what is tried every minute.
-    std::thread::sleep(Duration::from_secs(130));
-    let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector", "--since=130s"]);
+    // Longer than the time after which the first of them is tried again.
+    std::thread::sleep(Duration::from_secs(75));
+    let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector", "--since=75s"]);
     let warnings: Vec<_> = log
         .lines()
         .filter(|line| line.contains("WARN") && (line.contains("other-org") || line.contains("403")))
@@ -242,6 +250,7 @@ fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
 
 #[test]
 fn both_programs_are_upgraded_under_load_and_no_run_is_lost() {
+    let _turn = alone();
     for program in ["collector", "receiver"] {
         let image = format!("docker.io/runner-resource-collector/{program}");
         on_node(&format!("ctr --namespace=k8s.io images tag --force {image}:{VERSION} {image}:next"));

@@ -5,6 +5,7 @@ mod advice;
 mod asked;
 mod documents;
 mod faults;
+mod kept;
 mod kinds;
 mod known;
 mod measured;

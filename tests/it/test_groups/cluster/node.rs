@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::account::Account;
 use super::asked::{
-    COLLECTOR, NAMESPACE, kube, namespace, on_node, rows_of, run_id, told, until, until_over,
+    COLLECTOR, NAMESPACE, alone, kube, namespace, rows_of, run_id, shared, told, until, until_over,
 };
 use super::kinds::{self, BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
@@ -43,6 +43,7 @@ fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {
 
 #[test]
 fn with_ebpf_every_container_has_the_cpu_time_that_the_kernel_charged_to_it() {
+    let _turn = shared();
     let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]);
     assert!(log.contains("following processes with eBPF"), "{log}");
     let mut cases = Cases::default();
@@ -52,6 +53,7 @@ fn with_ebpf_every_container_has_the_cpu_time_that_the_kernel_charged_to_it() {
 
 #[test]
 fn with_ebpf_thirty_pods_at_once_have_it_too() {
+    let _turn = shared();
     let burn = format!("{BURN}; sleep 3");
     let kinds: Vec<_> = (0..30)
         .map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)])))
@@ -63,6 +65,7 @@ fn with_ebpf_thirty_pods_at_once_have_it_too() {
 
 #[test]
 fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged_to_it() {
+    let _turn = alone();
     let shipped = super::faults::arguments_of_the_collector();
     let without = [shipped.clone(), vec!["--ebpf=off".to_owned()]].concat();
     super::faults::set_arguments_of_the_collector(&without);
@@ -84,6 +87,7 @@ fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged
 /// a script that is executed in it exports the job's variables.
 #[test]
 fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
+    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("node-ebpf-executed", run_id());
@@ -118,6 +122,7 @@ fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
 /// Each pod of an Indexed Job is its own run of the same job.
 #[test]
 fn each_pod_of_an_indexed_job_is_a_run() {
+    let _turn = shared();
     namespace();
     let (job, run_id) = ("node-ebpf-indexed", run_id());
     let kind = Kind::of("indexed", spec(&[container("build", &format!("{BURN}; sleep 4"))]));
@@ -142,6 +147,7 @@ fn each_pod_of_an_indexed_job_is_a_run() {
 /// A pod that is deleted in mid-job has what it used until then.
 #[test]
 fn a_job_whose_pod_is_deleted_is_a_run() {
+    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("node-ebpf-deleted", run_id());

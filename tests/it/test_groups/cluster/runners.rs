@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::asked::{
-    BUILD, NAMESPACE, Run, kube, namespace, project, receiver, rows_of, run_id, runs, told, until_over,
+    BUILD, NAMESPACE, Run, kube, namespace, project, push_token, receiver, rows_of, run_id, runs, shared,
+    told, until, until_over,
 };
 use super::kinds::{BURN, container, spec, with};
 use super::known::Cases;
@@ -78,6 +79,7 @@ fn wrong(rows: &[Run], account: &Account) -> Vec<String> {
 
 #[test]
 fn jobs_in_containers_of_an_engine_are_runs_of_their_own_and_get_a_recommendation() {
+    let _turn = shared();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let directory = tempfile::tempdir().unwrap();
     let work = format!("{BURN}; sleep 4");
@@ -154,6 +156,7 @@ fn five_jobs(prefix: &str) -> Value {
 /// A pod with a runner whose jobs are processes of its own container.
 #[test]
 fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
+    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     // Where the cluster's own files are: the node sees it at the same place.
@@ -182,6 +185,7 @@ fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
 /// A privileged pod with an engine of its own, as `deploy/runners` has it.
 #[test]
 fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
+    let _turn = shared();
     namespace();
     let directory = tempfile::tempdir_in(project().join("target/cluster/run")).unwrap();
     repository(directory.path(), &five_jobs("inner"));
@@ -193,9 +197,9 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
     let image = Path::new(&image);
     let (cache_volume, cache_mount) = host_path("cache", image.parent().unwrap());
     let script = format!(
-        "mount -t tmpfs tmpfs /tmp\ndockerd >/tmp/log 2>&1 &\nuntil docker version >/dev/null 2>&1; do sleep 0.2; done\n\
+        "mount -t tmpfs tmpfs /tmp\ndockerd >/tmp/log 2>&1 &\nengine=$!\nuntil docker version >/dev/null 2>&1; do sleep 0.2; done\n\
          docker load --quiet --input /cache/{}\ncp -r /work /tmp/work; cd /tmp/work; /act/act {}\n\
-         kill %1; wait || true",
+         kill $engine; wait $engine || true",
         image.file_name().unwrap().to_string_lossy(),
         flags(PLATFORM, &run_id).join(" ")
     );
@@ -215,5 +219,35 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
     let mut cases = Cases::default();
     cases.take("act-five-in-an-engine-in-a-pod", wrong_fifths("inner", &run_id, DELIVERY));
     cases.finish();
+    kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
+}
+
+/// A step of a job under `collector run`, as `deploy/action` has it, in an image that has nothing to trust.
+#[test]
+fn a_step_under_the_wrapper_runs_in_an_image_without_certificates() {
+    let _turn = shared();
+    namespace();
+    let programs = project().join("deploy/images/made-by-cargo-xtask-images/native");
+    let (volume, mount) = host_path("collector", &programs);
+    let (job, run_id) = ("wrapped", run_id());
+    let script = "test ! -e /etc/ssl/certs/ca-certificates.crt\nset +e\n/collector/collector run -- sh -ec 'sleep 3; exit 7'\ntest $? = 7";
+    let mut build = container("build", script);
+    let mut env = super::measured::identity(job, &run_id).as_array().unwrap().clone();
+    let endpoint = "http://receiver.runner-resource-collector.svc:8080/api/v1/metrics";
+    env.push(json!({"name": "COLLECTOR_PUSH_ENDPOINT", "value": endpoint}));
+    env.push(json!({"name": "COLLECTOR_PUSH_TOKEN", "value": push_token("my-org")}));
+    build["env"] = json!(env);
+    build["volumeMounts"] = json!([mount]);
+    let name = format!("wrapped-{run_id}");
+    start(NAMESPACE, &name, &with(spec(&[build]), &json!({"volumes": [volume]})));
+    let pod = until_over(&name);
+    let log = kube(&["--namespace", NAMESPACE, "logs", &name]);
+    assert_eq!(pod["status"]["phase"], "Succeeded", "{log}");
+    // The node's collector sees the pod, too, and tells of it.
+    let rows = until("the wrapper's summary", || {
+        let rows = rows_of(job, &run_id, DELIVERY);
+        rows.iter().any(|row| row.payload.containers.iter().any(|one| one.name == "run")).then_some(rows)
+    });
+    assert!(rows.iter().all(|row| row.id == run_id));
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
 }
