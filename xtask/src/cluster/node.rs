@@ -43,7 +43,7 @@ impl Node {
         let state = State { id, boot_id: boot_id()?, block, sysctls: sysctls(), ..State::default() };
         let run = Self::run();
         ensure!(
-            run.as_os_str().len() < 60,
+            run.as_os_str().len() < 90,
             "{} is too long a path: sockets below it may have 107 characters",
             run.display()
         );
