@@ -78,7 +78,12 @@ impl Group {
 
     /// `cargo test` with its tests alone.
     fn tests(self, test: impl Fn() -> Command) -> Result<Command> {
-        let module = format!("{GROUPS}{}::", self.name());
+        self.tests_below("", test)
+    }
+
+    /// The same, of those below a module of it.
+    fn tests_below(self, below: &str, test: impl Fn() -> Command) -> Result<Command> {
+        let module = format!("{GROUPS}{}::{below}", self.name());
         let mut tests = test();
         tests.args(["--test=it", "--", &module]);
         let mut list = test();
@@ -92,6 +97,8 @@ impl Group {
 
 /// The module with the tests of all groups but `unit`; no other name of a module ends so.
 const GROUPS: &str = "test_groups::";
+/// The module with those tests in a cluster that have it for themselves.
+const ALONE: &str = "alone::";
 /// For so long each target of the group `fuzz` runs.
 const FUZZ_SECONDS: u64 = 60;
 /// Rounds of each fault in the long form.
@@ -199,6 +206,7 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
                 let mut test = group.tests(test)?;
                 checked(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
             })?,
+            Group::Cluster => table.run(*group, || in_cluster(test))?,
             _ => table.run(*group, || as_root(*group, test, long))?,
         }
     }
@@ -213,15 +221,25 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     if long {
         test.env("FAULT_ROUNDS", LONG_ROUNDS);
     }
-    // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running. In a cluster others
-    // always run; tests take turns by themselves.
-    test.arg(if group == Group::Cluster { "--test-threads=4" } else { "--test-threads=1" });
+    // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
+    test.arg("--test-threads=1");
     match group {
         Group::Docker => in_engines(&mut test),
-        // What is known to fail is told by cases that pass.
-        Group::Cluster => cluster::with(|| checked(cluster::tell(&mut test)?.arg("--show-output"))),
         _ => checked(&mut test),
     }
+}
+
+/// In a cluster others always run: first what only adds jobs, several at once, then what changes what is deployed.
+fn in_cluster(test: impl Fn() -> Command) -> Result<()> {
+    // What is known to fail is told by tests that pass.
+    let run = |below: &str, words: &[&str]| {
+        let mut tests = Group::Cluster.tests_below(below, &test)?;
+        checked(cluster::tell(&mut tests)?.arg("--show-output").args(words))
+    };
+    cluster::with(|| {
+        run("", &["--test-threads=4", "--skip", ALONE])?;
+        run(ALONE, &["--test-threads=1"])
+    })
 }
 
 /// Runs tests of the images, with what Debian 12 has and with something newer.

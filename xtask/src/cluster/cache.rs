@@ -20,15 +20,15 @@ pub(super) fn directory() -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Names a build from the files directly in a directory, and what else goes into it.
-pub(super) fn key(sources: &Path, more: &[u8]) -> Result<String> {
-    let mut files: Vec<_> = fs::read_dir(sources)
-        .with_context(|| sources.display().to_string())?
-        .collect::<io::Result<Vec<_>>>()?
-        .into_iter()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
+/// Names a build from the files directly in a directory, if it has sources, and from what else goes into it.
+pub(super) fn key(sources: Option<&Path>, more: &[u8]) -> Result<String> {
+    let mut files = Vec::new();
+    if let Some(sources) = sources {
+        for entry in fs::read_dir(sources).with_context(|| sources.display().to_string())? {
+            files.push(entry?.path());
+        }
+    }
+    files.retain(|path| path.is_file());
     files.sort();
     let mut hash = Sha256::new();
     for file in &files {

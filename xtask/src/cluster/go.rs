@@ -85,7 +85,7 @@ fn module(name: &str) -> PathBuf {
 /// Installs the packages of a module into a directory named after what they are built from.
 fn build(name: &str, packages: &str, linker_flags: &str) -> Result<PathBuf> {
     let module = module(name);
-    let key = cache::key(&module, linker_flags.as_bytes())?;
+    let key = cache::key(Some(&module), linker_flags.as_bytes())?;
     let directory = cache::directory()?.join(format!("{name}-{key}"));
     if is_whole(&directory) {
         return Ok(directory);

@@ -49,7 +49,7 @@ fn pause() -> Result<()> {
 
 /// An archive with the image that jobs are built in: a Debian with compilers.
 pub(super) fn build_image() -> Result<PathBuf> {
-    let key = cache::key(&root().join("tests/cluster"), format!("{SUITE} {PACKAGES} {TAG}").as_bytes())?;
+    let key = cache::key(None, format!("{SUITE} {PACKAGES} {TAG}").as_bytes())?;
     let archive = cache::directory()?.join(format!("build-image-{key}.tar"));
     if archive.exists() {
         return Ok(archive);

@@ -245,12 +245,12 @@ impl Containers {
         ids.saturating_sub(1).max(counted)
     }
 
-    /// Whether it is none of a pod's containers: the sandbox, or what is beside them.
+    /// Whether it is none of a pod's containers: the sandbox, or what is beside them. What `CGROUP_PROCESS_MAP` names is one.
     pub fn is_overhead(&self, index: ContainerIndex) -> bool {
         let container = &self[index];
         match container.key {
             Key::Pod(_) => true,
-            Key::Id(_) => self.part(index) == Part::Sandbox,
+            Key::Id(_) => container.mapped_name.is_none() && self.part(index) == Part::Sandbox,
             _ => false,
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::account::{Account, Figures};
-use super::asked::{NAMESPACE, kube, namespace, receiver, rows_of, run_id, shared, told, until_over};
+use super::asked::{NAMESPACE, kube, namespace, receiver, rows_of, run_id, told, until_over};
 use super::kinds::{BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
 use super::measured::{kernel, start, with_identity};
@@ -93,7 +93,6 @@ fn mebibytes(bytes: u64) -> String {
 /// Jobs whose pods nobody gave limits: the usual case.
 #[test]
 fn jobs_without_limits_live_with_the_advice() {
-    let _turn = shared();
     namespace();
     let of = |name, script: String| Sized { name, script, resources: json!({}) };
     let mut jobs = vec![
@@ -162,7 +161,6 @@ fn jobs_without_limits_live_with_the_advice() {
 /// Jobs that have limits, in four rounds: killed, throttled, and with far more than they need.
 #[test]
 fn jobs_with_limits_come_to_what_they_need() {
-    let _turn = shared();
     namespace();
     let limited = |cpu: Option<&str>, memory: &str| {
         let mut limits = json!({"memory": memory});

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -23,20 +23,6 @@ pub(super) const READ_TOKEN: &str = "dummyreadtoken";
 pub(super) const BUILD: &str = concat!("runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
 /// Pulling nothing and starting everything takes seconds; jobs take up to some tens of them.
 const PATIENCE: Duration = Duration::from_mins(3);
-
-/// Tests that only add jobs go on at the same time; those that change what is deployed have the cluster for themselves.
-static TURN: RwLock<()> = RwLock::new(());
-
-/// A turn beside others.
-pub(super) fn shared() -> RwLockReadGuard<'static, ()> {
-    // One that failed leaves nothing half done that others would see.
-    TURN.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A turn alone.
-pub(super) fn alone() -> RwLockWriteGuard<'static, ()> {
-    TURN.write().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What `cargo xtask test` told about it.
 pub(super) fn told(variable: &str) -> String {

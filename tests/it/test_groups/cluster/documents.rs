@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::asked::{BUILD, kube, project, shared, told};
+use super::asked::{BUILD, kube, project, told};
 
 /// What stands for the reader's own image.
 const IMAGE: &str = "my-registry/my-build";
@@ -141,7 +141,6 @@ fn is_output(shown: &[String], lines: &[&str]) -> bool {
 
 #[test]
 fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
-    let _turn = shared();
     let document = std::fs::read_to_string(project().join("docs/kubernetes.md")).unwrap();
     assert!(document.contains(IMAGE), "the document has another placeholder");
     assert!(

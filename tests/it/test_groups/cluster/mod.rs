@@ -2,10 +2,9 @@
 
 mod account;
 mod advice;
+mod alone;
 mod asked;
 mod documents;
-mod faults;
-mod kept;
 mod kinds;
 mod known;
 mod measured;

@@ -5,18 +5,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::account::Account;
-use super::asked::{
-    COLLECTOR, NAMESPACE, alone, kube, namespace, rows_of, run_id, shared, told, until, until_over,
-};
+use super::asked::{COLLECTOR, NAMESPACE, kube, namespace, rows_of, run_id, told, until, until_over};
 use super::kinds::{self, BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
-use super::measured::{EXACT, SAMPLED, Within, kernel, start, with_identity, wrong_cpu};
+use super::measured::{EXACT, Within, kernel, start, with_identity, wrong_cpu};
 
 /// After the end of a pod its last summary takes a pass or two, and a push.
 const DELIVERY: Duration = Duration::from_secs(20);
 
 /// Runs pods of these kinds at once, so that they get in each other's way as on a busy node.
-fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {
+pub(super) fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let job = |name: &str| format!("{mode}-{name}");
@@ -43,7 +41,6 @@ fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {
 
 #[test]
 fn with_ebpf_every_container_has_the_cpu_time_that_the_kernel_charged_to_it() {
-    let _turn = shared();
     let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]);
     assert!(log.contains("following processes with eBPF"), "{log}");
     let mut cases = Cases::default();
@@ -53,7 +50,6 @@ fn with_ebpf_every_container_has_the_cpu_time_that_the_kernel_charged_to_it() {
 
 #[test]
 fn with_ebpf_thirty_pods_at_once_have_it_too() {
-    let _turn = shared();
     let burn = format!("{BURN}; sleep 3");
     let kinds: Vec<_> = (0..30)
         .map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)])))
@@ -63,31 +59,10 @@ fn with_ebpf_thirty_pods_at_once_have_it_too() {
     cases.finish();
 }
 
-#[test]
-fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged_to_it() {
-    let _turn = alone();
-    let shipped = super::faults::arguments_of_the_collector();
-    let without = [shipped.clone(), vec!["--ebpf=off".to_owned()]].concat();
-    super::faults::set_arguments_of_the_collector(&without);
-    until("the collector without eBPF", || {
-        kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]).contains("measuring").then_some(())
-    });
-    let result = std::panic::catch_unwind(|| {
-        let mut cases = Cases::default();
-        follow(&mut cases, "node-proc", &kinds::all(), SAMPLED);
-        cases.finish();
-    });
-    super::faults::set_arguments_of_the_collector(&shipped);
-    if let Err(wrong) = result {
-        std::panic::resume_unwind(wrong);
-    }
-}
-
 /// As hooks of runners do that keep a pod for a job and run its steps by `kubectl exec`: the pod's own process waits, and
 /// a script that is executed in it exports the job's variables.
 #[test]
 fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
-    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("node-ebpf-executed", run_id());
@@ -122,7 +97,6 @@ fn what_is_executed_in_a_pod_that_waits_is_the_pods_job() {
 /// Each pod of an Indexed Job is its own run of the same job.
 #[test]
 fn each_pod_of_an_indexed_job_is_a_run() {
-    let _turn = shared();
     namespace();
     let (job, run_id) = ("node-ebpf-indexed", run_id());
     let kind = Kind::of("indexed", spec(&[container("build", &format!("{BURN}; sleep 4"))]));
@@ -147,7 +121,6 @@ fn each_pod_of_an_indexed_job_is_a_run() {
 /// A pod that is deleted in mid-job has what it used until then.
 #[test]
 fn a_job_whose_pod_is_deleted_is_a_run() {
-    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("node-ebpf-deleted", run_id());

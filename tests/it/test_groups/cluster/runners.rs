@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::asked::{
-    BUILD, NAMESPACE, Run, kube, namespace, project, push_token, receiver, rows_of, run_id, runs, shared,
-    told, until, until_over,
+    BUILD, NAMESPACE, Run, kube, namespace, project, push_token, receiver, rows_of, run_id, runs, told,
+    until, until_over,
 };
 use super::kinds::{BURN, container, spec, with};
 use super::known::Cases;
@@ -79,7 +79,6 @@ fn wrong(rows: &[Run], account: &Account) -> Vec<String> {
 
 #[test]
 fn jobs_in_containers_of_an_engine_are_runs_of_their_own_and_get_a_recommendation() {
-    let _turn = shared();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let directory = tempfile::tempdir().unwrap();
     let work = format!("{BURN}; sleep 4");
@@ -156,7 +155,6 @@ fn five_jobs(prefix: &str) -> Value {
 /// A pod with a runner whose jobs are processes of its own container.
 #[test]
 fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
-    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     // Where the cluster's own files are: the node sees it at the same place.
@@ -185,7 +183,6 @@ fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
 /// A privileged pod with an engine of its own, as `deploy/runners` has it.
 #[test]
 fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
-    let _turn = shared();
     namespace();
     let directory = tempfile::tempdir_in(project().join("target/cluster/run")).unwrap();
     repository(directory.path(), &five_jobs("inner"));
@@ -225,7 +222,6 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
 /// A step of a job under `collector run`, as `deploy/action` has it, in an image that has nothing to trust.
 #[test]
 fn a_step_under_the_wrapper_runs_in_an_image_without_certificates() {
-    let _turn = shared();
     namespace();
     let programs = project().join("deploy/images/made-by-cargo-xtask-images/native");
     let (volume, mount) = host_path("collector", &programs);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::asked::{NAMESPACE, kube, namespace, project, rows_of, run_id, shared, told, until, until_over};
+use super::asked::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, until, until_over};
 use super::kinds::{self, Kind};
 use super::known::Cases;
 use super::measured::{EXACT, identity, kernel, start, wrong_cpu};
@@ -105,20 +105,17 @@ fn every_kind(directory: &str, mode: &str) {
 
 #[test]
 fn a_native_sidecar_tells_what_the_kernel_charged_to_each_container() {
-    let _turn = shared();
     every_kind("sidecar", "native");
 }
 
 #[test]
 fn a_classic_sidecar_tells_what_the_kernel_charged_to_each_container() {
-    let _turn = shared();
     every_kind("sidecar-classic", "classic");
 }
 
 /// The node's collector and a sidecar see the same pod: it is one run, with the better figures of both.
 #[test]
 fn what_a_sidecar_and_the_nodes_collector_tell_of_one_pod_is_one_run() {
-    let _turn = shared();
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let (job, run_id) = ("both", run_id());

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::account::Account;
-use super::asked::{
-    COLLECTOR, NAMESPACE, RECEIVER, Run, alone, kube, namespace, on_node, receiver, rows_of, run_id, told,
-    until, until_over,
+use super::super::account::Account;
+use super::super::asked::{
+    COLLECTOR, NAMESPACE, RECEIVER, Run, kube, namespace, on_node, receiver, rows_of, run_id, told, until,
+    until_over,
 };
-use super::kinds::{self, BURN, Kind, container, spec};
-use super::measured::{kernel, start, with_identity};
+use super::super::kinds::{self, BURN, Kind, container, spec};
+use super::super::measured::{kernel, start, with_identity};
 
 /// The tag of what is shipped.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -71,7 +71,6 @@ const RESTARTED: std::ops::RangeInclusive<f64> = 0.6..=1.02;
 
 #[test]
 fn a_job_goes_on_when_the_daemonset_is_rolled_out_anew() {
-    let _turn = alone();
     let working = Working::start("rolled", steady(20));
     kube(&["--namespace", COLLECTOR, "rollout", "restart", "daemonset/collector"]);
     kube(&["--namespace", COLLECTOR, "rollout", "status", "daemonset/collector", "--timeout=120s"]);
@@ -83,7 +82,6 @@ fn a_job_goes_on_when_the_daemonset_is_rolled_out_anew() {
 
 #[test]
 fn a_job_goes_on_when_the_nodes_collector_is_killed() {
-    let _turn = alone();
     let working = Working::start("killed", steady(20));
     let text = kube(&["--namespace", COLLECTOR, "get", "pods", "--output=json"]);
     let pods: Value = serde_json::from_str(&text).unwrap();
@@ -98,7 +96,6 @@ fn a_job_goes_on_when_the_nodes_collector_is_killed() {
 
 #[test]
 fn a_job_is_the_same_when_the_kubelet_restarts() {
-    let _turn = alone();
     let working = Working::start("kubelet", steady(15));
     let status =
         Command::new(told("CLUSTER_XTASK")).args(["cluster", "restart", "kubelet"]).status().unwrap();
@@ -110,7 +107,6 @@ fn a_job_is_the_same_when_the_kubelet_restarts() {
 
 #[test]
 fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
-    let _turn = alone();
     let scale = |replicas: &str| {
         kube(&["--namespace", RECEIVER, "scale", "statefulset/receiver", &format!("--replicas={replicas}")]);
     };
@@ -128,7 +124,6 @@ fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
 
 #[test]
 fn a_pod_that_the_kubelet_evicts_is_a_run() {
-    let _turn = alone();
     let full = format!("head -c 30M /dev/zero > /scratch/full; while :; do {BURN}; done");
     let mut job = container("build", &full);
     job["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
@@ -145,7 +140,6 @@ fn a_pod_that_the_kubelet_evicts_is_a_run() {
 
 #[test]
 fn a_receiver_whose_volume_is_full_says_so_and_has_every_run_once_it_is_not() {
-    let _turn = alone();
     let working = Working::start("full", steady(10));
     on_node("dd if=/dev/zero of=/volumes/receiver/filler bs=1M 2>/dev/null || true; sync");
     let result = std::panic::catch_unwind(|| {
@@ -166,7 +160,6 @@ fn a_receiver_whose_volume_is_full_says_so_and_has_every_run_once_it_is_not() {
 
 #[test]
 fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart() {
-    let _turn = alone();
     let volumes = kube(&[
         "--namespace",
         COLLECTOR,
@@ -220,7 +213,6 @@ fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart()
 /// What this token does not fit keeps neither the rest nor the log busy.
 #[test]
 fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
-    let _turn = alone();
     namespace();
     let run_id = run_id();
     for number in 0..3 {
@@ -250,7 +242,6 @@ fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
 
 #[test]
 fn both_programs_are_upgraded_under_load_and_no_run_is_lost() {
-    let _turn = alone();
     for program in ["collector", "receiver"] {
         let image = format!("docker.io/runner-resource-collector/{program}");
         on_node(&format!("ctr --namespace=k8s.io images tag --force {image}:{VERSION} {image}:next"));
@@ -282,19 +273,4 @@ fn both_programs_are_upgraded_under_load_and_no_run_is_lost() {
     }
     image(VERSION);
     kube(&["--namespace", NAMESPACE, "delete", "pods", "--all", "--wait=false"]);
-}
-
-/// Its command line, as it is deployed.
-pub(super) fn arguments_of_the_collector() -> Vec<String> {
-    let path = "--output=jsonpath={.spec.template.spec.containers[0].args}";
-    serde_json::from_str(&kube(&["--namespace", COLLECTOR, "get", "daemonset", "collector", path])).unwrap()
-}
-
-/// Deploys it with another one.
-pub(super) fn set_arguments_of_the_collector(arguments: &[String]) {
-    let patch =
-        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
-    let patch = format!("--patch={patch}");
-    kube(&["--namespace", COLLECTOR, "patch", "daemonset", "collector", "--type=json", &patch]);
-    kube(&["--namespace", COLLECTOR, "rollout", "status", "daemonset/collector", "--timeout=120s"]);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::asked::{
-    COLLECTOR, READ_TOKEN, RECEIVER, alone, kube, on_node, push_token, receiver, run_id, shared, told, until,
+use super::super::asked::{
+    COLLECTOR, READ_TOKEN, RECEIVER, kube, on_node, push_token, receiver, run_id, told, until,
 };
 
 /// As `--max-body` is by default, less than what is around the payload.
@@ -34,7 +34,6 @@ fn submission(run_id: &str, containers: usize, is_final: bool) -> String {
 /// Its root file system is read-only, and nothing but /data can be written to.
 #[test]
 fn the_largest_summaries_take_each_others_place_in_the_shipped_receiver() {
-    let _turn = shared();
     let token = push_token("my-org");
     let address = told("CLUSTER_RECEIVER");
     let address = address.trim_start_matches("http://");
@@ -60,12 +59,11 @@ fn the_largest_summaries_take_each_others_place_in_the_shipped_receiver() {
 /// What was tried is kept: the commands of docs/kubernetes.md, with secrets of one's own, over what runs.
 #[test]
 fn from_the_trial_to_keeping_it_nothing_is_deleted() {
-    let _turn = alone();
     let before = runs_in_all();
-    let project = super::asked::project().join("deploy/kubernetes");
+    let project = super::super::asked::project().join("deploy/kubernetes");
     let at = |name: &str| project.join(name).to_string_lossy().into_owned();
     let secret = |namespace: &str, name: &str, values: &Value| {
-        super::asked::apply(&json!({
+        super::super::asked::apply(&json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": values,
         }));
     };

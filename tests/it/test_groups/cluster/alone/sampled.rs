@@ -1,0 +1,43 @@
+//! Every kind of job, followed by a collector of the node that may not use eBPF.
+
+use serde_json::json;
+
+use super::super::asked::{COLLECTOR, kube, until};
+use super::super::kinds;
+use super::super::known::Cases;
+use super::super::measured::SAMPLED;
+use super::super::node::follow;
+
+#[test]
+fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged_to_it() {
+    let shipped = arguments_of_the_collector();
+    let without = [shipped.clone(), vec!["--ebpf=off".to_owned()]].concat();
+    set_arguments_of_the_collector(&without);
+    until("the collector without eBPF", || {
+        kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]).contains("measuring").then_some(())
+    });
+    let result = std::panic::catch_unwind(|| {
+        let mut cases = Cases::default();
+        follow(&mut cases, "node-proc", &kinds::all(), SAMPLED);
+        cases.finish();
+    });
+    set_arguments_of_the_collector(&shipped);
+    if let Err(wrong) = result {
+        std::panic::resume_unwind(wrong);
+    }
+}
+
+/// Its command line, as it is deployed.
+fn arguments_of_the_collector() -> Vec<String> {
+    let path = "--output=jsonpath={.spec.template.spec.containers[0].args}";
+    serde_json::from_str(&kube(&["--namespace", COLLECTOR, "get", "daemonset", "collector", path])).unwrap()
+}
+
+/// Deploys it with another one.
+fn set_arguments_of_the_collector(arguments: &[String]) {
+    let patch =
+        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
+    let patch = format!("--patch={patch}");
+    kube(&["--namespace", COLLECTOR, "patch", "daemonset", "collector", "--type=json", &patch]);
+    kube(&["--namespace", COLLECTOR, "rollout", "status", "daemonset/collector", "--timeout=120s"]);
+}
