@@ -19,7 +19,7 @@ fn submission(run_id: &str, containers: usize, is_final: bool) -> String {
         "start_time": "2026-01-01T00:00:00Z", "end_time": "2026-01-01T00:01:00Z", "duration_seconds": 60.0,
         "sample_count": 30, "complete": is_final,
         "containers": (0..containers).map(container).collect::<Vec<_>>(),
-        "top_commands": (0..containers * 12).map(|number| json!({
+        "top_commands": (0..containers * 11).map(|number| json!({
             "name": format!("command-{number}"), "process_count": 1, "cpu_seconds": 0.1, "peak_mem_bytes": 1,
         })).collect::<Vec<_>>(),
     });
