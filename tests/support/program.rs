@@ -1,6 +1,7 @@
 //! A program that was started and is watched by its log.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -32,6 +33,18 @@ pub fn path(variable: &str, name: &str) -> PathBuf {
 /// The collector.
 pub fn collector() -> Command {
     Command::new(path("COLLECTOR_BIN", "collector"))
+}
+
+/// The command, that inherits no descriptor but its standard streams, whatever whoever runs the tests left open.
+pub fn without_inherited(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only close_range is called, which is a plain system call.
+    unsafe {
+        command.pre_exec(|| {
+            // A kernel that cannot leaves them as they are.
+            libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int);
+            Ok(())
+        })
+    }
 }
 
 /// Workloads that are hard to account for.

@@ -118,32 +118,54 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     let result = run_each(&run, long, &mut table);
     table.print();
     result?;
+    let failed = table.failed();
+    ensure!(failed.is_empty(), "tests failed in: {}", failed.join(", "));
     println!("All tests passed that were run.");
     Ok(())
 }
 
 /// What ran, for how long, and what did not, and why.
 #[derive(Debug, Default)]
-struct Table(Vec<(Group, String)>);
+struct Table(Vec<(Group, Outcome)>);
+
+#[derive(Debug)]
+enum Outcome {
+    NotRun { why: String },
+    Passed { seconds: u64 },
+    Failed { seconds: u64, error: String },
+}
 
 impl Table {
     fn left(&mut self, group: Group, why: &str) {
-        self.0.push((group, format!("not run: {why}")));
+        self.0.push((group, Outcome::NotRun { why: why.to_owned() }));
     }
 
-    /// Runs a group and notes what came of it.
-    fn run(&mut self, group: Group, test: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs a group and notes what came of it: one that fails keeps no other from running.
+    fn run(&mut self, group: Group, test: impl FnOnce() -> Result<()>) {
         let began = Instant::now();
         let result = test();
-        let outcome = if result.is_ok() { "passed" } else { "FAILED" };
-        self.0.push((group, format!("{outcome} after {} s", began.elapsed().as_secs())));
-        result
+        let seconds = began.elapsed().as_secs();
+        let outcome = match result {
+            Ok(()) => Outcome::Passed { seconds },
+            Err(error) => Outcome::Failed { seconds, error: format!("{error:#}") },
+        };
+        self.0.push((group, outcome));
+    }
+
+    fn failed(&self) -> Vec<&'static str> {
+        let failed = self.0.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+        failed.map(|(group, _)| group.name()).collect()
     }
 
     fn print(&self) {
         println!();
         for (group, outcome) in &self.0 {
-            println!("{:<8} {outcome}", group.name());
+            let name = group.name();
+            match outcome {
+                Outcome::NotRun { why } => println!("{name:<8} not run: {why}"),
+                Outcome::Passed { seconds } => println!("{name:<8} passed after {seconds} s"),
+                Outcome::Failed { seconds, error } => println!("{name:<8} FAILED after {seconds} s: {error}"),
+            }
         }
     }
 }
@@ -153,13 +175,13 @@ fn run_each(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
         table.run(Group::Lint, || {
             setup::ensure(For::Lint)?;
             lint::run()
-        })?;
+        });
     }
     if groups.iter().any(|group| !matches!(group, Group::Lint | Group::Fuzz)) {
         programs(groups, long, table)?;
     }
     if groups.contains(&Group::Fuzz) {
-        table.run(Group::Fuzz, || fuzz::run(FUZZ_SECONDS, &[]))?;
+        table.run(Group::Fuzz, || fuzz::run(FUZZ_SECONDS, &[]));
     }
     Ok(())
 }
@@ -185,7 +207,8 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
     // With the same features for all groups: else all of it would be compiled once more.
     let test = || {
         let mut test = build::cargo();
-        test.args(["test", "--locked", "--workspace"]).arg(format!("--features={features}"));
+        test.args(["test", "--locked", "--no-fail-fast", "--workspace"])
+            .arg(format!("--features={features}"));
         test.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
         test.env("WORKLOAD_BIN", &programs.workload).env("COLLECTOR_PLAIN_BIN", &plain);
         programs.embed(&mut test);
@@ -194,20 +217,20 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
     for group in groups {
         match group {
             Group::Lint | Group::Fuzz => {}
-            Group::Unit => table.run(*group, || checked(test().args(["--", "--skip", GROUPS])))?,
-            Group::Api => table.run(*group, || api::run(&programs, long))?,
+            Group::Unit => table.run(*group, || checked(test().args(["--", "--skip", GROUPS]))),
+            Group::Api => table.run(*group, || api::run(&programs, long)),
             Group::Browser => table.run(*group, || {
                 // Node.js finds there what tests/browser asks for.
                 let modules = setup::browser()?;
                 let mut test = group.tests(test)?;
                 checked(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
-            })?,
+            }),
             Group::Deploy => table.run(*group, || {
                 let mut test = group.tests(test)?;
                 checked(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
-            })?,
-            Group::Cluster => table.run(*group, || in_cluster(test))?,
-            _ => table.run(*group, || as_root(*group, test, long))?,
+            }),
+            Group::Cluster => table.run(*group, || in_cluster(test)),
+            _ => table.run(*group, || as_root(*group, test, long)),
         }
     }
     Ok(())
@@ -237,8 +260,8 @@ fn in_cluster(test: impl Fn() -> Command) -> Result<()> {
         checked(cluster::tell(&mut tests)?.arg("--show-output").args(words))
     };
     cluster::with(|| {
-        run("", &["--test-threads=4", "--skip", ALONE])?;
-        run(ALONE, &["--test-threads=1"])
+        let together = run("", &["--test-threads=4", "--skip", ALONE]);
+        run(ALONE, &["--test-threads=1"]).and(together)
     })
 }
 
