@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-
-use crate::config::{duration, quantity};
+use program::{duration, log, quantity};
 
 /// Variables that no process but this one is to see.
 pub const SECRET_VARIABLES: [&str; 1] = ["COLLECTOR_PUSH_TOKEN"];
@@ -231,11 +230,11 @@ pub struct Options {
 
     /// Least severe level that is logged.
     #[arg(long, global = true, env = "COLLECTOR_LOG_LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    pub log_level: log::Level,
 
     /// Form of the log, on standard error.
     #[arg(long, global = true, env = "COLLECTOR_LOG_FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    pub log_format: log::Format,
 }
 
 /// Form of the report.
@@ -258,28 +257,6 @@ pub enum EbpfArg {
     Require,
     /// From /proc alone.
     Off,
-}
-
-/// Least severe level that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// Everything, each pass included.
-    Debug,
-    /// What happens.
-    Info,
-    /// What limits the result.
-    Warn,
-    /// What failed.
-    Error,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line to read.
-    Text,
-    /// A line of JSON.
-    Json,
 }
 
 impl Options {

@@ -1,8 +1,9 @@
 //! Quantities, durations, and the JSON of `CGROUP_LIMITS` and `CGROUP_PROCESS_MAP`.
 #![no_main]
 
+use collector::config::limits;
 use collector::config::process_map::ProcessMap;
-use collector::config::{duration, limits, quantity};
+use program::{duration, quantity};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(cores) = quantity::cpu_cores(text) {

@@ -6,6 +6,7 @@
 
 mod answers;
 mod histogram;
+mod names;
 mod payload;
 mod scope;
 
@@ -14,6 +15,7 @@ pub use answers::{
     RunSummary, Source,
 };
 pub use histogram::CpuHistogram;
+pub use names::{MAX_NAME_CHARS, normal_name};
 pub use payload::{
     Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead, ProcessCpu,
     ProcessMemory, QuantileMethod, Series, Stats,

@@ -1,7 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// The longest part of a scope that is accepted, in characters.
-const MAX_PART_CHARS: usize = 512;
+use crate::names::{MAX_NAME_CHARS, normal_name};
 
 /// Whose run it is: organization / repository / workflow / job, in canonical form.
 ///
@@ -65,6 +64,17 @@ impl Scope {
         Ok(scope)
     }
 
+    /// The same of names as a CI system or a person gives them: each is made [normal](normal_name) first.
+    pub fn named(
+        organization: &str,
+        repository: Option<&str>,
+        workflow: Option<&str>,
+        job: Option<&str>,
+    ) -> Result<Self, ScopeError> {
+        let [repository, workflow, job] = [repository, workflow, job].map(|name| name.map(normal_name));
+        Self::new(&normal_name(organization), repository.as_deref(), workflow.as_deref(), job.as_deref())
+    }
+
     /// The four parts with their names, outermost first; a prefix scope ends with `None`s.
     pub fn parts(&self) -> [(&'static str, Option<&str>); 4] {
         [
@@ -123,8 +133,8 @@ impl Scope {
 fn part(field: &'static str, text: &str) -> Result<String, ScopeError> {
     let reason = if text.trim().is_empty() {
         "is empty".to_owned()
-    } else if text.chars().count() > MAX_PART_CHARS {
-        format!("is {} characters long; at most {MAX_PART_CHARS} are accepted", text.chars().count())
+    } else if text.chars().count() > MAX_NAME_CHARS {
+        format!("is {} characters long; at most {MAX_NAME_CHARS} are accepted", text.chars().count())
     } else if let Some(control) = text.chars().find(|c| c.is_control()) {
         format!("contains the control character {control:?}")
     } else {
@@ -171,6 +181,14 @@ mod tests {
         }
         assert!(Scope::new(&"x".repeat(513), None, None, None).is_err());
         assert!(Scope::new(&"☃".repeat(512), None, None, None).is_ok());
+    }
+
+    #[test]
+    fn names_of_people_are_made_normal() {
+        let scope = Scope::named(" my-org", Some("my-org/tool\n"), Some("Docker:\tBuild"), None).unwrap();
+        assert_eq!(scope, Scope::new("my-org", Some("tool"), Some("Docker: Build"), None).unwrap());
+        assert_eq!(Scope::named("\n", None, None, None).unwrap_err().field, "organization");
+        assert!(Scope::named("o", Some(&"x".repeat(1000)), None, None).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{cpu_cores, memory_bytes};
+use program::quantity::{cpu_cores, memory_bytes};
 
 /// One container's limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -1,11 +1,9 @@
 //! What is valid: everything that can be wrong with the arguments is found here, before measuring begins.
 
 mod delivery;
-pub mod duration;
 pub mod limits;
 pub mod node;
 pub mod process_map;
-pub mod quantity;
 pub mod tokens;
 
 use std::collections::BTreeMap;
@@ -19,7 +17,8 @@ use wire::{Payload, Scope, Submission};
 
 use self::limits::Limits;
 use self::process_map::ProcessMap;
-use crate::args::{Args, Command, DEFAULT_PROC_PATH, LogFormat, LogLevel, Options};
+use crate::args::{Args, Command, DEFAULT_PROC_PATH, Options};
+use program::{log, quantity};
 
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -71,9 +70,9 @@ pub struct Config {
     /// Limits by container name.
     pub limits: BTreeMap<String, Limits>,
     /// Least severe level that is logged.
-    pub log_level: LogLevel,
+    pub log_level: log::Level,
     /// Form of the log.
-    pub log_format: LogFormat,
+    pub log_format: log::Format,
 }
 
 /// What to measure.

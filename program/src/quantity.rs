@@ -5,12 +5,16 @@ const CPU_FORMS: &str = "cores as 2, 0.5 or 500m";
 const MEMORY_FORMS: &str =
     "bytes as 134217728, 1e9, 128Mi (Ki, Mi, Gi, Ti, Pi, Ei) or 128M (k, K, M, G, T, P, E)";
 
+/// The last letters of suffixes that make a number larger; `E` before an exponent is never the last.
+const MULTIPLES: [char; 8] = ['i', 'k', 'K', 'M', 'G', 'T', 'P', 'E'];
+
 /// Not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{input:?} {problem}; write {accepted}")]
+#[error("{input:?} {problem}{hint}; write {accepted}")]
 pub struct QuantityError {
     input: String,
     problem: &'static str,
+    hint: String,
     accepted: &'static str,
 }
 
@@ -23,7 +27,8 @@ struct Quantity {
 
 /// A CPU quantity in cores.
 pub fn cpu_cores(text: &str) -> Result<f64, QuantityError> {
-    let error = |problem| QuantityError { input: text.to_owned(), problem, accepted: CPU_FORMS };
+    let error =
+        |problem| QuantityError { input: text.to_owned(), problem, hint: String::new(), accepted: CPU_FORMS };
     let Quantity { mantissa, exponent, binary } = Quantity::parse(text).map_err(error)?;
     let multiplied = mantissa as f64 * f64::from(binary).exp2();
     // Dividing by a power of ten is exact where multiplying by its inverse is not.
@@ -38,13 +43,28 @@ pub fn cpu_cores(text: &str) -> Result<f64, QuantityError> {
     Ok(cores)
 }
 
-/// A memory quantity in bytes; a fraction of a byte counts as one, as Kubernetes rounds.
+/// A memory quantity in bytes. What a multiple such as `0.1Gi` leaves of a byte counts as one, as Kubernetes rounds;
+/// a number of bytes that is not whole, such as `512m`, is a mistake, though Kubernetes takes it.
 pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
-    let error = |problem| QuantityError { input: text.to_owned(), problem, accepted: MEMORY_FORMS };
+    let error = |problem| QuantityError {
+        input: text.to_owned(),
+        problem,
+        hint: String::new(),
+        accepted: MEMORY_FORMS,
+    };
     let Quantity { mantissa, exponent, binary } = Quantity::parse(text).map_err(error)?;
     let too_large = || error("is more than 64 bits of bytes");
     let multiplied = mantissa.checked_mul(1 << binary).ok_or_else(too_large)?;
     let power = 10u128.checked_pow(exponent.unsigned_abs());
+    let is_multiple = text.ends_with(|last: char| MULTIPLES.contains(&last));
+    let is_whole = power.is_some_and(|power| exponent >= 0 || multiplied.is_multiple_of(power));
+    if mantissa > 0 && !is_whole && !is_multiple {
+        let number = text.trim_end_matches('m');
+        let meant = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let suffix = if number.len() < text.len() { "Mi" } else { "Gi" };
+        let hint = if meant { format!(" (did you mean {number}{suffix}?)") } else { String::new() };
+        return Err(QuantityError { hint, ..error("is no whole number of bytes") });
+    }
     let bytes = match power {
         Some(power) if exponent < 0 => multiplied.div_ceil(power),
         Some(power) => multiplied.checked_mul(power).ok_or_else(too_large)?,
@@ -146,11 +166,30 @@ mod tests {
             ("1P", 1_000_000_000_000_000),
             ("1E", 1_000_000_000_000_000_000),
             ("1e3", 1_000),
-            ("0.1", 1),
+            ("0.1Gi", 107_374_183),
+            ("1.5k", 1_500),
+            ("0.5E", 500_000_000_000_000_000),
             ("128974848000m", 128_974_848),
         ];
         for (text, bytes) in cases {
             assert_eq!(memory_bytes(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_whole_are_a_mistake() {
+        for (text, hint) in [
+            ("512m", " (did you mean 512Mi?)"),
+            ("1.5", " (did you mean 1.5Gi?)"),
+            ("0.1", " (did you mean 0.1Gi?)"),
+            ("1500m", " (did you mean 1500Mi?)"),
+            ("1e-3", ""),
+            ("7u", ""),
+            ("1n", ""),
+        ] {
+            let message = memory_bytes(text).unwrap_err().to_string();
+            let expected = format!("{text:?} is no whole number of bytes{hint}; write bytes as");
+            assert!(message.starts_with(&expected), "{message}");
         }
     }
 

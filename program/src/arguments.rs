@@ -1,0 +1,137 @@
+//! What was typed, and what variables say: read by clap, but a variable that is empty is as good as none, and one that
+//! makes no sense is named.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, Parser};
+
+/// What was typed.
+#[derive(Debug, Clone)]
+pub struct Parsed<T> {
+    /// The arguments.
+    pub args: T,
+    /// Where the value of each came from.
+    pub sources: Sources,
+    /// Variables that make no sense and were left out, each with what is wrong; only where that is allowed.
+    pub left_out: Vec<String>,
+}
+
+/// Where the values of arguments came from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources(BTreeMap<String, Source>);
+
+/// Where the value of an argument came from, and how it is called there.
+#[derive(Debug, Clone)]
+struct Source {
+    flag: String,
+    variable: Option<String>,
+    from: Option<ValueSource>,
+}
+
+impl Sources {
+    /// Whether the argument was typed, and came neither from a variable nor from a default.
+    pub fn is_typed(&self, id: &str) -> bool {
+        self.0.get(id).is_some_and(|source| source.from == Some(ValueSource::CommandLine))
+    }
+
+    /// What to call it in a message: by the variable if the value came from there, else by its flag.
+    pub fn name(&self, id: &str) -> String {
+        match self.0.get(id) {
+            Some(Source { variable: Some(name), from: Some(ValueSource::EnvVariable), .. }) => name.clone(),
+            Some(source) => source.flag.clone(),
+            None => format!("--{}", id.replace('_', "-")),
+        }
+    }
+
+    fn of(command: &Command, matches: &ArgMatches, into: &mut BTreeMap<String, Source>) {
+        for arg in command.get_arguments() {
+            let id = arg.get_id().as_str();
+            let flag = arg.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
+            let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            let from = matches.ids().any(|known| known == id).then(|| matches.value_source(id)).flatten();
+            into.insert(id.to_owned(), Source { flag, variable, from });
+        }
+        if let Some((name, matches)) = matches.subcommand()
+            && let Some(command) = command.find_subcommand(name)
+        {
+            Self::of(command, matches, into);
+        }
+    }
+}
+
+/// Reads the arguments of this process. Ends it, with 2, where they make no sense; where variables alone make none, only
+/// if `tolerates`, asked about the arguments without any variable, does not allow to leave those out.
+pub fn parse<T: Parser>(tolerates: impl Fn(&T) -> bool) -> Parsed<T> {
+    parse_from(std::env::args_os().collect(), tolerates).unwrap_or_else(|error| error.exit())
+}
+
+fn parse_from<T: Parser>(
+    typed: Vec<OsString>,
+    tolerates: impl Fn(&T) -> bool,
+) -> Result<Parsed<T>, clap::Error> {
+    let command = only(T::command(), &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let refused = match read(&command, &typed) {
+        Ok((args, sources)) => return Ok(Parsed { args, sources, left_out: Vec::new() }),
+        Err(error) => error,
+    };
+    // Without any variable: what is wrong then was typed.
+    let Ok((without, _)) = read::<T>(&only(command.clone(), &|_| false), &typed) else { return Err(refused) };
+    let mut wrong = BTreeMap::new();
+    for name in variables(&command) {
+        let alone = only(command.clone(), &|other| other == name.as_str());
+        if let Err(error) = read::<T>(&alone, &typed)
+            && matches!(
+                error.kind(),
+                ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::InvalidUtf8
+            )
+        {
+            wrong.insert(name.clone(), said(&name, &error));
+        }
+    }
+    if wrong.is_empty() {
+        return Err(refused);
+    }
+    if !tolerates(&without) {
+        let all: Vec<_> = wrong.into_values().collect();
+        return Err(command.clone().error(ErrorKind::ValueValidation, all.join("\n")));
+    }
+    let (args, sources) = read(&only(command, &|name| !wrong.contains_key(name)), &typed)?;
+    Ok(Parsed { args, sources, left_out: wrong.into_values().collect() })
+}
+
+fn read<T: Parser>(command: &Command, typed: &[OsString]) -> Result<(T, Sources), clap::Error> {
+    let mut command = command.clone();
+    let matches = command.try_get_matches_from_mut(typed)?;
+    let mut sources = BTreeMap::new();
+    Sources::of(&command, &matches, &mut sources);
+    Ok((T::from_arg_matches(&matches)?, Sources(sources)))
+}
+
+/// The command, in which no variable counts but those that `counts` says.
+fn only(command: Command, counts: &dyn Fn(&str) -> bool) -> Command {
+    let command =
+        command.mut_args(|arg| match arg.get_env().map(|name| name.to_string_lossy().into_owned()) {
+            Some(name) if !counts(&name) => arg.env(None),
+            _ => arg,
+        });
+    command.mut_subcommands(|subcommand| only(subcommand, counts))
+}
+
+/// The names of all variables that count.
+fn variables(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    own.chain(command.get_subcommands().flat_map(variables)).collect()
+}
+
+/// What clap says of a value, with the name of the variable that it came from.
+fn said(name: &str, error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // Behind the first paragraph clap tells of usage and help.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    format!("{name}: {}", first.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+}

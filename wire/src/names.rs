@@ -1,0 +1,59 @@
+//! Names as CI systems give them, made into names that can be kept.
+
+use sha2::{Digest, Sha256};
+
+/// The longest name that is accepted, in characters.
+pub const MAX_NAME_CHARS: usize = 512;
+
+/// Hexadecimal digits of the hash that tells names apart that are cut.
+const HASH_CHARS: usize = 8;
+
+/// A name as every program here writes it: without blanks at its ends, each run of blanks and control characters as one
+/// blank, and if it is longer than [`MAX_NAME_CHARS`] cut to that, its end then `-` and eight hexadecimal digits of its
+/// SHA-256, so that two long names stay two.
+///
+/// A name in YAML's block style ends with a line break, and a name that a template made may hold anything. Whoever makes
+/// a token and whoever pushes with it have to come to the same name. Nothing is left of a name of blanks.
+pub fn normal_name(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join(" ");
+    if name.chars().count() <= MAX_NAME_CHARS {
+        return name;
+    }
+    let digest = Sha256::digest(name.as_bytes());
+    let hash: String = digest.iter().take(HASH_CHARS / 2).map(|byte| format!("{byte:02x}")).collect();
+    let kept: String = name.chars().take(MAX_NAME_CHARS - HASH_CHARS - 1).collect();
+    format!("{kept}-{hash}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_and_control_characters_are_one_blank() {
+        for (text, name) in [
+            ("build", "build"),
+            ("Docker: Build & Push\n", "Docker: Build & Push"),
+            (" a\t\r\n b\u{7}c\u{a0}d ", "a b c d"),
+            ("a\u{85}\u{2028}b", "a b"),
+            (" \n\t", ""),
+            ("", ""),
+            ("naïve ☃", "naïve ☃"),
+        ] {
+            assert_eq!(normal_name(text), name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_apart() {
+        let fits = "☃".repeat(MAX_NAME_CHARS);
+        assert_eq!(normal_name(&fits), fits);
+        let [one, other] = ["1", "2"].map(|end| normal_name(&format!("{fits}{end}")));
+        assert_ne!(one, other);
+        for name in [&one, &other] {
+            assert_eq!(name.chars().count(), MAX_NAME_CHARS);
+            assert_eq!(&normal_name(name), name);
+        }
+    }
+}
