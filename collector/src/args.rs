@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
+use program::arguments::Sources;
 use program::{duration, log, quantity};
 
 /// Variables that no process but this one is to see.
@@ -18,7 +20,7 @@ const TRUST_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// The variable that names certificates to trust in place of the system's, if one does.
 pub fn trust_variable() -> Option<&'static str> {
-    TRUST_VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some())
+    TRUST_VARIABLES.into_iter().find(|name| variable(name).is_some())
 }
 
 /// Measures what a CI job uses, container by container.
@@ -26,9 +28,9 @@ pub fn trust_variable() -> Option<&'static str> {
 /// Without a command it runs beside the job (in its PID namespace) until SIGINT or SIGTERM, then prints one
 /// summary and, with --push-endpoint, pushes it to a receiver.
 ///
-/// Exit codes: 0 done; 1 failed; 2 the configuration is wrong, nothing was measured; 3 the summary was printed but
-/// could not be pushed (with --spool-dir it lies there). `run` exits with the command's own code, 128 + n for a signal, 126 and 127 if it could not
-/// be run or found.
+/// Exit codes: 0 done; 1 failed; 2 the configuration is wrong, nothing was measured; 3 the summary could not be pushed (it is
+/// in the spool directory, else printed). `run` exits with the command's own code, 128 + n for a signal, 126 and 127 if it
+/// could not be run or found; 2, without running it, only if the collector's own flags are wrong.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, subcommand_precedence_over_arg = true, args_override_self = true)]
 pub struct Args {
@@ -45,8 +47,17 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure one command and all its descendants; its output and exit code are passed through, the report goes
-    /// to standard error.
+    /// to standard error. Whatever goes wrong with measuring, reporting or pushing is a warning, and a line of the report.
     Run {
+        /// Let the build fail for what is a warning otherwise: with 2 before the command runs if the configuration is wrong,
+        /// with 1 behind it if the report or the push failed and the command itself did not.
+        #[arg(long, env = "COLLECTOR_STRICT", value_parser = BoolishValueParser::new())]
+        strict: bool,
+
+        /// No report and no warnings on standard error.
+        #[arg(long, short, env = "COLLECTOR_QUIET", value_parser = BoolishValueParser::new())]
+        quiet: bool,
+
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -129,7 +140,7 @@ pub struct Options {
     pub ebpf_buffer: String,
 
     /// Log what the eBPF program does with each process; for diagnosis, since it slows every process down.
-    #[arg(long, global = true, env = "COLLECTOR_EBPF_LOG")]
+    #[arg(long, global = true, env = "COLLECTOR_EBPF_LOG", value_parser = BoolishValueParser::new())]
     pub ebpf_log: bool,
 
     /// Processes and commands of each kind in the summary.
@@ -140,16 +151,16 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_OUTPUT", default_value = "text")]
     pub output: OutputArg,
 
-    /// File for the report, instead of standard output (`run`: standard error).
+    /// File for the report, instead of standard output (`run`: standard error); - for standard output.
     #[arg(long, global = true, env = "COLLECTOR_OUTPUT_FILE")]
     pub output_file: Option<PathBuf>,
 
-    /// File that the report is appended to as Markdown, for the page of a CI run; empty for none
+    /// File that the report is appended to as Markdown, for the page of a CI run; none for none
     /// [default of `run`: GITHUB_STEP_SUMMARY].
     #[arg(long, global = true, env = "COLLECTOR_SUMMARY_FILE", value_name = "PATH")]
     pub summary_file: Option<OsString>,
 
-    /// The receiver, such as `http://receiver:8080/api/v1/metrics`.
+    /// The receiver, such as http://receiver:8080.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_ENDPOINT")]
     pub push_endpoint: Option<String>,
 
@@ -175,7 +186,9 @@ pub struct Options {
     pub push_interval: Duration,
 
     /// Directory for summaries that could not be pushed, and for checkpoints: the next start delivers what lies
-    /// there, or goes on with the run, and so does `collector deliver DIR`.
+    /// there, or goes on with the run, and so does `collector deliver DIR`. `none` for none [default in front of a
+    /// command and beside a job, where there is something to push: one for each receiver below
+    /// runner-resource-collector/spool in $XDG_STATE_HOME, else in ~/.local/state].
     #[arg(long, global = true, env = "COLLECTOR_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
 
@@ -228,13 +241,18 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_RUN_ATTEMPT")]
     pub run_attempt: Option<String>,
 
-    /// Least severe level that is logged.
-    #[arg(long, global = true, env = "COLLECTOR_LOG_LEVEL", default_value = "info")]
-    pub log_level: log::Level,
+    /// Least severe level that is logged [default: info; `run`: warn, and with --output=json nothing, since the report has
+    /// the warnings].
+    #[arg(long, global = true, env = "COLLECTOR_LOG_LEVEL")]
+    pub log_level: Option<log::Level>,
 
     /// Form of the log, on standard error.
     #[arg(long, global = true, env = "COLLECTOR_LOG_FORMAT", default_value = "text")]
     pub log_format: log::Format,
+
+    /// Where each of them came from.
+    #[arg(skip)]
+    pub sources: Sources,
 }
 
 /// Form of the report.
@@ -259,19 +277,22 @@ pub enum EbpfArg {
     Off,
 }
 
+impl Args {
+    /// Whether nobody's build may fail for what is wrong with the environment.
+    pub fn is_tolerant(&self) -> bool {
+        matches!(self.command, Some(Command::Run { strict: false, .. }))
+    }
+}
+
 impl Options {
     /// Whether the push token was given as an argument, where every process in sight can read it.
     pub fn token_is_argument(&self) -> bool {
-        let Some(token) = self.push_token.as_deref().filter(|token| !token.is_empty()) else { return false };
-        std::env::args_os().any(|argument| {
-            let argument = argument.to_string_lossy();
-            argument == token || argument.strip_prefix("--push-token=") == Some(token)
-        })
+        self.sources.is_typed("push_token")
     }
 
     /// Where the summary for the page of the run goes; `in_step`: by default where the CI system says that a step's does.
     pub fn summary_path(&self, in_step: bool) -> Option<PathBuf> {
-        let step = || std::env::var_os("GITHUB_STEP_SUMMARY").filter(|_| in_step);
+        let step = || variable("GITHUB_STEP_SUMMARY").filter(|_| in_step);
         self.summary_file.clone().or_else(step).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
@@ -281,7 +302,8 @@ impl Options {
         let fill = |option: &mut Option<String>, name| {
             *option = option.take().filter(|value| !value.is_empty());
             if option.is_none() {
-                *option = std::env::var(name).ok().filter(|value| !value.is_empty());
+                // What is no UTF-8 is made so: a name is a name.
+                *option = variable(name).map(|value| value.to_string_lossy().into_owned());
             }
         };
         fill(&mut self.organization, "GITHUB_REPOSITORY_OWNER");
@@ -292,4 +314,16 @@ impl Options {
         fill(&mut self.run_attempt, "GITHUB_RUN_ATTEMPT");
         self
     }
+}
+
+/// A variable that somebody else sets; one that is empty is as good as none.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The directory in which programs keep the state of a user (XDG base directories), if there is one.
+pub fn state_home() -> Option<PathBuf> {
+    let named = variable("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    named.or_else(home).filter(|path| path.is_absolute())
 }

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod config;
 pub mod host;
+pub mod inherited;
 pub mod logging;
 pub mod sample;
 pub mod secrets;

@@ -7,7 +7,7 @@ use crate::config::Config;
 
 /// Starts logging as configured.
 pub fn init(config: &Config) {
-    let level = LevelFilter::from(config.log_level);
+    let level = config.log_level.map_or(LevelFilter::OFF, LevelFilter::from);
     let followed = if config.ebpf_log { LevelFilter::TRACE } else { level };
     log::init(config.log_level, config.log_format, &[("collector", level), ("collector_ebpf", followed)]);
 }

@@ -1,13 +1,23 @@
-//! The log, on standard error.
+//! The log, on standard error; and what of it a report should tell again.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::stream;
+
+/// So many warnings are kept, each so many characters long.
+const MAX_WARNINGS: usize = 20;
+const MAX_WARNING_CHARS: usize = 400;
 
 /// Least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,18 +60,66 @@ pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Starts logging. Only what is ours, as `own` says, is logged below the level `info`.
-pub fn init(level: Level, format: Format, own: &[(&str, LevelFilter)]) {
-    let level = LevelFilter::from(level);
-    let targets = Targets::new().with_default(level.min(LevelFilter::INFO)).with_targets(own.iter().copied());
+/// Starts logging on standard error, if a level is given. Only what is ours, as `own` says, is logged below the level
+/// `info`; its warnings and errors are kept for [`warnings`], whatever the level.
+pub fn init(level: Option<Level>, format: Format, own: &[(&str, LevelFilter)]) {
+    let filter = level.map(LevelFilter::from).map(|level| {
+        Targets::new().with_default(level.min(LevelFilter::INFO)).with_targets(own.iter().copied())
+    });
+    let kept = Targets::new().with_targets(own.iter().map(|(target, _)| (*target, LevelFilter::WARN)));
     // Its own complaint about a line that cannot be written would be a panic.
-    let builder = tracing_subscriber::fmt()
-        .with_writer(|| Lines)
-        .log_internal_errors(false)
-        .with_env_filter(EnvFilter::new(targets.to_string()));
-    match format {
-        Format::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
-        Format::Json => builder.json().flatten_event(true).init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).log_internal_errors(false);
+    let lines = match format {
+        Format::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter.map(|filter| lines.with_filter(filter)))
+        .with(Warnings.with_filter(kept))
+        .init();
+}
+
+/// The warnings and errors so far, each once, in their order; the last of many are missing.
+pub fn warnings() -> Vec<String> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+static KEPT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps warnings and errors.
+struct Warnings;
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let Line { message, values } = line;
+        let text: String = format!("{message}{values}").chars().take(MAX_WARNING_CHARS).collect();
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MAX_WARNINGS && !kept.contains(&text) {
+            kept.push(text);
+        }
+    }
+}
+
+/// An event as one line: its message, then its values.
+#[derive(Default)]
+struct Line {
+    message: String,
+    values: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.values, "; {name}: {value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
     }
 }
 

@@ -113,6 +113,7 @@ fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
         cpu_count: 2,
         memory_total_bytes: None,
         kernel: None,
+        warnings: Vec::new(),
     };
     // A machine that is up for less than a day has no boot clock from before.
     let started = now.saturating_sub(Duration::from_secs(u64::from(WHOLE)));

@@ -32,7 +32,10 @@ pub fn path(variable: &str, name: &str) -> PathBuf {
 
 /// The collector.
 pub fn collector() -> Command {
-    Command::new(path("COLLECTOR_BIN", "collector"))
+    let mut command = Command::new(path("COLLECTOR_BIN", "collector"));
+    // Tests would find what others left.
+    command.env("COLLECTOR_SPOOL_DIR", "none");
+    command
 }
 
 /// The command, that inherits no descriptor but its standard streams, whatever whoever runs the tests left open.
@@ -105,6 +108,18 @@ impl Program {
             seen.push('\n');
         }
         panic!("no {message:?} in the log:\n{seen}");
+    }
+
+    /// Waits for the first line of the log at this level, such as `WARN`.
+    pub fn wait_for_level(&self, level: &str) -> Value {
+        let end = Instant::now() + PATIENCE;
+        while let Ok(line) = self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            let value: Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["level"] == level {
+                return value;
+            }
+        }
+        panic!("no {level} in the log");
     }
 
     /// Sends a signal.

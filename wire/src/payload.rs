@@ -304,6 +304,9 @@ pub struct CollectorInfo {
     /// Kernel release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
+    /// What went wrong or was left out by then, as the log has it, such as a variable that makes no sense; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How much of the CPU time found its container. `cpu_seconds` is the sum of the containers', the pod's overhead and

@@ -1,18 +1,22 @@
 //! Where summaries go, with what right, and where they wait.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use url::{Host, Url};
 
+use super::problems::Problems;
 use super::tokens::{TokenTable, check_token};
-use super::{Mode, given};
-use crate::args::Options;
+use super::{Mode, NONE, given};
+use crate::args::{Options, state_home};
 
 /// A receiver has better things to do than to hear of a run more often.
 const MIN_PUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where a receiver takes summaries, as the original has it.
+pub(crate) const PUSH_PATH: &str = "/api/v1/metrics";
 
 /// Something that no log may show.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -93,16 +97,19 @@ pub struct SpoolConfig {
     pub max_bytes: u64,
     /// How long one is kept.
     pub max_age: Duration,
+    /// Whether nobody asked for it.
+    pub is_default: bool,
 }
 
 /// An interval that may be 0 for never.
-pub(super) fn interval(flag: &str, interval: Duration) -> Result<Option<Duration>> {
+pub(super) fn interval(interval: Duration) -> Result<Option<Duration>> {
     if interval.is_zero() {
         return Ok(None);
     }
-    if interval < MIN_PUSH_INTERVAL {
-        bail!("{flag} is {interval:?}; 0 for never, or at least {MIN_PUSH_INTERVAL:?} is accepted");
-    }
+    ensure!(
+        interval >= MIN_PUSH_INTERVAL,
+        "is {interval:?}; 0 for never, or at least {MIN_PUSH_INTERVAL:?} is accepted"
+    );
     Ok(Some(interval))
 }
 
@@ -113,9 +120,31 @@ pub(super) fn spool(options: &Options, to_deliver: Option<&PathBuf>) -> Result<O
     {
         bail!("{} is no directory; deliver takes the --spool-dir of a collector", directory.display());
     }
-    let directory = to_deliver.or(options.spool_dir.as_ref()).filter(|path| !path.as_os_str().is_empty());
-    let Some(directory) = directory.cloned() else { return Ok(None) };
-    Ok(Some(SpoolConfig { directory, max_bytes: options.spool_max_bytes, max_age: options.spool_max_age }))
+    let named = options.spool_dir.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let directory = to_deliver.or(named.filter(|path| !is_none(path)));
+    Ok(directory.map(|directory| spool_in(directory.clone(), options, false)))
+}
+
+/// Whether somebody said that there is to be none.
+pub(super) fn wants_no_spool(options: &Options) -> bool {
+    options.spool_dir.as_deref().is_some_and(is_none)
+}
+
+/// The one for this receiver that is used if nothing is said, where there is a directory for a user's state.
+pub(super) fn default_spool(options: &Options, push: &PushTarget) -> Option<SpoolConfig> {
+    // What is meant for one receiver is nobody else's business.
+    let host = push.endpoint.host_str().unwrap_or_default().replace(['[', ']', ':'], "_");
+    let name = format!("{host}-{:08x}", crc32fast::hash(push.endpoint.as_str().as_bytes()));
+    let directory = state_home()?.join("runner-resource-collector/spool").join(name);
+    Some(spool_in(directory, options, true))
+}
+
+fn is_none(path: &Path) -> bool {
+    path == Path::new(NONE)
+}
+
+fn spool_in(directory: PathBuf, options: &Options, is_default: bool) -> SpoolConfig {
+    SpoolConfig { directory, max_bytes: options.spool_max_bytes, max_age: options.spool_max_age, is_default }
 }
 
 /// Certificates to trust: there must be at least one that is one.
@@ -125,73 +154,113 @@ fn ca_certificates(options: &Options) -> Result<Option<Vec<u8>>> {
     let Some(path) = options.ca_file.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(None);
     };
-    let pem = std::fs::read(path).with_context(|| format!("--ca-file {} cannot be read", path.display()))?;
+    let name = format!("{} {}", options.sources.name("ca_file"), path.display());
+    let pem = std::fs::read(path).with_context(|| format!("{name} cannot be read"))?;
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if !found.is_empty() => Ok(Some(pem)),
-        Ok(_) => bail!(
-            "--ca-file {} has no certificate in it; PEM (-----BEGIN CERTIFICATE-----) is accepted",
-            path.display()
-        ),
-        Err(error) => bail!("--ca-file {} is no PEM file with certificates: {error}", path.display()),
+        Ok(_) => {
+            bail!("{name} has no certificate in it; PEM (-----BEGIN CERTIFICATE-----) is accepted")
+        }
+        Err(error) => bail!("{name} is no PEM file with certificates: {error}"),
     }
 }
 
-pub(super) fn push_target(options: &Options, mode: &Mode) -> Result<Option<PushTarget>> {
-    let token = match (given(options.push_token.as_ref()), &options.push_token_file) {
+/// The address of a push. A receiver's root is completed; another path than `/api/v1/metrics` is taken as it is.
+fn endpoint(text: &str) -> Result<Url> {
+    let parsed = Url::parse(text.trim()).map_err(|error| anyhow!("{error}"));
+    let url = parsed.and_then(|url| match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        scheme => Err(anyhow!("its scheme is {scheme:?}")),
+    });
+    let mut url = url.with_context(|| {
+        // What looks like a password is not repeated.
+        let shown = if text.contains('@') { String::new() } else { format!("{text:?} ") };
+        format!("{shown}is no http or https URL such as http://receiver:8080")
+    })?;
+    ensure!(
+        url.username().is_empty() && url.password().is_none(),
+        "has a user name or a password in it, which a receiver does not ask for: its right comes from a push token"
+    );
+    let path = url.path().trim_end_matches('/');
+    let path = if ["", "/api", "/api/v1"].contains(&path) { PUSH_PATH } else { path }.to_owned();
+    url.set_path(&path);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// The token for all, and the file that it is from.
+fn token(options: &Options) -> Result<(Option<String>, Option<PathBuf>)> {
+    let file = options.push_token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    match (given(options.push_token.as_ref()).map(str::trim).filter(|token| !token.is_empty()), file) {
         (Some(_), Some(_)) => {
             bail!("give either --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file, not both")
         }
-        (Some(token), None) => Some(token.trim().to_owned()),
+        (Some(token), None) => Ok((Some(token.to_owned()), None)),
         (None, Some(path)) => {
-            let content = std::fs::read_to_string(path);
-            let content =
-                content.with_context(|| format!("--push-token-file {} cannot be read", path.display()))?;
-            if content.trim().is_empty() {
-                bail!("--push-token-file {} is empty", path.display());
-            }
-            Some(content.trim().to_owned())
+            let name = format!("{} {}", options.sources.name("push_token_file"), path.display());
+            let content = std::fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+            ensure!(!content.trim().is_empty(), "{name} is empty");
+            check_token(content.trim()).with_context(|| name)?;
+            Ok((Some(content.trim().to_owned()), Some(path.clone())))
         }
-        (None, None) => None,
+        (None, None) => Ok((None, None)),
+    }
+}
+
+fn tokens(path: &Path, options: &Options) -> Result<TokenTable> {
+    let name = format!("{} {}", options.sources.name("push_tokens_file"), path.display());
+    let content = std::fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+    TokenTable::parse(&content).context(name)
+}
+
+pub(super) fn push_target(
+    options: &Options,
+    mode: &Mode,
+    problems: &mut Problems<'_>,
+) -> Result<Option<PushTarget>> {
+    let Some(text) = given(options.push_endpoint.as_ref()) else { return Ok(None) };
+    let Some(endpoint) = problems.form("push_endpoint", endpoint(text).map(Some), None)? else {
+        return Ok(None);
     };
-    let Some(endpoint) = given(options.push_endpoint.as_ref()) else { return Ok(None) };
-    let parsed = Url::parse(endpoint);
-    let endpoint = parsed
-        .map_err(|error| anyhow!("{error}"))
-        .and_then(|url| match url.scheme() {
-            "http" | "https" if url.has_host() => Ok(url),
-            scheme => Err(anyhow!("its scheme is {scheme:?}")),
-        })
-        .with_context(|| {
-            format!("--push-endpoint {endpoint:?} is no http or https URL such as http://receiver:8080/api/v1/metrics")
-        })?;
+    let found = token(options);
+    // What is missing then was told.
+    let is_told = found.is_err();
+    let (mut token, token_file) = problems.state(found, (None, None))?;
+    if let Some(text) = &token
+        && token_file.is_none()
+        && problems.form("push_token", check_token(text).map(Some), None)?.is_none()
+    {
+        token = None;
+    }
     let of_many_runs = matches!(mode, Mode::Node(_) | Mode::Deliver);
     let tokens_file = options.push_tokens_file.clone().filter(|path| !path.as_os_str().is_empty());
     let tokens_file = tokens_file.filter(|_| of_many_runs);
-    let mut tokens = TokenTable::default();
+    let mut table = TokenTable::default();
     if let Some(path) = &tokens_file {
-        let shown = path.display();
-        let content = std::fs::read_to_string(path)
-            .with_context(|| format!("--push-tokens-file {shown} cannot be read"))?;
-        tokens = TokenTable::parse(&content).with_context(|| format!("--push-tokens-file {shown}"))?;
-        if tokens.is_empty() && token.is_none() {
-            bail!("--push-tokens-file {shown} has no token in it");
-        }
-    } else if token.is_none() {
-        let more = if of_many_runs { ", or --push-tokens-file" } else { "" };
-        bail!(
-            "--push-endpoint is given without a token: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file{more}"
+        table = tokens(path, options)?;
+        ensure!(
+            !table.is_empty() || token.is_some(),
+            "--push-tokens-file {} has no token in it",
+            path.display()
         );
+    } else if token.is_none() {
+        if !is_told {
+            let (more, endpoint) =
+                (if of_many_runs { ", or --push-tokens-file" } else { "" }, problems.name("push_endpoint"));
+            let wrong = anyhow!(
+                "{endpoint} is given without a token, so that nothing can be pushed: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file{more}"
+            );
+            problems.state(Err(wrong), ())?;
+        }
+        return Ok(None);
     }
-    if let Some(token) = &token {
-        check_token(token)?;
-    }
-    let ca_certificates = ca_certificates(options)?;
+    let ca_certificates = problems.state(ca_certificates(options), None)?;
     Ok(Some(PushTarget {
         endpoint,
         token: token.map(Secret::new),
-        token_file: options.push_token_file.clone(),
-        tokens,
+        token_file,
+        tokens: table,
         tokens_file,
         ca_certificates,
         token_is_argument: options.token_is_argument(),

@@ -3,6 +3,7 @@
 mod delivery;
 pub mod limits;
 pub mod node;
+mod problems;
 pub mod process_map;
 pub mod tokens;
 
@@ -11,17 +12,25 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use program::{log, quantity};
 use serde::{Deserialize, Serialize};
-use wire::{Payload, Scope, Submission};
+use wire::{Payload, Scope, Submission, normal_name};
 
 use self::limits::Limits;
+use self::problems::Problems;
 use self::process_map::ProcessMap;
 use crate::args::{Args, Command, DEFAULT_PROC_PATH, Options};
-use program::{log, quantity};
 
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// What is taken where a variable makes no sense; the defaults that clap knows as texts.
+const INTERVAL: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+const EBPF_BUFFER: u32 = 1 << 20;
+/// In place of a file, for none, and for standard output.
+const NONE: &str = "none";
+const STANDARD_OUTPUT: &str = "-";
 /// Sizes of the ring buffer.
 const MIN_RING: u32 = 4 << 10;
 const MAX_RING: u32 = 256 << 20;
@@ -49,8 +58,8 @@ pub struct Config {
     pub top: usize,
     /// Form of the report.
     pub output: Output,
-    /// Where it goes, if not to a standard stream.
-    pub output_file: Option<PathBuf>,
+    /// Where it goes.
+    pub output_to: OutputTo,
     /// File that the report is appended to as Markdown.
     pub summary_file: Option<PathBuf>,
     /// Where to push, if anywhere.
@@ -69,10 +78,25 @@ pub struct Config {
     pub process_map: ProcessMap,
     /// Limits by container name.
     pub limits: BTreeMap<String, Limits>,
-    /// Least severe level that is logged.
-    pub log_level: log::Level,
+    /// Least severe level that is logged, if anything is.
+    pub log_level: Option<log::Level>,
     /// Form of the log.
     pub log_format: log::Format,
+    /// Whether what is a warning otherwise fails the run of a command.
+    pub strict: bool,
+    /// What was wrong and did not keep the program from starting.
+    pub warnings: Vec<String>,
+}
+
+/// Where the report goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputTo {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file of its own.
+    File(PathBuf),
 }
 
 /// What to measure.
@@ -91,6 +115,7 @@ pub enum Mode {
     Node(Box<NodeConfig>),
 }
 
+pub(crate) use self::delivery::PUSH_PATH;
 pub use self::delivery::{PushTarget, Secret, SpoolConfig};
 pub use self::node::NodeConfig;
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
@@ -114,6 +139,7 @@ pub struct RunIdentity {
 
 impl RunIdentity {
     /// Whose run it is, if that can be; without an organization it is what is in front of the repository's first slash.
+    /// Names are made [normal](normal_name).
     pub fn new(
         organization: Option<&str>,
         repository: &str,
@@ -124,16 +150,16 @@ impl RunIdentity {
     ) -> Result<Self> {
         let owner = repository.split_once('/').map(|(owner, _)| owner);
         let organization = organization.or(owner).unwrap_or_default();
-        let scope = Scope::new(organization, Some(repository), Some(workflow), Some(job))?;
-        if run_id.is_empty() || run_id.chars().any(char::is_control) {
-            bail!("--run-id (GITHUB_RUN_ID) {run_id:?} is empty or contains a control character");
-        }
+        let scope = Scope::named(organization, Some(repository), Some(workflow), Some(job))?;
+        let run_id = normal_name(run_id);
+        ensure!(!run_id.is_empty(), "run_id: is empty");
+        let owned = |part: Option<&str>| part.unwrap_or_default().to_owned();
         Ok(Self {
-            organization: organization.to_owned(),
+            organization: scope.organization().to_owned(),
             repository: scope.full_repository().unwrap_or_default(),
-            workflow: workflow.to_owned(),
-            job: job.to_owned(),
-            run_id: run_id.to_owned(),
+            workflow: owned(scope.workflow()),
+            job: owned(scope.job()),
+            run_id,
             run_attempt,
         })
     }
@@ -156,50 +182,56 @@ impl RunIdentity {
 }
 
 impl Config {
-    /// Checks what was typed.
+    /// Checks what was typed, and what variables say.
     pub fn from_args(args: Args) -> Result<Self> {
+        let tolerant = args.is_tolerant();
         let node = match &args.command {
             Some(Command::Node(node)) => Some(NodeConfig::new(node, &args.options)?),
             _ => None,
         };
         // The variables of a job in which a node's collector was started say nothing about the node.
         let options = if node.is_some() { args.options } else { args.options.with_ci_variables() };
-        if options.interval < MIN_INTERVAL {
-            bail!("--interval is {:?}; at least 10ms is accepted", options.interval);
-        }
-        if options.shutdown_timeout.is_zero() {
-            bail!("--shutdown-timeout is 0; give the push some time, such as 25s");
-        }
-        if options.top > MAX_TOP {
-            bail!("--top is {}; at most {MAX_TOP} is accepted", options.top);
-        }
+        let (mut strict, mut quiet) = (false, false);
         let (mode, to_deliver) = match (args.command, node) {
             (_, Some(node)) => (Mode::Node(Box::new(node)), None),
-            (Some(Command::Run { command }), _) => (Mode::Run { command }, None),
+            (Some(Command::Run { command, strict: is_strict, quiet: is_quiet }), _) => {
+                (strict, quiet) = (is_strict, is_quiet);
+                (Mode::Run { command }, None)
+            }
             (Some(Command::Deliver { directory }), _) => (Mode::Deliver, Some(directory)),
             _ => (Mode::Sidecar, None),
         };
-        let spool = delivery::spool(&options, to_deliver.as_ref())?;
-        // In front of a command that proc is not where it always is shall not keep the command from running.
-        let may_lack_proc =
-            matches!(mode, Mode::Run { .. }) && options.proc_path == Path::new(DEFAULT_PROC_PATH);
+        let mut problems = Problems::new(&options.sources, tolerant);
+        let is_run = matches!(mode, Mode::Run { .. });
+        // In front of a command nothing is measured where proc is missing, and that is found when measuring begins.
+        let may_lack_proc = is_run && (tolerant || options.proc_path == Path::new(DEFAULT_PROC_PATH));
         if mode != Mode::Deliver && !may_lack_proc {
             check_proc(&options.proc_path)?;
         }
-        if let Some(path) = &options.cgroup_path
-            && !path.is_dir()
-        {
-            bail!("--cgroup-path {} is no directory", path.display());
-        }
+        let cgroup_path = problems.state(cgroup_path(&options), None)?;
         let process_map = match given(options.cgroup_process_map.as_ref()) {
-            Some(text) => ProcessMap::parse(text).context("CGROUP_PROCESS_MAP")?,
+            Some(text) => {
+                let parsed = ProcessMap::parse(text).map_err(Into::into);
+                problems.form("cgroup_process_map", parsed, ProcessMap::default())?
+            }
             None => ProcessMap::default(),
         };
         let limits = match given(options.cgroup_limits.as_ref()) {
-            Some(text) => limits::parse(text).context("CGROUP_LIMITS")?,
+            Some(text) => {
+                problems.form("cgroup_limits", limits::parse(text).map_err(Into::into), BTreeMap::new())?
+            }
             None => BTreeMap::new(),
         };
-        let push = delivery::push_target(&options, &mode)?;
+        let mut spool = delivery::spool(&options, to_deliver.as_ref())?;
+        let mut push = delivery::push_target(&options, &mode, &mut problems)?;
+        // On a node a spool is where the next collector finds what this one leaves: not in a container's own files.
+        if let Some(push) = &push
+            && matches!(mode, Mode::Run { .. } | Mode::Sidecar)
+            && spool.is_none()
+            && !delivery::wants_no_spool(&options)
+        {
+            spool = delivery::default_spool(&options, push);
+        }
         let needed_by = match (&mode, &push, &spool) {
             (Mode::Deliver, None, _) => {
                 bail!("deliver needs to know where to push: set --push-endpoint (COLLECTOR_PUSH_ENDPOINT)")
@@ -208,45 +240,97 @@ impl Config {
             (_, Some(_), _) => Some("--push-endpoint"),
             (_, None, Some(_)) => Some("--spool-dir"),
         };
-        let run = run_identity(&options, needed_by)?;
-        let summary_file = options.summary_path(matches!(mode, Mode::Run { .. }));
+        let run = run_identity(&options, needed_by, &mut problems)?;
+        if run.is_none() && needed_by.is_some() {
+            // It was told that nobody knows whose run this is.
+            (push, spool) = (None, None);
+        }
+        let output_to = output_to(&options, is_run);
+        let log_level = options.log_level.or(match output_to {
+            _ if quiet => None,
+            // It would no longer be JSON.
+            OutputTo::Stderr if options.output == Output::Json => None,
+            _ if is_run => Some(log::Level::Warn),
+            _ => Some(log::Level::Info),
+        });
+        let interval = problems.form("interval", interval(options.interval), INTERVAL)?;
+        let shutdown_timeout =
+            problems.form("shutdown_timeout", some_time(options.shutdown_timeout), SHUTDOWN_TIMEOUT)?;
+        let push_interval =
+            problems.form("push_interval", delivery::interval(options.push_interval), None)?;
+        let checkpoint_interval =
+            problems.form("checkpoint_interval", delivery::interval(options.checkpoint_interval), None)?;
         Ok(Self {
-            mode,
-            interval: options.interval,
-            proc_path: options.proc_path,
-            cgroup_path: options.cgroup_path,
+            interval,
+            cgroup_path,
             ebpf: options.ebpf,
-            ebpf_buffer: ring_bytes(&options.ebpf_buffer)?,
+            ebpf_buffer: problems.form("ebpf_buffer", ring_bytes(&options.ebpf_buffer), EBPF_BUFFER)?,
             ebpf_log: options.ebpf_log,
-            top: options.top,
-            output: options.output,
-            output_file: options.output_file,
-            summary_file,
+            top: problems.form("top", at_most(options.top, MAX_TOP), MAX_TOP)?,
+            // A report that goes somewhere else disturbs nobody.
+            output: if quiet && output_to == OutputTo::Stderr { Output::None } else { options.output },
+            output_to,
+            summary_file: options.summary_path(is_run).filter(|path| path != Path::new(NONE)),
             push,
             run,
-            push_interval: delivery::interval("--push-interval", options.push_interval)?,
+            push_interval,
             spool,
-            checkpoint_interval: delivery::interval("--checkpoint-interval", options.checkpoint_interval)?,
-            shutdown_timeout: options.shutdown_timeout,
+            checkpoint_interval,
+            shutdown_timeout,
             process_map,
             limits,
-            log_level: options.log_level,
+            log_level,
             log_format: options.log_format,
+            strict,
+            warnings: problems.into_found(),
+            proc_path: options.proc_path,
+            mode,
         })
     }
 }
 
+fn output_to(options: &Options, is_run: bool) -> OutputTo {
+    match options.output_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) if path == Path::new(STANDARD_OUTPUT) => OutputTo::Stdout,
+        Some(path) => OutputTo::File(path.clone()),
+        // What a command writes to standard output is read by others, and not for us to add to.
+        None if is_run => OutputTo::Stderr,
+        None => OutputTo::Stdout,
+    }
+}
+
+fn interval(interval: Duration) -> Result<Duration> {
+    ensure!(interval >= MIN_INTERVAL, "is {interval:?}; at least 10ms is accepted");
+    Ok(interval)
+}
+
+fn some_time(time: Duration) -> Result<Duration> {
+    ensure!(!time.is_zero(), "is 0; give the push some time, such as 25s");
+    Ok(time)
+}
+
+fn at_most(number: usize, most: usize) -> Result<usize> {
+    ensure!(number <= most, "is {number}; at most {most} is accepted");
+    Ok(number)
+}
+
+fn cgroup_path(options: &Options) -> Result<Option<PathBuf>> {
+    let Some(path) = options.cgroup_path.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
+    ensure!(path.is_dir(), "{} {} is no directory", options.sources.name("cgroup_path"), path.display());
+    Ok(Some(path.clone()))
+}
+
 /// The kernel takes a power of two of whole pages: the next that is no smaller.
 fn ring_bytes(text: &str) -> Result<u32> {
-    let bytes = quantity::memory_bytes(text).context("--ebpf-buffer")?;
+    let bytes = quantity::memory_bytes(text)?;
     let accepted = u64::from(MIN_RING)..=u64::from(MAX_RING);
-    if !accepted.contains(&bytes) {
-        bail!("--ebpf-buffer is {text}; 4Ki to 256Mi are accepted");
-    }
+    ensure!(accepted.contains(&bytes), "is {text}; 4Ki to 256Mi are accepted");
     Ok((bytes as u32).next_power_of_two().max(rustix::param::page_size() as u32))
 }
 
-/// A variable that is set but empty is as good as none.
+/// A variable that is set but empty is as good as none, and so is a flag.
 fn given(option: Option<&String>) -> Option<&str> {
     option.map(String::as_str).filter(|value| !value.is_empty())
 }
@@ -265,31 +349,52 @@ pub(crate) fn check_proc(path: &Path) -> Result<()> {
 }
 
 /// Whose run it is; with something to push to all of it must be there, and all that is missing is named at once.
-fn run_identity(options: &Options, needed_by: Option<&str>) -> Result<Option<RunIdentity>> {
-    let repository = given(options.repository.as_ref());
+fn run_identity(
+    options: &Options,
+    needed_by: Option<&str>,
+    problems: &mut Problems<'_>,
+) -> Result<Option<RunIdentity>> {
+    let named = |option: &Option<String>| option.as_deref().map(normal_name).filter(|name| !name.is_empty());
+    let repository = named(&options.repository);
     // A full repository path tells the organization, too.
-    let owner = repository.and_then(|full| full.split_once('/')).map(|(owner, _)| owner);
-    let organization = given(options.organization.as_ref()).or(owner);
+    let owner =
+        repository.as_deref().and_then(|full| full.split_once('/')).map(|(owner, _)| owner.to_owned());
     let parts = [
-        ("--organization (GITHUB_REPOSITORY_OWNER)", organization),
+        ("--organization (GITHUB_REPOSITORY_OWNER)", named(&options.organization).or(owner)),
         ("--repository (GITHUB_REPOSITORY)", repository),
-        ("--workflow (GITHUB_WORKFLOW)", given(options.workflow.as_ref())),
-        ("--job (GITHUB_JOB)", given(options.job.as_ref())),
-        ("--run-id (GITHUB_RUN_ID)", given(options.run_id.as_ref())),
+        ("--workflow (GITHUB_WORKFLOW)", named(&options.workflow)),
+        ("--job (GITHUB_JOB)", named(&options.job)),
+        ("--run-id (GITHUB_RUN_ID)", named(&options.run_id)),
     ];
     let [Some(organization), Some(repository), Some(workflow), Some(job), Some(run_id)] =
-        parts.map(|(_, value)| value)
+        parts.each_ref().map(|(_, value)| value.as_deref())
     else {
         let missing: Vec<_> =
             parts.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
-        if let Some(flag) = needed_by {
-            bail!("{flag} needs to know whose run this is; missing: {}", missing.join(", "));
-        }
-        return Ok(None);
+        let missing = missing.join(", ");
+        return match needed_by {
+            Some(flag) => {
+                let wrong = anyhow!("{flag} needs to know whose run this is; missing: {missing}");
+                problems.state(Err(wrong), None)
+            }
+            None => Ok(None),
+        };
     };
-    let attempt = given(options.run_attempt.as_ref()).map(|text| {
-        text.parse::<u32>()
-            .map_err(|_| anyhow!("--run-attempt (GITHUB_RUN_ATTEMPT) {text:?} is no number such as 1"))
-    });
-    RunIdentity::new(Some(organization), repository, workflow, job, run_id, attempt.transpose()?).map(Some)
+    let attempt = run_attempt(options, problems)?;
+    let run = RunIdentity::new(Some(organization), repository, workflow, job, run_id, attempt);
+    problems.state(run.map(Some), None)
+}
+
+/// Which attempt it is. A CI system that counts otherwise keeps nobody from measuring; who types it is told.
+fn run_attempt(options: &Options, problems: &mut Problems<'_>) -> Result<Option<u32>> {
+    let Some(text) = given(options.run_attempt.as_ref()) else { return Ok(None) };
+    if let Ok(attempt) = text.trim().parse() {
+        return Ok(Some(attempt));
+    }
+    let wrong = format!("is {text:?}, which is no number such as 1");
+    if options.sources.is_typed("run_attempt") {
+        return problems.form("run_attempt", Err(anyhow!(wrong)), None);
+    }
+    problems.note(format!("GITHUB_RUN_ATTEMPT {wrong}: the summary is without it"));
+    Ok(None)
 }

@@ -1,12 +1,13 @@
 //! The end of a run: push, spool and report, all at the same time.
 
 use std::future::Future;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use program::stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
@@ -15,7 +16,7 @@ use wire::Payload;
 use super::measurement::Measurement;
 use super::outbox::Outbox;
 use super::summary_file;
-use crate::config::{Config, Mode, Output, RunIdentity};
+use crate::config::{Config, Mode, Output, OutputTo, RunIdentity};
 use crate::deliver::push::shown;
 use crate::deliver::spool::{Kind, Spool};
 use crate::output::{markdown, text};
@@ -45,8 +46,9 @@ pub(super) async fn finish(
     again: impl Future<Output = ()>,
 ) -> anyhow::Result<bool> {
     let summary = outbox.close();
-    let payload = measurement.payload(outbox.is_whole());
-    let report = Report::new(config, config.run.as_ref(), &payload)?;
+    let mut payload = measurement.payload(outbox.is_whole());
+    note_warnings(&mut payload);
+    let report = Report::new(config, config.run.as_ref(), &payload);
     hand_over(report, summary, payload, outbox, deadline, again).await
 }
 
@@ -67,7 +69,6 @@ pub(super) async fn hand_over(
     let body = Bytes::from(body.context("cannot write the summary as JSON")?);
     // Should this process be killed while it pushes, the summary lies there all the same.
     let spooling = outbox.spool.clone().map(|spool| spooled(spool, summary_id.clone(), body.clone()));
-    let reporting = report.write();
     let mut hurry = false;
     tokio::pin!(again);
     let pushed = tokio::select! {
@@ -81,8 +82,11 @@ pub(super) async fn hand_over(
         Some(spooling) => settled(spooling).await,
         None => None,
     };
-    let delivered = settle(&mut outbox, &summary_id, pushed, spooled, &body).await?;
-    // Nobody may be reading it.
+    let is_last_resort = report.may_hold_summary();
+    let delivered =
+        settle(&mut outbox, &summary_id, pushed, spooled, is_last_resort.then_some(&body)).await?;
+    // Behind the push, since it tells what became of that. Nobody may be reading it.
+    let reporting = report.write();
     let now = Instant::now();
     let until = if hurry { now + LAST_WRITE } else { deadline.max(now + LAST_WRITE) };
     let written = tokio::select! {
@@ -95,6 +99,13 @@ pub(super) async fn hand_over(
         warn!("the report could not be written in time");
     }
     Ok(delivered)
+}
+
+/// What went wrong so far belongs to what is told of the run.
+fn note_warnings(payload: &mut Payload) {
+    if let Some(collector) = &mut payload.collector {
+        collector.warnings = program::log::warnings();
+    }
 }
 
 /// Pushes as far as that is asked for.
@@ -115,7 +126,7 @@ async fn settle(
     summary_id: &str,
     pushed: Option<Push>,
     spooled: Option<PathBuf>,
-    body: &[u8],
+    last_resort: Option<&Bytes>,
 ) -> anyhow::Result<bool> {
     let endpoint = outbox.pusher.as_ref().map(|pusher| shown(pusher.endpoint())).unwrap_or_default();
     match (pushed, spooled, outbox.spool.clone()) {
@@ -152,11 +163,17 @@ async fn settle(
                 Some(Push::Refused(error) | Push::Failed(error)) => error,
                 _ => "the spool does not take it".to_owned(),
             };
+            let Some(body) = last_resort else {
+                error!(
+                    endpoint,
+                    error, "the summary could not be pushed, and there is no spool (--spool-dir): it is lost"
+                );
+                return Ok(false);
+            };
             error!(endpoint, error, "the summary could not be pushed; it follows on standard error");
             // The only copy must not be lost with this process.
-            let mut line = body.to_vec();
-            line.push(b'\n');
-            std::io::stderr().write_all(&line).context("cannot write the summary")?;
+            let line = [body, &b"\n"[..]].concat();
+            stream::write(&mut std::io::stderr(), &line).context("cannot write the summary")?;
             Ok(false)
         }
     }
@@ -177,60 +194,99 @@ async fn settled(spooling: JoinHandle<std::io::Result<PathBuf>>) -> Option<PathB
     None
 }
 
+/// Something failed that was told of.
+#[derive(Debug, thiserror::Error)]
+#[error("the report went to standard error")]
+pub(super) struct Told;
+
 /// The report, and where it goes.
 pub(super) struct Report {
-    text: String,
-    file: Option<PathBuf>,
+    payload: Payload,
+    run: Option<RunIdentity>,
+    output: Output,
+    to: OutputTo,
     mode: Mode,
-    /// The same for the page of the run, and the file that it is appended to.
-    summary: Option<(String, PathBuf)>,
+    /// The file that it is appended to as Markdown, for the page of the run.
+    summary_file: Option<PathBuf>,
 }
 
 impl Report {
-    pub(super) fn new(config: &Config, run: Option<&RunIdentity>, payload: &Payload) -> anyhow::Result<Self> {
-        let terminal = match config.mode {
-            _ if config.output_file.is_some() => false,
-            Mode::Run { .. } => std::io::stderr().is_terminal(),
-            Mode::Sidecar | Mode::Deliver | Mode::Node(_) => std::io::stdout().is_terminal(),
-        };
-        let text = match config.output {
-            Output::Text => text::render(payload, run, terminal),
-            Output::Json => {
-                serde_json::to_string_pretty(payload).context("cannot write the report as JSON")? + "\n"
-            }
-            Output::None => String::new(),
-        };
-        let summary = config.summary_file.clone();
-        let summary = summary.map(|path| (markdown::render(payload, run), path));
-        Ok(Self { text, file: config.output_file.clone(), mode: config.mode.clone(), summary })
+    pub(super) fn new(config: &Config, run: Option<&RunIdentity>, payload: &Payload) -> Self {
+        Self {
+            payload: payload.clone(),
+            run: run.cloned(),
+            output: config.output,
+            to: config.output_to.clone(),
+            mode: config.mode.clone(),
+            summary_file: config.summary_file.clone(),
+        }
+    }
+
+    /// Whether a summary that can be put nowhere else may go to standard error: that is no build's log.
+    fn may_hold_summary(&self) -> bool {
+        !matches!(self.mode, Mode::Run { .. })
     }
 
     /// Writes it; on a thread, for nobody may be reading.
-    pub(super) fn write(self) -> JoinHandle<anyhow::Result<()>> {
+    pub(super) fn write(mut self) -> JoinHandle<anyhow::Result<()>> {
         spawn_blocking(move || {
-            let Self { text, file, mode, summary } = self;
-            if let Some((markdown, path)) = summary
-                && let Err(error) = summary_file::append(&path, &markdown)
-            {
-                warn!(file = %path.display(), %error, "the summary for the page of the run cannot be written");
+            // Elsewhere the report is what was pushed, and others read it.
+            let is_run = matches!(self.mode, Mode::Run { .. });
+            if is_run {
+                note_warnings(&mut self.payload);
             }
-            if let Some(path) = file {
-                return std::fs::write(&path, text)
-                    .with_context(|| format!("cannot write the report to {}", path.display()));
-            }
-            // A job's own output is not for us to add to: in front of a command the report goes to standard error.
-            let written = match mode {
-                Mode::Run { .. } => std::io::stderr().write_all(text.as_bytes()),
-                Mode::Sidecar | Mode::Deliver | Mode::Node(_) => {
-                    let mut out = std::io::stdout();
-                    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+            if let Some(path) = &self.summary_file {
+                let markdown = markdown::render(&self.payload, self.run.as_ref());
+                if let Err(error) = summary_file::append(path, &markdown) {
+                    warn!(file = %path.display(), %error, "the summary for the page of the run cannot be written");
+                    if is_run {
+                        note_warnings(&mut self.payload);
+                    }
                 }
-            };
+            }
+            let OutputTo::File(path) = &self.to else { return self.write_to_stream() };
+            let written = self.render(false).and_then(|text| Ok(std::fs::write(path, text)?));
+            let written = written.with_context(|| format!("cannot write the report to {}", path.display()));
             match written {
-                // Whoever read the report has gone; the push matters all the same.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-                result => result.context("cannot write the report"),
+                Err(error) if is_run => {
+                    warn!("{error:#}: it goes to standard error");
+                    note_warnings(&mut self.payload);
+                    self.to = OutputTo::Stderr;
+                    self.write_to_stream()?;
+                    Err(Told.into())
+                }
+                written => written,
             }
         })
+    }
+
+    fn render(&self, colour: bool) -> anyhow::Result<String> {
+        Ok(match self.output {
+            Output::Text => text::render(&self.payload, self.run.as_ref(), colour),
+            Output::Json => {
+                let json = serde_json::to_string_pretty(&self.payload);
+                json.context("cannot write the report as JSON")? + "\n"
+            }
+            Output::None => String::new(),
+        })
+    }
+
+    fn write_to_stream(&self) -> anyhow::Result<()> {
+        let written = if self.to == OutputTo::Stderr {
+            let mut text = self.render(std::io::stderr().is_terminal())?;
+            if self.output == Output::Text {
+                // The last line of the command may have no end.
+                text.insert(0, '\n');
+            }
+            stream::write(&mut std::io::stderr(), text.as_bytes())
+        } else {
+            let text = self.render(std::io::stdout().is_terminal())?;
+            stream::write(&mut std::io::stdout(), text.as_bytes())
+        };
+        match written {
+            // Whoever read the report has gone; the push matters all the same.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("cannot write the report"),
+        }
     }
 }

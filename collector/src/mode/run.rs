@@ -5,24 +5,25 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use program::stream::tell;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::file_thread::FileThread;
-use super::finish::finish;
-use super::measurement::{EbpfRequired, Measurement, Whose};
+use super::finish::{Told, finish};
+use super::measurement::{Measurement, Whose};
 use super::outbox::Outbox;
 use super::ticker::Ticker;
 use crate::config::{Config, check_proc};
-use crate::host;
+use crate::{host, inherited};
 
 /// What a shell answers when a command exists but cannot be run, and when it does not exist.
 const EXIT_CANNOT_RUN: u8 = 126;
@@ -35,28 +36,45 @@ const EXIT_NOT_FOUND: u8 = 127;
 pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCode> {
     let open_files = rustix::process::getrlimit(Resource::Nofile);
     // A thread that cannot be had, for one, is a panic of the runtime.
-    match catch_unwind(AssertUnwindSafe(|| Begun::begin(config))) {
-        Ok(Ok(begun)) => Box::pin(begun.run(config, command, open_files)).await,
-        Ok(Err(error)) if error.is::<EbpfRequired>() => Err(error),
-        Ok(Err(error)) => Ok(alone(command, open_files, &format!("{error:#}"))),
-        Err(_) => Ok(alone(command, open_files, "a panic, which is told above")),
-    }
+    let reason = match catch_unwind(AssertUnwindSafe(|| Begun::begin(config))) {
+        Ok(Ok(begun)) => return Box::pin(begun.run(config, command, open_files)).await,
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "a panic, which is told above".to_owned(),
+    };
+    Ok(unmeasured(config, command, open_files, &reason))
 }
 
-/// Runs the command in the place of this process, unmeasured. Comes back only if it cannot be run.
-pub fn alone(command: &[OsString], open_files: Rlimit, reason: &str) -> ExitCode {
+/// Runs the command in the place of this process, unmeasured; not if somebody wants it measured or not run at all. Comes
+/// back only then, or if it cannot be run.
+pub fn unmeasured(config: &Config, command: &[OsString], open_files: Rlimit, reason: &str) -> ExitCode {
     // On standard error, whatever is logged: who asked for figures must see why there are none.
-    eprintln!("collector: nothing is measured: {reason}");
-    let _ = rustix::process::setrlimit(Resource::Nofile, open_files);
+    tell(&format!("collector: nothing is measured: {reason}"));
+    if config.strict {
+        return ExitCode::from(super::EXIT_CONFIG);
+    }
     // It would be inherited; that it is off already is as good.
     let _ = rustix::process::set_child_subreaper(None);
-    let error = Command::new(&command[0]).args(&command[1..]).exec();
+    let error = as_alone(command, open_files).exec();
     cannot_run(command, &error)
 }
 
 fn cannot_run(command: &[OsString], error: &std::io::Error) -> ExitCode {
-    eprintln!("collector: cannot run {}: {error}", command[0].display());
+    tell(&format!("collector: cannot run {}: {error}", command[0].display()));
     ExitCode::from(if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN })
+}
+
+/// The command, to be started as it would be without us.
+fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
+    let mut child = Command::new(&command[0]);
+    child.args(&command[1..]);
+    // SAFETY: between fork and exec only plain system calls are made, and what executes another program is the one thread.
+    unsafe {
+        child.pre_exec(move || {
+            rustix::process::setrlimit(Resource::Nofile, open_files)?;
+            inherited::restore()
+        });
+    }
+    child
 }
 
 /// Everything that is there before the command is.
@@ -83,7 +101,7 @@ impl Begun {
         let (outbox, _) = match Outbox::open(config, false) {
             Err(error) if config.spool.is_some() => {
                 let error = format!("{error:#}");
-                warn!(error, "there is no spool: a summary that cannot be pushed will be on standard error");
+                warn!(error, "there is no spool: a summary that cannot be pushed will be lost");
                 Outbox::open(&Config { spool: None, ..config.clone() }, false)?
             }
             opened => opened?,
@@ -100,10 +118,12 @@ impl Begun {
         open_files: Rlimit,
     ) -> anyhow::Result<ExitCode> {
         let Self { mut signals, mut child_ended, mut outbox, mut measurement } = self;
-        let mut child = match spawn(command, open_files) {
+        let checking = outbox.pusher.clone().zip(config.run.clone());
+        let checking =
+            checking.map(|(pusher, run)| tokio::spawn(async move { pusher.check(&run, true).await }));
+        let mut child = match as_alone(command, open_files).spawn() {
             Ok(child) => child,
             Err(error) => {
-                error!(command = ?command[0], %error, "cannot run the command");
                 outbox.forget_run().await;
                 return Ok(cannot_run(command, &error));
             }
@@ -133,26 +153,26 @@ impl Begun {
             }
         }
         let deadline = Instant::now() + config.shutdown_timeout;
+        if let Some(checking) = checking {
+            checking.abort();
+        }
         // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
         let mut status = None;
         note(measurement.last_pass(|| status = Some(child.wait())));
         let status = status.unwrap_or_else(|| child.wait()).context("cannot wait for the command")?;
         let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
-        if let Err(error) = finish(config, &measurement, outbox, deadline, again).await {
+        let told = finish(config, &measurement, outbox, deadline, again).await.unwrap_or_else(|error| {
+            if error.is::<Told>() {
+                return false;
+            }
             error!(error = format!("{error:#}"), "not everything about the run could be told");
+            false
+        });
+        if config.strict && !told && status.success() {
+            return Ok(ExitCode::from(super::EXIT_FAILURE));
         }
         Ok(exit_code(status))
     }
-}
-
-fn spawn(command: &[OsString], open_files: Rlimit) -> std::io::Result<Child> {
-    let mut child = Command::new(&command[0]);
-    child.args(&command[1..]);
-    // SAFETY: between fork and exec only setrlimit is called, which is a plain system call.
-    unsafe {
-        child.pre_exec(move || rustix::process::setrlimit(Resource::Nofile, open_files).map_err(Into::into));
-    }
-    child.spawn()
 }
 
 /// Reaps orphans that have ended, and tells whether the command itself has; that one is left as a zombie.
@@ -192,8 +212,10 @@ impl Forwarded {
     fn new() -> std::io::Result<Self> {
         use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
         let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+        // Whoever had us ignore one (nohup, a shell in the background) wants it ignored.
+        let signals = signals.into_iter().filter(|one| !inherited::is_ignored(*one as i32));
         let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one as i32))?)));
-        Ok(Self(streams.into_iter().collect::<std::io::Result<_>>()?))
+        Ok(Self(streams.collect::<std::io::Result<_>>()?))
     }
 
     async fn recv(&mut self) -> Signal {

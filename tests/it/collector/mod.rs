@@ -1,6 +1,7 @@
 //! The collector over scenes of proc, and in front of commands.
 
 mod configuration;
+mod harm;
 mod node;
 mod run_mode;
 mod scenes;

@@ -78,17 +78,20 @@ fn a_command_in_a_step_is_told_of_where_the_step_is() {
 }
 
 #[test]
-fn a_flag_or_variable_goes_before_and_an_empty_one_means_none() {
+fn a_flag_or_variable_goes_before_and_can_say_none() {
     let directory = tempfile::tempdir().unwrap();
     let (step, own) = (directory.path().join("step.md"), directory.path().join("own.md"));
     succeeded(&in_step(&step, "true").env("COLLECTOR_SUMMARY_FILE", &own).output().unwrap());
     assert!(own.exists() && !step.exists());
-    succeeded(&in_step(&step, "true").env("COLLECTOR_SUMMARY_FILE", "").output().unwrap());
+    succeeded(&in_step(&step, "true").env("COLLECTOR_SUMMARY_FILE", "none").output().unwrap());
     let mut command = collector();
     command.env("GITHUB_STEP_SUMMARY", &step).args(["run", "--summary-file=", "--output=none", "--", "true"]);
     succeeded(&command.output().unwrap());
     succeeded(&in_step(Path::new(""), "true").output().unwrap());
     assert!(!step.exists());
+    // A variable that is empty is as good as none.
+    succeeded(&in_step(&step, "true").env("COLLECTOR_SUMMARY_FILE", "").output().unwrap());
+    assert!(step.exists());
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn head(passes: u32) -> Head {
         cpu_count: 2,
         memory_total_bytes: None,
         kernel: None,
+        warnings: Vec::new(),
     };
     let reading = |seconds| CgroupReading {
         cpu_ns: Some(seconds * 1_000_000_000),

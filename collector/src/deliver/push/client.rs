@@ -1,6 +1,5 @@
 //! The HTTP client: whom it trusts and how it finds them, with what the image has and without.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tracing::{info, warn};
 
+use super::trouble::NoAddress;
 use crate::args::trust_variable;
 use crate::config::PushTarget;
 
@@ -121,16 +121,11 @@ impl Resolve for Names {
         let names = self.clone();
         Box::pin(async move {
             let resolver = names.resolver()?;
-            let found = resolver.lookup_ip(name.as_str()).await.map_err(|error| -> BoxError {
-                match read_system_conf() {
-                    Ok(_) => error.into(),
-                    Err(cause) => io::Error::other(format!(
-                        "{} cannot be looked up: /etc/resolv.conf names no name server ({cause}); an IP address can be used",
-                        name.as_str()
-                    ))
-                    .into(),
-                }
-            })?;
+            let found =
+                resolver.lookup_ip(name.as_str()).await.map_err(|error| match read_system_conf() {
+                    Ok(_) => NoAddress::new(name.as_str(), &error),
+                    Err(cause) => NoAddress::nobody_to_ask(name.as_str(), &cause),
+                })?;
             let addresses: Vec<_> = found.iter().map(|address| SocketAddr::new(address, 0)).collect();
             let addresses: Addrs = Box::new(addresses.into_iter());
             Ok(addresses)

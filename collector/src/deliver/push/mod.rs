@@ -1,13 +1,15 @@
 //! One summary, pushed with retries.
 
+mod check;
 mod client;
+mod trouble;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
@@ -281,13 +283,15 @@ async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Byt
         .body(body);
     let mut response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return Attempt::Failed(chain(&error.without_url()), None, None),
+        Err(error) => return Attempt::Failed(trouble::sentence(&error, &target.endpoint), None, None),
     };
     let status = response.status();
     let not_before = retry_after(&response);
     let answer = match read_limited(&mut response).await {
         Ok(answer) => answer,
-        Err(error) => return Attempt::Failed(chain(&error), None, Some(status)),
+        Err(error) => {
+            return Attempt::Failed(trouble::sentence(&error, &target.endpoint), None, Some(status));
+        }
     };
     if status.is_success() {
         return match serde_json::from_slice(&answer) {
@@ -298,11 +302,7 @@ async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Byt
             ),
         };
     }
-    let reason = match serde_json::from_slice::<Problem>(&answer) {
-        Ok(problem) => format!("{status}: {}", problem.detail),
-        Err(_) if answer.is_empty() => status.to_string(),
-        Err(_) => format!("{status}: {}", excerpt(&answer)),
-    };
+    let reason = reason(status, redirect(&response).as_deref(), &answer);
     if status.is_server_error()
         || status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
@@ -345,10 +345,24 @@ fn excerpt(answer: &[u8]) -> String {
     format!("{:?}", text.trim())
 }
 
-/// The error and its causes; reqwest's own text stops at "error sending request".
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    causes.collect::<Vec<_>>().join(": ")
+/// Where a redirect leads to.
+fn redirect(response: &Response) -> Option<String> {
+    let target = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
+    Some(String::from_utf8_lossy(target.as_bytes()).chars().take(200).collect())
+}
+
+/// What an answer says that is none of a receiver that took a summary.
+fn reason(status: StatusCode, redirect: Option<&str>, answer: &[u8]) -> String {
+    if let Some(target) = redirect {
+        return format!(
+            "{status}: it redirects to {target:?}, which is not followed, since the token is for this address only: is that the receiver's?"
+        );
+    }
+    match serde_json::from_slice::<Problem>(answer) {
+        Ok(problem) => format!("{status}: {}", problem.detail),
+        Err(_) if answer.is_empty() => status.to_string(),
+        Err(_) => format!("{status}: {}", excerpt(answer)),
+    }
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ pub struct Spool {
 impl Spool {
     /// Opens it; makes it, for its owner only, if it is not there.
     pub fn open(config: &SpoolConfig) -> io::Result<Self> {
-        let SpoolConfig { directory, max_bytes, max_age } = config.clone();
+        let SpoolConfig { directory, max_bytes, max_age, .. } = config.clone();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         Ok(Self { directory, max_bytes, max_age })
     }

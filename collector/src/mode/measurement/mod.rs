@@ -377,6 +377,7 @@ pub(super) fn collector_info(config: &Config, mode: &str, reason: Option<&Unavai
         cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         memory_total_bytes: MemInfo::read(&config.proc_path).map(|meminfo| meminfo.total_bytes),
         kernel: Some(host::kernel_release()),
+        warnings: Vec::new(),
     };
     if let Some(hidden) = &info.hidden {
         warn!(hidden, "what some processes use is not counted");

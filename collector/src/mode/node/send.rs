@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use program::stream::tell;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -85,10 +86,7 @@ impl Sender {
             duration_seconds = payload.duration_seconds,
             "a job is over"
         );
-        let report = match Report::new(&self.config, Some(&run), &payload) {
-            Ok(report) => report,
-            Err(error) => return error!(error = format!("{error:#}"), "a run cannot be reported"),
-        };
+        let report = Report::new(&self.config, Some(&run), &payload);
         let summary = outbox.close();
         let patience = if self.spool.is_some() { PATIENCE } else { PATIENCE_WITHOUT_SPOOL };
         let deadline = Instant::now() + patience;
@@ -272,7 +270,7 @@ async fn push(pusher: Pusher, submission: Submission, deadline: Instant, is_kept
         }
         Err(error) => {
             error!(run_id, %error, "the summary so far of a run could not be pushed; it follows on standard error");
-            eprintln!("{}", String::from_utf8_lossy(&body));
+            tell(&String::from_utf8_lossy(&body));
             false
         }
     }
@@ -288,10 +286,8 @@ async fn report(config: &Config, submission: &Submission) -> bool {
         run_id: submission.run_id.clone(),
         run_attempt: submission.run_attempt,
     };
-    match Report::new(config, Some(&run), &submission.payload) {
-        Ok(report) => matches!(report.write().await, Ok(Ok(()))),
-        Err(_) => false,
-    }
+    let report = Report::new(config, Some(&run), &submission.payload);
+    matches!(report.write().await, Ok(Ok(())))
 }
 
 /// Delivers what lies in the spool, again and again.

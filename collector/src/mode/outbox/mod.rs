@@ -20,7 +20,7 @@ use self::checkpoint::Writing;
 use self::interim::Interim;
 use super::measurement::Measurement;
 use crate::accumulate::Accumulator;
-use crate::config::{Config, RunIdentity};
+use crate::config::{Config, RunIdentity, SpoolConfig};
 use crate::deliver::backlog::{Backlog, Tally};
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::deliver::push::Pusher;
@@ -108,6 +108,17 @@ impl Timer {
 impl Outbox {
     /// Gets ready to send and to write as configured; tells of the run to go on with, where there is one.
     pub(super) fn open(config: &Config, may_go_on: bool) -> anyhow::Result<(Self, Option<Checkpoint>)> {
+        match (Self::try_open(config, may_go_on), &config.spool) {
+            // Nobody asked for this one.
+            (Err(error), Some(SpoolConfig { is_default: true, .. })) => {
+                debug!(error = format!("{error:#}"), "there is no spool");
+                Self::try_open(&Config { spool: None, ..config.clone() }, may_go_on)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    fn try_open(config: &Config, may_go_on: bool) -> anyhow::Result<(Self, Option<Checkpoint>)> {
         let spool = open_spool(config)?;
         let pusher = config.push.as_ref().map(Pusher::new);
         let mut outbox = Self::new(config, config.run.clone(), pusher, spool);
@@ -332,9 +343,9 @@ impl Outbox {
 
 /// The spool, where there is one, without what has no place in it any more.
 pub(super) fn open_spool(config: &Config) -> anyhow::Result<Option<Spool>> {
-    let Some(spool) = &config.spool else { return Ok(None) };
-    let directory = spool.directory.display();
-    let spool = Spool::open(spool).with_context(|| {
+    let Some(spool_config) = &config.spool else { return Ok(None) };
+    let directory = spool_config.directory.display();
+    let spool = Spool::open(spool_config).with_context(|| {
         format!("--spool-dir {directory} cannot be used; a directory that this user can write to is accepted")
     })?;
     spool.tidy();

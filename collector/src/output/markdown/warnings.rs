@@ -24,6 +24,8 @@ pub(super) fn of(payload: &Payload) -> Vec<String> {
     };
     let mut warnings: Vec<String> = each(oom_kills).chain(each(memory)).chain(each(throttled)).collect();
     warnings.extend(measurement(payload));
+    let told = payload.collector.iter().flat_map(|collector| &collector.warnings);
+    warnings.extend(told.map(|warning| escape::text(warning)));
     warnings.extend(each(little_cpu).chain(each(little_memory)));
     warnings
 }

@@ -22,7 +22,20 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     section(&mut report, "Commands by CPU", commands(payload), colour);
     section(&mut report, "Processes by memory", memory(payload), colour);
     quality(&mut report, payload);
+    warnings(&mut report, payload);
     report
+}
+
+/// What went wrong, as the log told it.
+fn warnings(report: &mut String, payload: &Payload) {
+    let Some(collector) = payload.collector.as_ref().filter(|collector| !collector.warnings.is_empty())
+    else {
+        return;
+    };
+    report.push_str("\nWarnings\n");
+    for warning in &collector.warnings {
+        let _ = writeln!(report, " {}", plain(warning));
+    }
 }
 
 fn section(report: &mut String, title: &str, table: Option<Table>, colour: bool) {

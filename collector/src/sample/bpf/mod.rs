@@ -39,6 +39,8 @@ pub const OBJECT: Option<&[u8]> = {
     }
 };
 
+/// So many are needed for everything else: those of /proc, cgroups, a connection, and files that are written.
+const SPARE_DESCRIPTORS: usize = 16;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The programs and the tracepoints that they are attached to, in this order: what is kept of a process that exits
 /// must be sure to be taken when it is freed.
@@ -77,6 +79,9 @@ pub enum Unavailable {
         /// What it answered.
         cause: String,
     },
+    /// There would be none left to measure with.
+    #[error("there are too few file descriptors (ulimit -n); 64 are enough")]
+    Descriptors,
     /// There is no BTF.
     #[error("the kernel has no BTF ({KERNEL_BTF}: {0})")]
     NoBtf(io::Error),
@@ -233,6 +238,13 @@ struct ConfigValue(Config);
 // SAFETY: as above.
 unsafe impl aya::Pod for ConfigValue {}
 
+/// Whether files can be opened beside what is open now.
+fn has_spare_descriptors() -> bool {
+    use rustix::fs::{Mode, OFlags, open};
+    let opened = (0..SPARE_DESCRIPTORS).map(|_| open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
+    opened.collect::<Result<Vec<_>, _>>().is_ok()
+}
+
 impl Tracer {
     /// Loads and attaches the program.
     pub fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
@@ -245,6 +257,9 @@ impl Tracer {
         config.wake_bytes = options.ring_bytes / 2;
         let loaded = privileges::with_locked_memory(|| Self::load(object, config, &bytes, options));
         let tracer = loaded.map_err(refusal)?;
+        if !has_spare_descriptors() {
+            return Err(Unavailable::Descriptors);
+        }
         if options.shed_privileges {
             privileges::shed(|| tracer.counters.get(&0, 0).is_ok());
         }

@@ -1,0 +1,88 @@
+//! What this process was given by whoever started it and would not hand on by itself: Rust's runtime opens standard streams
+//! that are closed, and ignores SIGPIPE; the standard library empties the mask of blocked signals for a child; an executed
+//! program has every signal that we handle at its default. A command shall find all of it as if it had been started alone.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+
+use nix::libc;
+
+/// Signals that exist: the last real-time one is 64.
+const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
+/// Standard streams.
+const STREAMS: [RawFd; 3] = [0, 1, 2];
+
+/// As it was when this process began.
+#[derive(Clone, Copy)]
+struct Inherited {
+    /// Bit `n`: signal `n` was ignored.
+    ignored: u128,
+    blocked: libc::sigset_t,
+    closed: [bool; 3],
+}
+
+static INHERITED: OnceLock<Inherited> = OnceLock::new();
+
+/// Takes note of it. To be called before Rust's runtime begins: it is put among the functions that the C library calls
+/// before `main`.
+pub extern "C" fn remember() {
+    let mut ignored = 0;
+    for signal in SIGNALS {
+        if disposition(signal).is_some_and(|action| action == libc::SIG_IGN) {
+            ignored |= 1 << signal;
+        }
+    }
+    // SAFETY: the set is valid memory to be written to, and only read if the call succeeds or as the empty set.
+    let blocked = unsafe {
+        let mut blocked = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+        blocked
+    };
+    // SAFETY: asking for the flags of a descriptor changes nothing.
+    let closed = STREAMS.map(|stream| unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1);
+    let _ = INHERITED.set(Inherited { ignored, blocked, closed });
+}
+
+fn disposition(signal: libc::c_int) -> Option<libc::sighandler_t> {
+    // SAFETY: without a new action nothing is changed, and the old one is valid memory to be written to.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0).then_some(action.sa_sigaction)
+    }
+}
+
+/// Whether the signal was ignored when this process began: it is to stay so.
+pub fn is_ignored(signal: libc::c_int) -> bool {
+    INHERITED.get().is_some_and(|inherited| inherited.ignored & (1 << signal) != 0)
+}
+
+/// Makes this process, which is about to execute another program, what it was when it began.
+///
+/// # Errors
+/// The kernel refuses the mask.
+///
+/// # Safety
+/// Only for the one thread of a process that executes another program next: standard streams are closed.
+pub unsafe fn restore() -> io::Result<()> {
+    let Some(inherited) = INHERITED.get() else { return Ok(()) };
+    for signal in SIGNALS {
+        if inherited.ignored & (1 << signal) != 0 {
+            // SAFETY: to ignore a signal is always allowed; those that cannot be ignored were not.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+    }
+    // SAFETY: the set was filled in by the kernel.
+    if unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const inherited.blocked, std::ptr::null_mut()) }
+        != 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    for (stream, closed) in STREAMS.into_iter().zip(inherited.closed) {
+        if closed {
+            // SAFETY: the caller promises that nothing of this process writes there any more.
+            unsafe { libc::close(stream) };
+        }
+    }
+    Ok(())
+}

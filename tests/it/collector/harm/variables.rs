@@ -1,0 +1,172 @@
+//! Every variable of the collector, empty and nonsensical.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
+use clap::CommandFactory;
+use collector::args::Args;
+use tests::program::{Program, collector};
+
+use crate::together::SCOPE;
+
+/// Variables that CI systems set and that we read.
+const OF_CI: [&str; 7] = [
+    "GITHUB_REPOSITORY_OWNER",
+    "GITHUB_REPOSITORY",
+    "GITHUB_WORKFLOW",
+    "GITHUB_JOB",
+    "GITHUB_RUN_ID",
+    "GITHUB_RUN_ATTEMPT",
+    "GITHUB_STEP_SUMMARY",
+];
+
+/// All variables that the command line knows, of every mode.
+fn variables() -> BTreeSet<String> {
+    fn of(command: &clap::Command, into: &mut BTreeSet<String>) {
+        let names = command.get_arguments().filter_map(clap::Arg::get_env);
+        into.extend(names.map(|name| name.to_string_lossy().into_owned()));
+        command.get_subcommands().for_each(|subcommand| of(subcommand, into));
+    }
+    let mut found = OF_CI.map(str::to_owned).into_iter().collect();
+    of(&Args::command(), &mut found);
+    assert!(found.len() >= 38, "{found:?}");
+    found
+}
+
+/// A collector that has none of them.
+fn bare() -> Command {
+    let mut command = collector();
+    for name in variables() {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// In front of a command that says something and ends with 7.
+fn run(prepare: impl FnOnce(&mut Command)) -> String {
+    let mut command = bare();
+    prepare(&mut command);
+    let output = command.args(["run", "--", "sh", "-c", "echo ran; exit 7"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(output.stdout, b"ran\n", "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn warnings(stderr: &str) -> Vec<&str> {
+    stderr.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect()
+}
+
+#[test]
+fn an_empty_one_is_as_good_as_none() {
+    for name in variables() {
+        let stderr = run(|command| {
+            command.env(&name, "");
+        });
+        assert!(warnings(&stderr).is_empty() && !stderr.contains("Warnings"), "{name}: {stderr}");
+    }
+    let all = |command: &mut Command| {
+        command.envs(variables().into_iter().map(|name| (name, "")));
+    };
+    assert!(warnings(&run(all)).is_empty());
+
+    let mut sidecar = bare();
+    all(&mut sidecar);
+    let program = Program::start(sidecar.args(["--log-format=json", "--output=json"]));
+    program.wait_for("measuring");
+    assert_eq!(program.stop().status.code(), Some(0));
+
+    // It is wrong in another way, which is found later.
+    let mut node = bare();
+    all(&mut node);
+    let output = node.args(["node", "--organization=o"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), stderr.contains("--organization says whose")),
+        (Some(2), true),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn nonsense_in_one_is_a_warning_that_names_it() {
+    let mut refused = 0;
+    for name in variables() {
+        for nonsense in [&b"nonsense \x01"[..], b"\xff\xfe"] {
+            let directory = tempfile::tempdir().unwrap();
+            let stderr = run(|command| {
+                // Whatever takes it for the name of a file makes that there.
+                command.current_dir(directory.path()).env(&name, OsStr::from_bytes(nonsense));
+            });
+            let told = warnings(&stderr);
+            assert!(told.len() <= 1, "{name}: {stderr}");
+            if let Some(warning) = told.first() {
+                let flag = name.replace("COLLECTOR_", "--").to_lowercase().replace('_', "-");
+                assert!(
+                    warning.contains(&name) || warning.contains(&flag) || warning.contains("nonsense"),
+                    "{name}: {stderr}"
+                );
+                assert!(stderr.contains("Warnings"), "{name} is not in the report: {stderr}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+#[test]
+fn nonsense_stops_who_is_strict_and_what_runs_beside_others() {
+    let cases: [&[&str]; 4] =
+        [&["run", "--strict", "--", "echo", "ran"], &[], &["node"], &["deliver", "/tmp"]];
+    for arguments in cases {
+        for (name, value) in [("COLLECTOR_INTERVAL", "soon"), ("COLLECTOR_PUSH_INTERVAL", "-1s")] {
+            let output = bare().env(name, value).args(arguments).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+            assert!(output.stdout.is_empty() && stderr.contains(&format!("{name}: ")), "{stderr}");
+        }
+    }
+    let output = bare().args(["run", "--interval=soon", "--", "echo", "ran"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true), "a flag was typed wrong");
+}
+
+#[test]
+fn what_is_missing_for_a_push_is_a_warning() {
+    let endpoint = |command: &mut Command| {
+        command.env("COLLECTOR_PUSH_ENDPOINT", "http://127.0.0.1:1");
+    };
+    // The secret of a pull request from elsewhere.
+    let stderr = run(|command| {
+        endpoint(command);
+        command.envs(SCOPE).env("COLLECTOR_PUSH_TOKEN", "");
+    });
+    assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
+    assert!(stderr.contains("is given without a token, so that nothing can be pushed"), "{stderr}");
+    let cases: [(&[(&str, &str)], &str); 7] = [
+        (
+            &[("COLLECTOR_PUSH_TOKEN", "t0ken")],
+            "missing: --organization (GITHUB_REPOSITORY_OWNER), --repository",
+        ),
+        (&[("COLLECTOR_PUSH_TOKEN_FILE", "/nowhere")], "COLLECTOR_PUSH_TOKEN_FILE /nowhere cannot be read"),
+        (&[("COLLECTOR_PUSH_TOKEN_FILE", "/dev/null")], "/dev/null is empty"),
+        (&[("COLLECTOR_PUSH_TOKEN", "no token")], "COLLECTOR_PUSH_TOKEN: the push token has characters"),
+        (&[("COLLECTOR_PUSH_TOKEN", "a"), ("COLLECTOR_PUSH_TOKEN_FILE", "b")], "not both"),
+        (
+            &[("COLLECTOR_PUSH_ENDPOINT", "receiver:8080")],
+            "is no http or https URL such as http://receiver:8080",
+        ),
+        (
+            &[("COLLECTOR_PUSH_ENDPOINT", "http://me:s3cret@r/")],
+            "COLLECTOR_PUSH_ENDPOINT has a user name or a password",
+        ),
+    ];
+    for (environment, expected) in cases {
+        let stderr = run(|command| {
+            endpoint(command);
+            command.envs(environment.iter().copied());
+        });
+        assert!(stderr.contains(expected), "{environment:?}: {stderr}");
+        assert!(!stderr.contains("s3cret") && !stderr.contains("t0ken"), "{stderr}");
+    }
+}
