@@ -1,10 +1,11 @@
 //! `/proc/[pid]/environ`: a job writes into its own whatever it likes.
 #![no_main]
 
-use collector::attribute::jobs::identity;
+use collector::attribute::jobs::{Named, identity};
 use collector::config::RunIdentity;
 use collector::config::node::JobVariables;
 use collector::sample::environ::variable;
+use wire::normal_name;
 
 libfuzzer_sys::fuzz_target!(|content: &[u8]| {
     let variables = JobVariables {
@@ -15,8 +16,8 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
         run_id: "I".to_owned(),
         run_attempt: Some("A".to_owned()),
     };
-    let Some(run) = identity(content, &[variables]) else { return };
-    assert_eq!(variable(content, "I"), Some(run.run_id.as_str()));
+    let Named::Run(run) = identity(content, &[variables]) else { return };
+    assert_eq!(variable(content, "I").map(normal_name).as_ref(), Some(&run.run_id));
     // Whose it is can be pushed, and means the same to whoever reads it.
     let attempt = run.run_attempt;
     let again = RunIdentity::new(

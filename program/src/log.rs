@@ -60,11 +60,13 @@ pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Starts logging on standard error, if a level is given. Only what is ours, as `own` says, is logged below the level
-/// `info`; its warnings and errors are kept for [`warnings`], whatever the level.
+/// Starts logging on standard error, if a level is given. What is ours, as `own` says, is logged from that level on, and its
+/// warnings and errors are kept for [`warnings`] whatever the level. What libraries say of themselves is for whoever looks
+/// into something: only with the level `debug`, and then from `info` on.
 pub fn init(level: Option<Level>, format: Format, own: &[(&str, LevelFilter)]) {
-    let filter = level.map(LevelFilter::from).map(|level| {
-        Targets::new().with_default(level.min(LevelFilter::INFO)).with_targets(own.iter().copied())
+    let filter = level.map(|level| {
+        let others = if level == Level::Debug { LevelFilter::INFO } else { LevelFilter::OFF };
+        Targets::new().with_default(others).with_targets(own.iter().copied())
     });
     let kept = Targets::new().with_targets(own.iter().map(|(target, _)| (*target, LevelFilter::WARN)));
     // Its own complaint about a line that cannot be written would be a panic.

@@ -2,21 +2,57 @@
 
 use std::rc::Rc;
 
+use wire::normal_name;
+
 use crate::config::RunIdentity;
 use crate::config::node::JobVariables;
 use crate::sample::environ::variable;
 
-/// Whose a process is by its environment; `None`: it says nothing of a job, or nothing that can be.
-pub fn identity(environ: &[u8], variables: &[JobVariables]) -> Option<RunIdentity> {
-    variables.iter().find_map(|names| {
+/// What the environment of a process says of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// Nothing.
+    Nobody,
+    /// Whose it is.
+    Run(RunIdentity),
+    /// That there is one, but not whose: which run it is, and what is wrong.
+    Unusable {
+        /// The run's identifier.
+        run_id: String,
+        /// What is missing, or cannot be a name.
+        why: String,
+    },
+}
+
+/// Whose a process is by its environment.
+pub fn identity(environ: &[u8], variables: &[JobVariables]) -> Named {
+    let mut unusable = Named::Nobody;
+    for names in variables {
         let value = |name: &str| variable(environ, name).filter(|value| !value.is_empty());
-        let run_id = value(&names.run_id)?;
-        let organization = names.organization.as_deref().and_then(value);
-        let attempt = names.run_attempt.as_deref().and_then(value).and_then(|text| text.parse().ok());
-        let (repository, workflow, job) =
-            (value(&names.repository)?, value(&names.workflow)?, value(&names.job)?);
-        RunIdentity::new(organization, repository, workflow, job, run_id, attempt).ok()
-    })
+        let Some(run_id) = value(&names.run_id) else { continue };
+        let why = match run_of(names, run_id, value) {
+            Ok(run) => return Named::Run(run),
+            Err(why) => why,
+        };
+        if unusable == Named::Nobody {
+            unusable = Named::Unusable { run_id: normal_name(run_id), why };
+        }
+    }
+    unusable
+}
+
+fn run_of<'a>(
+    names: &JobVariables,
+    run_id: &str,
+    value: impl Fn(&str) -> Option<&'a str>,
+) -> Result<RunIdentity, String> {
+    let needed = |name: &str| value(name).ok_or_else(|| format!("{name} is not set, or empty"));
+    let organization = names.organization.as_deref().and_then(&value);
+    let attempt = names.run_attempt.as_deref().and_then(&value).and_then(|text| text.trim().parse().ok());
+    let (repository, workflow, job) =
+        (needed(&names.repository)?, needed(&names.workflow)?, needed(&names.job)?);
+    let run = RunIdentity::new(organization, repository, workflow, job, run_id, attempt);
+    run.map_err(|error| format!("{error:#}"))
 }
 
 /// A process of a pod that says whose it is.
@@ -92,20 +128,29 @@ mod tests {
     fn a_job_is_told_by_all_that_names_it() {
         let environ =
             b"PATH=/bin\0A_RUN=7\0A_REPOSITORY=my-org/my-repo\0A_WORKFLOW=ci\0A_JOB=build\0A_ATTEMPT=2\0";
-        let found = identity(environ, &variables()).unwrap();
+        let run = |environ: &[u8]| match identity(environ, &variables()) {
+            Named::Run(run) => run,
+            other => panic!("{other:?}"),
+        };
+        let found = run(environ);
         assert_eq!((found.organization.as_str(), found.repository.as_str()), ("my-org", "my-org/my-repo"));
         assert_eq!((found.run_id.as_str(), found.run_attempt), ("7", Some(2)));
-        let other =
-            identity(b"A_RUN=7\0B_RUN=8\0B_REPOSITORY=g/s/p\0B_WORKFLOW=w\0B_JOB=j\0", &variables()).unwrap();
+        let other = run(b"A_RUN=7\0B_RUN=8\0B_REPOSITORY=g/s/p\0B_WORKFLOW=w\0B_JOB=j\0");
         assert_eq!((other.organization.as_str(), other.repository.as_str()), ("g", "g/s/p"));
-        for incomplete in [
-            b"A_RUN=7\0A_REPOSITORY=o/r\0A_WORKFLOW=ci\0".as_slice(),
-            b"A_RUN=\0A_REPOSITORY=o/r\0A_WORKFLOW=ci\0A_JOB=b\0",
-            b"A_RUN=7\0A_REPOSITORY=r\0A_WORKFLOW=ci\0A_JOB=b\0",
-            b"A_RUN=7\0A_REPOSITORY=o/r\0A_WORKFLOW=ci\0A_JOB=b\nc\0",
-            b"",
+        let cleaned = run(b"A_RUN=7\n\0A_REPOSITORY=o/r\0A_WORKFLOW=ci: Build\n\0A_JOB=b\nc\0A_ATTEMPT=x\0");
+        assert_eq!((cleaned.workflow.as_str(), cleaned.job.as_str()), ("ci: Build", "b c"));
+        assert_eq!((cleaned.run_id.as_str(), cleaned.run_attempt), ("7", None));
+        for (incomplete, expected) in [
+            (b"A_RUN=7\0A_REPOSITORY=o/r\0A_WORKFLOW=ci\0".as_slice(), "A_JOB is not set, or empty"),
+            (b"A_RUN=7\0A_REPOSITORY=r\0A_WORKFLOW=ci\0A_JOB=b\0", "organization: is empty"),
+            (b"A_RUN=7\0A_REPOSITORY=o/r\0A_WORKFLOW=ci\0A_JOB= \n\0", "job: is empty"),
         ] {
-            assert_eq!(identity(incomplete, &variables()), None);
+            let unusable = Named::Unusable { run_id: "7".to_owned(), why: expected.to_owned() };
+            assert_eq!(identity(incomplete, &variables()), unusable);
+        }
+        for nothing in [b"A_RUN=\0A_REPOSITORY=o/r\0A_WORKFLOW=ci\0A_JOB=b\0".as_slice(), b"", b"PATH=/bin\0"]
+        {
+            assert_eq!(identity(nothing, &variables()), Named::Nobody);
         }
     }
 

@@ -70,10 +70,12 @@ pub(super) fn sentence(error: &reqwest::Error, endpoint: &Url) -> String {
     format!("the request to {at} failed: {last}")
 }
 
-/// The TLS library's own, which comes wrapped in an error of the connection.
+/// The TLS library's own, which comes wrapped in errors of the connection, and these in each other.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.downcast_ref().or_else(|| wrapped?.downcast_ref())
+    if let Some(tls) = error.downcast_ref() {
+        return Some(tls);
+    }
+    tls_error(error.downcast_ref::<io::Error>()?.get_ref()?)
 }
 
 fn of_tls(error: &rustls::Error, at: &str) -> String {

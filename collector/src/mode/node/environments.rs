@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::rc::Rc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
-use crate::attribute::jobs::identity;
+use crate::attribute::jobs::{Named, identity};
 use crate::config::RunIdentity;
 use crate::config::node::JobVariables;
 use crate::sample::environ::MAX_BYTES;
@@ -15,6 +15,8 @@ use crate::sample::table::{Observation, ProcTable, ProcessKey};
 
 /// How often a process is looked at that keeps its name: it may have been seen between fork and exec.
 const LOOKS: u8 = 2;
+/// So many jobs that cannot be followed are told of.
+const MAX_TOLD: usize = 100;
 
 /// What processes say of their jobs.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Environments {
     known: FxHashMap<ProcessKey, Known>,
     space: Vec<u8>,
     pass: u64,
+    /// Runs that cannot be followed, which was told.
+    told: FxHashSet<String>,
     /// How many could not be read.
     pub(super) forbidden: u64,
 }
@@ -38,7 +42,7 @@ struct Known {
 impl Environments {
     pub(super) fn new(variables: Vec<JobVariables>) -> Self {
         let (known, space) = (FxHashMap::default(), vec![0; MAX_BYTES]);
-        Self { variables, known, space, pass: 0, forbidden: 0 }
+        Self { variables, known, space, pass: 0, told: FxHashSet::default(), forbidden: 0 }
     }
 
     /// Whose a process of this pass says it is.
@@ -71,14 +75,22 @@ impl Environments {
     ) -> Option<Rc<RunIdentity>> {
         match table.read_beginning(key, "environ", &mut self.space) {
             Ok(length) => {
-                let run = identity(&self.space[..length], &self.variables);
+                let named = identity(&self.space[..length], &self.variables);
                 // A job's secrets are in it.
                 self.space[..length].fill(0);
-                // An identity that many processes have is kept once.
-                run.map(|run| match before {
-                    Some(before) if *before == run => before,
-                    _ => Rc::new(run),
-                })
+                match (named, before) {
+                    // An identity that many processes have is kept once.
+                    (Named::Run(run), Some(before)) if *before == run => Some(before),
+                    (Named::Run(run), _) => Some(Rc::new(run)),
+                    (Named::Nobody, _) => None,
+                    (Named::Unusable { run_id, why }, _) => {
+                        if self.told.len() < MAX_TOLD && self.told.insert(run_id.clone()) {
+                            let pid = key.pid;
+                            warn!(run_id, pid, why, "a process is of a job that cannot be followed");
+                        }
+                        None
+                    }
+                }
             }
             Err(error) => {
                 if error.kind() == ErrorKind::PermissionDenied {
