@@ -1,5 +1,6 @@
 //! What the receiver answers to.
 
+use std::any::Any;
 use std::future::Ready;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,8 +10,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::get;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -20,7 +22,7 @@ use wire::Problem;
 use crate::error::{AppError, Denied, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, metrics, mint, openapi, query, sizing, ui};
+use crate::{ingest, metrics, mint, openapi, push_check, query, sizing, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -30,11 +32,15 @@ pub fn app(state: Arc<AppState>) -> Router {
     let docs = get(async move || openapi::page::page(html));
     let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
     router
+        // Whoever completes an address by hand ends it as often with a slash, and after a build it is too late to say so.
+        .route("/api/v1/metrics/", post(ingest::push).fallback(only("POST")))
+        .route("/api/v1/token/", post(mint::mint).fallback(only("POST")))
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
         .route("/docs", docs.fallback(only("GET, HEAD")))
         .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
         .merge(ui::routes(&state))
         .fallback(ui::not_found)
+        .layer(CatchPanicLayer::custom(broke))
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn_with_state(Arc::clone(&state), log))
         .with_state(state)
@@ -45,6 +51,7 @@ fn described() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(openapi::Described::openapi())
         .routes(taking("POST", routes!(ingest::push)))
         .routes(taking("POST", routes!(mint::mint)))
+        .routes(reading(routes!(push_check::push_check)))
         .routes(reading(routes!(query::runs::runs)))
         .routes(reading(routes!(query::catalog::organizations)))
         .routes(reading(routes!(query::catalog::repositories)))
@@ -82,6 +89,11 @@ fn taking(
 
 fn only(allowed: &'static str) -> impl Fn() -> Ready<AppError> + Clone + Send + Sync + 'static {
     move || std::future::ready(AppError::MethodNotAllowed(allowed))
+}
+
+/// What is answered where answering ended in a panic; the log has it already.
+fn broke(_: Box<dyn Any + Send>) -> Response {
+    AppError::Internal("a panic".to_owned()).into_response()
 }
 
 /// Whether it runs
@@ -125,7 +137,9 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
     let response = next.run(request).await;
     let status = response.status();
     let elapsed = begin.elapsed();
-    let route = route.as_deref().unwrap_or("(none)");
+    let route = route
+        .as_deref()
+        .map_or("(none)", |path| path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path));
     state.metrics.answered(route, &method, status, elapsed);
     if response.extensions().get::<Denied>().is_some() {
         state.metrics.denied();

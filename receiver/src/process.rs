@@ -1,8 +1,9 @@
 //! What this process lets others see of it.
 
-use clap::ArgMatches;
-use clap::parser::ValueSource;
-use tracing::warn;
+use std::panic;
+
+use program::arguments::Sources;
+use tracing::{error, warn};
 
 /// Variables that hold secrets.
 const SECRET_VARIABLES: [&str; 2] = ["RECEIVER_READ_TOKEN", "RECEIVER_HMAC_KEY"];
@@ -30,9 +31,9 @@ pub unsafe fn forget_variables() {
 }
 
 /// Says that every user of this machine can read a secret that is an argument.
-pub fn warn_of_arguments(matches: &ArgMatches) {
+pub fn warn_of_arguments(sources: &Sources) {
     for argument in SECRET_ARGUMENTS {
-        if matches.value_source(argument) == Some(ValueSource::CommandLine) {
+        if sources.is_typed(argument) {
             let flag = format!("--{}", argument.replace('_', "-"));
             warn!(
                 flag,
@@ -40,4 +41,16 @@ pub fn warn_of_arguments(matches: &ArgMatches) {
             );
         }
     }
+}
+
+/// Has a panic told by the log, in its form, and not beside it.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(
+            place,
+            panic = panic.payload_as_str().unwrap_or("(no text)"),
+            "a mistake of the receiver: tell us"
+        );
+    }));
 }

@@ -1,10 +1,14 @@
 //! The rules' parameters, as a query gives them. `docs/sizing.md` says where each default comes from.
 
 use jiff::Timestamp;
+use program::quantity;
 use serde::Serialize;
 
-use super::quantity::{self, MIB};
+use super::quantity::MIB;
 use crate::error::AppError;
+
+/// More memory than this no machine has, in bytes.
+const MOST_BYTES: u64 = 1 << 50;
 
 /// The rules' parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -126,8 +130,12 @@ impl Parameters {
         let margin = || number(0.0, 1000.0, "percent from 0 to 1000");
         let percent = || number(0.0, 100.0, "percent from 0 to 100");
         let price = || number(0.0, 1e9, "a price from 0 to 1000000000");
-        let cores = || quantity::cores(value).ok_or_else(|| wrong("CPU such as 2, 0.5 or 500m"));
-        let bytes = || quantity::bytes(value).ok_or_else(|| wrong("memory such as 512Mi, 2Gi or 1073741824"));
+        let cores = || quantity::cpu_cores(value).map_err(|error| AppError::invalid(name, error.to_string()));
+        let bytes = || match quantity::memory_bytes(value) {
+            Ok(bytes) if bytes > MOST_BYTES => Err(wrong("memory of at most 1Pi")),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(AppError::invalid(name, error.to_string())),
+        };
         match name {
             "runs" => self.runs = count(1000, "a number from 1 to 1000")?,
             "since" => {
