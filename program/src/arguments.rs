@@ -8,6 +8,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, Parser};
 
+use crate::stream;
+
 /// What was typed.
 #[derive(Debug, Clone)]
 pub struct Parsed<T> {
@@ -65,7 +67,20 @@ impl Sources {
 /// Reads the arguments of this process. Ends it, with 2, where they make no sense; where variables alone make none, only
 /// if `tolerates`, asked about the arguments without any variable, does not allow to leave those out.
 pub fn parse<T: Parser>(tolerates: impl Fn(&T) -> bool) -> Parsed<T> {
-    parse_from(std::env::args_os().collect(), tolerates).unwrap_or_else(|error| error.exit())
+    parse_from(std::env::args_os().collect(), tolerates).unwrap_or_else(|error| end(&error))
+}
+
+/// Says what was asked for, or what is wrong, and ends this process; with 1 where help was asked for and nobody got it.
+fn end(error: &clap::Error) -> ! {
+    let told = error.print();
+    let code = match told {
+        Err(failed) if !error.use_stderr() => {
+            stream::tell(&format!("what was asked for could not be written to standard output: {failed}"));
+            1
+        }
+        _ => error.exit_code(),
+    };
+    std::process::exit(code)
 }
 
 fn parse_from<T: Parser>(

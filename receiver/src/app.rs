@@ -129,6 +129,11 @@ async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: N
     response
 }
 
+/// What metrics and the log call a route, whichever of its two forms was asked for.
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
+}
+
 /// One line a request, and its metrics; neither query nor headers, which may hold secrets.
 async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
@@ -137,9 +142,7 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
     let response = next.run(request).await;
     let status = response.status();
     let elapsed = begin.elapsed();
-    let route = route
-        .as_deref()
-        .map_or("(none)", |path| path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path));
+    let route = route.as_deref().map_or("(none)", without_slash);
     state.metrics.answered(route, &method, status, elapsed);
     if response.extensions().get::<Denied>().is_some() {
         state.metrics.denied();
@@ -150,4 +153,35 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
         info!(%method, route, status = status.as_u16(), micros, "request");
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn mistaken() -> &'static str {
+        panic!("a mistake")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_too() {
+        let app = Router::new().route("/", get(mistaken)).layer(CatchPanicLayer::custom(broke));
+        let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.detail, "something broke in the receiver; its log tells what");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_no_route_of_its_own() {
+        for (path, route) in [("/", "/"), ("/api/v1/metrics/", "/api/v1/metrics"), ("/readyz", "/readyz")] {
+            assert_eq!(without_slash(path), route);
+        }
+    }
 }

@@ -195,3 +195,29 @@ fn extend(schema: &mut Value, more: &Value) {
         schema.extend(more.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+
+    use super::*;
+    use crate::sizing::parameters::Parameters;
+
+    /// Texts that a pattern which is anchored at both ends takes.
+    fn taken_by(pattern: &str) -> impl Strategy<Value = String> {
+        string_regex(pattern.trim_start_matches('^').trim_end_matches('$')).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_described_as_cpu_is_accepted(text in taken_by(CPU)) {
+            prop_assert!(Parameters::default().set("cpu_cap", &text).is_ok());
+        }
+
+        #[test]
+        fn what_is_described_as_memory_is_accepted(text in taken_by(MEMORY)) {
+            prop_assert!(Parameters::default().set("memory_cap", &text).is_ok());
+        }
+    }
+}

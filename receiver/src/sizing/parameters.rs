@@ -184,3 +184,33 @@ impl Parameters {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_those_of_kubernetes_in_reason() {
+        let mut parameters = Parameters::default();
+        for (name, value) in
+            [("cpu_floor", "1e-1"), ("cpu_cap", "250m"), ("memory_floor", "1e6"), ("memory_cap", "1Pi")]
+        {
+            assert!(parameters.set(name, value).unwrap(), "{name}");
+        }
+        assert_eq!((parameters.cpu_floor, parameters.cpu_cap), (0.1, Some(0.25)));
+        assert_eq!((parameters.memory_floor, parameters.memory_cap), (1_000_000, Some(1 << 50)));
+        for (name, value, words) in [
+            ("memory_cap", "512m", "(did you mean 512Mi?)"),
+            ("memory_cap", "1.5", "(did you mean 1.5Gi?)"),
+            ("memory_cap", "1025Ti", "memory of at most 1Pi is accepted"),
+            ("oom_bytes", "100MB", "128Mi"),
+            ("cpu_cap", "1e7", "more than a million cores"),
+            ("cpu_floor", "0", "no CPU at all"),
+        ] {
+            let error = parameters.set(name, value).unwrap_err();
+            let AppError::Invalid { field, detail } = error else { panic!("{error:?}") };
+            assert_eq!(field, name);
+            assert!(detail.contains(words), "{value}: {detail}");
+        }
+    }
+}
