@@ -20,6 +20,7 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let hidden = process::hide();
+    process::outlive_file_limits();
     let arguments::Parsed { args, sources, .. } = arguments::parse::<Args>(|_| false);
     // SAFETY: nothing was started yet.
     unsafe { process::forget_variables() };

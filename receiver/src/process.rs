@@ -2,6 +2,7 @@
 
 use std::panic;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use program::arguments::Sources;
 use tracing::{error, warn};
 
@@ -16,6 +17,13 @@ const SECRET_ARGUMENTS: [&str; 2] = ["read_token", "hmac_key"];
 /// If the kernel refuses.
 pub fn hide() -> std::io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Has a write to a file that may not become so large (`RLIMIT_FSIZE`) fail as on a full disk, where the kernel would end
+/// the process.
+pub fn outlive_file_limits() {
+    // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Removes the secrets from the environment, where what is started next would inherit them. The kernel goes on showing

@@ -1,7 +1,7 @@
 //! Standard streams that are full, closed or read by nobody: no reason not to answer, and none to end otherwise.
 
 use std::fs::File;
-use std::io::PipeReader;
+use std::io::{PipeReader, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -17,10 +17,15 @@ use super::submission;
 
 const JOB: &str = "/api/v1/metrics/repo/my-org/my-repo/ci.yml/build";
 
+/// Largest file of a program that is limited, in bytes.
+const LIMIT_BYTES: u64 = 64 << 20;
+
 /// What is wrong with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Full,
+    /// It is a file that may not become larger.
+    Limited,
     Closed,
     /// Whoever read it went away before.
     GoneBefore,
@@ -40,6 +45,12 @@ impl Stream {
         let (stream, reader) = match fault {
             // The shell that starts it closes it.
             Fault::Closed => (Stdio::null(), None),
+            Fault::Limited => {
+                let file = tempfile::tempfile().unwrap();
+                file.set_len(2 * LIMIT_BYTES).unwrap();
+                (&file).seek(SeekFrom::End(0)).unwrap();
+                (file.into(), None)
+            }
             Fault::Full => (File::options().write(true).open("/dev/full").unwrap().into(), None),
             Fault::GoneBefore | Fault::GoneDuring => {
                 let (reader, writer) = std::io::pipe().unwrap();
@@ -61,8 +72,16 @@ fn command(stream: Stream, fault: Fault) -> Command {
         (Fault::Closed, Stream::Err) => "2>&-",
         _ => "",
     };
+    // In blocks of 512 bytes.
+    let limit = match fault {
+        Fault::Limited => format!("ulimit -f {};", LIMIT_BYTES / 512),
+        _ => String::new(),
+    };
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("exec \"$0\" \"$@\" {closing}")).arg(path("RECEIVER_BIN", "receiver"));
+    command
+        .arg("-c")
+        .arg(format!("{limit} exec \"$0\" \"$@\" {closing}"))
+        .arg(path("RECEIVER_BIN", "receiver"));
     command.env("RECEIVER_READ_TOKEN", READ_TOKEN).env("RECEIVER_HMAC_KEY", HMAC_KEY);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
@@ -152,7 +171,7 @@ fn it_answers_and_ends_as_if_nothing_were() {
     let directory = tempfile::tempdir().unwrap();
     let mut number = 0;
     for stream in [Stream::Out, Stream::Err] {
-        for fault in [Fault::Full, Fault::Closed, Fault::GoneBefore, Fault::GoneDuring] {
+        for fault in [Fault::Full, Fault::Limited, Fault::Closed, Fault::GoneBefore, Fault::GoneDuring] {
             number += 1;
             serves(&directory.path().join(format!("{number}.db")), &address(number), stream, fault);
         }
@@ -172,7 +191,7 @@ fn what_cannot_be_served_ends_with_its_own_code() {
         (&["check", "/nowhere"], 1),
     ];
     for (arguments, code) in cases {
-        for fault in [Fault::Full, Fault::Closed, Fault::GoneBefore] {
+        for fault in [Fault::Full, Fault::Limited, Fault::Closed, Fault::GoneBefore] {
             let mut command = command(Stream::Err, fault);
             command.current_dir(directory.path()).args(arguments);
             drop(Stream::Err.give(&mut command, fault));
@@ -201,7 +220,7 @@ fn a_result_that_nobody_gets_is_told() {
         (&["backup"], false),
     ];
     for (arguments, is_result) in cases {
-        for fault in [Fault::Full, Fault::Closed, Fault::GoneBefore] {
+        for fault in [Fault::Full, Fault::Limited, Fault::Closed, Fault::GoneBefore] {
             let copy = format!("{fault:?}.db");
             let mut command = command(Stream::Out, fault);
             command.current_dir(directory.path()).args(arguments).stderr(Stdio::piped());
