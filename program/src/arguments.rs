@@ -8,6 +8,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, Parser};
 
+use crate::stream;
+
 /// What was typed.
 #[derive(Debug, Clone)]
 pub struct Parsed<T> {
@@ -65,24 +67,37 @@ impl Sources {
 /// Reads the arguments of this process. Ends it, with 2, where they make no sense; where variables alone make none, only
 /// if `tolerates`, asked about the arguments without any variable, does not allow to leave those out.
 pub fn parse<T: Parser>(tolerates: impl Fn(&T) -> bool) -> Parsed<T> {
-    parse_from(std::env::args_os().collect(), tolerates).unwrap_or_else(|error| error.exit())
+    parse_from(&std::env::args_os().collect::<Vec<_>>(), tolerates).unwrap_or_else(|error| end(&error))
+}
+
+/// Says what was asked for, or what is wrong, and ends this process; with 1 where help was asked for and nobody got it.
+fn end(error: &clap::Error) -> ! {
+    let told = error.print();
+    let code = match told {
+        Err(failed) if !error.use_stderr() => {
+            stream::tell(&format!("what was asked for could not be written to standard output: {failed}"));
+            1
+        }
+        _ => error.exit_code(),
+    };
+    std::process::exit(code)
 }
 
 fn parse_from<T: Parser>(
-    typed: Vec<OsString>,
+    typed: &[OsString],
     tolerates: impl Fn(&T) -> bool,
 ) -> Result<Parsed<T>, clap::Error> {
     let command = only(T::command(), &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let refused = match read(&command, &typed) {
+    let refused = match read(&command, typed) {
         Ok((args, sources)) => return Ok(Parsed { args, sources, left_out: Vec::new() }),
         Err(error) => error,
     };
     // Without any variable: what is wrong then was typed.
-    let Ok((without, _)) = read::<T>(&only(command.clone(), &|_| false), &typed) else { return Err(refused) };
+    let Ok((without, _)) = read::<T>(&only(command.clone(), &|_| false), typed) else { return Err(refused) };
     let mut wrong = BTreeMap::new();
     for name in variables(&command) {
         let alone = only(command.clone(), &|other| other == name.as_str());
-        if let Err(error) = read::<T>(&alone, &typed)
+        if let Err(error) = read::<T>(&alone, typed)
             && matches!(
                 error.kind(),
                 ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::InvalidUtf8
@@ -98,7 +113,7 @@ fn parse_from<T: Parser>(
         let all: Vec<_> = wrong.into_values().collect();
         return Err(command.clone().error(ErrorKind::ValueValidation, all.join("\n")));
     }
-    let (args, sources) = read(&only(command, &|name| !wrong.contains_key(name)), &typed)?;
+    let (args, sources) = read(&only(command, &|name| !wrong.contains_key(name)), typed)?;
     Ok(Parsed { args, sources, left_out: wrong.into_values().collect() })
 }
 

@@ -1,5 +1,6 @@
 //! What the receiver answers to.
 
+use std::any::Any;
 use std::future::Ready;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,8 +10,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::get;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -20,7 +22,7 @@ use wire::Problem;
 use crate::error::{AppError, Denied, Wrong};
 use crate::serve::Peer;
 use crate::state::AppState;
-use crate::{ingest, metrics, mint, openapi, query, sizing, ui};
+use crate::{ingest, metrics, mint, openapi, push_check, query, sizing, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
@@ -30,11 +32,15 @@ pub fn app(state: Arc<AppState>) -> Router {
     let docs = get(async move || openapi::page::page(html));
     let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
     router
+        // Whoever completes an address by hand ends it as often with a slash, and after a build it is too late to say so.
+        .route("/api/v1/metrics/", post(ingest::push).fallback(only("POST")))
+        .route("/api/v1/token/", post(mint::mint).fallback(only("POST")))
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
         .route("/docs", docs.fallback(only("GET, HEAD")))
         .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
         .merge(ui::routes(&state))
         .fallback(ui::not_found)
+        .layer(CatchPanicLayer::custom(broke))
         .layer(from_fn_with_state(Arc::clone(&state), slow_down))
         .layer(from_fn_with_state(Arc::clone(&state), log))
         .with_state(state)
@@ -45,6 +51,7 @@ fn described() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(openapi::Described::openapi())
         .routes(taking("POST", routes!(ingest::push)))
         .routes(taking("POST", routes!(mint::mint)))
+        .routes(reading(routes!(push_check::push_check)))
         .routes(reading(routes!(query::runs::runs)))
         .routes(reading(routes!(query::catalog::organizations)))
         .routes(reading(routes!(query::catalog::repositories)))
@@ -84,6 +91,11 @@ fn only(allowed: &'static str) -> impl Fn() -> Ready<AppError> + Clone + Send + 
     move || std::future::ready(AppError::MethodNotAllowed(allowed))
 }
 
+/// What is answered where answering ended in a panic; the log has it already.
+fn broke(_: Box<dyn Any + Send>) -> Response {
+    AppError::Internal("a panic".to_owned()).into_response()
+}
+
 /// Whether it runs
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", security(()),
@@ -117,6 +129,11 @@ async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: N
     response
 }
 
+/// What metrics and the log call a route, whichever of its two forms was asked for.
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
+}
+
 /// One line a request, and its metrics; neither query nor headers, which may hold secrets.
 async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
@@ -125,7 +142,7 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
     let response = next.run(request).await;
     let status = response.status();
     let elapsed = begin.elapsed();
-    let route = route.as_deref().unwrap_or("(none)");
+    let route = route.as_deref().map_or("(none)", without_slash);
     state.metrics.answered(route, &method, status, elapsed);
     if response.extensions().get::<Denied>().is_some() {
         state.metrics.denied();
@@ -136,4 +153,35 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
         info!(%method, route, status = status.as_u16(), micros, "request");
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn mistaken() -> &'static str {
+        panic!("a mistake")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_too() {
+        let app = Router::new().route("/", get(mistaken)).layer(CatchPanicLayer::custom(broke));
+        let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.detail, "something broke in the receiver; its log tells what");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_no_route_of_its_own() {
+        for (path, route) in [("/", "/"), ("/api/v1/metrics/", "/api/v1/metrics"), ("/readyz", "/readyz")] {
+            assert_eq!(without_slash(path), route);
+        }
+    }
 }

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use jiff::{Span, SpanRelativeTo};
+use clap::builder::BoolishValueParser;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use program::duration::positive;
+use program::log::{Format, Level};
+use program::quantity::memory_bytes;
 
 /// Stores what CI jobs used and answers questions about it.
 ///
@@ -67,19 +70,19 @@ pub struct ServeArgs {
     pub tls_key: Option<PathBuf>,
 
     /// Time for the headers of a request, for a TLS handshake, and for a connection with nothing to do.
-    #[arg(long, env = "RECEIVER_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "RECEIVER_HEADER_TIMEOUT", default_value = "10s", value_parser = positive)]
     pub header_timeout: Duration,
 
     /// Time for the body of a request.
-    #[arg(long, env = "RECEIVER_BODY_TIMEOUT", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "RECEIVER_BODY_TIMEOUT", default_value = "30s", value_parser = positive)]
     pub body_timeout: Duration,
 
-    /// Largest body of a push, in bytes.
-    #[arg(long, env = "RECEIVER_MAX_BODY", default_value_t = 4 * 1024 * 1024)]
-    pub max_body: usize,
+    /// Largest body of a push, such as 4Mi or 4194304.
+    #[arg(long, env = "RECEIVER_MAX_BODY", default_value = "4Mi", value_parser = memory_bytes)]
+    pub max_body: u64,
 
     /// Delete runs that came longer ago, such as 90d [default: keep all].
-    #[arg(long, env = "RECEIVER_RETENTION", value_parser = duration)]
+    #[arg(long, env = "RECEIVER_RETENTION", value_parser = positive)]
     pub retention: Option<Duration>,
 
     /// Delete the oldest runs of a job that has more, such as 1000 [default: keep all].
@@ -87,25 +90,25 @@ pub struct ServeArgs {
     pub keep_runs_per_job: Option<u32>,
 
     /// Time for requests in flight once told to stop.
-    #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration)]
+    #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = positive)]
     pub shutdown_timeout: Duration,
 
     /// After this one has to sign in to the page again.
-    #[arg(long, env = "RECEIVER_SESSION_TIME", default_value = "12h", value_parser = duration)]
+    #[arg(long, env = "RECEIVER_SESSION_TIME", default_value = "12h", value_parser = positive)]
     pub session_time: Duration,
 
     /// Believe `X-Forwarded-Proto`: the page's cookie is for TLS alone where it says `https`. Only if nobody but a proxy
     /// that sets it can reach the receiver.
-    #[arg(long, env = "RECEIVER_BEHIND_PROXY")]
+    #[arg(long, env = "RECEIVER_BEHIND_PROXY", value_parser = BoolishValueParser::new())]
     pub behind_proxy: bool,
 
     /// Least severe level that is logged.
     #[arg(long, env = "RECEIVER_LOG_LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    pub log_level: Level,
 
     /// Form of the log, on standard error.
     #[arg(long, env = "RECEIVER_LOG_FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    pub log_format: Format,
 }
 
 /// Key that push tokens are made from.
@@ -137,7 +140,7 @@ pub struct TokenArgs {
     #[arg(long)]
     pub job: Option<String>,
     /// For how long it is valid, such as 30d or 12h [default: for ever].
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = positive)]
     pub expires_in: Option<Duration>,
     /// Key to make it from.
     #[command(flatten)]
@@ -154,7 +157,7 @@ pub struct HealthArgs {
     #[arg(long, env = "RECEIVER_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
     /// How long the answer may take.
-    #[arg(long, default_value = "5s", value_parser = duration)]
+    #[arg(long, default_value = "5s", value_parser = positive)]
     pub timeout: Duration,
 }
 
@@ -173,51 +176,4 @@ pub struct BackupArgs {
 pub struct CheckArgs {
     /// A database or a copy of one; it is not changed.
     pub file: PathBuf,
-}
-
-/// Least severe level that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// Requests and what happens.
-    Info,
-    /// What went wrong for somebody.
-    Warn,
-    /// What went wrong here.
-    Error,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line to read.
-    Text,
-    /// A line of JSON.
-    Json,
-}
-
-/// A length of time such as `30d`, `12h`, `90s`, `1h30m`; a day has 24 hours.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no length of time: write it as 30d, 12h, 90m or 45s");
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time() {
-        for (text, seconds) in
-            [("30d", 2_592_000), ("12h", 43_200), ("1h30m", 5_400), ("45s", 45), ("2w", 1_209_600)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "30", "-1d", "0s", "soon", "1mo"] {
-            assert!(duration(text).unwrap_err().contains("30d"), "{text}");
-        }
-    }
 }

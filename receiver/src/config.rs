@@ -69,9 +69,6 @@ impl Config {
             key: Source::of_key(&args.key)?,
         };
         let secrets = sources.load()?;
-        if args.max_body == 0 {
-            bail!("--max-body is 0; no push would fit");
-        }
         Ok(Self {
             addresses: addresses(&args.addr)?,
             db: args.db.clone(),
@@ -80,7 +77,7 @@ impl Config {
             tls: args.tls_cert.clone().zip(args.tls_key.clone()),
             header_timeout: args.header_timeout,
             body_timeout: args.body_timeout,
-            max_body: args.max_body,
+            max_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
             retention: Retention { age: args.retention, runs_per_job: args.keep_runs_per_job },
             shutdown_timeout: args.shutdown_timeout,
             page: ui::Options {

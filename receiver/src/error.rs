@@ -20,7 +20,7 @@ pub enum AppError {
     /// A token that is none of ours.
     WrongToken(&'static str),
     /// A token that is not for this.
-    Forbidden(&'static str),
+    Forbidden(String),
     /// No such path.
     NotFound,
     /// What is asked for is not stored.
@@ -119,7 +119,6 @@ impl AppError {
         match self {
             Self::Unauthorized(detail)
             | Self::WrongToken(detail)
-            | Self::Forbidden(detail)
             | Self::NotAcceptable(detail)
             | Self::UnsupportedMediaType(detail)
             | Self::Unavailable(detail) => (*detail).to_owned(),
@@ -127,7 +126,8 @@ impl AppError {
             Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
             Self::Timeout => "the body did not come in time".to_owned(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
-            Self::Malformed(detail)
+            Self::Forbidden(detail)
+            | Self::Malformed(detail)
             | Self::Missing(detail)
             | Self::Conflict(detail)
             | Self::Invalid { detail, .. } => detail.clone(),

@@ -12,12 +12,11 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
-use wire::{Payload, Problem, Stored, Submission};
+use wire::{Payload, Problem, Scope, Stored, Submission};
 
-use crate::auth::{Denied, PushToken};
 use crate::error::AppError;
 use crate::openapi::WriteProblems;
-use crate::state::{AppState, bearer};
+use crate::state::AppState;
 use crate::store::{NewRun, Outcome, Received, SummaryKey};
 use crate::validate::{self, Valid};
 
@@ -33,7 +32,7 @@ use crate::validate::{self, Valid};
     responses(
         (status = CREATED, description = "A new run", body = Stored),
         (status = OK, description = "A run that was there already: it holds this summary now, or held it, or holds a later one; or one that another collector told of already", body = Stored),
-        (status = FORBIDDEN, description = "The token is for another scope, or has expired", body = Problem, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "The token is for another scope, has expired, or is a read token: `detail` says which", body = Problem, content_type = "application/problem+json"),
         (status = CONFLICT, description = "Another summary with this `summary_id` and `seq` is stored", body = Problem, content_type = "application/problem+json"),
         WriteProblems,
     )
@@ -61,19 +60,13 @@ pub(crate) async fn push(
 
 async fn store(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Outcome, AppError> {
     // Who has no token does not get us to read a body.
-    let token = PushToken::parse(bearer(headers)?);
-    let token = token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))?;
+    let token = state.push_token(headers)?;
     let (body, held) = read(state, headers, body).await?;
     let valid = validate::submission(&body)?;
     let now = Timestamp::now();
-    state.access.current().verify(&token, &valid.scope, now).map_err(|denied| {
-        AppError::Forbidden(match denied {
-            Denied::OtherScope => {
-                "this push token was not made for this organization, repository, workflow and job"
-            }
-            Denied::Expired => "this push token has expired",
-        })
-    })?;
+    let Submission { organization, repository, workflow, job, .. } = &valid.submission;
+    let scope = Scope::named(organization, Some(repository), Some(workflow), Some(job))?;
+    state.authorize_push(&token, &scope, now)?;
     let run = new_run(valid, &body, now);
     drop(body);
     let outcome = state.store.insert(run).await;

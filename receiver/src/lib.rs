@@ -5,7 +5,6 @@
 
 pub mod args;
 pub mod config;
-pub mod logging;
 pub mod process;
 
 pub mod auth;
@@ -21,6 +20,7 @@ pub mod join;
 pub mod metrics;
 pub mod mint;
 pub mod openapi;
+pub mod push_check;
 pub mod query;
 pub mod retention;
 pub mod sizing;

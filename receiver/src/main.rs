@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use clap::{CommandFactory, FromArgMatches};
+use program::{arguments, log, stream};
 use receiver::args::{Args, Command, HealthArgs, TokenArgs};
 use receiver::auth::TokenKey;
 use receiver::config::{self, Config, hmac_key};
 use receiver::state::AppState;
 use receiver::store::{Store, copy};
 use receiver::tls::Tls;
-use receiver::{app, health, logging, mint, process, reload, retention, serve, sizing};
+use receiver::{app, health, mint, process, reload, retention, serve, sizing};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -20,22 +20,27 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let hidden = process::hide();
-    let matches = Args::command().get_matches();
-    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    process::outlive_file_limits();
+    let arguments::Parsed { args, sources, .. } = arguments::parse::<Args>(|_| false);
     // SAFETY: nothing was started yet.
     unsafe { process::forget_variables() };
     let failed = |error| (error, 1);
     let result = match &args.command {
-        Some(Command::Token(token)) => make_token(token).map_err(|error| (error, EXIT_CONFIG)),
+        Some(Command::Token(token)) => make_token(token)
+            .map_err(|error| (error, EXIT_CONFIG))
+            .and_then(|token| say(&token).map_err(failed)),
         Some(Command::Health(args)) => ask(args).map_err(failed),
-        Some(Command::Backup(args)) => {
-            copy::backup(&args.db, &args.file).map(|told| println!("{told}")).map_err(failed)
-        }
-        Some(Command::Check(args)) => copy::check(&args.file).map(|told| println!("{told}")).map_err(failed),
+        // The copy is there whether or not anybody reads that it is.
+        Some(Command::Backup(args)) => copy::backup(&args.db, &args.file)
+            .map(|told| say(&told).unwrap_or_else(|_| stream::tell(&told)))
+            .map_err(failed),
+        Some(Command::Check(args)) => copy::check(&args.file).and_then(|told| say(&told)).map_err(failed),
         None => match Config::from_args(&args.serve) {
             Ok(config) => {
-                logging::init(args.serve.log_level, args.serve.log_format);
-                process::warn_of_arguments(&matches);
+                let level = args.serve.log_level;
+                log::init(level, args.serve.log_format, &[("receiver", level.into())]);
+                process::log_panics();
+                process::warn_of_arguments(&sources);
                 hidden.context("cannot hide from other processes").and_then(|()| run(config)).map_err(failed)
             }
             Err(error) => Err((error, EXIT_CONFIG)),
@@ -44,10 +49,16 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, code)) => {
-            eprintln!("receiver: {error:#}");
+            stream::tell(&format!("receiver: {error:#}"));
             ExitCode::from(code)
         }
     }
+}
+
+/// Writes what was asked for to standard output: who does not get it is told so.
+fn say(result: &str) -> Result<()> {
+    let written = stream::write(&mut std::io::stdout(), format!("{result}\n").as_bytes());
+    written.context("the result could not be written to standard output")
 }
 
 fn run(config: Config) -> Result<()> {
@@ -93,9 +104,9 @@ async fn listen(config: Config) -> Result<()> {
     Ok(())
 }
 
-fn make_token(args: &TokenArgs) -> Result<()> {
+fn make_token(args: &TokenArgs) -> Result<String> {
     let key = TokenKey::new(&hmac_key(&args.key)?);
-    let scope = Scope::new(
+    let scope = Scope::named(
         &args.organization,
         args.repository.as_deref(),
         args.workflow.as_deref(),
@@ -103,8 +114,7 @@ fn make_token(args: &TokenArgs) -> Result<()> {
     )?;
     let expires_at = args.expires_in.map(|time| mint::expiry(jiff::Timestamp::now(), time.as_secs()));
     let expires_at = expires_at.transpose().map_err(|detail| anyhow!("--expires-in {detail}"))?;
-    println!("{}", mint::token(&key, &scope, expires_at).token);
-    Ok(())
+    Ok(mint::token(&key, &scope, expires_at).token)
 }
 
 fn ask(args: &HealthArgs) -> Result<()> {

@@ -4,7 +4,7 @@
 //! open to whoever reaches the receiver, like the probes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -35,6 +35,7 @@ pub struct Metrics {
     rejected: Family<Rejected, Counter>,
     failed_authentications: Counter,
     deleted_runs: Counter,
+    lost_log_lines: Counter,
     queue: Gauge,
     sizes: Family<File, Gauge<u64, AtomicU64>>,
     runs: Gauge,
@@ -78,6 +79,7 @@ impl Default for Metrics {
             rejected: Family::default(),
             failed_authentications: Counter::default(),
             deleted_runs: Counter::default(),
+            lost_log_lines: Counter::default(),
             queue: Gauge::default(),
             sizes: Family::default(),
             runs: Gauge::default(),
@@ -117,6 +119,11 @@ impl Metrics {
             "runs_deleted",
             "Runs that were deleted because of their age or number",
             self.deleted_runs.clone(),
+        );
+        registry.register(
+            "log_lines_lost",
+            "Lines of the log that could not be written to standard error",
+            self.lost_log_lines.clone(),
         );
         registry.register("write_queue_length", "Writes that wait for their turn", self.queue.clone());
         registry.register_with_unit(
@@ -185,6 +192,7 @@ impl Metrics {
 
     /// All of it as text, with what the database is like now.
     async fn text(&self, state: &AppState) -> Result<String, AppError> {
+        self.lost_log_lines.inner().store(program::log::lost(), Ordering::Relaxed);
         self.queue.set(state.store.queue_length() as i64);
         let sizes = state.store.sizes();
         for (file, size) in [("database", sizes.database), ("write_ahead_log", sizes.log)] {

@@ -18,6 +18,10 @@ use crate::{ingest, validate};
 /// Make a push token
 ///
 /// For an organization, a repository, a workflow or a job: it is valid for all below what is given. It is stored nowhere.
+///
+/// Names are taken as a CI system or a person writes them and made normal, as the collector does before it pushes: blanks at
+/// the ends are dropped, each run of blanks, line breaks and control characters becomes one blank, and what is longer than 512
+/// characters is cut and ends with a hash of the whole name.
 #[utoipa::path(
     post, path = "/api/v1/token", tag = "push", security(("read_token" = [])),
     request_body = TokenRequest,
@@ -31,7 +35,7 @@ pub(crate) async fn mint(
     state.authorize_reader(&headers)?;
     let (body, _held) = ingest::read(&state, &headers, body).await?;
     let request: TokenRequest = validate::parse(&body, "")?;
-    let scope = Scope::new(
+    let scope = Scope::named(
         &request.organization,
         request.repository.as_deref(),
         request.workflow.as_deref(),

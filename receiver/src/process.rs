@@ -1,8 +1,10 @@
 //! What this process lets others see of it.
 
-use clap::ArgMatches;
-use clap::parser::ValueSource;
-use tracing::warn;
+use std::panic;
+
+use nix::sys::signal::{SigHandler, Signal, signal};
+use program::arguments::Sources;
+use tracing::{error, warn};
 
 /// Variables that hold secrets.
 const SECRET_VARIABLES: [&str; 2] = ["RECEIVER_READ_TOKEN", "RECEIVER_HMAC_KEY"];
@@ -15,6 +17,13 @@ const SECRET_ARGUMENTS: [&str; 2] = ["read_token", "hmac_key"];
 /// If the kernel refuses.
 pub fn hide() -> std::io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Has a write to a file that may not become so large (`RLIMIT_FSIZE`) fail as on a full disk, where the kernel would end
+/// the process.
+pub fn outlive_file_limits() {
+    // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Removes the secrets from the environment, where what is started next would inherit them. The kernel goes on showing
@@ -30,9 +39,9 @@ pub unsafe fn forget_variables() {
 }
 
 /// Says that every user of this machine can read a secret that is an argument.
-pub fn warn_of_arguments(matches: &ArgMatches) {
+pub fn warn_of_arguments(sources: &Sources) {
     for argument in SECRET_ARGUMENTS {
-        if matches.value_source(argument) == Some(ValueSource::CommandLine) {
+        if sources.is_typed(argument) {
             let flag = format!("--{}", argument.replace('_', "-"));
             warn!(
                 flag,
@@ -40,4 +49,16 @@ pub fn warn_of_arguments(matches: &ArgMatches) {
             );
         }
     }
+}
+
+/// Has a panic told by the log, in its form, and not beside it.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(
+            place,
+            panic = panic.payload_as_str().unwrap_or("(no text)"),
+            "a mistake of the receiver: tell us"
+        );
+    }));
 }

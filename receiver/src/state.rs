@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use wire::Scope;
 
-use crate::auth::{Access, Guesses, Secrets};
+use crate::auth::{Access, Denied, Guesses, PushToken, Secrets};
 use crate::error::AppError;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -60,6 +62,41 @@ impl AppState {
         } else {
             Err(AppError::WrongToken("this is not the read token"))
         }
+    }
+
+    /// The push token of a request, if it has the form of one; what it is good for is not known by that.
+    pub(crate) fn push_token(&self, headers: &HeaderMap) -> Result<PushToken, AppError> {
+        let token = bearer(headers)?;
+        // A read token may have the form of a push token.
+        if self.access.current().may_read(token) {
+            let detail = "this is a read token, not a push token; POST /api/v1/token makes one";
+            return Err(AppError::Forbidden(detail.to_owned()));
+        }
+        let token = PushToken::parse(token);
+        token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))
+    }
+
+    /// Lets a push for this scope in, whose names are [normal](Scope::named) as those in tokens are.
+    pub(crate) fn authorize_push(
+        &self,
+        token: &PushToken,
+        scope: &Scope,
+        now: Timestamp,
+    ) -> Result<(), AppError> {
+        self.access.current().verify(token, scope, now).map_err(|denied| {
+            AppError::Forbidden(match denied {
+                Denied::OtherScope => {
+                    let parts = scope.parts().into_iter().filter_map(|(part, name)| name.map(|_| part));
+                    let parts: Vec<_> = parts.collect();
+                    let parts = match parts.as_slice() {
+                        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+                        parts => parts.concat(),
+                    };
+                    format!("this push token was not made for this {parts}")
+                }
+                Denied::Expired(at) => format!("this push token has expired; it was valid until {at}"),
+            })
+        })
     }
 }
 

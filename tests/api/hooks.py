@@ -14,6 +14,7 @@ PUSH_TOKEN = os.environ["RECEIVER_PUSH_TOKEN"]
 ORGANIZATION = "my-org"
 JOB = {"organization": ORGANIZATION, "repository": "my-repo", "workflow": "ci.yml", "job": "build"}
 PUSH = "/api/v1/metrics"
+CHECK = "/api/v1/push-check"
 
 # What the `Link` of a page says, by path and order: no schema can say what is a place in a list.
 CURSORS = {
@@ -46,7 +47,7 @@ class Token:
     """The push token where something is pushed, the read token everywhere else."""
 
     def get(self, case, context):
-        return PUSH_TOKEN if case.path == PUSH else READ_TOKEN
+        return PUSH_TOKEN if case.path in (PUSH, CHECK) else READ_TOKEN
 
     def set(self, case, data, context):
         case.headers = {**(case.headers or {}), "Authorization": f"Bearer {data}", "Connection": "close"}
@@ -72,6 +73,8 @@ def before_call(context, case, kwargs):
         query["after"] = CURSORS[key]
     if case.path.startswith("/api/v1/sizing/"):
         agree(query)
+    if case.path == CHECK:
+        make_prefix(query)
     if isinstance(case.body, dict):
         case.body = whole(case.body)
         if case.path == PUSH:
@@ -86,11 +89,20 @@ def agree(query):
         query["runs"] = 1000
     for given, other, room in (
         ("cpu_limit_percentile", "cpu_percentile", 1),
-        ("cpu_cap", "cpu_floor", "1m"),
+        ("cpu_cap", "cpu_floor", "1n"),
         ("memory_cap", "memory_floor", "1"),
     ):
         if given in query:
             query[other] = room
+
+
+def make_prefix(query):
+    """A scope that the token is for; only trailing parts may be left out."""
+    query["organization"] = ORGANIZATION
+    parts = ("repository", "workflow", "job")
+    for part, next_part in zip(parts, parts[1:]):
+        if part not in query:
+            query.pop(next_part, None)
 
 
 def whole(value):

@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
 /// Version of the payload's schema that this crate writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// Header of every answer to `GET /api/v1/push-check`: the version of the receiver, by which it is known for one.
+pub const RECEIVER_VERSION_HEADER: &str = "receiver-version";
+
 /// The body of `POST /api/v1/metrics`: which run a summary belongs to, which of that run's summaries it is,
 /// and the summary.
 ///

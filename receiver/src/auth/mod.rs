@@ -68,8 +68,8 @@ pub struct PushToken {
 pub enum Denied {
     /// It was made for another scope, or not by this receiver.
     OtherScope,
-    /// It was made for this scope and has expired.
-    Expired,
+    /// It was made for this scope and has expired, then.
+    Expired(Timestamp),
 }
 
 impl TokenKey {
@@ -131,10 +131,13 @@ fn verify<'a>(
     if !keys.fold(false, |any, key| any | key.made(token, scope)) {
         return Err(Denied::OtherScope);
     }
-    if token.expires_at.is_some_and(|expires_at| expires_at <= now.as_second()) {
-        return Err(Denied::Expired);
+    match token.expires_at {
+        // What lies before now is a time that can be told.
+        Some(seconds) if seconds <= now.as_second() => {
+            Err(Denied::Expired(Timestamp::from_second(seconds).unwrap_or_default()))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl PushToken {

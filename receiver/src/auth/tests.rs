@@ -82,7 +82,7 @@ fn an_expiry_is_part_of_what_is_signed() {
     let run = ["o", "r", "w", "j"];
     let token = key.mint(&scope(&run), Some(at(1000)));
     assert_eq!(verify(&key, &token, &run, 999), Ok(()));
-    assert_eq!(verify(&key, &token, &run, 1000), Err(Denied::Expired));
+    assert_eq!(verify(&key, &token, &run, 1000), Err(Denied::Expired(at(1000))));
     let (mac, _) = token.split_once('.').unwrap();
     for forged in [mac.to_owned(), format!("{mac}.2000")] {
         assert_eq!(verify(&key, &forged, &run, 999), Err(Denied::OtherScope));

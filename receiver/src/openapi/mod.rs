@@ -12,7 +12,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 pub(crate) use self::parameters::{
-    ExportParameters, JobParameters, NameParameters, ReadProblems, SizingParameters, WriteProblems,
+    ExportParameters, JobParameters, NameParameters, PushCheckParameters, ReadProblems, SizingParameters,
+    WriteProblems,
 };
 
 /// What the document says beside what the handlers say.

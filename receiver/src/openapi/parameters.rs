@@ -48,6 +48,21 @@ pub(crate) enum WriteProblems {
     Unavailable(#[to_schema] Problem),
 }
 
+/// Whose push would be let in. Later parts left out: all below those that are given.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct PushCheckParameters {
+    /// Organization.
+    organization: String,
+    /// Repository, with or without its organization; if it is left out, every one.
+    repository: Option<String>,
+    /// Workflow; if it is left out, every one.
+    workflow: Option<String>,
+    /// Job; if it is left out, every one.
+    job: Option<String>,
+}
+
 /// Parameters of lists of names.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

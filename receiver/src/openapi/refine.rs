@@ -7,20 +7,24 @@ use crate::mint;
 
 /// Text that is a name: something that is not only white space, no control character, at most 512 of them.
 const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
-/// CPU such as `500m` or `2`.
-const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0\\.[0-9]{0,19}[1-9])$";
-/// Memory such as `512Mi` or plain bytes.
-const MEMORY: &str = "^((0\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|M|G)?|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T))$";
+/// Text that is a name once it was made normal: anything that is not white space or control characters alone.
+const ANY_NAME: &str = "[^\\s\\x00-\\x1f\\x7f-\\x9f]";
+/// CPU such as `500m`, `0.5`, `2` or `1e3`.
+const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,11}u|[1-9][0-9]{0,14}n|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0?\\.[0-9]{0,8}[1-9]|[1-9]([eE][0-5]|k))$";
+/// Memory such as `512Mi`, plain bytes or `1e9`.
+const MEMORY: &str = "^((0?\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|K|M|G)|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T|[eE]([0-9]|1[0-2])))$";
 /// Parameters and fields of requests that are names.
 const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
 
 /// Adds to a document what Rust's types cannot say.
 pub(super) fn refine(document: &mut Value) {
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
-        let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut);
-        for operation in operations {
-            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
-            parameters.into_iter().flatten().for_each(refine_parameter);
+        for (path, operations) in paths {
+            let name = name_of(path == "/api/v1/push-check");
+            for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
+                let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+                parameters.into_iter().flatten().for_each(|parameter| refine_parameter(parameter, &name));
+            }
         }
     }
     name_schemas(document);
@@ -32,7 +36,7 @@ pub(super) fn refine(document: &mut Value) {
         if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
             for (field, property) in properties {
                 if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
-                    extend(property, &json!({"minLength": 1, "maxLength": 512, "pattern": NAME}));
+                    extend(property, &name_of(name == "TokenRequest"));
                 }
                 quantity(property, PAYLOAD.contains(&name.as_str()));
             }
@@ -110,7 +114,16 @@ fn name_schemas(document: &mut Value) {
     }
 }
 
-fn refine_parameter(parameter: &mut Value) {
+/// What is accepted as a name: as it is, or made normal first.
+fn name_of(normalizing: bool) -> Value {
+    if normalizing {
+        json!({"minLength": 1, "pattern": ANY_NAME})
+    } else {
+        json!({"minLength": 1, "maxLength": 512, "pattern": NAME})
+    }
+}
+
+fn refine_parameter(parameter: &mut Value, accepted_name: &Value) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
     let Some(schema) = parameter.get_mut("schema") else { return };
     // A parameter that is left out is not null.
@@ -123,9 +136,7 @@ fn refine_parameter(parameter: &mut Value) {
         }
         "limit" => extend(schema, &json!({"minimum": 1, "maximum": 1000})),
         "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
-        name if NAMES.contains(&name) => {
-            extend(schema, &json!({"minLength": 1, "maxLength": 512, "pattern": NAME}));
-        }
+        name if NAMES.contains(&name) => extend(schema, accepted_name),
         _ => {}
     }
 }
@@ -182,5 +193,31 @@ fn not_null(schema: &mut Value) {
 fn extend(schema: &mut Value, more: &Value) {
     if let (Some(schema), Some(more)) = (schema.as_object_mut(), more.as_object()) {
         schema.extend(more.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+
+    use super::*;
+    use crate::sizing::parameters::Parameters;
+
+    /// Texts that a pattern which is anchored at both ends takes.
+    fn taken_by(pattern: &str) -> impl Strategy<Value = String> {
+        string_regex(pattern.trim_start_matches('^').trim_end_matches('$')).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_described_as_cpu_is_accepted(text in taken_by(CPU)) {
+            prop_assert!(Parameters::default().set("cpu_cap", &text).is_ok());
+        }
+
+        #[test]
+        fn what_is_described_as_memory_is_accepted(text in taken_by(MEMORY)) {
+            prop_assert!(Parameters::default().set("memory_cap", &text).is_ok());
+        }
     }
 }

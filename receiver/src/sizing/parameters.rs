@@ -1,10 +1,14 @@
 //! The rules' parameters, as a query gives them. `docs/sizing.md` says where each default comes from.
 
 use jiff::Timestamp;
+use program::quantity;
 use serde::Serialize;
 
-use super::quantity::{self, MIB};
+use super::quantity::MIB;
 use crate::error::AppError;
+
+/// More memory than this no machine has, in bytes.
+const MOST_BYTES: u64 = 1 << 50;
 
 /// The rules' parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -126,8 +130,12 @@ impl Parameters {
         let margin = || number(0.0, 1000.0, "percent from 0 to 1000");
         let percent = || number(0.0, 100.0, "percent from 0 to 100");
         let price = || number(0.0, 1e9, "a price from 0 to 1000000000");
-        let cores = || quantity::cores(value).ok_or_else(|| wrong("CPU such as 2, 0.5 or 500m"));
-        let bytes = || quantity::bytes(value).ok_or_else(|| wrong("memory such as 512Mi, 2Gi or 1073741824"));
+        let cores = || quantity::cpu_cores(value).map_err(|error| AppError::invalid(name, error.to_string()));
+        let bytes = || match quantity::memory_bytes(value) {
+            Ok(bytes) if bytes > MOST_BYTES => Err(wrong("memory of at most 1Pi")),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(AppError::invalid(name, error.to_string())),
+        };
         match name {
             "runs" => self.runs = count(1000, "a number from 1 to 1000")?,
             "since" => {
@@ -174,5 +182,35 @@ impl Parameters {
             return Err(AppError::invalid("memory_cap", "is below memory_floor"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_those_of_kubernetes_in_reason() {
+        let mut parameters = Parameters::default();
+        for (name, value) in
+            [("cpu_floor", "1e-1"), ("cpu_cap", "250m"), ("memory_floor", "1e6"), ("memory_cap", "1Pi")]
+        {
+            assert!(parameters.set(name, value).unwrap(), "{name}");
+        }
+        assert_eq!((parameters.cpu_floor, parameters.cpu_cap), (0.1, Some(0.25)));
+        assert_eq!((parameters.memory_floor, parameters.memory_cap), (1_000_000, Some(1 << 50)));
+        for (name, value, words) in [
+            ("memory_cap", "512m", "(did you mean 512Mi?)"),
+            ("memory_cap", "1.5", "(did you mean 1.5Gi?)"),
+            ("memory_cap", "1025Ti", "memory of at most 1Pi is accepted"),
+            ("oom_bytes", "100MB", "128Mi"),
+            ("cpu_cap", "1e7", "more than a million cores"),
+            ("cpu_floor", "0", "no CPU at all"),
+        ] {
+            let error = parameters.set(name, value).unwrap_err();
+            let AppError::Invalid { field, detail } = error else { panic!("{error:?}") };
+            assert_eq!(field, name);
+            assert!(detail.contains(words), "{value}: {detail}");
+        }
     }
 }

@@ -1,46 +1,9 @@
-//! Quantities as Kubernetes writes them: read exactly, written rounded up.
+//! Quantities as Kubernetes writes them, rounded up.
 
 /// Bytes of a MiB.
 pub const MIB: u64 = 1 << 20;
 /// Bytes of a GiB.
 pub const GIB: f64 = (1u64 << 30) as f64;
-
-/// The most that is accepted: no machine has more.
-const MOST_CORES: f64 = 1e6;
-const MOST_BYTES: f64 = (1u64 << 50) as f64;
-
-/// CPU such as `2`, `0.5` or `500m`; more than 0.
-pub fn cores(text: &str) -> Option<f64> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(millis) => (millis, 1e-3),
-        None => (text, 1.0),
-    };
-    Some(decimal(number)? * unit).filter(|cores| *cores > 0.0 && *cores <= MOST_CORES)
-}
-
-/// Memory such as `512Mi`, `2G` or plain bytes; more than 0.
-pub fn bytes(text: &str) -> Option<u64> {
-    const UNITS: [(&str, f64); 8] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-    ];
-    let found = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
-    let (number, factor) = found.unwrap_or((text, 1.0));
-    let bytes = (decimal(number)? * factor).ceil();
-    (1.0..=MOST_BYTES).contains(&bytes).then_some(bytes as u64)
-}
-
-/// Digits with at most one point; neither signs nor exponents.
-fn decimal(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    (plain && text.starts_with(|first: char| first.is_ascii_digit())).then(|| text.parse().ok())?
-}
 
 /// Rounded up to a thousandth of a core.
 pub fn round_cores(cores: f64) -> f64 {
@@ -85,26 +48,9 @@ pub fn say_cores(cores: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use program::quantity::cpu_cores;
 
-    #[test]
-    fn quantities_are_read() {
-        assert_eq!(cores("2"), Some(2.0));
-        assert_eq!(cores("500m"), Some(0.5));
-        assert_eq!(cores("0.25"), Some(0.25));
-        assert_eq!(bytes("512Mi"), Some(512 << 20));
-        assert_eq!(bytes("1.5Gi"), Some(3 << 29));
-        assert_eq!(bytes("2G"), Some(2_000_000_000));
-        assert_eq!(bytes("17"), Some(17));
-        for text in
-            ["", "m", "-1", "+1", "1e3", "inf", "NaN", "0", "1_000", "2 ", "1..2", ".5", "1e999", "9999999"]
-        {
-            assert_eq!(cores(text), None, "{text}");
-        }
-        for text in ["", "Mi", "-1Gi", "1GiB", "1g", "0", "0Mi", "1e9", "99999999Ti"] {
-            assert_eq!(bytes(text), None, "{text}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn quantities_are_written_rounded_up() {
@@ -116,9 +62,9 @@ mod tests {
         );
         for millis in 1..100_000u32 {
             let text = format!("{millis}m");
-            let read = cores(&text).unwrap();
-            assert_eq!(cores(&write_cores(read)), cores(&write_cores(round_cores(read))), "{text}");
-            assert!((cores(&write_cores(read)).unwrap() - read).abs() < 1e-9, "{text}");
+            let read = cpu_cores(&text).unwrap();
+            assert_eq!(write_cores(read), write_cores(round_cores(read)), "{text}");
+            assert_eq!(cpu_cores(&write_cores(read)), Ok(read), "{text}");
         }
     }
 }

@@ -102,8 +102,9 @@ fn what_is_wrong_with_the_configuration_is_named() {
     let status = std::process::Command::new("python3").args(["-c", python]).arg(&newer).status().unwrap();
     assert!(status.success());
     let newer = format!("--db={}", newer.display());
-    let cases: [(&[(&str, &str)], &[&str], i32, &str); 9] = [
-        (&[("RECEIVER_READ_TOKEN", "")], &[], 2, "--read-token (RECEIVER_READ_TOKEN) is empty"),
+    let cases: [(&[(&str, &str)], &[&str], i32, &str); 10] = [
+        (&[("RECEIVER_READ_TOKEN", "")], &[], 2, "--read-token (RECEIVER_READ_TOKEN) is required"),
+        (&[("RECEIVER_READ_TOKEN", " ")], &[], 2, "--read-token (RECEIVER_READ_TOKEN) is empty"),
         (&[("RECEIVER_HMAC_KEY", "short")], &[], 2, "--hmac-key (RECEIVER_HMAC_KEY) has fewer than 8"),
         (&[("RECEIVER_HMAC_KEY", "my-secret-token")], &[], 2, "are the same"),
         (&[], &["--hmac-key-file=/nowhere"], 2, "not both"),

@@ -7,13 +7,16 @@ mod joined;
 mod life;
 mod metrics;
 mod page;
+mod push_check;
 mod query;
 mod refused;
 mod replay;
 mod retention;
 mod runs;
 mod sizing;
+mod streams;
 mod tokens;
+mod variables;
 
 use serde_json::{Value, json};
 

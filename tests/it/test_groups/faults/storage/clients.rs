@@ -188,7 +188,7 @@ fn f33_forged_tokens_are_refused() {
         // A Cyrillic "о", a ligature, a zero-width joiner: they look the same.
         scope("my-\u{43e}rg", "my-repo", "ci.yml", "build"),
         scope("my-org", "my-repo", "ci.yml", "bu\u{200d}ild"),
-        scope("my-org", "my-repo", "ci.yml ", "build"),
+        scope("my-org", "my-repo", "ci. yml", "build"),
         sign(HMAC_KEY, "my-org/my-repo/ci.yml/build"),
         sign(HMAC_KEY, ""),
         // Another purpose, then no purpose, of what is signed.
@@ -199,19 +199,14 @@ fn f33_forged_tokens_are_refused() {
         long(&right[..63]),
         format!("{}{}", &right[32..], &right[..32]),
         format!("{right}.4000000000"),
+        READ_TOKEN.to_owned(),
     ];
     for token in &other_scopes {
         assert_eq!(receiver.push(token, &body(&summary_id(), 1, true)).status, 403, "{token}");
     }
-    for token in [
-        &right[..63],
-        &right[..32],
-        &right.to_uppercase(),
-        &format!("{right}0"),
-        &format!("{right}."),
-        "",
-        READ_TOKEN,
-    ] {
+    for token in
+        [&right[..63], &right[..32], &right.to_uppercase(), &format!("{right}0"), &format!("{right}."), ""]
+    {
         assert_eq!(receiver.push(token, &body(&summary_id(), 1, true)).status, 401, "{token}");
     }
     assert!(receiver.runs().is_empty());

@@ -15,6 +15,12 @@ fn ready(receiver: &Receiver) -> Answer {
     receiver.request("GET", "/readyz", "", "")
 }
 
+/// What a collector asks before its command begins.
+fn check(receiver: &Receiver, token: &str) -> Answer {
+    let path = "/api/v1/push-check?organization=my-org&repository=my-repo&workflow=ci.yml&job=build";
+    receiver.request("GET", path, token, "")
+}
+
 fn push(receiver: &Receiver, token: &str) -> Answer {
     receiver.push(token, &body(&summary_id(), 1, true))
 }
@@ -33,9 +39,10 @@ fn refuses(receiver: &Receiver, token: &str, cause: &str) {
     }
     // Asked again and again it is tried again, and told no more often than before.
     for _ in 0..4 {
-        let answer = ready(receiver);
-        assert_eq!(answer.status, 503, "{}", answer.body);
-        assert!(answer.json()["detail"].as_str().unwrap().contains(cause), "{}", answer.body);
+        for answer in [ready(receiver), check(receiver, token)] {
+            assert_eq!(answer.status, 503, "{}", answer.body);
+            assert!(answer.json()["detail"].as_str().unwrap().contains(cause), "{}", answer.body);
+        }
         std::thread::sleep(Duration::from_millis(400));
     }
     assert_eq!(receiver.request("GET", "/healthz", "", "").status, 200, "it is no fault of the process");
@@ -49,6 +56,7 @@ fn recovers(receiver: &Receiver, token: &str) {
         assert!(begin.elapsed() < PATIENCE, "it does not get ready");
         std::thread::sleep(Duration::from_millis(100));
     }
+    assert_eq!(check(receiver, token).status, 204);
     assert_eq!(push(receiver, token).status, 201);
     let told = receiver.program().wait_for(NOT_WRITTEN);
     assert_eq!(told["level"], "ERROR");
