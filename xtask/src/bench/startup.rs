@@ -50,27 +50,30 @@ impl Form {
     }
 }
 
-pub(crate) fn run(rounds: usize) -> Result<()> {
+pub(crate) fn run(rounds: usize, collector: Option<&Path>) -> Result<()> {
     if rounds < 3 {
         bail!("--rounds is {rounds}; a median wants 3 or more");
     }
-    let programs = build::programs(true, Object::IfPossible)?;
+    let collector = match collector {
+        Some(built) => built.to_owned(),
+        None => build::programs(true, Object::IfPossible)?.collector,
+    };
     let mut forms = vec![
         Form::new("true", None, None),
         Form::new("collector run --ebpf=off -- true", Some("off"), Some(LONGER_WITHOUT)),
     ];
     let with = Form::new("collector run -- true", Some("require"), Some(LONGER_WITH_EBPF));
     // What is read first comes from the disk: these do not count.
-    match with.take(&programs.collector) {
+    match with.take(&collector) {
         Ok(_) => forms.push(with),
         Err(error) => println!("not measured with eBPF, which cannot be loaded here: {error:#}"),
     }
     for form in &forms {
-        form.take(&programs.collector)?;
+        form.take(&collector)?;
     }
     for _ in 0..rounds {
         for form in &mut forms {
-            let taken = form.take(&programs.collector)?;
+            let taken = form.take(&collector)?;
             form.times.push(taken);
         }
     }
