@@ -84,9 +84,11 @@ impl Address {
         unsafe { core::ptr::read_volatile((self.0 as usize + offset) as *const T) }
     }
 
-    /// Where such a field points to.
-    fn step(self, offset: usize) -> Option<Self> {
-        Some(Self(self.load(offset))).filter(|address| address.0 != 0)
+    /// Where such a field points to. Null is not asked for: the verifier takes nothing that reads through what can be null,
+    /// unless the kernel makes that read as 0. Each question would be two ways for it to check, and kernels from 6.4 on
+    /// search all their types by name for each such step on each of them.
+    fn step(self, offset: usize) -> Self {
+        Self(self.load(offset))
     }
 
     /// Anything at any address, for several times the price.
@@ -140,13 +142,45 @@ fn note_executed(leader: Address, comm: Name) {
 
 /// The task's PID in the collector's PID namespace.
 fn own_pid(task: Address) -> Option<u32> {
-    let config = config();
-    let wanted = offset(&config.own_pid_ns) as u32;
-    if wanted == INITIAL_PID_NS {
+    if in_initial_pid_ns() {
         return Some(pid_and_tgid(task)[0]);
     }
-    let pid = task.step(offset(&config.task.thread_pid))?;
-    let level: u32 = pid.load(offset(&config.pid_level));
+    pid_below(task)
+}
+
+/// The PID of the process of a task at any address, in that namespace; 0 if it has none.
+fn process_pid(task: Address) -> u32 {
+    let config = config();
+    let pid = if in_initial_pid_ns() {
+        task.read(offset(&config.task.pid) + 4)
+    } else {
+        task.follow(offset(&config.task.group_leader)).and_then(pid_below)
+    };
+    pid.unwrap_or(0)
+}
+
+fn in_initial_pid_ns() -> bool {
+    offset(&config().own_pid_ns) as u32 == INITIAL_PID_NS
+}
+
+/// The PID of a task at any address, in the collector's PID namespace if that is below the initial one.
+fn pid_below(task: Address) -> Option<u32> {
+    let pid = task.follow(offset(&config().task.thread_pid))?;
+    Some(number_in_namespace(pid.0)).filter(|number| *number != 0)
+}
+
+/// The number that the `struct pid` at this address has in the collector's PID namespace, 0 if it has none. A global function,
+/// as `tell_cgroup` is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn number_in_namespace(pid: u64) -> u32 {
+    find_number(Address(pid)).unwrap_or(0)
+}
+
+fn find_number(pid: Address) -> Option<u32> {
+    let config = config();
+    let wanted = offset(&config.own_pid_ns) as u32;
+    let level: u32 = pid.read(offset(&config.pid_level))?;
     // The innermost first: most tasks that a sidecar sees are in no namespace below its own.
     for index in 0..PID_NS_LEVELS {
         if index > level {
@@ -164,19 +198,22 @@ fn own_pid(task: Address) -> Option<u32> {
     None
 }
 
-/// The PID of a task's process in that namespace, 0 if it has none.
-fn process_pid(task: Address) -> u32 {
-    task.step(offset(&config().task.group_leader)).and_then(own_pid).unwrap_or(0)
-}
-
-fn kernfs_id(cgroup: Address) -> Option<u64> {
+fn kernfs_id(cgroup: Address) -> u64 {
     let config = config();
-    Some(cgroup.step(offset(&config.cgroup_kn))?.load(offset(&config.kernfs_id)))
+    cgroup.step(offset(&config.cgroup_kn)).load(offset(&config.kernfs_id))
 }
 
-/// Tells the collector of a cgroup.
+/// Tells the collector of the cgroup at this address; 1 if that found room.
+///
+/// A global function, which the verifier checks by itself, for any address. As a part of its callers it would be checked
+/// again for each way that leads to it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn tell_cgroup(cgroup: Address, v1: u64) -> Option<()> {
+extern "C" fn tell_cgroup(cgroup: u64, v1: u64) -> u64 {
+    u64::from(write_cgroup(Address(cgroup), v1).is_some())
+}
+
+fn write_cgroup(cgroup: Address, v1: u64) -> Option<()> {
     let config = config();
     let mut at = cgroup.follow(offset(&config.cgroup_kn));
     let mut entry = RECORDS.reserve::<CgroupRecord>(0)?;
@@ -208,27 +245,24 @@ fn tell_cgroup(cgroup: Address, v1: u64) -> Option<()> {
 
 /// Which cgroups these are: that of the v2 hierarchy, and that of the v1 hierarchy that accounts CPU. The collector
 /// has been told of them.
-fn told_cgroups(css_set: Address) -> Option<CgroupIds> {
+fn told_cgroups(css_set: Address) -> CgroupIds {
     let config = config();
-    let unified = css_set.step(offset(&config.css_set_dfl_cgrp));
     let cpu = offset(&config.css_set_cpu);
-    let state = if cpu == 0 { None } else { css_set.step(cpu) };
-    let v1 = state.and_then(|state| state.step(offset(&config.css_cgroup)));
-    let mut ids = CgroupIds { unified: 0, v1: 0 };
-    if let Some(cgroup) = unified {
-        ids.unified = kernfs_id(cgroup)?;
-    }
-    if let Some(cgroup) = v1 {
-        ids.v1 = kernfs_id(cgroup)?;
-    }
+    let unified = kernfs_id(css_set.step(offset(&config.css_set_dfl_cgrp)));
+    let v1 = if cpu == 0 { 0 } else { kernfs_id(css_set.step(cpu).step(offset(&config.css_cgroup))) };
+    let ids = CgroupIds { unified, v1 };
     // SAFETY: only the presence is looked at.
     if unsafe { TOLD.get(ids) }.is_none() {
-        let told = unified.is_none_or(|cgroup| tell_cgroup(cgroup, 0).is_some());
-        if v1.is_none_or(|cgroup| tell_cgroup(cgroup, 1).is_some()) && told {
+        // Read anew: a global function takes no pointers that the verifier knows the type of.
+        let unified = css_set.follow(offset(&config.css_set_dfl_cgrp));
+        let state = if cpu == 0 { None } else { css_set.follow(cpu) };
+        let v1 = state.and_then(|state| state.follow(offset(&config.css_cgroup)));
+        let told = unified.is_none_or(|cgroup| tell_cgroup(cgroup.0, 0) == 1);
+        if v1.is_none_or(|cgroup| tell_cgroup(cgroup.0, 1) == 1) && told {
             let _ = TOLD.insert(ids, 1, 0);
         }
     }
-    Some(ids)
+    ids
 }
 
 /// A process or thread began: whoever descends from a member is one, and runs what its parent executed.
@@ -244,7 +278,7 @@ fn begin(parent: Address, child: Address) -> Option<()> {
     let config = config();
     let tgid = leaders_pid(child)?;
     count(|counters| &mut counters.forks);
-    let leader = parent.step(offset(&config.task.group_leader))?;
+    let leader = parent.step(offset(&config.task.group_leader));
     let root = offset(&config.root_pid) as u32;
     if root != 0 {
         let [_, parent_tgid] = pid_and_tgid(parent);
@@ -301,7 +335,7 @@ fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
     leaders_pid(task)?;
     let pid = own_pid(task)?;
     count(|counters| &mut counters.moves);
-    let signal = task.step(offset(&config.task.signal))?;
+    let signal = task.step(offset(&config.task.signal));
     let mut cpu_ns: u64 = signal.load(offset(&config.signal_sum_sched_runtime));
     let head = signal.0 + offset(&config.signal_thread_head) as u64;
     let mut node = head;
@@ -313,12 +347,11 @@ fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
         let thread = Address(node - offset(&config.task.thread_node) as u64);
         cpu_ns += thread.read::<u64>(offset(&config.task.sum_exec_runtime))?;
     }
-    let cgroups = told_cgroups(task.step(offset(&config.task.cgroups))?)?;
-    let parent = task.step(offset(&config.task.real_parent));
+    let cgroups = told_cgroups(task.step(offset(&config.task.cgroups)));
     let record = MoveRecord {
         kind: kind::MOVE,
         pid,
-        parent_pid: parent.map_or(0, process_pid),
+        parent_pid: task.follow(offset(&config.task.real_parent)).map_or(0, process_pid),
         unused: 0,
         start_boottime_ns: task.load(offset(&config.task.start_boottime)),
         cpu_ns,
@@ -351,25 +384,21 @@ fn process_exit(context: BtfTracePointContext) -> i32 {
 
 fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
-    let signal = task.step(offset(&config.task.signal))?;
+    let signal = task.step(offset(&config.task.signal));
     if signal.load::<u32>(offset(&config.signal_live)) != 0 {
         return None;
     }
-    let leader = task.step(offset(&config.task.group_leader))?;
+    let leader = task.step(offset(&config.task.group_leader));
     if offset(&config.root_pid) != 0 {
         let [_, tgid] = pid_and_tgid(leader);
         // It was a member if it could be removed.
         MEMBERS.remove(tgid).ok()?;
     }
     let pid = own_pid(leader)?;
-    let css_set = task.step(offset(&config.task.cgroups))?;
-    let cgroups = told_cgroups(css_set)?;
-    let (mut parent_pid, mut in_parents_cgroups) = (0, 0);
-    if let Some(parent) = leader.step(offset(&config.task.real_parent)) {
-        parent_pid = process_pid(parent);
-        let parents = parent.step(offset(&config.task.cgroups));
-        in_parents_cgroups = u32::from(parents.is_some_and(|parents| parents.0 == css_set.0));
-    }
+    let css_set = task.step(offset(&config.task.cgroups));
+    let cgroups = told_cgroups(css_set);
+    let parent = leader.follow(offset(&config.task.real_parent));
+    let parents_css_set = parent.and_then(|parent| parent.follow(offset(&config.task.cgroups)));
     let name = match executed(leader) {
         Some(name) => {
             let _ = EXECUTED.remove(leader.0);
@@ -380,8 +409,8 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let record = ExitRecord {
         kind: kind::EXIT,
         pid,
-        parent_pid,
-        in_parents_cgroups,
+        parent_pid: parent.map_or(0, process_pid),
+        in_parents_cgroups: u32::from(parents_css_set.is_some_and(|parents| parents.0 == css_set.0)),
         start_boottime_ns: leader.load(offset(&config.task.start_boottime)),
         // SAFETY: the helper reads a clock.
         end_boottime_ns: unsafe { bpf_ktime_get_boot_ns() },
@@ -452,13 +481,12 @@ fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let kept = EXITING.get_ptr_mut(task.0)?;
     // SAFETY: nobody else has this task's entry: it is freed only once.
     let record = unsafe { &mut *kept };
-    if let Some(signal) = task.step(offset(&config.task.signal)) {
-        // A task that nobody waits for adds itself to the sum while it still runs: its own count is final only now.
-        let own: u64 = task.load(offset(&config.task.sum_exec_runtime));
-        record.cpu_ns = own.max(signal.load(offset(&config.signal_sum_sched_runtime)));
-        record.max_rss_pages = signal.load(offset(&config.signal_maxrss));
-        record.reaped_ns = reaped(signal);
-    }
+    let signal = task.step(offset(&config.task.signal));
+    // A task that nobody waits for adds itself to the sum while it still runs: its own count is final only now.
+    let own: u64 = task.load(offset(&config.task.sum_exec_runtime));
+    record.cpu_ns = own.max(signal.load(offset(&config.signal_sum_sched_runtime)));
+    record.max_rss_pages = signal.load(offset(&config.signal_maxrss));
+    record.reaped_ns = reaped(signal);
     let written = write(record);
     if written {
         count(|counters| &mut counters.records);

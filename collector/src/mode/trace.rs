@@ -20,7 +20,7 @@ use crate::sample::table::{Observation, ProcessKey};
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// For so long the kernel has time to tell that it freed a process.
 const OVERDUE_NS: u64 = 3_000_000_000;
-const LAST_WORDS_POLL: Duration = Duration::from_millis(2);
+const LAST_WORDS_POLL: Duration = Duration::from_micros(500);
 
 /// The program, and what it told since the last pass.
 #[derive(Debug)]

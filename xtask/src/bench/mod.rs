@@ -15,6 +15,7 @@ mod page;
 mod pushgateway;
 mod sampling;
 mod sizing;
+mod startup;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
@@ -50,6 +51,15 @@ pub(crate) enum Bench {
         /// Passes of each.
         #[arg(long, default_value_t = 10)]
         passes: u32,
+    },
+    /// How much longer does a command take with a collector in front of it, from its start to its end?
+    Startup {
+        /// Rounds, in each of which all take their turn.
+        #[arg(long, default_value_t = 40)]
+        rounds: usize,
+        /// A collector that is built already, instead of building one.
+        #[arg(long, value_name = "PROGRAM")]
+        collector: Option<std::path::PathBuf>,
     },
     /// How many pushes a second does the receiver take, how long does one take, next to the disk and a pushgateway?
     Ingest {
@@ -89,6 +99,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Node { seconds, pods } => node::run(*seconds, *pods),
         Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),
+        Bench::Startup { rounds, collector } => startup::run(*rounds, collector.as_deref()),
         Bench::Ingest { seconds } => ingest::run(*seconds),
         Bench::Sizing => sizing::run(),
         Bench::Page { jobs, runs, requests, receiver } => {

@@ -103,6 +103,8 @@ impl Measurement {
             ),
             Whose::DescendantsOf { .. } => ("run", Containers::single("run")),
         };
+        // The descendants of one process are one container, wherever they are.
+        let table = if matches!(whose, Whose::All) { table } else { table.without_cgroups() };
         let mut cgroups = CgroupWatches::find(&config.proc_path, config.cgroup_path.as_deref());
         let root = match &whose {
             Whose::All => None,

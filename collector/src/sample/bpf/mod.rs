@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod offsets;
 
+mod load;
 mod paths;
 mod privileges;
 
@@ -12,9 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError};
-use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 pub use collector_ebpf::CgroupIds;
 use collector_ebpf::{CgroupRecord, Config, Counters, ExitRecord, MoveRecord, kind};
@@ -24,8 +24,6 @@ use self::btf::{Btf, BtfError};
 use self::paths::CgroupPaths;
 use super::pid_stat::Comm;
 use super::table::ProcessKey;
-use super::uptime;
-use crate::host;
 
 /// The object, where the collector was built with one.
 pub const OBJECT: Option<&[u8]> = {
@@ -42,23 +40,6 @@ pub const OBJECT: Option<&[u8]> = {
 /// So many are needed for everything else: those of /proc, cgroups, a connection, and files that are written.
 const SPARE_DESCRIPTORS: usize = 16;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// The programs and the tracepoints that they are attached to, in this order: what is kept of a process that exits
-/// must be sure to be taken when it is freed.
-const PROGRAMS: [(&str, &str); 5] = [
-    ("process_free", "sched_process_free"),
-    ("process_exit", "sched_process_exit"),
-    ("process_exec", "sched_process_exec"),
-    ("process_fork", "sched_process_fork"),
-    (MOVES, "cgroup_attach_task"),
-];
-/// Not needed where the descendants of one process are followed: wherever they move, they belong to it.
-const MOVES: &str = "cgroup_move";
-/// The kernel from which on all that the program needs is there.
-const OLDEST_KERNEL: (u32, u32) = (5, 8);
-/// Global of the logging in the program that says how much of it there is.
-const LOG_LEVEL: &str = aya_log::LEVEL;
-const LOG_NOTHING: u8 = 0;
-
 /// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -251,12 +232,13 @@ impl Tracer {
         let object = OBJECT.ok_or(Unavailable::NotBuilt)?;
         privileges::check()?;
         let bytes = fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)?;
-        let mut config = offsets::resolve(&Btf::parse(&bytes)?)?;
+        let btf = Btf::parse(&bytes)?;
+        let mut config = offsets::resolve(&btf)?;
         config.own_pid_ns = pid_namespace(options.proc_path).map_err(Unavailable::Namespace)?;
         config.root_pid = options.root.unwrap_or(0);
         config.wake_bytes = options.ring_bytes / 2;
-        let loaded = privileges::with_locked_memory(|| Self::load(object, config, &bytes, options));
-        let tracer = loaded.map_err(refusal)?;
+        let loaded = privileges::with_locked_memory(|| load::load(object, config, &btf, options));
+        let tracer = loaded.map_err(load::refusal)?;
         if !has_spare_descriptors() {
             return Err(Unavailable::Descriptors);
         }
@@ -264,47 +246,6 @@ impl Tracer {
             privileges::shed(|| tracer.counters.get(&0, 0).is_ok());
         }
         Ok(tracer)
-    }
-
-    fn load(object: &[u8], config: Config, btf: &[u8], options: &Options<'_>) -> Result<Self, String> {
-        let config = ConfigValue(config);
-        let btf = aya::Btf::parse(btf, aya::Endianness::default()).map_err(|error| causes(&error))?;
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf)).override_global("CONFIG", &config, true);
-        if !options.log {
-            loader.override_global(LOG_LEVEL, &LOG_NOTHING, true);
-        }
-        loader.map_max_entries("RECORDS", options.ring_bytes);
-        let mut program = loader.load(object).map_err(|error| causes(&error))?;
-        let log = if options.log {
-            Some(EbpfLogger::init(&mut program).map_err(|error| causes(&error))?)
-        } else {
-            None
-        };
-        let mut map = |name: &str| program.take_map(name).ok_or_else(|| format!("no map {name}"));
-        let records = RingBuf::try_from(map("RECORDS")?).map_err(|error| causes(&error))?;
-        let counters = PerCpuArray::try_from(map("COUNTERS")?).map_err(|error| causes(&error))?;
-        let exiting = HashMap::try_from(map("EXITING")?).map_err(|error| causes(&error))?;
-        let wanted = |(name, _): &(&str, &str)| options.root.is_none() || *name != MOVES;
-        // The kernel checks each for some milliseconds: they are attached together, once all are loaded.
-        for (name, tracepoint) in PROGRAMS.into_iter().filter(wanted) {
-            tracing_program(&mut program, name)?
-                .load(tracepoint, &btf)
-                .map_err(|error| load_error(name, &error))?;
-        }
-        for (name, _) in PROGRAMS.into_iter().filter(wanted) {
-            tracing_program(&mut program, name)?.attach().map_err(|error| load_error(name, &error))?;
-        }
-        Ok(Self {
-            _program: program,
-            records,
-            counters,
-            exiting,
-            log,
-            clock: Clock { tick_ns: options.tick_ns, offset_ns: uptime::namespace_offset_ns() },
-            cgroups: CgroupPaths::new(options.cgroup_roots),
-            counted: Counters::default(),
-        })
     }
 
     /// Everything that was written since the last time.
@@ -426,46 +367,7 @@ fn pid_namespace(proc_path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(proc_path.join(namespace))?.ino() as u32)
 }
 
-/// What it means that the program cannot be loaded.
-fn refusal(cause: String) -> Unavailable {
-    let release = host::kernel_release();
-    if locked_down() {
-        Unavailable::Lockdown
-    } else if host::kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
-        Unavailable::TooOld { release, cause }
-    } else {
-        Unavailable::Refused(cause)
-    }
-}
-
-fn tracing_program<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, String> {
-    let one = program.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
-    one.try_into().map_err(|error| load_error(name, &error))
-}
-
-/// In one line; what the verifier wrote is for the log.
-fn load_error(program: &str, error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            debug!(program, verifier = %verifier_log, "the kernel's verifier refuses a program");
-            format!("{program}: {io_error} (its verifier's log is logged at the debug level)")
-        }
-        error => format!("{program}: {}", causes(error)),
-    }
-}
-
-fn locked_down() -> bool {
-    let lockdown = fs::read_to_string(Path::new("/sys/kernel/security/lockdown"));
-    lockdown.is_ok_and(|text| text.contains("[confidentiality]"))
-}
-
 fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
     // SAFETY: both records are integers only, so that any bytes make one; the length is checked.
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
-
-/// An error with all that caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! The capabilities that the program needs, and how they are given up once it runs.
+//! The capabilities and limits that the program needs, and how they are given up once it runs.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -31,6 +31,17 @@ pub(super) fn with_locked_memory<T>(work: impl FnOnce() -> T) -> T {
     let done = work();
     // A command that is run has the limit that it would have had.
     let _ = setrlimit(Resource::Memlock, before);
+    done
+}
+
+/// Does something while no file can be opened. That is so for the whole process: it is for the start, when the only other
+/// thread is that of the files, which waits.
+pub(super) fn without_opening<T>(work: impl FnOnce() -> T) -> T {
+    let before = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: before.maximum });
+    let done = work();
+    // Up to the hard limit everybody may raise it.
+    let _ = setrlimit(Resource::Nofile, before);
     done
 }
 

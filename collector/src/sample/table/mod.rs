@@ -101,6 +101,7 @@ pub struct ProcTable {
     descriptors: u64,
     descriptor_budget: u64,
     cgroups: CgroupContents,
+    reads_cgroups: bool,
     buffer: Vec<u8>,
     /// `loadavg`, if it tells of the PID namespace that this tree shows.
     loadavg: Option<OwnedFd>,
@@ -149,10 +150,17 @@ impl ProcTable {
             descriptors: 0,
             descriptor_budget: open_files_limit.saturating_sub(RESERVED_DESCRIPTORS),
             cgroups: CgroupContents::default(),
+            reads_cgroups: true,
             buffer: vec![0; 4096],
             loadavg: own_loadavg(path),
             listed: None,
         })
+    }
+
+    /// The same without the cgroups, for who does not ask where processes are: half of what a first pass reads.
+    #[must_use]
+    pub fn without_cgroups(self) -> Self {
+        Self { reads_cgroups: false, ..self }
     }
 
     /// Reads every process once. `now` only has to grow from pass to pass.
@@ -324,7 +332,8 @@ impl ProcTable {
                 // `stat` rounds down twice to whole ticks, which is most of what a short-lived process used.
                 self.entries[index].last.final_ns = self.first_threads_ns(stat.pid);
             }
-        } else if !stat.kernel_thread && !stat.exiting && entry.cgroup_is_due(stat, now) {
+        } else if self.reads_cgroups && !stat.kernel_thread && !stat.exiting && entry.cgroup_is_due(stat, now)
+        {
             entry.cgroup_read = Some((now, stat.own_ticks.saturating_add(stat.reaped_ticks)));
             let before = entry.last.cgroup;
             let file = self.open_file(stat.pid, c"cgroup").ok();
@@ -364,7 +373,8 @@ impl ProcTable {
             if stat.is_zombie() {
                 continue;
             }
-            if entry.last.cgroup.is_none()
+            if self.reads_cgroups
+                && entry.last.cgroup.is_none()
                 && let Ok(content) = std::fs::read(thread.path().join("cgroup"))
             {
                 entry.last.cgroup = Some(self.cgroups.intern(&content));
@@ -478,4 +488,22 @@ fn join_path<'a>(space: &'a mut [u8; 32], pid: u32, name: &std::ffi::CStr) -> &'
     let start = digits.len() + 1;
     space[start..start + name.len()].copy_from_slice(name);
     std::ffi::CStr::from_bytes_until_nul(space).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_are_read_unless_nobody_asks_for_them() {
+        let cgroup = |table: ProcTable| {
+            let mut table = table;
+            let pass = table.pass(Duration::from_secs(1)).unwrap();
+            let own = pass.observations.iter().find(|one| one.key.pid == std::process::id()).unwrap();
+            own.cgroup.map(|id| table.cgroup_content(id).to_owned())
+        };
+        let open = || ProcTable::open(Path::new("/proc"), 1024).unwrap();
+        assert_eq!(cgroup(open()), Some(std::fs::read("/proc/self/cgroup").unwrap()));
+        assert_eq!(cgroup(open().without_cgroups()), None);
+    }
 }

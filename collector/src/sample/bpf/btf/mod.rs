@@ -4,7 +4,9 @@
 
 mod reduce;
 
-use std::collections::HashMap;
+use std::ffi::CStr;
+
+use rustc_hash::FxHashMap;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
@@ -14,6 +16,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -47,8 +50,8 @@ pub struct Btf<'a> {
     bytes: &'a [u8],
     strings: &'a [u8],
     /// Where each type is; ids begin with 1.
-    types: Vec<usize>,
-    structs: HashMap<&'a [u8], u32>,
+    types: Vec<u32>,
+    structs: FxHashMap<&'a [u8], u32>,
 }
 
 /// One type.
@@ -80,8 +83,12 @@ impl<'a> Btf<'a> {
         };
         let (mut at, end) = section(8, 12)?;
         let (strings, strings_end) = section(16, 20)?;
-        let mut btf =
-            Self { bytes, strings: &bytes[strings..strings_end], types: vec![0], structs: HashMap::new() };
+        let mut btf = Self {
+            bytes,
+            strings: &bytes[strings..strings_end],
+            types: vec![0],
+            structs: FxHashMap::default(),
+        };
         while at < end {
             let found = btf.type_at(at).ok_or(BtfError::Broken(at))?;
             let id = btf.types.len() as u32;
@@ -91,7 +98,7 @@ impl<'a> Btf<'a> {
             {
                 btf.structs.entry(name).or_insert(id);
             }
-            btf.types.push(at);
+            btf.types.push(at as u32);
             at += found.len().ok_or(BtfError::Kind(found.kind))?;
         }
         Ok(btf)
@@ -120,7 +127,7 @@ impl<'a> Btf<'a> {
             .types
             .iter()
             .skip(1)
-            .filter_map(|&at| self.type_at(at))
+            .filter_map(|&at| self.type_at(at as usize))
             .find(|found| found.kind == KIND_ENUM && self.string(found.at) == Some(of.as_bytes()))?;
         (0..found.length)
             .map(|index| found.at + 12 + 8 * index)
@@ -149,15 +156,18 @@ impl<'a> Btf<'a> {
 
     /// The type itself, without `typedef`, `const` and `volatile`.
     fn resolve(&self, id: u32) -> Option<Type> {
-        let mut found = self.type_at(*self.types.get(id as usize).filter(|_| id > 0)?)?;
+        let mut found = self.type_of(id)?;
         for _ in 0..MAX_NESTING {
             if !matches!(found.kind, KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_TYPE_TAG) {
                 return Some(found);
             }
-            let id = found.refers_or_size;
-            found = self.type_at(*self.types.get(id as usize).filter(|_| id > 0)?)?;
+            found = self.type_of(found.refers_or_size)?;
         }
         None
+    }
+
+    fn type_of(&self, id: u32) -> Option<Type> {
+        self.type_at(*self.types.get(id as usize).filter(|_| id > 0)? as usize)
     }
 
     fn type_at(&self, at: usize) -> Option<Type> {
@@ -174,7 +184,7 @@ impl<'a> Btf<'a> {
     /// The string whose offset is at `at`.
     fn string(&self, at: usize) -> Option<&'a [u8]> {
         let rest = self.strings.get(word(self.bytes, at)? as usize..)?;
-        rest.split(|&byte| byte == 0).next()
+        CStr::from_bytes_until_nul(rest).ok().map(CStr::to_bytes)
     }
 }
 
@@ -217,13 +227,7 @@ mod tests {
             vec![0, info(KIND_CONST, 0, 0), 4],
             vec![name("e"), info(KIND_ENUM, 0, 1), 4, name("P"), 7],
         ];
-        let types: Vec<u8> = types.concat().into_iter().flat_map(u32::to_ne_bytes).collect();
-        let mut blob = MAGIC.to_ne_bytes().to_vec();
-        blob.extend([1, 0]);
-        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
-            blob.extend(word.to_ne_bytes());
-        }
-        [blob, types, strings.to_vec()].concat()
+        reduce::bytes(&types.concat(), strings)
     }
 
     #[test]
@@ -239,6 +243,39 @@ mod tests {
             (btf.offset("a", "q"), btf.offset("q", "x"), btf.enumerator("e", "Q")),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn typedefs_keep_their_ids_among_types_that_are_left_out() {
+        let name = |name: u32, kind: u32, length: u32| [name, kind << 24 | length, 4];
+        let types = [
+            [name(1, KIND_STRUCT, 1), [3, 1, 0]].concat(),
+            name(3, KIND_TYPEDEF, 0).to_vec(),
+            // The same name, but no typedef.
+            name(5, KIND_STRUCT, 0).to_vec(),
+            name(5, KIND_TYPEDEF, 0).to_vec(),
+            name(3, KIND_CONST, 0).to_vec(),
+        ];
+        let whole = reduce::bytes(&types.concat(), b"\0a\0b\0cc\0");
+        let btf = Btf::parse(&whole).unwrap();
+        let blob = btf.with_ids_of(&["cc", "b", "not there"]);
+        let ids = Btf::parse(&blob).unwrap();
+        let names: Vec<_> = (1..ids.types.len() as u32)
+            .map(|id| ids.type_of(id).unwrap())
+            .map(|found| (found.kind, ids.string(found.at).unwrap()))
+            .collect();
+        let (nothing, left_out) = (&b""[..], KIND_FWD);
+        let expected = [
+            (left_out, nothing),
+            (KIND_TYPEDEF, b"b"),
+            (left_out, nothing),
+            (KIND_TYPEDEF, b"cc"),
+            (left_out, nothing),
+        ];
+        assert_eq!(names, expected);
+        // What follows the last of them is not there.
+        let blob = btf.with_ids_of(&["b"]);
+        assert_eq!(Btf::parse(&blob).unwrap().types.len(), 3);
     }
 
     #[test]

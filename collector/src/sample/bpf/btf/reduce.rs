@@ -1,8 +1,8 @@
-//! The few types of a kernel that matter here, as BTF of their own: some kilobytes to test with instead of megabytes.
+//! The few types of a kernel that matter here, as BTF of their own: some kilobytes instead of megabytes.
 
 use std::collections::HashMap;
 
-use super::{Btf, KIND_ENUM, KIND_STRUCT, KIND_UNION, MAGIC, Type};
+use super::{Btf, KIND_ENUM, KIND_FWD, KIND_STRUCT, KIND_TYPEDEF, KIND_UNION, MAGIC, Type};
 
 impl Btf<'_> {
     /// BTF of these structs and enums, with the unnamed types inside them; every other type that they refer to is void.
@@ -15,13 +15,36 @@ impl Btf<'_> {
             }
         }
         for id in 1..self.types.len() as u32 {
-            let Some(found) = self.type_at(self.types[id as usize]) else { continue };
+            let Some(found) = self.type_of(id) else { continue };
             let name = self.string(found.at).unwrap_or_default();
             if found.kind == KIND_ENUM && enums.iter().any(|one| one.as_bytes() == name) {
                 reduced.take(id);
             }
         }
         reduced.bytes()
+    }
+
+    /// BTF in which these typedefs have the ids that they have here, for who wants nothing but their ids: whatever else has an
+    /// id up to theirs is a declaration without a name.
+    pub fn with_ids_of(&self, typedefs: &[&str]) -> Vec<u8> {
+        let mut missing: Vec<&[u8]> = typedefs.iter().map(|name| name.as_bytes()).collect();
+        let mut types = Vec::new();
+        let mut strings = vec![0];
+        for id in 1..self.types.len() as u32 {
+            if missing.is_empty() {
+                break;
+            }
+            let name = self.type_of(id).filter(|found| found.kind == KIND_TYPEDEF);
+            let name = name.and_then(|found| self.string(found.at));
+            let Some(index) = missing.iter().position(|one| Some(*one) == name) else {
+                types.extend([0, KIND_FWD << 24, 0]);
+                continue;
+            };
+            types.extend([strings.len() as u32, KIND_TYPEDEF << 24, 0]);
+            strings.extend(missing.swap_remove(index));
+            strings.push(0);
+        }
+        bytes(&types, &strings)
     }
 }
 
@@ -88,13 +111,18 @@ impl Reduced<'_, '_> {
     }
 
     fn bytes(self) -> Vec<u8> {
-        let types: Vec<u8> = self.types.concat().into_iter().flat_map(u32::to_ne_bytes).collect();
-        let mut bytes = MAGIC.to_ne_bytes().to_vec();
-        bytes.extend([1, 0]);
-        let lengths = [types.len() as u32, self.strings.len() as u32];
-        for word in [super::HEADER_LEN as u32, 0, lengths[0], lengths[0], lengths[1]] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        [bytes, types, self.strings].concat()
+        bytes(&self.types.concat(), &self.strings)
     }
+}
+
+/// A header, the types and the strings.
+pub(super) fn bytes(types: &[u32], strings: &[u8]) -> Vec<u8> {
+    let length = size_of_val(types) as u32;
+    let mut bytes = MAGIC.to_ne_bytes().to_vec();
+    bytes.extend([1, 0]);
+    for word in [super::HEADER_LEN as u32, 0, length, length, strings.len() as u32].iter().chain(types) {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes.extend(strings);
+    bytes
 }
