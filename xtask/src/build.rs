@@ -61,6 +61,21 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// A command as what another one is told to run, which ends with words for it: `nsenter … COMMAND`.
+pub(crate) fn within(mut outer: Command, command: &Command) -> Command {
+    outer.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        outer.current_dir(directory);
+    }
+    outer
+}
+
 /// A collector as a plain `cargo build` makes it, without the eBPF program.
 pub(crate) fn plain_collector() -> Result<PathBuf> {
     let mut build = cargo();

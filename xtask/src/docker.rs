@@ -1,25 +1,38 @@
-//! Docker Engines of our own: started by hand, beside any that runs, and stopped by their PID.
+//! Docker Engines of our own, beside any that runs on the machine.
 
-use std::fs::File;
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::build::{root, within};
+use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 use crate::debian::{self, From};
 use crate::dist::images;
 use crate::setup::{self, For};
 
-/// A start takes some 2 s.
+/// To end it takes some 2 s, and 15 s if a container does not heed SIGTERM.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `runc` is the machine's own: Debian 13's wants a newer libc than Debian 12 has.
 const NEWER: [&str; 5] = ["docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"];
+
+/// Run in namespaces of the engine's own, with dockerd as `$0`. Published ports on localhost need the loopback device. With a
+/// /run of its own it cannot find the machine's containerd, which it would use, nor its systemd, so that its containers'
+/// cgroups are where it makes them itself; and its own paths there are short and nobody else's.
+const BEGIN: &str = "ip link set lo up && mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\"";
+
+/// The directory with a client's configuration and plugins.
+const CONFIG: &str = "docker-config";
+/// An engine's log, in its directory.
+const LOG: &str = "log";
 
 /// Which packages it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,61 +43,128 @@ pub(crate) enum Release {
     Newer,
 }
 
-/// A running engine with data, socket and networks of its own; it has no default bridge and writes no firewall rules,
-/// so that it takes nothing from another one.
+/// An engine as whoever starts and asks it knows it, whether it runs or not.
 #[derive(Debug)]
-pub(crate) struct Engine {
-    daemon: Child,
-    directory: TempDir,
+pub(crate) struct Client {
+    /// Where its socket and its configuration are.
+    directory: PathBuf,
     /// Directories to look for its programs in, first.
     programs: Option<PathBuf>,
 }
 
+impl Client {
+    pub(crate) fn new(directory: PathBuf, programs: Option<PathBuf>) -> Self {
+        Self { directory, programs }
+    }
+
+    /// Its dockerd, in network and mount namespaces of its own: another engine's rules, which drop what is forwarded for anybody
+    /// else, do not hold there, and its own hold nowhere else.
+    ///
+    /// `unshare`: the program, from wherever it is to be run. All of it keeps its PID.
+    pub(crate) fn daemon(&self, mut unshare: Command, data: &Path) -> Result<Command> {
+        // The machine's own is for the machine's engine.
+        let configuration = self.directory.join("docker.json");
+        fs::write(&configuration, "{}").with_context(|| configuration.display().to_string())?;
+        unshare.args(["--net", "--mount", "--propagation=private", "sh", "-c", BEGIN]);
+        unshare.arg(self.program("dockerd")).arg("--config-file").arg(configuration);
+        unshare.args(["--exec-root=/run/docker", "--pidfile=/run/docker.pid"]);
+        unshare.arg("--data-root").arg(data).arg("--host").arg(self.host());
+        self.search(&mut unshare)?;
+        Ok(unshare)
+    }
+
+    /// Waits until it answers.
+    pub(crate) fn wait_until_up(
+        &self,
+        log: &Path,
+        mut is_running: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let answers = || {
+            ensure!(is_running()?, "dockerd has ended");
+            Ok(self.docker()?.arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
+        };
+        wait("the Docker Engine", answers).with_context(|| format!("dockerd's log ends: {}", last_lines(log)))
+    }
+
+    /// Its client, from anywhere on the machine.
+    pub(crate) fn docker(&self) -> Result<Command> {
+        let mut docker = Command::new(self.program("docker"));
+        self.tell(&mut docker)?;
+        Ok(docker)
+    }
+
+    /// Has a program that uses Docker use this one.
+    pub(crate) fn tell(&self, command: &mut Command) -> Result<()> {
+        command.env("DOCKER_HOST", self.host());
+        // Plugins are looked for there, and nothing that somebody logged in with is.
+        command.env("DOCKER_CONFIG", self.directory.join(CONFIG));
+        self.search(command)
+    }
+
+    /// Where it is to be asked.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.directory.join("docker.sock").display())
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.as_ref().map_or(name.into(), |programs| programs.join(name))
+    }
+
+    /// Has a command find its programs before all others.
+    fn search(&self, command: &mut Command) -> Result<()> {
+        if let Some(programs) = &self.programs {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let all = std::iter::once(programs.clone()).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(all)?);
+        }
+        Ok(())
+    }
+}
+
+/// What runs the command that it is given, in a process's network namespace. Not `ip netns exec`, which mounts a /sys without
+/// cgroups.
+pub(crate) fn in_network_of(pid: u32) -> Command {
+    let mut nsenter = Command::new("nsenter");
+    nsenter.args(["--target", &pid.to_string(), "--net", "--"]);
+    nsenter
+}
+
+/// A running engine, for as long as what started it: it ends with it, however that ends.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    client: Client,
+    daemon: Child,
+    directory: TempDir,
+    /// Its log, locked until the directory is removed.
+    _log: File,
+}
+
 impl Engine {
+    /// To be called by the first thread: the kernel ends it with the thread that started it.
     pub(crate) fn start(release: Release) -> Result<Self> {
         setup::ensure(For::Docker)?;
         let unpacked = match release {
             Release::Installed => None,
             Release::Newer => Some(debian::unpack("docker-newer", From::Newer, &NEWER)?),
         };
-        let directory = tempfile::Builder::new().prefix("docker-").tempdir()?;
-        let at = |name: &str| directory.path().join(name);
+        let (directory, log) = room()?;
         let programs = unpacked.as_deref().map(|root| programs_of(root, directory.path())).transpose()?;
-        let mut dockerd = Command::new(programs.as_ref().map_or("dockerd".into(), |dir| dir.join("dockerd")));
-        search(&mut dockerd, programs.as_deref())?;
-        dockerd.arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec"));
-        dockerd.arg("--pidfile").arg(at("pid")).arg("--host").arg(host(directory.path()));
-        dockerd.args(["--bridge=none", "--iptables=false", "--ip-forward=false"]);
-        let log = File::create(at("log"))?;
-        dockerd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let daemon = dockerd.spawn().context("cannot run dockerd")?;
-        let mut engine = Self { daemon, directory, programs };
-        engine.wait_until_up()?;
+        let client = Client::new(directory.path().to_owned(), programs);
+        // On SIGTERM it ends its containers. Their mounts are gone with its namespace.
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--pdeathsig=TERM", "unshare"]);
+        let mut dockerd = client.daemon(setpriv, &directory.path().join("data"))?;
+        dockerd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?).process_group(0);
+        let daemon = dockerd.spawn().context("cannot run setpriv")?;
+        let mut engine = Self { client, daemon, directory, _log: log };
+        let log = engine.directory.path().join(LOG);
+        engine.client.wait_until_up(&log, || Ok(engine.daemon.try_wait()?.is_none()))?;
         Ok(engine)
-    }
-
-    fn wait_until_up(&mut self) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let asked = self.docker()?.arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-            if asked.success() {
-                return Ok(());
-            }
-            if self.daemon.try_wait()?.is_some() || Instant::now() > until {
-                let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-                let last: Vec<_> = log.lines().rev().take(5).collect();
-                bail!("dockerd did not start: {}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
     }
 
     /// Its client.
     pub(crate) fn docker(&self) -> Result<Command> {
-        let mut docker =
-            Command::new(self.programs.as_ref().map_or("docker".into(), |dir| dir.join("docker")));
-        self.tell(&mut docker)?;
-        Ok(docker)
+        self.client.docker()
     }
 
     /// What it is, and what Compose.
@@ -92,7 +172,7 @@ impl Engine {
         let format = "--format={{.Server.Version}}";
         let engine = self.docker()?.args(["version", format]).output()?.stdout;
         let mut shell = Command::new("sh");
-        self.tell(&mut shell)?;
+        self.client.tell(&mut shell)?;
         let compose = shell.args(["-c", &format!("{compose} version --short")]).output()?.stdout;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         Ok(format!("Docker {}, Compose {}", text(&engine), text(&compose)))
@@ -103,28 +183,17 @@ impl Engine {
         images::build(|| self.docker(), "latest").map(|_| ())
     }
 
-    /// Has a program that uses Docker use this one.
-    pub(crate) fn tell(&self, command: &mut Command) -> Result<()> {
-        command.env("DOCKER_HOST", host(self.directory.path()));
-        // Plugins are looked for there, and nothing that somebody logged in with is.
-        command.env("DOCKER_CONFIG", self.directory.path().join("config"));
-        search(command, self.programs.as_deref())
+    /// A command that uses it, run where the ports are that containers publish on localhost.
+    pub(crate) fn inside(&self, command: &Command) -> Result<Command> {
+        let mut inside = within(in_network_of(self.daemon.id()), command);
+        self.client.tell(&mut inside)?;
+        Ok(inside)
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let stop = || -> Result<()> {
-            // What still runs would outlive it.
-            let running = self.docker()?.args(["ps", "--quiet"]).output()?.stdout;
-            let running = String::from_utf8(running)?;
-            if !running.trim().is_empty() {
-                self.docker()?.args(["rm", "--force"]).args(running.split_whitespace()).output()?;
-            }
-            kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM)?;
-            Ok(())
-        };
-        if let Err(error) = stop() {
+        if let Err(error) = kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM) {
             eprintln!("the engine could not be told to stop: {error:#}");
         }
         let until = Instant::now() + PATIENCE;
@@ -138,33 +207,44 @@ impl Drop for Engine {
     }
 }
 
-fn host(directory: &Path) -> String {
-    format!("unix://{}", directory.join("socket").display())
+/// A directory for an engine and its log, which is locked for as long as any of it runs. What an engine left that was not
+/// stopped from here is removed.
+fn room() -> Result<(TempDir, File)> {
+    let all = root().join("target/docker");
+    fs::create_dir_all(&all).with_context(|| all.display().to_string())?;
+    // A directory has no locked log at first: nobody shall see it so.
+    let making = File::open(&all)?;
+    making.lock()?;
+    for entry in fs::read_dir(&all)? {
+        let path = entry?.path();
+        let log = File::open(path.join(LOG));
+        if log.is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock))) {
+            continue;
+        }
+        if let Err(error) = fs::remove_dir_all(&path) {
+            eprintln!("{} is of no use any more and cannot be removed: {error}", path.display());
+        }
+    }
+    let directory = tempfile::Builder::new().prefix("").tempdir_in(&all)?;
+    ensure_room_for_sockets(directory.path())?;
+    let log = File::create(directory.path().join(LOG))?;
+    log.lock()?;
+    Ok((directory, log))
 }
 
 /// Programs and plugins of unpacked packages, linked where they are looked for.
 fn programs_of(root: &Path, directory: &Path) -> Result<PathBuf> {
-    let plugins = directory.join("config/cli-plugins");
+    let plugins = directory.join(CONFIG).join("cli-plugins");
     let programs = directory.join("bin");
     for (from, to) in
         [("usr/bin", &programs), ("usr/sbin", &programs), ("usr/libexec/docker/cli-plugins", &plugins)]
     {
-        std::fs::create_dir_all(to)?;
+        fs::create_dir_all(to)?;
         let from = root.join(from);
-        for entry in std::fs::read_dir(&from).with_context(|| from.display().to_string())? {
+        for entry in fs::read_dir(&from).with_context(|| from.display().to_string())? {
             let entry = entry?;
             symlink(entry.path(), to.join(entry.file_name()))?;
         }
     }
     Ok(programs)
-}
-
-/// Has a command find programs in this directory before all others.
-fn search(command: &mut Command, programs: Option<&Path>) -> Result<()> {
-    if let Some(programs) = programs {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let all = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&path));
-        command.env("PATH", std::env::join_paths(all)?);
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ mod bench;
 mod btf;
 mod build;
 mod cluster;
+mod daemon;
 mod debian;
 mod demo;
 mod dist;

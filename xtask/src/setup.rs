@@ -128,6 +128,7 @@ const DOCKER: &[Need] = &[
     packaged("the Docker Engine", "builds images and runs them", &["docker.io", "runc"], || {
         has("dockerd") && has("docker") && has("runc")
     }),
+    packaged("ip", "sets their networks up", &["iproute2"], || has("ip")),
     packaged("docker-compose", "runs the stress demo", &["docker-compose"], || {
         is_installed("docker-compose")
     }),

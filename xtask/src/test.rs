@@ -247,7 +247,7 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
     test.arg("--test-threads=1");
     match group {
-        Group::Docker => in_engines(&mut test),
+        Group::Docker => in_engines(&test),
         _ => checked(&mut test),
     }
 }
@@ -266,14 +266,13 @@ fn in_cluster(test: impl Fn() -> Command) -> Result<()> {
 }
 
 /// Runs tests of the images, with what Debian 12 has and with something newer.
-fn in_engines(test: &mut Command) -> Result<()> {
+fn in_engines(test: &Command) -> Result<()> {
     images::prepare(false)?;
     for (release, compose) in [(Release::Installed, "docker-compose"), (Release::Newer, "docker compose")] {
         let engine = Engine::start(release)?;
         println!("{}", engine.versions(compose)?);
         engine.build_images()?;
-        engine.tell(test)?;
-        checked(test.env("COMPOSE", compose))?;
+        checked(engine.inside(test)?.env("COMPOSE", compose))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::engine::{docker, import};
+use super::engine::{client, import};
 use super::node::Node;
 use super::{BUILD, PAUSE, TAG, cache};
 use crate::build::{checked, root};
@@ -21,13 +21,15 @@ const PACKAGES: &str = "gcc,libc6-dev,make,procps,python3-minimal,docker.io,ipta
 /// Makes all of them and gives them to both engines.
 pub(crate) fn provide(node: &Node) -> Result<()> {
     let shipped = Node::run().join("shipped.tar");
-    let names = images::build(|| Ok(docker()), TAG)?;
+    let names = images::build(|| client().docker(), TAG)?;
     pause()?;
     let pause = format!("{PAUSE}:{TAG}");
-    checked(docker().arg("save").arg("--output").arg(&shipped).args(&names).arg(pause))?;
+    checked(client().docker()?.arg("save").arg("--output").arg(&shipped).args(&names).arg(pause))?;
     give(node, &shipped)?;
     let archive = build_image()?;
-    checked(docker().arg("load").arg("--quiet").arg("--input").arg(&archive).stdout(Stdio::null()))?;
+    checked(
+        client().docker()?.arg("load").arg("--quiet").arg("--input").arg(&archive).stdout(Stdio::null()),
+    )?;
     give(node, &archive)
 }
 
@@ -69,7 +71,7 @@ pub(super) fn build_image() -> Result<PathBuf> {
     let image = format!("{BUILD}:{TAG}");
     import(&system, &image, &["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])?;
     let new = archive.with_extension("new");
-    checked(docker().arg("save").arg("--output").arg(&new).arg(&image))?;
+    checked(client().docker()?.arg("save").arg("--output").arg(&new).arg(&image))?;
     fs::rename(&new, &archive)?;
     Ok(archive)
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 
 use crate::build::{checked, root};
+use crate::daemon::wait;
 use crate::debian::{self, From};
 use crate::dist::images as shipped;
 use crate::setup::{self, For};
@@ -25,7 +26,7 @@ mod node;
 mod plane;
 mod state;
 
-use node::{Node, wait};
+use node::Node;
 use plane::{Plane, kubectl};
 use state::State;
 
@@ -170,7 +171,7 @@ fn status() -> Result<()> {
     checked(kubectl(&programs).args(["get", "pods", "--all-namespaces", "--output=wide"]))?;
     println!();
     println!("export KUBECONFIG={}", plane::kubeconfig("admin").display());
-    println!("export DOCKER_HOST={}", engine::host());
+    println!("export DOCKER_HOST={}", engine::client().host());
     println!("{:<20} {}", "kubectl", programs.kubernetes("kubectl").display());
     println!("{:<20} http://{}:8080 (token {READ_TOKEN})", "the page", receiver_address(&programs)?);
     println!("{:<20} {}", "logs", logs());
@@ -236,7 +237,7 @@ pub(crate) fn tell(test: &mut Command) -> Result<&mut Command> {
     test.env("CLUSTER_BUILD_IMAGE", images::build_image()?);
     test.env("CLUSTER_XTASK", std::env::current_exe()?);
     test.env("CLUSTER_NODE", state.keeper.unwrap_or_default().to_string());
-    test.env("DOCKER_HOST", engine::host()).env("DOCKER_CONFIG", Node::run().join("docker-config"));
+    engine::client().tell(test)?;
     Ok(test)
 }
 

@@ -5,18 +5,16 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::cache;
 use super::cgroups::Hierarchies;
 use super::network::Network;
 use super::state::State;
-use crate::build::{checked, root};
+use crate::build::{checked, root, within};
+use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 
-/// What takes longest is the apiserver's first start.
-const PATIENCE: Duration = Duration::from_mins(2);
 /// What the kubelet sets for the whole machine.
 const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
@@ -42,11 +40,7 @@ impl Node {
         let id = tests::cgroup::new_id()?.chars().take(6).collect();
         let state = State { id, boot_id: boot_id()?, block, sysctls: sysctls(), ..State::default() };
         let run = Self::run();
-        ensure!(
-            run.as_os_str().len() < 90,
-            "{} is too long a path: sockets below it may have 107 characters",
-            run.display()
-        );
+        ensure_room_for_sockets(&run)?;
         for directory in ["root", "logs"] {
             fs::create_dir_all(run.join(directory)).with_context(|| run.display().to_string())?;
         }
@@ -133,13 +127,7 @@ impl Node {
         let mut shell = Command::new("sh");
         // In its cgroup before it is anything else: there it is found.
         shell.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs);
-        shell.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
+        let mut shell = within(shell, command);
         let log = File::create(log_of(name))?;
         shell.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).current_dir("/");
         let mut child = shell.spawn().with_context(|| format!("cannot start {name}"))?;
@@ -170,23 +158,6 @@ impl Node {
 /// Where a daemon's log is.
 pub(crate) fn log_of(name: &str) -> PathBuf {
     Node::run().join("logs").join(name)
-}
-
-/// The end of a log.
-pub(crate) fn last_lines(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let last: Vec<_> = text.lines().rev().take(8).collect();
-    last.into_iter().rev().collect::<Vec<_>>().join("\n")
-}
-
-/// Asks until the answer is yes.
-pub(crate) fn wait(what: &str, mut is_there: impl FnMut() -> Result<bool>) -> Result<()> {
-    let until = Instant::now() + PATIENCE;
-    while !is_there()? {
-        ensure!(Instant::now() < until, "{what} did not come up within {} s", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
 }
 
 fn boot_id() -> Result<String> {

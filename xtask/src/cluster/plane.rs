@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::go::Programs;
-use super::node::{Node, last_lines, log_of, wait};
+use super::node::{Node, log_of};
 use super::{PAUSE, TAG};
 use crate::build::checked;
+use crate::daemon::{last_lines, wait};
 use crate::programs::random;
 
 /// The name of the node.

@@ -1,0 +1,37 @@
+//! Daemons that are started here: asked until they answer, and their logs.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+/// What takes longest is the apiserver's first start.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Asks until the answer is yes.
+pub(crate) fn wait(what: &str, mut is_there: impl FnMut() -> Result<bool>) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !is_there()? {
+        ensure!(Instant::now() < until, "{what} did not come up within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// The end of a log.
+pub(crate) fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let last: Vec<_> = text.lines().rev().take(8).collect();
+    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// The address of a socket has room for 107 characters.
+pub(crate) fn ensure_room_for_sockets(directory: &Path) -> Result<()> {
+    ensure!(
+        directory.as_os_str().len() < 90,
+        "{} is too long a path: sockets below it may have 107 characters",
+        directory.display()
+    );
+    Ok(())
+}
