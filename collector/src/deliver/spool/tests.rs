@@ -8,7 +8,8 @@ const C: &str = "0192f0c4-0000-7000-8000-00000000000c";
 
 fn spool(directory: &Path, max_bytes: u64) -> Spool {
     let directory = directory.join("spool");
-    Spool::open(&SpoolConfig { directory, max_bytes, max_age: Duration::from_hours(1) }).unwrap()
+    Spool::open(&SpoolConfig { directory, max_bytes, max_age: Duration::from_hours(1), is_default: false })
+        .unwrap()
 }
 
 fn names(spool: &Spool) -> Vec<(String, Kind)> {
