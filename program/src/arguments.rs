@@ -90,6 +90,10 @@ fn parse_from<T: Parser>(
     let command = only(T::command(), &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let refused = match read(&command, typed) {
         Ok((args, sources)) => return Ok(Parsed { args, sources, left_out: Vec::new() }),
+        // Help names the variables that are not set, too.
+        Err(error) if !error.use_stderr() => {
+            return Err(read::<T>(&T::command(), typed).err().unwrap_or(error));
+        }
         Err(error) => error,
     };
     // Without any variable: what is wrong then was typed.

@@ -42,12 +42,17 @@ def connect_from_anywhere(address, *arguments, **options):
 connection.create_connection = connect_from_anywhere
 
 
-@schemathesis.auth()
+def takes_push_token(case):
+    return case.path in (PUSH, CHECK)
+
+
+# What `get` returns is kept: a token for each of the two kinds.
+@schemathesis.auth(cache_by_key=lambda case, context: str(takes_push_token(case)))
 class Token:
     """The push token where something is pushed, the read token everywhere else."""
 
     def get(self, case, context):
-        return PUSH_TOKEN if case.path in (PUSH, CHECK) else READ_TOKEN
+        return PUSH_TOKEN if takes_push_token(case) else READ_TOKEN
 
     def set(self, case, data, context):
         case.headers = {**(case.headers or {}), "Authorization": f"Bearer {data}", "Connection": "close"}

@@ -59,6 +59,16 @@ fn an_empty_one_is_as_good_as_none() {
 }
 
 #[test]
+fn the_help_names_all_of_them() {
+    let mut command = told_by_flags(Path::new("/"), &["RECEIVER_DB"]);
+    let output = command.stdout(Stdio::piped()).arg("--help").env("RECEIVER_ADDR", ":80").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for name in variables() {
+        assert!(help.contains(&format!("[env: {name}")), "{name}: {help}");
+    }
+}
+
+#[test]
 fn one_that_makes_no_sense_is_named() {
     for (name, value, words) in [
         ("RECEIVER_LOG_LEVEL", "loud", "debug, info, warn, error"),

@@ -91,8 +91,8 @@ fn there_is_every_file_that_is_linked() {
 /// All sources of the programs, strings that go on in the next line joined.
 fn sources() -> String {
     let mut text = String::new();
-    let mut directories =
-        vec![root().join("collector/src"), root().join("receiver/src"), root().join("collector-ebpf/src")];
+    let packages = ["collector", "receiver", "collector-ebpf", "program"];
+    let mut directories: Vec<_> = packages.iter().map(|package| root().join(package).join("src")).collect();
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
