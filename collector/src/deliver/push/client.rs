@@ -14,7 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::trouble::NoAddress;
 use crate::args::trust_variable;
@@ -71,7 +71,7 @@ fn trusted(ca_certificates: Option<&[u8]>, needed: bool) -> Result<RootCertStore
                 );
             }
             None => {
-                info!(
+                warn!(
                     reason,
                     ignored,
                     "the system has no CA certificates: those built in are trusted, which are Mozilla's"
