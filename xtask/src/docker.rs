@@ -193,6 +193,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if !matches!(self.daemon.try_wait(), Ok(None)) {
+            return;
+        }
         if let Err(error) = kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM) {
             eprintln!("the engine could not be told to stop: {error:#}");
         }
