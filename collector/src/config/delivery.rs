@@ -176,7 +176,7 @@ fn endpoint(text: &str) -> Result<Url> {
     let mut url = url.with_context(|| {
         // What looks like a password is not repeated.
         let shown = if text.contains('@') { String::new() } else { format!("{text:?} ") };
-        format!("{shown}is no http or https URL such as http://receiver:8080")
+        format!("{shown}is no http or https URL such as http://receiver:8080/api/v1/metrics, whose path may be left out")
     })?;
     ensure!(
         url.username().is_empty() && url.password().is_none(),

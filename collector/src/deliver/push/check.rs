@@ -4,12 +4,13 @@
 use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
 use serde_json::from_slice;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 use wire::Problem;
 
 use super::{ATTEMPT_TIMEOUT, Pusher, RECEIVER, Whose, read_limited, reason, redirect, shown, trouble};
 use crate::config::{PUSH_PATH, RunIdentity};
+use crate::deliver::holds::Key;
 
 /// What is asked for, in place of [`PUSH_PATH`].
 const CHECK_PATH: &str = "/api/v1/push-check";
@@ -80,6 +81,16 @@ impl Pusher {
             StatusCode::NO_CONTENT => Verdict::Welcome,
             _ if redirect.is_some() || of_receiver && status != StatusCode::NOT_FOUND => {
                 let reason = reason(status, redirect.as_deref(), &answer);
+                // What was refused now is not sent again and again.
+                match status {
+                    StatusCode::UNAUTHORIZED => {
+                        self.holds().refuse(Key::Token(token), reason.clone(), Instant::now());
+                    }
+                    StatusCode::FORBIDDEN => {
+                        self.holds().refuse(Key::Scope(whose), reason.clone(), Instant::now());
+                    }
+                    _ => {}
+                }
                 if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
                     Verdict::Unreachable(reason)
                 } else {

@@ -52,7 +52,7 @@ pub(super) fn sentence(error: &reqwest::Error, endpoint: &Url) -> String {
     if let Some(text) = chain.iter().find_map(|error| of_io(error.downcast_ref::<io::Error>()?, &at)) {
         return text;
     }
-    let unanswered = chain.iter().filter_map(|error| error.downcast_ref::<hyper::Error>()).next();
+    let unanswered = chain.iter().find_map(|error| error.downcast_ref::<hyper::Error>());
     if let Some(error) = unanswered {
         let other = if endpoint.scheme() == "http" { "; does it want https?" } else { "" };
         if error.is_incomplete_message() {

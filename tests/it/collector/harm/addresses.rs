@@ -91,7 +91,7 @@ fn what_is_no_receiver_is_told_in_a_sentence() {
     let silent = answering(b"");
     let cases = [
         ("http://127.0.0.1:1".to_owned(), "nothing listens at 127.0.0.1:1 (connection refused)"),
-        ("http://no-such-name.invalid".to_owned(), "no-such-name.invalid"),
+        ("http://no-such-name".to_owned(), "the name no-such-name "),
         (format!("http://{page}"), "no receiver (200 OK"),
         (format!("http://{missing}"), "no receiver (404 Not Found"),
         (format!("http://{moved}"), "redirects to \"https://other.example/x\", which is not followed"),

@@ -154,7 +154,7 @@ fn what_is_missing_for_a_push_is_a_warning() {
         (&[("COLLECTOR_PUSH_TOKEN", "a"), ("COLLECTOR_PUSH_TOKEN_FILE", "b")], "not both"),
         (
             &[("COLLECTOR_PUSH_ENDPOINT", "receiver:8080")],
-            "is no http or https URL such as http://receiver:8080",
+            "is no http or https URL such as http://receiver:8080/api/v1/metrics",
         ),
         (
             &[("COLLECTOR_PUSH_ENDPOINT", "http://me:s3cret@r/")],
