@@ -52,6 +52,13 @@ fn disposition(signal: libc::c_int) -> Option<libc::sighandler_t> {
     }
 }
 
+/// Has a write to a file that may not become so large (`RLIMIT_FSIZE`) fail as on a full disk, where the kernel would end this
+/// process, and with it the measuring.
+pub fn outlive_file_limits() {
+    // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Whether the signal was ignored when this process began: it is to stay so.
 pub fn is_ignored(signal: libc::c_int) -> bool {
     INHERITED.get().is_some_and(|inherited| inherited.ignored & (1 << signal) != 0)
@@ -66,6 +73,8 @@ pub fn is_ignored(signal: libc::c_int) -> bool {
 /// Only for the one thread of a process that executes another program next: standard streams are closed.
 pub unsafe fn restore() -> io::Result<()> {
     let Some(inherited) = INHERITED.get() else { return Ok(()) };
+    // SAFETY: it is what every program begins with unless somebody had it ignored, as below.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
     for signal in SIGNALS {
         if inherited.ignored & (1 << signal) != 0 {
             // SAFETY: to ignore a signal is always allowed; those that cannot be ignored were not.

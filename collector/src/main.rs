@@ -23,6 +23,7 @@ static FIRST: extern "C" fn() = inherited::remember;
 
 fn main() -> ExitCode {
     let shut = secrets::shut();
+    inherited::outlive_file_limits();
     let Parsed { mut args, sources, left_out } = arguments::parse(Args::is_tolerant);
     args.options.sources = sources;
     // SAFETY: this is the only thread until the runtime is there.

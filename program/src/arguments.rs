@@ -110,15 +110,21 @@ fn parse_from<T: Parser>(
             wrong.insert(name.clone(), said(&name, &error));
         }
     }
+    let is_tolerated = tolerates(&without);
+    if is_tolerated {
+        let good = only(command.clone(), &|name| !wrong.contains_key(name));
+        if let Ok((args, sources)) = read(&good, typed) {
+            return Ok(Parsed { args, sources, left_out: wrong.into_values().collect() });
+        }
+        // They do not go together, and which of them is meant nobody knows.
+        let (args, sources) = read(&only(command, &|_| false), typed)?;
+        return Ok(Parsed { args, sources, left_out: vec![format!("no variable counts: {refused}")] });
+    }
     if wrong.is_empty() {
         return Err(refused);
     }
-    if !tolerates(&without) {
-        let all: Vec<_> = wrong.into_values().collect();
-        return Err(command.clone().error(ErrorKind::ValueValidation, all.join("\n")));
-    }
-    let (args, sources) = read(&only(command, &|name| !wrong.contains_key(name)), typed)?;
-    Ok(Parsed { args, sources, left_out: wrong.into_values().collect() })
+    let all: Vec<_> = wrong.into_values().collect();
+    Err(command.clone().error(ErrorKind::ValueValidation, all.join("\n")))
 }
 
 fn read<T: Parser>(command: &Command, typed: &[OsString]) -> Result<(T, Sources), clap::Error> {

@@ -89,6 +89,11 @@ fn serve(
     answer: &(dyn Fn(usize, &Request, &mut TcpStream) + Send + Sync),
 ) {
     let Some((head, body)) = read(&mut stream) else { return };
+    // What is asked before a command begins is answered as a receiver does, and is no push.
+    if head.starts_with("GET ") && head.contains("/api/v1/push-check?") {
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+        return;
+    }
     let request = Request { at: Instant::now(), head, body };
     let number = {
         let mut seen = seen.lock().expect("the list");

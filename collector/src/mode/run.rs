@@ -119,8 +119,7 @@ impl Begun {
     ) -> anyhow::Result<ExitCode> {
         let Self { mut signals, mut child_ended, mut outbox, mut measurement } = self;
         let checking = outbox.pusher.clone().zip(config.run.clone());
-        let checking =
-            checking.map(|(pusher, run)| tokio::spawn(async move { pusher.check(&run, true).await }));
+        let checking = checking.map(|(pusher, run)| tokio::spawn(async move { pusher.check(&run).await }));
         let mut child = match as_alone(command, open_files).spawn() {
             Ok(child) => child,
             Err(error) => {

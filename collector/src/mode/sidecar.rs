@@ -23,9 +23,6 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (mut outbox, recovered) = Outbox::open(config, true)?;
     let mut measurement = Measurement::begin(config, Whose::All, open_files_limit, recovered)?;
     file_thread.settle();
-    if let Some((pusher, run)) = outbox.pusher.clone().zip(config.run.clone()) {
-        tokio::spawn(async move { pusher.check(&run, false).await });
-    }
     let mut ticker = Ticker::new(config.interval);
     info!(interval = ?config.interval, proc_path = %config.proc_path.display(), "measuring");
     let signal = loop {

@@ -1,6 +1,8 @@
 //! Whether a summary could be pushed, asked before there is one: what is wrong with an address or a token should not be told
 //! only when the build is over.
 
+use std::sync::PoisonError;
+
 use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
 use serde_json::from_slice;
@@ -26,8 +28,8 @@ enum Verdict {
 
 impl Pusher {
     /// Asks the receiver whether it would take summaries of this run, and warns if not. It is asked once: a receiver that
-    /// does not answer may be there later. `for_all`: that it does not is not to be told again for an hour.
-    pub async fn check(&self, run: &RunIdentity, for_all: bool) {
+    /// does not answer may be there later.
+    pub async fn check(&self, run: &RunIdentity) {
         // Of another path it is not known what answers there.
         let mut address = self.target.endpoint.clone();
         let Some(prefix) = address.path().strip_suffix(PUSH_PATH).map(ToOwned::to_owned) else { return };
@@ -43,13 +45,14 @@ impl Pusher {
         match timeout(ATTEMPT_TIMEOUT, self.ask(address, run)).await {
             Ok(Verdict::Welcome) => debug!(endpoint, "the receiver will take the summary"),
             Ok(Verdict::Wrong(why)) => warn!(endpoint, why, "the summary will not be accepted"),
-            Ok(Verdict::Unreachable(why)) => self.warn_unreachable(&endpoint, &why, for_all),
-            Err(_) => self.warn_unreachable(&endpoint, "it does not answer", for_all),
+            Ok(Verdict::Unreachable(why)) => self.warn_unreachable(&endpoint, &why),
+            Err(_) => self.warn_unreachable(&endpoint, "it does not answer"),
         }
     }
 
-    fn warn_unreachable(&self, endpoint: &str, why: &str, for_all: bool) {
-        if !for_all || self.tells(RECEIVER) {
+    fn warn_unreachable(&self, endpoint: &str, why: &str) {
+        why.clone_into(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.tells(RECEIVER) {
             warn!(endpoint, why, "the receiver cannot be reached; it is tried again with each summary");
         }
     }

@@ -112,6 +112,8 @@ pub struct Pusher {
     tokens: Arc<Tokens>,
     holds: Arc<Mutex<Holds>>,
     counts: Arc<[AtomicU64; 2]>,
+    /// Why the receiver could not be reached before the command began, which was told then.
+    told: Arc<Mutex<String>>,
 }
 
 /// What became of the summaries that were pushed, after all attempts.
@@ -132,6 +134,7 @@ impl Pusher {
             tokens: Arc::new(Tokens::new(target)),
             holds: Arc::default(),
             counts: Arc::default(),
+            told: Arc::default(),
             target: target.clone(),
         };
         if let Err(error) = pusher.client() {
@@ -251,7 +254,9 @@ impl Pusher {
             };
             let wait = jittered(pause).max(not_before.unwrap_or_default());
             if Instant::now() + wait >= deadline {
-                return Err(PushError::OutOfTime { attempts, last: failure, status });
+                let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner) == failure;
+                let last = if told { "as it was told before the command began".to_owned() } else { failure };
+                return Err(PushError::OutOfTime { attempts, last, status });
             }
             if attempts == 1 && self.tells(RECEIVER) {
                 warn!(endpoint = %shown(self.endpoint()), failure, "the summary could not be pushed yet; trying again");

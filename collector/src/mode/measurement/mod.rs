@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 use tracing::{debug, info, warn};
 use wire::{CollectorInfo, Payload};
@@ -387,11 +387,6 @@ pub(super) fn collector_info(config: &Config, mode: &str, reason: Option<&Unavai
     info
 }
 
-/// eBPF is not to be had, and whoever started this wants nothing without it.
-#[derive(Debug, thiserror::Error)]
-#[error("--ebpf=require: {0}")]
-pub(super) struct EbpfRequired(String);
-
 /// Starts the eBPF program, or tells why it does not run; that is an error only where it is required. `root`: only
 /// the descendants of this process are followed.
 pub(super) fn start_trace(
@@ -417,7 +412,7 @@ pub(super) fn start_trace(
     };
     match (&trace, config.ebpf) {
         (Ok(_), _) => info!("following processes with eBPF"),
-        (Err(reason), Ebpf::Require) => return Err(EbpfRequired(reason.to_string()).into()),
+        (Err(reason), Ebpf::Require) => bail!("--ebpf=require: {reason}"),
         (Err(reason), _) => info!(%reason, "measuring from /proc alone, without eBPF"),
     }
     Ok(trace)

@@ -37,9 +37,10 @@ pub const OBJECT: Option<&[u8]> = {
     }
 };
 
-/// So many are needed for everything else: those of /proc, cgroups, a connection, and files that are written.
+/// So many descriptors are needed for everything else: /proc, cgroups, a connection, and files that are written.
 const SPARE_DESCRIPTORS: usize = 16;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
 /// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use nix::unistd::{Uid, setuid};
 use tests::program::collector;
@@ -84,6 +85,18 @@ fn what_lies_there_is_delivered_by_the_next_command() {
     let output = run(&token, "1");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("Warnings"), "{output:?}");
     assert_eq!(receiver.runs().len(), 2);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_ends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -f 0; exec \"$0\" run --output-file=\"$1\" -- sh -c 'exit 7'"]);
+    command.arg(collector().get_program()).arg(directory.path().join("report"));
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    assert!(stderr.contains("cannot write the report to") && stderr.contains("Containers"), "{stderr}");
 }
 
 #[test]

@@ -7,10 +7,10 @@ use tests::program::{Program, path};
 use wire::Payload;
 
 /// One collector for a moment.
-fn collector(capabilities: Capabilities, options: &[&str]) -> Output {
+fn collector(capabilities: Capabilities, options: &[&str], strict: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let mut command = as_nobody(&path("COLLECTOR_BIN", "collector"), directory.path(), capabilities).unwrap();
-    command.args(["--log-level=error", "--output=json"]).args(options);
+    command.env("COLLECTOR_STRICT", strict).args(["--log-level=error", "--output=json"]).args(options);
     command.args(["run", "--", "sleep", "0.1"]).output().unwrap()
 }
 
@@ -29,17 +29,20 @@ fn one_capability_is_too_few_and_the_other_is_named() {
         (Capabilities::BpfOnly, "no CAP_PERFMON"),
         (Capabilities::PerfmonOnly, "no CAP_BPF"),
     ] {
-        assert_falls_back(&collector(capabilities, &[]), reason);
-        let output = collector(capabilities, &["--ebpf=require"]);
-        assert_eq!(output.status.code(), Some(1));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(stderr, format!("collector: --ebpf=require: {reason}\n"));
+        assert_falls_back(&collector(capabilities, &[], ""), reason);
+        // Nobody's build fails for it, unless that is asked for.
+        for (strict, code) in [("false", 0), ("true", 2)] {
+            let output = collector(capabilities, &["--ebpf=require"], strict);
+            assert_eq!(output.status.code(), Some(code));
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(stderr, format!("collector: nothing is measured: --ebpf=require: {reason}\n"));
+        }
     }
 }
 
 #[test]
 fn it_can_be_turned_off() {
-    assert_falls_back(&collector(Capabilities::Ebpf, &["--ebpf=off"]), "turned off");
+    assert_falls_back(&collector(Capabilities::Ebpf, &["--ebpf=off"], ""), "turned off");
 }
 
 #[test]

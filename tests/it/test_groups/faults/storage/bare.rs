@@ -103,7 +103,8 @@ fn every_question_is_answered(receiver: &Receiver, run: u64) {
     let description = get("/openapi.json").json();
     let mut asked = 0;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        if methods.get("get").is_none() {
+        // That one is asked with a push token.
+        if methods.get("get").is_none() || path == "/api/v1/push-check" {
             continue;
         }
         let path = path.replace("{organization}", "my-org").replace("{repository}", "my-repo");
