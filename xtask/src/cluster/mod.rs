@@ -235,7 +235,9 @@ pub(crate) fn tell(test: &mut Command) -> Result<&mut Command> {
     test.env("CLUSTER_ACT", programs.act()).env("CLUSTER_CGROUP", state.cgroup());
     test.env("CLUSTER_RECEIVER", format!("http://{}:8080", receiver_address(&programs)?));
     test.env("CLUSTER_BUILD_IMAGE", images::build_image()?);
-    test.env("CLUSTER_XTASK", std::env::current_exe()?);
+    // It may have been built anew meanwhile, in the same place.
+    let program = std::env::current_exe()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+    test.env("CLUSTER_XTASK", program);
     test.env("CLUSTER_NODE", state.keeper.unwrap_or_default().to_string());
     engine::client().tell(test)?;
     Ok(test)

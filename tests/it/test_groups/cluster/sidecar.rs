@@ -58,8 +58,8 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         pod[list] = json!(containers);
     }
     if !native {
-        // A job that is killed tells no ordinary container to stop.
-        pod["activeDeadlineSeconds"] = json!(60);
+        // A job that is killed tells no ordinary container to stop. Others take their time where many pods run at once.
+        pod["activeDeadlineSeconds"] = json!(if kind.name == "oom-first" { 60 } else { 300 });
     }
     pod["restartPolicy"] = kind.spec["restartPolicy"].clone();
     let mut volumes = shipped["volumes"].as_array().cloned().unwrap_or_default();

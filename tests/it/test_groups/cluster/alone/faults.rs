@@ -71,7 +71,7 @@ const RESTARTED: std::ops::RangeInclusive<f64> = 0.6..=1.02;
 
 #[test]
 fn a_job_goes_on_when_the_daemonset_is_rolled_out_anew() {
-    let working = Working::start("rolled", steady(20));
+    let working = Working::start("rolled", steady(40));
     kube(&["--namespace", COLLECTOR, "rollout", "restart", "daemonset/collector"]);
     kube(&["--namespace", COLLECTOR, "rollout", "status", "daemonset/collector", "--timeout=120s"]);
     let (run, share) = working.end(RECOVERY);
@@ -82,7 +82,7 @@ fn a_job_goes_on_when_the_daemonset_is_rolled_out_anew() {
 
 #[test]
 fn a_job_goes_on_when_the_nodes_collector_is_killed() {
-    let working = Working::start("killed", steady(20));
+    let working = Working::start("killed", steady(40));
     let text = kube(&["--namespace", COLLECTOR, "get", "pods", "--output=json"]);
     let pods: Value = serde_json::from_str(&text).unwrap();
     let id = pods["items"][0]["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().to_owned();
@@ -124,7 +124,8 @@ fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
 
 #[test]
 fn a_pod_that_the_kubelet_evicts_is_a_run() {
-    let full = format!("head -c 30M /dev/zero > /scratch/full; while :; do {BURN}; done");
+    // First its status has to tell its id: that of an evicted pod does not always.
+    let full = format!("sleep 10; head -c 30M /dev/zero > /scratch/full; while :; do {BURN}; done");
     let mut job = container("build", &full);
     job["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
     let job = kinds::with(
