@@ -58,8 +58,9 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         pod[list] = json!(containers);
     }
     if !native {
-        // A job that is killed tells no ordinary container to stop. Others take their time where many pods run at once.
-        pod["activeDeadlineSeconds"] = json!(if kind.name == "oom-first" { 60 } else { 300 });
+        // A job that is killed, or is another user's than the collector, tells no ordinary container to stop. Init
+        // containers take their time where many pods run at once.
+        pod["activeDeadlineSeconds"] = json!(if kind.name == "init" { 150 } else { 60 });
     }
     pod["restartPolicy"] = kind.spec["restartPolicy"].clone();
     let mut volumes = shipped["volumes"].as_array().cloned().unwrap_or_default();
