@@ -201,7 +201,7 @@ pub(super) struct Told;
 
 /// The report, and where it goes.
 pub(super) struct Report {
-    payload: Payload,
+    payload: Box<Payload>,
     run: Option<RunIdentity>,
     output: Output,
     to: OutputTo,
@@ -213,7 +213,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(config: &Config, run: Option<&RunIdentity>, payload: &Payload) -> Self {
         Self {
-            payload: payload.clone(),
+            payload: Box::new(payload.clone()),
             run: run.cloned(),
             output: config.output,
             to: config.output_to.clone(),
