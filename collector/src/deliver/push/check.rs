@@ -6,13 +6,12 @@ use std::sync::PoisonError;
 use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
 use serde_json::from_slice;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 use wire::Problem;
 
 use super::{ATTEMPT_TIMEOUT, Pusher, RECEIVER, Whose, read_limited, reason, redirect, shown, trouble};
 use crate::config::{PUSH_PATH, RunIdentity};
-use crate::deliver::holds::Key;
 
 /// What is asked for, in place of [`PUSH_PATH`].
 const CHECK_PATH: &str = "/api/v1/push-check";
@@ -22,7 +21,7 @@ enum Verdict {
     Welcome,
     /// Why a push would fail now.
     Wrong(String),
-    /// The same, by what is told once and then only if it is over.
+    /// Why the receiver cannot be asked now; it may be there later.
     Unreachable(String),
 }
 
@@ -84,15 +83,8 @@ impl Pusher {
             StatusCode::NO_CONTENT => Verdict::Welcome,
             _ if redirect.is_some() || of_receiver && status != StatusCode::NOT_FOUND => {
                 let reason = reason(status, redirect.as_deref(), &answer);
-                // What was refused now is not sent again and again.
-                match status {
-                    StatusCode::UNAUTHORIZED => {
-                        self.holds().refuse(Key::Token(token), reason.clone(), Instant::now());
-                    }
-                    StatusCode::FORBIDDEN => {
-                        self.holds().refuse(Key::Scope(whose), reason.clone(), Instant::now());
-                    }
-                    _ => {}
+                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    self.hold(status, &whose, token, reason.clone());
                 }
                 if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
                     Verdict::Unreachable(reason)

@@ -189,6 +189,15 @@ impl Pusher {
         self.tokens.generation()
     }
 
+    /// Holds back what was refused because of its token: with this token if it is none, else what is of this scope.
+    fn hold(&self, status: StatusCode, whose: &Whose, token: Secret, reason: String) {
+        let key = match status {
+            StatusCode::UNAUTHORIZED => Key::Token(token),
+            _ => Key::Scope(whose.clone()),
+        };
+        self.holds().refuse(key, reason, Instant::now());
+    }
+
     /// Whether this is to be told now; not again for an hour, but when other tokens are in force.
     pub fn tells(&self, what: &str) -> bool {
         self.holds().tells(what, Instant::now())
@@ -240,12 +249,7 @@ impl Pusher {
                         {
                             continue;
                         }
-                        let key = if status == StatusCode::UNAUTHORIZED {
-                            Key::Token(token)
-                        } else {
-                            Key::Scope(whose.clone())
-                        };
-                        self.holds().refuse(key, reason, Instant::now());
+                        self.hold(status, whose, token, reason);
                     }
                     return Err(error);
                 }
