@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -52,25 +54,54 @@ pub enum Format {
     Json,
 }
 
+/// So many lines wait for one who reads slowly.
+const QUEUE: usize = 4096;
+
 /// Lines that nobody took.
 static LOST: AtomicU64 = AtomicU64::new(0);
+/// Lines for which there was no room in the queue.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How many lines of the log could not be written so far.
 pub fn lost() -> u64 {
-    LOST.load(Ordering::Relaxed)
+    LOST.load(Ordering::Relaxed) + DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
+}
+
+/// The thread that writes the log; when it is dropped it has a second to write the rest.
+#[must_use = "without it nothing is logged"]
+#[derive(Debug)]
+pub struct Queue {
+    _writer: WorkerGuard,
+}
+
+/// As [`init`], with a thread that writes the log, so that nothing else waits for whoever reads it: lines that there is no
+/// room for are [lost].
+pub fn init_queued(level: Level, format: Format, own: &[(&str, LevelFilter)]) -> Queue {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log");
+    let (queue, writer) = builder.finish(Lines);
+    let _ = DROPPED.set(queue.error_counter());
+    init_with(queue, Some(level), format, own);
+    Queue { _writer: writer }
 }
 
 /// Starts logging on standard error, if a level is given. What is ours, as `own` says, is logged from that level on, and its
 /// warnings and errors are kept for [`warnings`] whatever the level. What libraries say of themselves is for whoever looks
 /// into something: only with the level `debug`, and then from `info` on.
 pub fn init(level: Option<Level>, format: Format, own: &[(&str, LevelFilter)]) {
+    init_with(|| Lines, level, format, own);
+}
+
+fn init_with<W>(writer: W, level: Option<Level>, format: Format, own: &[(&str, LevelFilter)])
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = level.map(|level| {
         let others = if level == Level::Debug { LevelFilter::INFO } else { LevelFilter::OFF };
         Targets::new().with_default(others).with_targets(own.iter().copied())
     });
     let kept = Targets::new().with_targets(own.iter().map(|(target, _)| (*target, LevelFilter::WARN)));
     // Its own complaint about a line that cannot be written would be a panic.
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {
         Format::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),

@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         None => match Config::from_args(&args.serve) {
             Ok(config) => {
                 let level = args.serve.log_level;
-                log::init(Some(level), args.serve.log_format, &[("receiver", level.into())]);
+                // Until it has ended: a request waits for nobody who reads the log.
+                let _log = log::init_queued(level, args.serve.log_format, &[("receiver", level.into())]);
                 process::log_panics();
                 process::warn_of_arguments(&sources);
                 hidden.context("cannot hide from other processes").and_then(|()| run(config)).map_err(failed)

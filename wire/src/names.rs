@@ -15,8 +15,17 @@ const HASH_CHARS: usize = 8;
 /// A name in YAML's block style ends with a line break, and a name that a template made may hold anything. Whoever makes
 /// a token and whoever pushes with it have to come to the same name. Nothing is left of a name of blanks.
 pub fn normal_name(text: &str) -> String {
+    cut(spaced(text))
+}
+
+/// The first half of it: blanks and control characters.
+pub(crate) fn spaced(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let name = words.collect::<Vec<_>>().join(" ");
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The second half of it: the length.
+fn cut(name: String) -> String {
     if name.chars().count() <= MAX_NAME_CHARS {
         return name;
     }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::names::{MAX_NAME_CHARS, normal_name};
+use crate::names::{MAX_NAME_CHARS, normal_name, spaced};
 
 /// Whose run it is: organization / repository / workflow / job, in canonical form.
 ///
@@ -41,14 +41,37 @@ impl Scope {
         workflow: Option<&str>,
         job: Option<&str>,
     ) -> Result<Self, ScopeError> {
-        let organization = part("organization", organization)?;
+        Self::of_parts(organization, repository.map(|full| bare(organization, full).unwrap_or(full)), workflow, job)
+    }
+
+    /// The same of names as a CI system or a person gives them: each is made [normal](normal_name) first.
+    pub fn named(
+        organization: &str,
+        repository: Option<&str>,
+        workflow: Option<&str>,
+        job: Option<&str>,
+    ) -> Result<Self, ScopeError> {
+        let (whole, organization) = (spaced(organization), normal_name(organization));
+        // Each part is cut by itself: a repository once nothing stands in front of it, an organization that is cut or not.
         let repository = repository.map(|full| {
-            let bare = full.strip_prefix(organization.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            part("repository", bare.unwrap_or(full))
+            let full = spaced(full);
+            let bare = bare(&whole, &full).or_else(|| bare(&organization, &full));
+            normal_name(bare.unwrap_or(&full))
         });
+        let [workflow, job] = [workflow, job].map(|name| name.map(normal_name));
+        Self::of_parts(&organization, repository.as_deref(), workflow.as_deref(), job.as_deref())
+    }
+
+    /// Of parts none of which stands in front of another.
+    fn of_parts(
+        organization: &str,
+        repository: Option<&str>,
+        workflow: Option<&str>,
+        job: Option<&str>,
+    ) -> Result<Self, ScopeError> {
         let scope = Self {
-            organization,
-            repository: repository.transpose()?,
+            organization: part("organization", organization)?,
+            repository: repository.map(|text| part("repository", text)).transpose()?,
             workflow: workflow.map(|text| part("workflow", text)).transpose()?,
             job: job.map(|text| part("job", text)).transpose()?,
         };
@@ -62,17 +85,6 @@ impl Scope {
             }
         }
         Ok(scope)
-    }
-
-    /// The same of names as a CI system or a person gives them: each is made [normal](normal_name) first.
-    pub fn named(
-        organization: &str,
-        repository: Option<&str>,
-        workflow: Option<&str>,
-        job: Option<&str>,
-    ) -> Result<Self, ScopeError> {
-        let [repository, workflow, job] = [repository, workflow, job].map(|name| name.map(normal_name));
-        Self::new(&normal_name(organization), repository.as_deref(), workflow.as_deref(), job.as_deref())
     }
 
     /// The four parts with their names, outermost first; a prefix scope ends with `None`s.
@@ -128,6 +140,11 @@ impl Scope {
     pub fn full_repository(&self) -> Option<String> {
         self.repository.as_ref().map(|repository| format!("{}/{repository}", self.organization))
     }
+}
+
+/// A repository without the organization in front of it; `None` if it does not stand there.
+fn bare<'a>(organization: &str, full: &'a str) -> Option<&'a str> {
+    full.strip_prefix(organization)?.strip_prefix('/')
 }
 
 fn part(field: &'static str, text: &str) -> Result<String, ScopeError> {
@@ -189,6 +206,36 @@ mod tests {
         assert_eq!(scope, Scope::new("my-org", Some("tool"), Some("Docker: Build"), None).unwrap());
         assert_eq!(Scope::named("\n", None, None, None).unwrap_err().field, "organization");
         assert!(Scope::named("o", Some(&"x".repeat(1000)), None, None).is_ok());
+    }
+
+    /// What was made normal is named again: in a token's scope, a checkpoint, the next receiver.
+    #[test]
+    fn normal_names_are_those_of_their_own_scope() {
+        let long = "x".repeat(MAX_NAME_CHARS);
+        let longer = "y".repeat(MAX_NAME_CHARS + 9);
+        let (full, of_long, of_longer) =
+            (format!("{long}/{long}"), format!("{long}/r"), format!("{longer}/{longer}"));
+        for (organization, repository) in [
+            ("o", "o/r"),
+            ("o", "o/o/r"),
+            ("o", "o/ r"),
+            (" o ", "o /r"),
+            (&long, &long),
+            (&long, &full),
+            (&long, &of_long),
+            (&longer, &longer),
+            (&longer, &of_longer),
+            (&longer, &full),
+        ] {
+            let scope = Scope::named(organization, Some(repository), Some("w"), None).unwrap();
+            let [organization, repository] =
+                [scope.organization().to_owned(), scope.full_repository().unwrap()];
+            assert_eq!(Scope::named(&organization, Some(&repository), Some("w"), None).unwrap(), scope);
+            assert_eq!(Scope::new(&organization, Some(&repository), Some("w"), None).unwrap(), scope);
+        }
+        // Both spellings are one scope at any length.
+        let [short, full] = [&longer, &of_longer].map(|name| Scope::named(&longer, Some(name), None, None).unwrap());
+        assert_eq!(short, full);
     }
 
     #[test]

@@ -59,14 +59,20 @@ pub(crate) fn cargo() -> Command {
 
 /// Says what is run, runs it, and fails if it fails.
 pub(crate) fn checked(command: &mut Command) -> Result<()> {
-    let words = [command.get_program()].into_iter().chain(command.get_args());
-    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    eprintln!("+ {line}");
+    let line = announced(command);
     let status = command.status().with_context(|| format!("cannot run {line}"))?;
     if !status.success() {
         bail!("{line}: {status}");
     }
     Ok(())
+}
+
+/// Says what is run.
+pub(crate) fn announced(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    eprintln!("+ {line}");
+    line
 }
 
 /// A command as what another one is told to run, which ends with words for it: `nsenter … COMMAND`.

@@ -75,8 +75,12 @@ fn seed(corpus: &Path) -> Result<()> {
         put("cgroup", &format!("path-{number}"), format!("0::{path}\n").as_bytes())?;
     }
     // Not those of this machine's processes: they hold secrets.
-    let environs =
-        ["O=my-org\0R=my-org/my-repo\0W=ci.yml\0J=build\0I=4711\0A=1\0", "PATH=/bin\0R=a/b\0I=\0I=1\0"];
+    let long = "x".repeat(1000);
+    let environs = [
+        "O=my-org\0R=my-org/my-repo\0W=ci.yml\0J=build\0I=4711\0A=1\0".to_owned(),
+        "PATH=/bin\0R=a/b\0I=\0I=1\0".to_owned(),
+        format!("O={long}\0R={long}/{long}\0W={long}\0J= {long}\0I={long}\0"),
+    ];
     for (number, text) in environs.into_iter().enumerate() {
         put("environ", &number.to_string(), text.as_bytes())?;
     }

@@ -17,6 +17,7 @@ mod demo;
 mod dist;
 mod docker;
 mod ebpf;
+mod failures;
 mod fuzz;
 mod kernels;
 mod lint;

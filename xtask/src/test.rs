@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::build::{self, Object, checked};
+use crate::build::{self, Object};
 use crate::dist::images;
 use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
-use crate::{api, cluster, ebpf, fuzz, lint};
+use crate::{api, cluster, ebpf, failures, fuzz, lint};
 
 /// Tests that need the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -217,17 +217,17 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
     for group in groups {
         match group {
             Group::Lint | Group::Fuzz => {}
-            Group::Unit => table.run(*group, || checked(test().args(["--", "--skip", GROUPS]))),
+            Group::Unit => table.run(*group, || failures::told(test().args(["--", "--skip", GROUPS]))),
             Group::Api => table.run(*group, || api::run(&programs, long)),
             Group::Browser => table.run(*group, || {
                 // Node.js finds there what tests/browser asks for.
                 let modules = setup::browser()?;
                 let mut test = group.tests(test)?;
-                checked(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
+                failures::told(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
             }),
             Group::Deploy => table.run(*group, || {
                 let mut test = group.tests(test)?;
-                checked(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
+                failures::told(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
             }),
             Group::Cluster => table.run(*group, || in_cluster(test)),
             _ => table.run(*group, || as_root(*group, test, long)),
@@ -248,7 +248,7 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     test.arg("--test-threads=1");
     match group {
         Group::Docker => in_engines(&test),
-        _ => checked(&mut test),
+        _ => failures::told(&mut test),
     }
 }
 
@@ -257,11 +257,15 @@ fn in_cluster(test: impl Fn() -> Command) -> Result<()> {
     // What is known to fail is told by tests that pass.
     let run = |below: &str, words: &[&str]| {
         let mut tests = Group::Cluster.tests_below(below, &test)?;
-        checked(cluster::tell(&mut tests)?.arg("--show-output").args(words))
+        failures::told(cluster::tell(&mut tests)?.arg("--show-output").args(words))
     };
     cluster::with(|| {
         let together = run("", &["--test-threads=4", "--skip", ALONE]);
-        run(ALONE, &["--test-threads=1"]).and(together)
+        let alone = run(ALONE, &["--test-threads=1"]);
+        match (together, alone) {
+            (Err(one), Err(other)) => bail!("{one:#}\n{other:#}"),
+            (one, other) => one.and(other),
+        }
     })
 }
 
@@ -272,7 +276,7 @@ fn in_engines(test: &Command) -> Result<()> {
         let engine = Engine::start(release)?;
         println!("{}", engine.versions(compose)?);
         engine.build_images()?;
-        checked(engine.inside(test)?.env("COMPOSE", compose))?;
+        failures::told(engine.inside(test)?.env("COMPOSE", compose))?;
     }
     Ok(())
 }

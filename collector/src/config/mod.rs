@@ -354,13 +354,14 @@ fn run_identity(
     needed_by: Option<&str>,
     problems: &mut Problems<'_>,
 ) -> Result<Option<RunIdentity>> {
-    let named = |option: &Option<String>| option.as_deref().map(normal_name).filter(|name| !name.is_empty());
+    // As they were told: each is made normal, and cut, by itself.
+    let is_name = |name: &String| !normal_name(name).is_empty();
+    let named = |option: &Option<String>| option.clone().filter(is_name);
     let repository = named(&options.repository);
     // A full repository path tells the organization, too.
-    let owner =
-        repository.as_deref().and_then(|full| full.split_once('/')).map(|(owner, _)| owner.to_owned());
+    let owner = repository.as_deref().and_then(|full| full.split_once('/')).map(|(owner, _)| owner.to_owned());
     let parts = [
-        ("--organization (GITHUB_REPOSITORY_OWNER)", named(&options.organization).or(owner)),
+        ("--organization (GITHUB_REPOSITORY_OWNER)", named(&options.organization).or(owner.filter(is_name))),
         ("--repository (GITHUB_REPOSITORY)", repository),
         ("--workflow (GITHUB_WORKFLOW)", named(&options.workflow)),
         ("--job (GITHUB_JOB)", named(&options.job)),

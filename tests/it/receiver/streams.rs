@@ -156,14 +156,50 @@ fn serves(database: &Path, address: &str, stream: Stream, fault: Fault) {
         let answer = request(address, method, path, token, "");
         assert_eq!(answer.status, status, "{stream:?} {fault:?} {path}: {}", answer.body);
     }
-    let metrics = request(address, "GET", "/metrics", "", "").body;
-    let lost = metrics.lines().find_map(|line| line.strip_prefix("receiver_log_lines_lost_total "));
-    let lost: u64 = lost.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
+    let mut lost = lines_lost(address);
     // A stream that is closed at the start is as good as one to nowhere.
     let loses = stream == Stream::Err && fault != Fault::Closed;
+    // They are written beside what is answered.
+    let end = Instant::now() + PATIENCE;
+    while loses && lost < 5 && Instant::now() < end {
+        lost = lines_lost(address);
+    }
     assert_eq!(lost >= 5, loses, "{stream:?} {fault:?}: {lost} lines");
     assert_eq!(stop(&mut child).code(), Some(0), "{stream:?} {fault:?}");
     assert!(!database.with_file_name(format!("{}-wal", database.file_name().unwrap().display())).exists());
+}
+
+/// How many lines of its log it says that it could not write.
+fn lines_lost(address: &str) -> u64 {
+    let metrics = request(address, "GET", "/metrics", "", "").body;
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("receiver_log_lines_lost_total "));
+    lost.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
+}
+
+/// Whoever reads it stays, and reads nothing: its pipe is full after some hundred lines.
+#[test]
+fn one_who_does_not_read_the_log_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = address(22);
+    let mut command = command(Stream::Err, Fault::GoneDuring);
+    command.arg("--addr").arg(&address).arg("--db").arg(directory.path().join("metrics.db"));
+    command.arg("--log-level=debug");
+    let reader = Stream::Err.give(&mut command, Fault::GoneDuring);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    wait_until_ready(&address, &mut child);
+    let mut client = Client::connect(&address).unwrap();
+    let began = Instant::now();
+    // What is refused is logged.
+    while lines_lost(&address) == 0 {
+        for _ in 0..500 {
+            assert_eq!(client.send("GET", JOB, "wrong-token", "").unwrap().status, 401);
+        }
+        assert!(began.elapsed() < PATIENCE, "no line is lost");
+    }
+    assert_eq!(client.send("GET", JOB, READ_TOKEN, "").unwrap().status, 404);
+    assert_eq!(stop(&mut child).code(), Some(0));
+    drop(reader);
 }
 
 #[test]

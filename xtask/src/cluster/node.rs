@@ -68,8 +68,13 @@ impl Node {
         self.state.keeper.is_some_and(|pid| self.has(pid))
     }
 
-    /// Whether a process is one of its daemons: a PID alone may be another's by now.
+    /// Whether a process is one of its daemons and lives: a PID alone may be another's by now, and one that has ended
+    /// keeps its cgroup until its parent has asked how.
     pub(crate) fn has(&self, pid: u32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if status.lines().any(|line| line.starts_with("State:\tZ")) {
+            return false;
+        }
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let ours = format!("/{}/daemons", self.state.cgroup());
         cgroup.lines().any(|line| line.ends_with(&ours))

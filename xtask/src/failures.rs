@@ -1,0 +1,131 @@
+//! The output of `cargo test`, handed on as it comes, and what in it failed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::build::announced;
+
+/// So much of what a test said of its failure stands in the closing table.
+const MAX_CHARS: usize = 400;
+
+/// Runs tests; an error names each that failed with the first thing that it said.
+pub(crate) fn told(test: &mut Command) -> Result<()> {
+    let line = announced(test);
+    let mut child = test.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {line}"))?;
+    let output = child.stdout.take().context("no standard output")?;
+    let mut failures = Failures::default();
+    for text in BufReader::new(output).split(b'\n') {
+        let text = text?;
+        let text = String::from_utf8_lossy(&text);
+        println!("{text}");
+        failures.read(&text);
+    }
+    let status = child.wait()?;
+    ensure!(failures.of.is_empty(), "{}", failures.tell());
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+/// Tests that failed, by name, with what each said.
+#[derive(Debug, Default)]
+struct Failures {
+    of: BTreeMap<String, String>,
+    place: Place,
+}
+
+/// Where in the output of a test program.
+#[derive(Debug, Default)]
+enum Place {
+    /// Not where it tells of failures.
+    #[default]
+    Elsewhere,
+    /// There, in what a test wrote besides, if it is one's.
+    Failures(Option<String>),
+    /// In the message of a test's panic.
+    Message(String),
+}
+
+impl Failures {
+    fn read(&mut self, line: &str) {
+        self.place = match std::mem::take(&mut self.place) {
+            _ if line == "failures:" => Place::Failures(None),
+            _ if line == "successes:" || line.starts_with("test result: ") => Place::Elsewhere,
+            Place::Elsewhere => Place::Elsewhere,
+            place => match (line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")), place) {
+                (Some(name), _) => {
+                    self.of.entry(name.to_owned()).or_default();
+                    Place::Failures(Some(name.to_owned()))
+                }
+                (None, Place::Failures(Some(name))) if line.contains("panicked at ") => Place::Message(name),
+                (None, Place::Message(name)) if line.is_empty() || line.starts_with("note: run with") => {
+                    Place::Failures(Some(name))
+                }
+                (None, Place::Message(name)) => {
+                    let message = self.of.entry(name.clone()).or_default();
+                    if message.chars().count() + line.chars().count() < MAX_CHARS {
+                        message.push_str(line.trim());
+                        message.push(' ');
+                    }
+                    Place::Message(name)
+                }
+                (None, place) => place,
+            },
+        };
+    }
+
+    fn tell(&self) -> String {
+        let lines = self.of.iter().map(|(name, message)| format!("\n    {name}: {}", message.trim()));
+        format!("{} failed:{}", self.of.len(), lines.collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_is_told_with_its_message() {
+        let output = "\
+running 3 tests
+test a::one ... ok
+test a::two ... FAILED
+test a::three ... FAILED
+
+successes:
+
+---- a::one stdout ----
+thread 'a::one' (1) panicked at x.rs:1:1:
+caught
+
+failures:
+
+---- a::two stdout ----
+said before
+
+thread 'a::two' (2) panicked at tests/it/a.rs:1:2:
+assertion failed: no
+  left: 1
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+
+---- a::three stdout ----
+
+thread 'a::three' (3) panicked at tests/it/a.rs:9:2:
+gone
+
+failures:
+    a::three
+    a::two
+";
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.read(line));
+        assert_eq!(
+            failures.tell(),
+            "2 failed:\n    a::three: gone\n    a::two: assertion failed: no left: 1"
+        );
+    }
+}
