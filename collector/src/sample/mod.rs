@@ -8,6 +8,7 @@ pub mod environ;
 pub mod meminfo;
 pub mod mountinfo;
 pub mod pid_stat;
+pub mod pidfd;
 pub mod pod_logs;
 pub mod system_stat;
 pub mod table;

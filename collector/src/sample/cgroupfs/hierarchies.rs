@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::directory::Directory;
 use super::levels::Own;
 use super::reader::{CgroupReader, Directories};
 use crate::sample::cgroup::{CgroupLine, CgroupLines};
@@ -149,6 +150,7 @@ impl Hierarchies {
     }
 
     fn directories(&self, own: Own, find: impl Fn(&Mount) -> Option<PathBuf>) -> Directories {
+        let find = |mount: &Mount| find(mount).map(Directory::Mounted);
         let controller = |name: &str| self.mounts.iter().filter(|mount| mount.has(name)).find_map(&find);
         Directories {
             unified: self.mounts.iter().filter(|mount| mount.controllers.is_none()).find_map(&find),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::directory::Directory;
+
 /// v1 writes "no limit" as the largest multiple of the page size that fits 63 bits.
 const V1_NO_LIMIT: u64 = 1 << 62;
 
@@ -22,41 +24,47 @@ pub(super) enum Own {
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     /// Where its own limits are, innermost first.
-    own: Vec<PathBuf>,
+    own: Vec<Directory>,
     /// What holds for it and for others beside it: its pod, slices, the node; innermost first.
-    above: Vec<PathBuf>,
+    above: Vec<Directory>,
 }
 
 /// A CPU limit and the cgroup that has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Quota {
     pub(super) cores: f64,
-    pub(super) directory: PathBuf,
+    pub(super) directory: Directory,
 }
 
 impl Levels {
-    pub(super) fn of(directory: Option<&Path>, own: Own, mount_points: &[PathBuf]) -> Self {
-        let Some(directory) = directory else { return Self::default() };
+    pub(super) fn of(directory: Option<&Directory>, own: Own, mount_points: &[PathBuf]) -> Self {
+        let path = match directory {
+            None => return Self::default(),
+            // What is above it is not to be seen from there.
+            Some(held @ Directory::Held(_)) => return Self { own: vec![held.clone()], above: Vec::new() },
+            Some(Directory::Mounted(path)) => path,
+        };
         let mut mounted: Vec<PathBuf> = Vec::new();
-        for level in directory.ancestors() {
+        for level in path.ancestors() {
             mounted.push(level.to_owned());
             if mount_points.iter().any(|point| point == level) {
                 break;
             }
         }
         let above = mounted.split_off(own.levels(&mounted).min(mounted.len()));
-        if own == Own::Container && has_suffix(directory, &["scope"]) {
-            let inner = directory.join("container");
+        if own == Own::Container && has_suffix(path, &["scope"]) {
+            let inner = path.join("container");
             if inner.is_dir() {
                 mounted.insert(0, inner);
             }
         }
-        Self { own: mounted, above }
+        let [own, above] = [mounted, above].map(|levels| levels.into_iter().map(Directory::Mounted).collect());
+        Self { own, above }
     }
 
     /// The tightest CPU limit of its own, and of those above it.
-    pub(super) fn quotas(&self, read: fn(&Path) -> Option<f64>) -> (Option<Quota>, Option<Quota>) {
-        let tightest = |levels: &[PathBuf]| {
+    pub(super) fn quotas(&self, read: fn(&Directory) -> Option<f64>) -> (Option<Quota>, Option<Quota>) {
+        let tightest = |levels: &[Directory]| {
             let quotas = levels
                 .iter()
                 .filter_map(|level| Some(Quota { cores: read(level)?, directory: level.clone() }));
@@ -66,8 +74,8 @@ impl Levels {
     }
 
     /// The same of memory, in bytes.
-    pub(super) fn memory(&self, read: fn(&Path) -> Option<u64>) -> (Option<u64>, Option<u64>) {
-        let tightest = |levels: &[PathBuf]| levels.iter().filter_map(|level| read(level)).min();
+    pub(super) fn memory(&self, read: fn(&Directory) -> Option<u64>) -> (Option<u64>, Option<u64>) {
+        let tightest = |levels: &[Directory]| levels.iter().filter_map(|level| read(level)).min();
         (tightest(&self.own), tightest(&self.above))
     }
 }
@@ -94,23 +102,23 @@ fn has_suffix(directory: &Path, suffixes: &[&str]) -> bool {
 }
 
 /// v1 `cpu.cfs_quota_us`; −1 is no limit.
-pub(super) fn v1_cores(directory: &Path) -> Option<f64> {
-    let quota: f64 = number(&directory.join("cpu.cfs_quota_us"))?;
-    let period: f64 = number(&directory.join("cpu.cfs_period_us"))?;
+pub(super) fn v1_cores(directory: &Directory) -> Option<f64> {
+    let quota: f64 = number(directory, "cpu.cfs_quota_us")?;
+    let period: f64 = number(directory, "cpu.cfs_period_us")?;
     (quota > 0.0 && period > 0.0).then_some(quota / period)
 }
 
 /// v2 `cpu.max`; `max` is no number.
-pub(super) fn v2_cores(directory: &Path) -> Option<f64> {
-    let text = std::fs::read_to_string(directory.join("cpu.max")).ok()?;
+pub(super) fn v2_cores(directory: &Directory) -> Option<f64> {
+    let text = directory.read("cpu.max")?;
     let (quota, period) = text.trim().split_once(' ')?;
     let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
     (period > 0.0).then_some(quota / period)
 }
 
 /// v1 `memory.limit_in_bytes`.
-pub(super) fn v1_memory(directory: &Path) -> Option<u64> {
-    number(&directory.join("memory.limit_in_bytes")).and_then(v1_limit)
+pub(super) fn v1_memory(directory: &Directory) -> Option<u64> {
+    number(directory, "memory.limit_in_bytes").and_then(v1_limit)
 }
 
 /// A v1 limit, if it is one.
@@ -119,10 +127,10 @@ pub(super) fn v1_limit(bytes: u64) -> Option<u64> {
 }
 
 /// v2 `memory.max`; `max` is no number.
-pub(super) fn v2_memory(directory: &Path) -> Option<u64> {
-    number(&directory.join("memory.max"))
+pub(super) fn v2_memory(directory: &Directory) -> Option<u64> {
+    number(directory, "memory.max")
 }
 
-fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+fn number<T: std::str::FromStr>(directory: &Directory, name: &str) -> Option<T> {
+    directory.read(name)?.trim().parse().ok()
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::directory::Directory;
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
 use super::throttling::Throttling;
 
@@ -13,10 +14,10 @@ const READINGS_PER_LIMITS: u32 = 16;
 /// Where a container's files are.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
-    pub(super) unified: Option<PathBuf>,
-    pub(super) cpuacct: Option<PathBuf>,
-    pub(super) cpu: Option<PathBuf>,
-    pub(super) memory: Option<PathBuf>,
+    pub(super) unified: Option<Directory>,
+    pub(super) cpuacct: Option<Directory>,
+    pub(super) cpu: Option<Directory>,
+    pub(super) memory: Option<Directory>,
     pub(super) mount_points: Vec<PathBuf>,
     /// Which limits are its own.
     pub(super) own: Own,
@@ -88,7 +89,7 @@ pub struct CgroupReader {
 impl CgroupReader {
     /// `None` if there is nothing to read.
     pub(super) fn open(directories: Directories) -> Option<Self> {
-        let open = |directory: &Option<PathBuf>, name: &str| File::open(directory.as_ref()?.join(name)).ok();
+        let open = |directory: &Option<Directory>, name: &str| directory.as_ref()?.open(name);
         // On a hybrid host controllers are in v1 hierarchies while the v2 one counts CPU time all the same.
         let v1 = directories.memory.is_some() || directories.cpuacct.is_some();
         let v2 = |name| open(&directories.unified, name);
@@ -159,7 +160,7 @@ impl CgroupReader {
 
     fn read_limits(&mut self) {
         let Directories { unified, cpu, memory, mount_points, own, .. } = &self.directories;
-        let levels = |directory: &Option<PathBuf>| Levels::of(directory.as_deref(), *own, mount_points);
+        let levels = |directory: &Option<Directory>| Levels::of(directory.as_ref(), *own, mount_points);
         let (v2, v1_cpu, v1_memory_levels) = (levels(unified), levels(cpu), levels(memory));
 
         let (own_v1, above_v1) = v1_cpu.quotas(v1_cores);
@@ -168,7 +169,7 @@ impl CgroupReader {
         self.limits.0 = own_quota.as_ref().map(|quota| quota.cores);
         self.bounds.cpu_cores = above.as_ref().map(|quota| quota.cores);
         let everything_else = if self.cpu_stat_is_v1 { cpu } else { unified };
-        self.throttling.choose(own_quota, above, everything_else.as_deref());
+        self.throttling.choose(own_quota, above, everything_else.as_ref());
 
         let (own_v1, above_v1) = v1_memory_levels.memory(v1_memory);
         let (own_v2, above_v2) = v2.memory(v2_memory);

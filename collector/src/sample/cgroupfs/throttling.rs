@@ -2,8 +2,8 @@
 //! those above it nor those below it did.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 
+use super::directory::Directory;
 use super::levels::Quota;
 use super::reader::{Periods, content, keyed};
 
@@ -11,7 +11,7 @@ use super::reader::{Periods, content, keyed};
 #[derive(Debug, Default)]
 pub(super) struct Throttling {
     /// A cgroup that is not the one that everything else is read from, and its `cpu.stat`.
-    elsewhere: Option<(PathBuf, Option<File>)>,
+    elsewhere: Option<(Directory, Option<File>)>,
     above: bool,
     /// Whether the tightest limit is another cgroup's since the last reading.
     moved: bool,
@@ -39,21 +39,20 @@ impl Counts {
 
 impl Throttling {
     /// Takes the tightest limits of its own and of those above it; `cgroup` is what everything else is read from.
-    pub(super) fn choose(&mut self, own: Option<Quota>, above: Option<Quota>, cgroup: Option<&Path>) {
+    pub(super) fn choose(&mut self, own: Option<Quota>, above: Option<Quota>, cgroup: Option<&Directory>) {
         let (chosen, is_above) = match (own, above) {
             (Some(own), Some(above)) if above.cores < own.cores => (Some(above), true),
             (None, Some(above)) => (Some(above), true),
             (own, _) => (own, false),
         };
-        let directory =
-            chosen.map(|quota| quota.directory).filter(|directory| Some(directory.as_path()) != cgroup);
-        if directory.as_deref() == self.elsewhere.as_ref().map(|(directory, _)| directory.as_path()) {
+        let directory = chosen.map(|quota| quota.directory).filter(|directory| Some(directory) != cgroup);
+        if directory.as_ref() == self.elsewhere.as_ref().map(|(directory, _)| directory) {
             return;
         }
         self.above = is_above;
         self.moved = true;
         self.elsewhere = directory.map(|directory| {
-            let file = File::open(directory.join("cpu.stat")).ok();
+            let file = directory.open("cpu.stat");
             (directory, file)
         });
     }

@@ -53,10 +53,16 @@ fn flags(platform: &str, run_id: &str) -> Vec<String> {
 
 /// Runs a workflow in the machine's Docker Engine.
 fn act(directory: &Path, run_id: &str) {
+    let (ended_well, told) = try_act(directory, run_id);
+    assert!(ended_well, "{told}");
+}
+
+/// Whether all jobs of a workflow ended well, and what act says of them.
+fn try_act(directory: &Path, run_id: &str) -> (bool, String) {
     let mut act = Command::new(told("CLUSTER_ACT"));
     let output = act.args(flags(PLATFORM, run_id)).current_dir(directory).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    (output.status.success(), format!("{out}\n{err}"))
 }
 
 /// What is wrong with the one row that a job's run should have, whose containers are known by their ids.
@@ -217,6 +223,43 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
     cases.take("act-five-in-an-engine-in-a-pod", wrong_fifths("inner", &run_id, DELIVERY));
     cases.finish();
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
+}
+
+/// A step of a workflow that uses the action, from the repository's own copy of it.
+#[test]
+fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let step = |script: &str| {
+        let inputs = json!({
+            "run": script, "collector": "/collector/collector", "interval": "1s",
+            "push-endpoint": format!("{}/api/v1/metrics", told("CLUSTER_RECEIVER")),
+            "push-token": push_token("my-org"),
+        });
+        let programs = project().join("deploy/images/made-by-cargo-xtask-images/native");
+        let container = json!({"image": BUILD, "volumes": [format!("{}:/collector:ro", programs.display())]});
+        json!({
+            "runs-on": "ubuntu-latest", "container": container,
+            "steps": [{"uses": "./deploy/action", "with": inputs}],
+        })
+    };
+    let tried = |job: &str, script: &str| {
+        repository(directory.path(), &json!({job: step(script)}));
+        let action = directory.path().join("deploy/action");
+        fs::create_dir_all(&action).unwrap();
+        fs::copy(project().join("deploy/action/action.yml"), action.join("action.yml")).unwrap();
+        let run_id = run_id();
+        let (ended_well, told) = try_act(directory.path(), &run_id);
+        // The node's collector may see the container, too.
+        let steps = |rows: &[Run]| {
+            rows.iter().flat_map(|row| &row.payload.containers).any(|one| one.name == "run")
+        };
+        until("the step's summary", || steps(&rows_of(job, &run_id, DELIVERY)).then_some(()));
+        (ended_well, told)
+    };
+    let (ended_well, told) = tried("act-action", &format!("{BURN}; echo \"$GITHUB_JOB is measured\""));
+    assert!(ended_well && told.contains("act-action is measured"), "{told}");
+    let (ended_well, told) = tried("act-action-fails", &format!("{BURN}; exit 7"));
+    assert!(!ended_well && told.contains("exitcode '7'"), "{told}");
 }
 
 /// A step of a job under `collector run`, as `deploy/action` has it, in an image that has nothing to trust.
