@@ -58,7 +58,8 @@ impl Levels {
                 mounted.insert(0, inner);
             }
         }
-        let [own, above] = [mounted, above].map(|levels| levels.into_iter().map(Directory::Mounted).collect());
+        let [own, above] =
+            [mounted, above].map(|levels| levels.into_iter().map(Directory::Mounted).collect());
         Self { own, above }
     }
 

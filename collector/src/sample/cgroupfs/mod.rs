@@ -4,13 +4,15 @@
 mod directory;
 mod hierarchies;
 mod levels;
+mod need;
 mod reader;
-mod through;
 mod throttling;
+mod through;
 
 pub use hierarchies::Hierarchies;
-pub use through::{Closed, through};
+pub use need::{MemoryLook, MemoryNeed};
 pub use reader::{Bounds, CgroupReader, CgroupReading, Periods};
+pub use through::{Closed, through};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::Directory;
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
+use super::need::MemoryLook;
 use super::throttling::Throttling;
 
 /// Limits hardly ever change: they are read again every so many readings.
@@ -38,6 +39,8 @@ pub struct CgroupReading {
     pub working_set_bytes: Option<u64>,
     /// Highest memory use, page cache included: v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
     pub memory_peak_bytes: Option<u64>,
+    /// All of its memory, and what of it is cache.
+    pub memory: Option<MemoryLook>,
     /// Its own limit: v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
     pub cpu_limit_cores: Option<f64>,
     /// Its own limit: v2 `memory.max`, v1 `memory.limit_in_bytes`.
@@ -123,25 +126,35 @@ impl CgroupReader {
         let usec = |name| Some(keyed(cpu_stat?, name)?.saturating_mul(1000));
         let cpuacct = content(self.cpuacct_usage.as_ref()).and_then(|text| text.trim().parse().ok());
         let memory_stat = content(self.memory_stat.as_ref());
-        let inactive = memory_stat.as_deref().and_then(|text| {
-            // v1 keeps the cgroup's own figure and that of the whole subtree apart.
-            keyed(text, "total_inactive_file").or_else(|| keyed(text, "inactive_file"))
-        });
+        // v1 keeps the cgroup's own figure and that of the whole subtree apart.
+        let stat =
+            |v1, v2| memory_stat.as_deref().and_then(|text| keyed(text, v1).or_else(|| keyed(text, v2)));
+        let inactive = stat("total_inactive_file", "inactive_file");
+        let files = stat("total_cache", "file")
+            .map(|all| all.saturating_sub(stat("total_shmem", "shmem").unwrap_or(0)));
+        let cache = files.map(|files| files + stat("slab_reclaimable", "slab_reclaimable").unwrap_or(0));
         let usage: Option<u64> =
             content(self.memory_usage.as_ref()).and_then(|text| text.trim().parse().ok());
         let (throttled_ns, periods) = self.throttling.read(cpu_stat);
+        let peak = self.memory_peak();
         let reading = CgroupReading {
             cpu_ns: cpuacct.or_else(|| usec("usage_usec")),
             throttled_ns,
             oom_kills: content(self.memory_events.as_ref()).and_then(|text| keyed(&text, "oom_kill")),
             working_set_bytes: usage.zip(inactive).map(|(usage, inactive)| usage.saturating_sub(inactive)),
-            memory_peak_bytes: content(self.memory_peak.as_ref()).and_then(|text| text.trim().parse().ok()),
+            memory_peak_bytes: peak,
+            memory: usage.zip(cache).map(|(usage, cache)| MemoryLook { usage, cache, peak }),
             cpu_limit_cores: self.limits.0,
             memory_limit_bytes: self.limits.1,
             periods,
             bounds: self.bounds,
         };
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
+    }
+
+    /// Highest memory use so far; cheaper than all of it, and tells whether that is worth reading.
+    pub fn memory_peak(&self) -> Option<u64> {
+        content(self.memory_peak.as_ref()).and_then(|text| text.trim().parse().ok())
     }
 
     /// What to count from if the cgroup began while it was watched: nothing, but for what a cgroup above it had counted

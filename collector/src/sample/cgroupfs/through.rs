@@ -50,7 +50,8 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
             None => line.is_unified(),
         })?;
         // What is below the container's own cgroup: a process may have been moved there.
-        let below = line.path.find(id).and_then(|at| line.path[at..].split_once('/')).map_or("", |(_, below)| below);
+        let below =
+            line.path.find(id).and_then(|at| line.path[at..].split_once('/')).map_or("", |(_, below)| below);
         let container = line.path.strip_suffix(below).unwrap_or(line.path).trim_matches('/');
         // v2 is mounted at the place itself, or beside v1 hierarchies.
         let places = controller.map_or(&["", "unified"][..], |_| &[""][..]);

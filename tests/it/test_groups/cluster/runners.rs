@@ -250,9 +250,8 @@ fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
         let run_id = run_id();
         let (ended_well, told) = try_act(directory.path(), &run_id);
         // The node's collector may see the container, too.
-        let steps = |rows: &[Run]| {
-            rows.iter().flat_map(|row| &row.payload.containers).any(|one| one.name == "run")
-        };
+        let steps =
+            |rows: &[Run]| rows.iter().flat_map(|row| &row.payload.containers).any(|one| one.name == "run");
         until("the step's summary", || steps(&rows_of(job, &run_id, DELIVERY)).then_some(()));
         (ended_well, told)
     };

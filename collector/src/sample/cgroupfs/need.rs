@@ -1,0 +1,116 @@
+//! The memory that a container could not have done without, from both sides.
+//!
+//! What the kernel counts for a cgroup holds page cache, which it gives up before it kills anything; its peak is exact and
+//! too high by whatever cache there was at that moment. What is no cache is seen only at the moments of looking. Together:
+//! whenever the peak has grown since the last look, usage was at the new peak somewhere in between, with at least as much
+//! cache as there was at both ends, since cache only grows until it has to be given up.
+
+use serde::{Deserialize, Serialize};
+
+/// One look at a cgroup's memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLook {
+    /// v2 `memory.current`, v1 `memory.usage_in_bytes`.
+    pub usage: u64,
+    /// What of it the kernel takes back when memory is short: v2 `memory.stat` `file` less `shmem`, and
+    /// `slab_reclaimable`; v1 `total_cache` less `total_shmem`.
+    pub cache: u64,
+    /// Highest usage so far: v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
+    pub peak: Option<u64>,
+}
+
+/// What the looks came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryNeed {
+    last: Option<MemoryLook>,
+    at_least: u64,
+    at_most: Option<u64>,
+}
+
+impl MemoryNeed {
+    /// Takes another look, later than those before.
+    pub fn look(&mut self, look: MemoryLook) {
+        let without_cache = look.usage.saturating_sub(look.cache);
+        self.at_least = self.at_least.max(without_cache);
+        let last = self.last.unwrap_or_default();
+        if let Some(peak) = look.peak
+            && (self.last.is_none() || Some(peak) > last.peak)
+        {
+            let cache = if self.last.is_none() { look.cache } else { look.cache.min(last.cache) };
+            let then = peak.saturating_sub(cache);
+            self.at_most = Some(self.at_most.unwrap_or_default().max(then));
+        }
+        self.at_most = self.at_most.map(|at_most| at_most.max(self.at_least));
+        self.last = Some(look);
+    }
+
+    /// Whether the peak has grown since the last look: then another one is worth its while.
+    pub fn has_moved(&self, peak: u64) -> bool {
+        self.last.is_none_or(|last| last.peak.is_none_or(|before| peak > before))
+    }
+
+    /// The highest that was seen without cache, in bytes; `None` without a look.
+    pub fn at_least(&self) -> Option<u64> {
+        self.last.map(|_| self.at_least)
+    }
+
+    /// The highest that it can have been without cache, in bytes; `None` where the kernel tells no peak.
+    pub fn at_most(&self) -> Option<u64> {
+        self.at_most
+    }
+
+    /// Of a container that was restarted: what was enough for both.
+    #[must_use]
+    pub fn and(self, newer: Self) -> Self {
+        Self {
+            last: newer.last,
+            at_least: self.at_least.max(newer.at_least),
+            // What one is not known to have stayed below is not known of both.
+            at_most: if self.last.is_none() {
+                newer.at_most
+            } else {
+                self.at_most.zip(newer.at_most).map(|(one, other)| one.max(other))
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn of(looks: &[(u64, u64, u64)]) -> (u64, u64) {
+        let mut need = MemoryNeed::default();
+        for (usage, cache, peak) in looks {
+            need.look(MemoryLook { usage: usage * MIB, cache: cache * MIB, peak: Some(peak * MIB) });
+        }
+        (need.at_least().unwrap() / MIB, need.at_most().unwrap() / MIB)
+    }
+
+    #[test]
+    fn what_was_there_between_two_looks_is_known_by_the_peak() {
+        // 300 that nobody saw.
+        assert_eq!(of(&[(5, 1, 5), (6, 2, 310)]), (4, 309));
+        // Cache that was written: it stays, and was there only in part at the first look.
+        assert_eq!(of(&[(50, 0, 50), (250, 200, 260)]), (50, 260));
+        assert_eq!(of(&[(50, 0, 50), (250, 200, 250), (450, 400, 455)]), (50, 255));
+    }
+
+    #[test]
+    fn cache_beneath_a_peak_that_does_not_move_is_no_need() {
+        assert_eq!(of(&[(10, 5, 10), (500, 490, 500), (500, 495, 505), (100, 20, 505)]), (80, 495));
+        // It began before it was looked at, and nothing of it is known but the peak.
+        assert_eq!(of(&[(400, 390, 420)]), (10, 30));
+    }
+
+    #[test]
+    fn without_a_peak_only_what_was_seen_is_known() {
+        let mut need = MemoryNeed::default();
+        assert_eq!((need.at_least(), need.at_most()), (None, None));
+        need.look(MemoryLook { usage: 7, cache: 2, peak: None });
+        assert_eq!((need.at_least(), need.at_most()), (Some(5), None));
+        assert!(need.has_moved(1));
+    }
+}
