@@ -19,4 +19,6 @@ pub mod summarise;
 pub mod deliver;
 pub mod output;
 
+pub(crate) mod engine;
+
 pub mod mode;

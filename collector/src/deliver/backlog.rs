@@ -122,6 +122,19 @@ impl Backlog {
         Ok(tally)
     }
 
+    /// Delivers again and again what belongs to no run that `except` names. Returns once nothing is left, if
+    /// `until_empty`.
+    pub async fn deliver_repeatedly(mut self, except: impl Fn(&str) -> bool, until_empty: bool) {
+        loop {
+            match self.deliver(&except).await {
+                Ok(Tally { kept: 0, .. }) if until_empty => return,
+                Ok(_) => {}
+                Err(error) => warn!(%error, "the spool directory cannot be read"),
+            }
+            self.wait().await;
+        }
+    }
+
     /// Waits until there is something to be done: for a while, or until a token file tells something else.
     pub async fn wait(&self) {
         let generation = self.pusher.generation();

@@ -255,7 +255,7 @@ impl Checkpoint {
         let run = Run {
             accumulator: &self.accumulator,
             containers: &containers,
-            cgroups: &figures,
+            cgroups: figures,
             limits: &head.limits,
             collector: self.collector.clone(),
             start_time: head.start_time,

@@ -1,0 +1,75 @@
+//! A command: its descendants are one container, wherever they are.
+
+use std::collections::HashSet;
+
+use super::{Locator, RunLocator};
+use crate::attribute::ContainerIndex;
+use crate::attribute::containers::{Containers, Place};
+use crate::attribute::descendants::descendants;
+use crate::sample::bpf::CgroupIds;
+use crate::sample::pid_stat::Comm;
+use crate::sample::table::{Observation, ProcTable, ProcessKey};
+
+const ONLY: Place = Place { container: ContainerIndex(0), nested: None };
+
+/// The descendants of one process.
+#[derive(Debug)]
+pub(crate) struct CommandTree {
+    root: u32,
+    /// Descendants seen so far that still exist.
+    members: HashSet<ProcessKey>,
+    containers: Containers,
+}
+
+impl CommandTree {
+    /// The descendants of the collector itself, which starts the command and adopts its orphans.
+    pub(crate) fn of_collector() -> Self {
+        Self { root: std::process::id(), members: HashSet::new(), containers: Containers::single("run") }
+    }
+}
+
+impl Locator for CommandTree {
+    fn locate(
+        &mut self,
+        processes: Vec<Observation>,
+        _table: &ProcTable,
+    ) -> (Vec<Observation>, Vec<Option<Place>>) {
+        let processes = descendants(processes, self.root, &mut self.members);
+        let places = vec![Some(ONLY); processes.len()];
+        (processes, places)
+    }
+
+    fn locate_event(
+        &mut self,
+        _cgroups: CgroupIds,
+        _comm: Comm,
+        _parent: Option<Place>,
+        _content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
+    ) -> Option<Place> {
+        Some(ONLY)
+    }
+
+    fn uses_cgroups(&self) -> bool {
+        false
+    }
+
+    fn counts(&self, process: &Observation) -> bool {
+        process.key.pid != self.root
+    }
+}
+
+impl RunLocator for CommandTree {
+    const MODE: &'static str = "run";
+
+    fn root(&self) -> Option<u32> {
+        Some(self.root)
+    }
+
+    fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
+    fn containers_mut(&mut self) -> &mut Containers {
+        &mut self.containers
+    }
+}
