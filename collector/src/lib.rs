@@ -8,6 +8,7 @@ pub mod config;
 pub mod host;
 pub mod inherited;
 pub mod logging;
+pub mod run_identity;
 pub mod sample;
 pub mod secrets;
 

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::holds::Hold;
-use super::push::{PushError, Pusher, jittered};
+use super::jitter::jittered;
+use super::push::{PushError, Pusher};
 use super::spool::{Entry, Kind, Spool};
 use super::tokens::Whose;
 

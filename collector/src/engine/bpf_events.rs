@@ -8,8 +8,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::{debug, info, warn};
 
-use super::locator::Locator;
-use super::sampler::Reading;
+use super::locator::{Event, Locator};
+use super::reading::Reading;
 use crate::accumulate::Exited;
 use crate::attribute::conserved::traced::{Ended, Moved, Traced};
 use crate::attribute::containers::Place;
@@ -224,7 +224,8 @@ impl BpfEvents {
         tracer.drain(&mut self.waiting);
         for exit in exiting.iter().chain(&self.waiting.exits) {
             let Some(index) = new.remove(&exit.key) else { continue };
-            let found = locator.locate_event(exit.cgroups, exit.comm, None, |ids| tracer.cgroup_content(ids));
+            let event = Event { cgroups: exit.cgroups, comm: exit.comm, parent: None };
+            let found = locator.locate_event(event, &mut |ids| tracer.cgroup_content(ids));
             if let Some(place) = found {
                 places[index] = found;
                 self.ending.insert(exit.key, place);
@@ -259,8 +260,8 @@ impl BpfEvents {
             .collect();
         let place_of_pid = |pid: u32| places.get(&pid).map(|(_, place)| *place);
         let tracer = self.tracer.get_mut();
-        let mut place = |cgroups: CgroupIds, comm: Comm, parent: Option<Place>| {
-            locator.locate_event(cgroups, comm, parent, |ids| tracer.cgroup_content(ids))
+        let mut place = |cgroups, comm, parent| {
+            locator.locate_event(Event { cgroups, comm, parent }, &mut |ids| tracer.cgroup_content(ids))
         };
         for moved in &drained.moves {
             let parent = place_of_pid(moved.parent_pid);

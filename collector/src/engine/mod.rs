@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod locator;
 pub(crate) mod pass;
 pub(crate) mod publisher;
+pub(crate) mod reading;
 pub(crate) mod recorder;
 pub(crate) mod sampler;
 pub(crate) mod single_run;

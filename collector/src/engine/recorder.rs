@@ -13,7 +13,7 @@ use crate::accumulate::{Accumulator, PassFacts};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::Config;
-use crate::config::RunIdentity;
+use crate::run_identity::RunIdentity;
 use crate::config::limits::Limits;
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::host;

@@ -15,6 +15,7 @@ use super::bpf_events::{BpfEvents, PassTimes};
 use super::clock::Clock;
 use super::locator::{Earlier, Locator};
 use super::pass::{Cost, Pass};
+use super::reading::Reading;
 use super::ticker::Ticker;
 use crate::accumulate::Present;
 use crate::attribute::conserved::{ConservedSum, Seen};
@@ -47,25 +48,6 @@ pub(crate) struct Sampler {
     missed: u64,
     lost_records: u64,
     warned_of_unreadable: bool,
-}
-
-/// The process table as a pass read it, with the place of each process.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) at: Instant,
-    elapsed: Duration,
-    /// When measuring began.
-    pub(crate) began_ticks: u64,
-    pub(crate) processes: Vec<Observation>,
-    /// In the order of `processes`; `None` where a place is unknown.
-    pub(crate) places: Vec<Option<Place>>,
-}
-
-impl Reading {
-    /// The processes with their places.
-    pub(crate) fn located(&self) -> impl Iterator<Item = (&Observation, &Option<Place>)> {
-        self.processes.iter().zip(&self.places)
-    }
 }
 
 impl Sampler {
@@ -164,7 +146,8 @@ impl Sampler {
                 "some processes cannot be read, and what they use is not counted; is proc mounted with hidepid?"
             );
         }
-        let (processes, mut places) = locator.locate(read.observations, &self.table);
+        let mut processes = read.observations;
+        let mut places = locator.locate(&mut processes, &self.table);
         let ledger = &self.ledger;
         if let Some(events) = self.events.as_mut().filter(|_| locator.uses_cgroups()) {
             events.place_ending(locator, &processes, &mut places, |key| !ledger.knows(key));

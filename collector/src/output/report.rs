@@ -10,7 +10,8 @@ use tracing::warn;
 use wire::Payload;
 
 use super::{markdown, summary_file, text};
-use crate::config::{Config, Mode, Output, OutputTo, RunIdentity};
+use crate::config::{Config, Mode, Output, OutputTo};
+use crate::run_identity::RunIdentity;
 
 /// The report could not be written to its file and went to standard error; a warning says why.
 #[derive(Debug, thiserror::Error)]

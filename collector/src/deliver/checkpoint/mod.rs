@@ -19,7 +19,8 @@ use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, KeptContainers};
 use crate::config::limits::{Limits, Requests};
 use crate::config::process_map::ProcessMap;
-use crate::config::{MAX_TOP, RunIdentity};
+use crate::config::MAX_TOP;
+use crate::run_identity::RunIdentity;
 use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
 use crate::summarise::{CgroupFigures, Run};
 

@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Locator, RunLocator};
+use super::{Content, Event, Locator, RunLocator};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::attribute::descendants::descendants;
-use crate::sample::bpf::CgroupIds;
-use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcTable, ProcessKey};
 
 const ONLY: Place = Place { container: ContainerIndex(0), nested: None };
@@ -29,23 +27,12 @@ impl CommandTree {
 }
 
 impl Locator for CommandTree {
-    fn locate(
-        &mut self,
-        processes: Vec<Observation>,
-        _table: &ProcTable,
-    ) -> (Vec<Observation>, Vec<Option<Place>>) {
-        let processes = descendants(processes, self.root, &mut self.members);
-        let places = vec![Some(ONLY); processes.len()];
-        (processes, places)
+    fn locate(&mut self, processes: &mut Vec<Observation>, _table: &ProcTable) -> Vec<Option<Place>> {
+        *processes = descendants(std::mem::take(processes), self.root, &mut self.members);
+        vec![Some(ONLY); processes.len()]
     }
 
-    fn locate_event(
-        &mut self,
-        _cgroups: CgroupIds,
-        _comm: Comm,
-        _parent: Option<Place>,
-        _content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
-    ) -> Option<Place> {
+    fn locate_event(&mut self, _event: Event, _content: Content<'_>) -> Option<Place> {
         Some(ONLY)
     }
 

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Earlier, Locator, RunLocator};
+use super::{Content, Earlier, Event, Locator, RunLocator};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::config::Config;
-use crate::engine::sampler::Reading;
-use crate::sample::bpf::CgroupIds;
+use crate::engine::reading::Reading;
 use crate::sample::cgroup;
-use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcTable, ProcessKey};
 
 /// Every process in sight.
@@ -51,23 +49,12 @@ impl InSight {
 }
 
 impl Locator for InSight {
-    fn locate(
-        &mut self,
-        processes: Vec<Observation>,
-        table: &ProcTable,
-    ) -> (Vec<Observation>, Vec<Option<Place>>) {
-        let places = self.containers.places(&processes, |cgroup| table.cgroup_content(cgroup));
-        (processes, places)
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>> {
+        self.containers.places(processes, |cgroup| table.cgroup_content(cgroup))
     }
 
-    fn locate_event(
-        &mut self,
-        cgroups: CgroupIds,
-        comm: Comm,
-        parent: Option<Place>,
-        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
-    ) -> Option<Place> {
-        self.containers.place_of(cgroups, comm, parent, content)
+    fn locate_event(&mut self, event: Event, content: Content<'_>) -> Option<Place> {
+        self.containers.place_of(event.cgroups, event.comm, event.parent, content)
     }
 
     fn learn(&mut self, reading: &Reading, seen_before: impl Fn(ProcessKey) -> bool, table: &ProcTable) {

@@ -7,32 +7,35 @@ use std::collections::BTreeMap;
 
 pub(crate) use self::command::CommandTree;
 pub(crate) use self::in_sight::InSight;
-use super::sampler::Reading;
+use super::reading::Reading;
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::sample::bpf::CgroupIds;
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcTable, ProcessKey};
 
+/// A process that the eBPF program reported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) cgroups: CgroupIds,
+    pub(crate) comm: Comm,
+    /// The place of its parent.
+    pub(crate) parent: Option<Place>,
+}
+
+/// Looks up the content of `/proc/[pid]/cgroup` for the cgroups of an event; `None` where their names were lost.
+pub(crate) type Content<'a> = &'a mut dyn FnMut(CgroupIds) -> Option<Vec<u8>>;
+
 /// Selects the processes that count and places each of them in a container.
 pub(crate) trait Locator {
-    /// Returns the processes that count and their places, in the same order; `None` where a place is unknown.
-    fn locate(
-        &mut self,
-        processes: Vec<Observation>,
-        table: &ProcTable,
-    ) -> (Vec<Observation>, Vec<Option<Place>>);
+    /// Removes the processes that do not count and returns the places of the others, in their order; `None` where a place
+    /// is unknown.
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>>;
 
     /// Returns the place of a process that the eBPF program reported; `None` where it is unknown.
     ///
-    /// `parent` is the place of its parent. `content` returns what `/proc/[pid]/cgroup` would hold for its cgroups.
-    fn locate_event(
-        &mut self,
-        cgroups: CgroupIds,
-        comm: Comm,
-        parent: Option<Place>,
-        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
-    ) -> Option<Place>;
+    /// `content` returns what `/proc/[pid]/cgroup` would hold for its cgroups.
+    fn locate_event(&mut self, event: Event, content: Content<'_>) -> Option<Place>;
 
     /// Whether a place follows from cgroups, so that a process that was ending when a pass first saw it is misplaced.
     fn uses_cgroups(&self) -> bool {

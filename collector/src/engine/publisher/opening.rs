@@ -6,7 +6,8 @@ use anyhow::Context;
 use tracing::{debug, info, warn};
 
 use super::RunPublisher;
-use crate::config::{Config, RunIdentity, SpoolConfig};
+use crate::config::{Config, SpoolConfig};
+use crate::run_identity::RunIdentity;
 use crate::deliver::backlog::Backlog;
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::deliver::push::Pusher;

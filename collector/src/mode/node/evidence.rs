@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use super::job_env::JobEnvironments;
 use super::pods::{PodNumber, Pods, split};
 use crate::attribute::jobs::Sighting;
-use crate::config::RunIdentity;
-use crate::engine::sampler::Reading;
+use crate::run_identity::RunIdentity;
+use crate::engine::reading::Reading;
 use crate::sample::table::ProcTable;
 
 /// How many ancestors of a process are searched for the current job of its pod.

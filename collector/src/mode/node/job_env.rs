@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
 use crate::attribute::jobs::{Named, identity};
-use crate::config::RunIdentity;
+use crate::run_identity::RunIdentity;
 use crate::config::node::JobVariables;
 use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;

@@ -16,12 +16,11 @@ use crate::attribute::containers::{Containers, MAX_CONTAINERS, Place};
 use crate::attribute::identity::{ContainerIdentity, Identity, identify};
 use crate::config::process_map::ProcessMap;
 use crate::deliver::recover::Recovered;
-use crate::engine::locator::Locator;
+use crate::engine::locator::{Content, Event, Locator};
 use crate::engine::pass::{Cost, Pass};
-use crate::engine::sampler::Reading;
+use crate::engine::reading::Reading;
 use crate::sample::bpf::CgroupIds;
 use crate::sample::cgroup::CgroupLines;
-use crate::sample::pid_stat::Comm;
 use crate::sample::pod_logs::PodLogs;
 use crate::sample::table::{CgroupId, Observation, ProcTable, ProcessKey};
 
@@ -294,13 +293,8 @@ impl Pods {
 }
 
 impl Locator for Pods {
-    fn locate(
-        &mut self,
-        processes: Vec<Observation>,
-        table: &ProcTable,
-    ) -> (Vec<Observation>, Vec<Option<Place>>) {
-        let places = self.places(&processes, |cgroup| table.cgroup_content(cgroup));
-        (processes, places)
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>> {
+        self.places(processes, |cgroup| table.cgroup_content(cgroup))
     }
 
     fn learn(&mut self, reading: &Reading, seen_before: impl Fn(ProcessKey) -> bool, table: &ProcTable) {
@@ -321,19 +315,13 @@ impl Locator for Pods {
         }
     }
 
-    fn locate_event(
-        &mut self,
-        cgroups: CgroupIds,
-        comm: Comm,
-        parent: Option<Place>,
-        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
-    ) -> Option<Place> {
-        let mut content = Some(content);
+    fn locate_event(&mut self, event: Event, content: Content<'_>) -> Option<Place> {
+        let Event { cgroups, comm, parent } = event;
         let mut read = None;
         let pod = if let Some(pod) = self.by_ids.get(&cgroups) {
             *pod
         } else {
-            let found = content.take().and_then(|content| content(cgroups))?;
+            let found = content(cgroups)?;
             let of_parent = parent.and_then(|parent| split(parent.container)).map(|(pod, _)| pod);
             let pod = self.pod_of(&found, of_parent);
             if self.by_ids.len() > MAX_CACHED_CGROUPS {
@@ -346,10 +334,7 @@ impl Locator for Pods {
         let Some(number) = pod else { return Some(HOST) };
         let parent = parent.and_then(|parent| within(number, parent));
         let pod = self.list.get_mut(&number)?;
-        let place = pod.containers.place_of(cgroups, comm, parent, |ids| match content {
-            Some(content) => content(ids),
-            None => read,
-        });
+        let place = pod.containers.place_of(cgroups, comm, parent, |ids| read.or_else(|| content(ids)));
         place.map(|place| join(number, place))
     }
 }
@@ -357,6 +342,7 @@ impl Locator for Pods {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::pid_stat::Comm;
 
     const POD: &str = "/kubepods/burstable/pode50f2933-b36b-4e3b-89b1-280707f7bc53";
 
@@ -368,7 +354,8 @@ mod tests {
     fn place(pods: &mut Pods, id: u64, path: &str, parent: Option<Place>) -> Option<Place> {
         let content = format!("0::{path}\n").into_bytes();
         let ids = CgroupIds { unified: id, v1: 0 };
-        pods.locate_event(ids, Comm::new(b"x"), parent, |_| Some(content))
+        let event = Event { cgroups: ids, comm: Comm::new(b"x"), parent };
+        pods.locate_event(event, &mut |_| Some(content.clone()))
     }
 
     fn observed(pid: u32, ppid: u32, cgroup: Option<CgroupId>) -> Observation {

@@ -1,13 +1,15 @@
 //! A container's own cgroup files, where they can be read: v2 (Documentation/admin-guide/cgroup-v2.rst), v1
 //! (Documentation/admin-guide/cgroup-v1/) or, on a hybrid host, some of each.
 
+mod files;
 mod hierarchies;
 mod levels;
 mod reader;
 mod throttling;
 
 pub use hierarchies::Hierarchies;
-pub use reader::{Bounds, CgroupReader, CgroupReading, Periods};
+pub use reader::{Bounds, CgroupReader, CgroupReading};
+pub use throttling::Periods;
 
 #[cfg(test)]
 mod tests;
