@@ -8,6 +8,7 @@ pub mod config;
 pub mod host;
 pub mod inherited;
 pub mod logging;
+pub mod run_identity;
 pub mod sample;
 pub mod secrets;
 
@@ -18,5 +19,7 @@ pub mod summarise;
 
 pub mod deliver;
 pub mod output;
+
+pub(crate) mod engine;
 
 pub mod mode;

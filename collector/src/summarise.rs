@@ -88,7 +88,7 @@ pub struct Run<'a> {
     /// What the containers are.
     pub containers: &'a Containers,
     /// What their cgroups told.
-    pub cgroups: &'a BTreeMap<ContainerIndex, CgroupFigures>,
+    pub cgroups: BTreeMap<ContainerIndex, CgroupFigures>,
     /// `CGROUP_LIMITS`, by container name.
     pub limits: &'a BTreeMap<String, Limits>,
     /// Who measured.

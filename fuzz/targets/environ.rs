@@ -2,7 +2,7 @@
 #![no_main]
 
 use collector::attribute::jobs::{Named, identity};
-use collector::config::RunIdentity;
+use collector::run_identity::RunIdentity;
 use collector::config::node::JobVariables;
 use collector::sample::environ::variable;
 use wire::normal_name;

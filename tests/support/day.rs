@@ -9,7 +9,7 @@ use collector::accumulate::{Accumulator, PassFacts, Present};
 use collector::attribute::ContainerIndex;
 use collector::attribute::conserved::{Charge, Source};
 use collector::attribute::containers::{Containers, Place};
-use collector::config::RunIdentity;
+use collector::run_identity::RunIdentity;
 use collector::config::limits::{Limits, Requests};
 use collector::config::process_map::ProcessMap;
 use collector::deliver::checkpoint::{Encoder, Head};

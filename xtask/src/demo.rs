@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use collector::config::RunIdentity;
+use collector::run_identity::RunIdentity;
 use collector::output::text;
 use serde_json::json;
 

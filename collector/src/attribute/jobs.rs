@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use wire::normal_name;
 
-use crate::config::RunIdentity;
+use crate::run_identity::RunIdentity;
 use crate::config::node::JobVariables;
 use crate::sample::environ::variable;
 

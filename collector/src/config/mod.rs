@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use program::{log, quantity};
-use serde::{Deserialize, Serialize};
-use wire::{Payload, Scope, Submission, normal_name};
+use wire::normal_name;
 
 use self::limits::Limits;
 use self::problems::Problems;
 use self::process_map::ProcessMap;
 use crate::args::{Args, Command, DEFAULT_PROC_PATH, Options};
+use crate::run_identity::RunIdentity;
 
 /// Passes closer together than this would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -119,67 +119,6 @@ pub(crate) use self::delivery::PUSH_PATH;
 pub use self::delivery::{PushTarget, Secret, SpoolConfig};
 pub use self::node::NodeConfig;
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
-
-/// Whose run it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunIdentity {
-    /// Organization.
-    pub organization: String,
-    /// Repository, as `organization/repository`.
-    pub repository: String,
-    /// Workflow.
-    pub workflow: String,
-    /// Job.
-    pub job: String,
-    /// The CI system's identifier of the run.
-    pub run_id: String,
-    /// Which attempt at it, where the CI system counts them.
-    pub run_attempt: Option<u32>,
-}
-
-impl RunIdentity {
-    /// Whose run it is, if that can be; without an organization it is what is in front of the repository's first slash.
-    /// Names are made [normal](normal_name).
-    pub fn new(
-        organization: Option<&str>,
-        repository: &str,
-        workflow: &str,
-        job: &str,
-        run_id: &str,
-        run_attempt: Option<u32>,
-    ) -> Result<Self> {
-        let owner = repository.split_once('/').map(|(owner, _)| owner);
-        let organization = organization.or(owner).unwrap_or_default();
-        let scope = Scope::named(organization, Some(repository), Some(workflow), Some(job))?;
-        let run_id = normal_name(run_id);
-        ensure!(!run_id.is_empty(), "run_id: is empty");
-        let owned = |part: Option<&str>| part.unwrap_or_default().to_owned();
-        Ok(Self {
-            organization: scope.organization().to_owned(),
-            repository: scope.full_repository().unwrap_or_default(),
-            workflow: owned(scope.workflow()),
-            job: owned(scope.job()),
-            run_id,
-            run_attempt,
-        })
-    }
-
-    /// One of the run's summaries, as it goes over the wire.
-    pub fn submission(self, summary_id: String, seq: u64, is_final: bool, payload: Payload) -> Submission {
-        Submission {
-            organization: self.organization,
-            repository: self.repository,
-            workflow: self.workflow,
-            job: self.job,
-            run_id: self.run_id,
-            run_attempt: self.run_attempt,
-            summary_id: Some(summary_id),
-            seq: Some(seq),
-            is_final: Some(is_final),
-            payload,
-        }
-    }
-}
 
 impl Config {
     /// Checks what was typed, and what variables say.

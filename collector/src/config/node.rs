@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::RunIdentity;
+use crate::run_identity::RunIdentity;
 use super::limits::Entries;
 use crate::args::{CiArg, NodeArgs, Options};
 

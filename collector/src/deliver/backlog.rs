@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::holds::Hold;
-use super::push::{PushError, Pusher, jittered};
+use super::jitter::jittered;
+use super::push::{PushError, Pusher};
 use super::spool::{Entry, Kind, Spool};
 use super::tokens::Whose;
 
@@ -120,6 +121,19 @@ impl Backlog {
         }
         self.tell(&tally, waiting);
         Ok(tally)
+    }
+
+    /// Delivers again and again what belongs to no run that `except` names. Returns once nothing is left, if
+    /// `until_empty`.
+    pub async fn deliver_repeatedly(mut self, except: impl Fn(&str) -> bool, until_empty: bool) {
+        loop {
+            match self.deliver(&except).await {
+                Ok(Tally { kept: 0, .. }) if until_empty => return,
+                Ok(_) => {}
+                Err(error) => warn!(%error, "the spool directory cannot be read"),
+            }
+            self.wait().await;
+        }
     }
 
     /// Waits until there is something to be done: for a while, or until a token file tells something else.

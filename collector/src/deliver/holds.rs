@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::push::jittered;
+use super::jitter::jittered;
 use super::tokens::Whose;
 use crate::config::Secret;
 

@@ -3,6 +3,7 @@
 pub mod backlog;
 pub mod checkpoint;
 mod holds;
+mod jitter;
 pub mod push;
 pub mod recover;
 pub mod spool;

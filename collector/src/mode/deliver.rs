@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::outbox::open_spool;
 use crate::config::Config;
 use crate::deliver::backlog::{Backlog, Tally};
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::recover;
+use crate::engine::publisher::open_spool;
 
 /// Pushes it all; runs whose collectors were killed get their last summary first.
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {

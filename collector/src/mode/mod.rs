@@ -1,18 +1,9 @@
 //! What the collector is attached to.
 
 mod deliver;
-mod file_thread;
-mod finish;
-pub mod measurement;
 mod node;
-mod outbox;
-mod pods;
 pub mod run;
-pub mod sidecar;
-mod summary_file;
-pub mod ticker;
-mod trace;
-mod watch;
+mod sidecar;
 
 use std::process::ExitCode;
 use std::rc::Rc;

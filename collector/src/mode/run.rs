@@ -1,6 +1,5 @@
 //! In front of a command: measures it and all its descendants, and passes everything through.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,12 +16,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::file_thread::FileThread;
-use super::finish::{Told, finish};
-use super::measurement::{Measurement, Whose};
-use super::outbox::Outbox;
-use super::ticker::Ticker;
 use crate::config::{Config, check_proc};
+use crate::engine::locator::CommandTree;
+use crate::engine::publisher::RunPublisher;
+use crate::engine::single_run::SingleRun;
+use crate::engine::writer_thread::WriterThread;
+use crate::output::report::Redirected;
 use crate::{host, inherited};
 
 /// What a shell answers when a command exists but cannot be run, and when it does not exist.
@@ -81,8 +80,8 @@ fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
 struct Begun {
     signals: Forwarded,
     child_ended: tokio::signal::unix::Signal,
-    outbox: Outbox,
-    measurement: Measurement,
+    publisher: RunPublisher,
+    run: SingleRun<CommandTree>,
 }
 
 impl Begun {
@@ -95,20 +94,19 @@ impl Begun {
         let signals = Forwarded::new()?;
         let child_ended = signal(SignalKind::child())?;
         let (_, open_files_limit) = host::raise_open_files();
-        let whose = Whose::DescendantsOf { pid: std::process::id(), members: HashSet::new() };
-        let file_thread = FileThread::start();
-        // Another command of the same job is another run: what is left of a killed one is delivered, not gone on with.
-        let (outbox, _) = match Outbox::open(config, false) {
+        let writer_thread = WriterThread::start();
+        // Another command of the same job is another run: the checkpoint of a killed one is delivered, not continued.
+        let (publisher, _) = match RunPublisher::open(config, false) {
             Err(error) if config.spool.is_some() => {
                 let error = format!("{error:#}");
                 warn!(error, "there is no spool: a summary that cannot be pushed will be lost");
-                Outbox::open(&Config { spool: None, ..config.clone() }, false)?
+                RunPublisher::open(&Config { spool: None, ..config.clone() }, false)?
             }
             opened => opened?,
         };
-        let measurement = Measurement::begin(config, whose, open_files_limit, None)?;
-        file_thread.settle();
-        Ok(Self { signals, child_ended, outbox, measurement })
+        let run = SingleRun::start(config, CommandTree::of_collector(), open_files_limit, None)?;
+        writer_thread.settle();
+        Ok(Self { signals, child_ended, publisher, run })
     }
 
     async fn run(
@@ -117,18 +115,17 @@ impl Begun {
         command: &[OsString],
         open_files: Rlimit,
     ) -> anyhow::Result<ExitCode> {
-        let Self { mut signals, mut child_ended, mut outbox, mut measurement } = self;
-        let checking = outbox.pusher.clone().zip(config.run.clone());
-        let checking = checking.map(|(pusher, run)| tokio::spawn(async move { pusher.check(&run).await }));
+        let Self { mut signals, mut child_ended, mut publisher, mut run } = self;
+        let checking =
+            publisher.target().map(|(pusher, run)| tokio::spawn(async move { pusher.check(&run).await }));
         let mut child = match as_alone(command, open_files).spawn() {
             Ok(child) => child,
             Err(error) => {
-                outbox.forget_run().await;
+                publisher.forget_run().await;
                 return Ok(cannot_run(command, &error));
             }
         };
         let pid = Pid::from_raw(child.id().cast_signed());
-        let mut ticker = Ticker::new(config.interval);
         let mut failed = false;
         let mut note = |read: std::io::Result<()>| {
             if let Err(error) = read
@@ -142,11 +139,8 @@ impl Begun {
                 break;
             }
             tokio::select! {
-                missed = ticker.tick() => {
-                    measurement.count_missed(missed);
-                    note(measurement.pass());
-                }
-                () = outbox.work(&mut measurement) => {}
+                () = run.sampler.due() => note(run.pass(false)),
+                step = publisher.next_step() => publisher.step(step, run.snapshot()),
                 signal = signals.recv() => forward(pid, signal),
                 _ = child_ended.recv() => {}
             }
@@ -155,19 +149,21 @@ impl Begun {
         if let Some(checking) = checking {
             checking.abort();
         }
-        // It is a zombie now and still in /proc with its last figures: read them before it is gone for good.
-        let mut status = None;
-        note(measurement.last_pass(|| status = Some(child.wait())));
-        let status = status.unwrap_or_else(|| child.wait()).context("cannot wait for the command")?;
+        // The command is a zombie now: its last figures are in /proc until it is waited for.
+        let reading = run.read();
+        let status = child.wait();
+        note(reading.map(|reading| run.record(&reading, true)));
+        let status = status.context("cannot wait for the command")?;
         let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
-        let told = finish(config, &measurement, outbox, deadline, again).await.unwrap_or_else(|error| {
-            if error.is::<Told>() {
-                return false;
-            }
-            error!(error = format!("{error:#}"), "not everything about the run could be told");
-            false
-        });
-        if config.strict && !told && status.success() {
+        let delivered =
+            publisher.finish(config, run.snapshot(), deadline, again).await.unwrap_or_else(|error| {
+                if error.is::<Redirected>() {
+                    return false;
+                }
+                error!(error = format!("{error:#}"), "not everything about the run could be told");
+                false
+            });
+        if config.strict && !delivered && status.success() {
             return Ok(ExitCode::from(super::EXIT_FAILURE));
         }
         Ok(exit_code(status))

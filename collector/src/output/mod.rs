@@ -2,5 +2,7 @@
 
 pub mod markdown;
 pub mod prometheus;
+pub(crate) mod report;
 mod shown;
+mod summary_file;
 pub mod text;

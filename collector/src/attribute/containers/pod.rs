@@ -12,6 +12,7 @@ use crate::attribute::identity::Runtime;
 use crate::sample::mountinfo::{self, Keeper};
 use crate::sample::pid_stat::Comm;
 use crate::sample::pod_logs::{LinkedName, LogDirectory};
+use crate::sample::table::{Observation, ProcessKey};
 
 /// So many processes of a container are asked for its name.
 const MAX_NAME_TRIES: u8 = 3;
@@ -20,6 +21,21 @@ const LOG_TRIES: u8 = 8;
 const LATER_LOG_TRIES: u8 = 16;
 
 impl Containers {
+    /// Takes a process that was seen at this place as evidence of what the container is, and reads its `mountinfo` where
+    /// that can tell more. `settled`: an earlier pass saw the process, too.
+    pub fn learn_from(
+        &mut self,
+        process: &Observation,
+        place: Place,
+        settled: bool,
+        mountinfo: impl FnOnce(ProcessKey) -> Vec<u8>,
+    ) {
+        self.runs(place, process.comm, settled);
+        if self.wants_mountinfo(place, process.comm) {
+            self.learn(place.container, &mountinfo(process.key));
+        }
+    }
+
     /// Whether a name for this container could be learnt from the `mountinfo` of one of its own processes, which is called
     /// so.
     pub fn wants_mountinfo(&self, place: Place, comm: Comm) -> bool {

@@ -19,7 +19,8 @@ use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, KeptContainers};
 use crate::config::limits::{Limits, Requests};
 use crate::config::process_map::ProcessMap;
-use crate::config::{MAX_TOP, RunIdentity};
+use crate::config::MAX_TOP;
+use crate::run_identity::RunIdentity;
 use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
 use crate::summarise::{CgroupFigures, Run};
 
@@ -255,7 +256,7 @@ impl Checkpoint {
         let run = Run {
             accumulator: &self.accumulator,
             containers: &containers,
-            cgroups: &figures,
+            cgroups: figures,
             limits: &head.limits,
             collector: self.collector.clone(),
             start_time: head.start_time,

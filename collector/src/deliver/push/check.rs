@@ -11,7 +11,8 @@ use tracing::{debug, warn};
 use wire::Problem;
 
 use super::{ATTEMPT_TIMEOUT, Pusher, RECEIVER, Whose, read_limited, reason, redirect, shown, trouble};
-use crate::config::{PUSH_PATH, RunIdentity};
+use crate::config::PUSH_PATH;
+use crate::run_identity::RunIdentity;
 
 /// What is asked for, in place of [`PUSH_PATH`].
 const CHECK_PATH: &str = "/api/v1/push-check";

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use wire::{Problem, Stored};
 
 use super::holds::{Holds, Key};
+use super::jitter::jittered;
 use super::tokens::{Tokens, Whose};
 use crate::config::{PushTarget, Secret};
 
@@ -341,12 +342,6 @@ fn retry_after(response: &Response) -> Option<Duration> {
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
     Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
-}
-
-/// Half to all of the pause, so that collectors whose jobs ended together do not come back together.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 fn excerpt(answer: &[u8]) -> String {

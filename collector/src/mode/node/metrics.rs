@@ -1,12 +1,12 @@
-//! What `/metrics` tells: the jobs as they are, and the collector itself.
+//! The answer to `/metrics`: the jobs that run, and the collector itself.
 
 use std::time::Duration;
 
 use tracing::error;
 
-use super::follow::Follower;
-use super::group::{End, Group, JobRun};
-use super::send::Sender;
+use super::measurement::NodeMeasurement;
+use super::pod::{JobEnd, JobRun, Pod};
+use super::publisher::NodePublisher;
 use crate::accumulate::seconds;
 use crate::attribute::containers::Container;
 use crate::host;
@@ -17,9 +17,9 @@ const JOB: [&str; 8] =
     ["organization", "repository", "workflow", "job", "run_id", "namespace", "pod", "pod_uid"];
 
 /// The text of a scrape.
-pub(super) fn render(follower: &Follower, sender: &Sender) -> String {
+pub(super) fn render(measurement: &NodeMeasurement, publisher: &NodePublisher) -> String {
     let scrape = Scrape::default();
-    let made = jobs(&scrape, follower).and_then(|()| own(&scrape, follower, sender));
+    let made = jobs(&scrape, measurement).and_then(|()| own(&scrape, measurement, publisher));
     match made.and_then(|()| scrape.text()) {
         Ok(text) => text,
         Err(error) => {
@@ -31,7 +31,7 @@ pub(super) fn render(follower: &Follower, sender: &Sender) -> String {
 
 /// One container of one job.
 struct Row<'a> {
-    group: &'a Group,
+    pod: &'a Pod,
     job: &'a JobRun,
     container: &'a Container,
     id: &'a str,
@@ -42,14 +42,14 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn labels(&self) -> Vec<&'a str> {
-        let mut labels = job_labels(self.group, self.job);
+        let mut labels = job_labels(self.pod, self.job);
         labels.extend([self.container.name(), self.id]);
         labels
     }
 }
 
-fn job_labels<'a>(group: &'a Group, job: &'a JobRun) -> Vec<&'a str> {
-    let (run, facts) = (&job.run, group.facts());
+fn job_labels<'a>(pod: &'a Pod, job: &'a JobRun) -> Vec<&'a str> {
+    let (run, facts) = (&job.run, pod.facts());
     vec![
         &run.organization,
         &run.repository,
@@ -62,16 +62,16 @@ fn job_labels<'a>(group: &'a Group, job: &'a JobRun) -> Vec<&'a str> {
     ]
 }
 
-fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
-    let running = || follower.groups.iter().filter_map(|(_, group)| Some((group, group.job.as_ref()?)));
+fn jobs(scrape: &Scrape, measurement: &NodeMeasurement) -> prometheus::Result<()> {
+    let running = || measurement.pods.iter().filter_map(|(_, pod)| Some((pod, pod.job.as_ref()?)));
     let rows: Vec<Row<'_>> = running()
-        .flat_map(|(group, job)| {
-            let live = job.samples.live().filter(|(index, ..)| !group.containers.is_overhead(*index));
+        .flat_map(|(pod, job)| {
+            let live = job.recorder.live().filter(|(index, ..)| !pod.containers.is_overhead(*index));
             live.map(move |(index, cpu_ns, rss_bytes, working_set_bytes)| Row {
-                group,
+                pod,
                 job,
-                container: &group.containers[index],
-                id: group.containers.newest(index).id().unwrap_or_default(),
+                container: &pod.containers[index],
+                id: pod.containers.newest(index).id().unwrap_or_default(),
                 cpu_ns,
                 rss_bytes,
                 working_set_bytes,
@@ -85,10 +85,10 @@ fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
         &labels,
         rows.iter().map(|row| (row.labels(), seconds(row.cpu_ns))),
     )?;
-    let overhead = |job: &JobRun, group: &Group| -> u64 {
-        job.samples
+    let overhead = |job: &JobRun, pod: &Pod| -> u64 {
+        job.recorder
             .live()
-            .filter(|(index, ..)| group.containers.is_overhead(*index))
+            .filter(|(index, ..)| pod.containers.is_overhead(*index))
             .map(|(_, ns, ..)| ns)
             .sum()
     };
@@ -96,7 +96,7 @@ fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
         "collector_job_pod_overhead_cpu_seconds_total",
         "CPU time of what is in the pod of a job that runs and in none of its containers: the sandbox.",
         &JOB,
-        running().map(|(group, job)| (job_labels(group, job), seconds(overhead(job, group)))),
+        running().map(|(pod, job)| (job_labels(pod, job), seconds(overhead(job, pod)))),
     )?;
     scrape.gauges(
         "collector_job_memory_bytes",
@@ -114,29 +114,29 @@ fn jobs(scrape: &Scrape, follower: &Follower) -> prometheus::Result<()> {
         "collector_job_start_time_seconds",
         "When the run of a job that runs began, in seconds since 1970.",
         &JOB,
-        running().map(|(group, job)| {
-            (job_labels(group, job), job.samples.start_time().as_millisecond() as f64 / 1e3)
+        running().map(|(pod, job)| {
+            (job_labels(pod, job), job.recorder.start_time().as_millisecond() as f64 / 1e3)
         }),
     )
 }
 
-fn own(scrape: &Scrape, follower: &Follower, sender: &Sender) -> prometheus::Result<()> {
-    let totals = &follower.totals;
+fn own(scrape: &Scrape, measurement: &NodeMeasurement, publisher: &NodePublisher) -> prometheus::Result<()> {
+    let totals = &measurement.totals;
     let one = |value: f64| [(vec![], value)];
-    let info = &follower.facts.info;
+    let info = &measurement.context.info;
     scrape.gauges(
         "collector_build_info",
         "The collector's version, and whether it measures with eBPF or from /proc alone; always 1.",
         &["version", "source"],
         [(vec![info.version.as_str(), info.source.as_str()], 1.0)],
     )?;
-    let count = follower.groups.iter().filter(|(_, group)| group.job.is_some()).count();
+    let count = measurement.pods.iter().filter(|(_, pod)| pod.job.is_some()).count();
     scrape.gauges("collector_jobs", "Jobs that are followed.", &[], one(count as f64))?;
-    let pods = follower.groups.iter().count();
+    let pods = measurement.pods.iter().count();
     scrape.gauges("collector_pods", "Pods, and containers in no pod, jobs or not.", &[], one(pods as f64))?;
     scrape.gauges("collector_processes", "Processes in the last pass.", &[], one(totals.processes as f64))?;
     let ended =
-        End::ALL.map(|end| (vec![end.name()], totals.ended.get(&end).copied().unwrap_or_default() as f64));
+        JobEnd::ALL.map(|end| (vec![end.name()], totals.ended.get(&end).copied().unwrap_or_default() as f64));
     scrape.counters(
         "collector_jobs_ended_total",
         "Jobs that are over, by why: their pod is gone, they were idle, or another one began in their pod.",
@@ -189,7 +189,7 @@ fn own(scrape: &Scrape, follower: &Follower, sender: &Sender) -> prometheus::Res
             one(bytes as f64),
         )?;
     }
-    if let Some(counts) = sender.counts() {
+    if let Some(counts) = publisher.counts() {
         let results = [(vec!["stored"], counts.stored as f64), (vec!["failed"], counts.failed as f64)];
         scrape.counters(
             "collector_pushes_total",

@@ -1,17 +1,15 @@
-//! Beside everything: follows every CI job of a node, and sends one summary of each.
+//! Beside everything: follows every CI job of a node, and publishes a summary of each.
 //!
-//! `follow` reads the node once each interval and shares out what was read; `group` decides which job a pod runs;
-//! here is what comes of it: summaries, checkpoints, metrics.
+//! `measurement` reads the node once each interval and shares out the figures by pod; `pod` decides which job a pod runs;
+//! `publisher` sends summaries and writes checkpoints.
 
-mod clock;
-mod environments;
-mod follow;
-mod group;
-mod groups;
+mod evidence;
+mod job_env;
+mod measurement;
 mod metrics;
-mod names;
-mod samples;
-mod send;
+mod pod;
+mod pods;
+mod publisher;
 mod serve;
 
 use std::collections::HashMap;
@@ -22,20 +20,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::follow::Follower;
-use self::groups::GroupKey;
-use self::send::Sender;
-use super::file_thread::FileThread;
-use super::outbox::{RECOVERY_AGE, open_spool};
-use super::ticker::Ticker;
+use self::measurement::NodeMeasurement;
+use self::pod::PodKey;
+use self::publisher::{NodePublisher, next_step, step};
 use crate::attribute::containers::KeptContainers;
 use crate::config::{Config, NodeConfig};
 use crate::deliver::checkpoint::Head;
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::{Recovered, close, recover_all};
 use crate::deliver::spool::Spool;
+use crate::engine::publisher::{open_spool, resumable};
+use crate::engine::writer_thread::WriterThread;
 use crate::host;
-use crate::sample::boot_id;
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result<ExitCode> {
@@ -43,7 +39,7 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (_, open_files_limit) = host::raise_open_files();
-    let file_thread = FileThread::start();
+    let writer_thread = WriterThread::start();
     let pusher = config.push.as_ref().map(Pusher::new);
     let spool = open_spool(&config)?;
     let mut scrapes = serve::start(node.metrics).await?;
@@ -51,27 +47,26 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
         Some(spool) => recover(spool)?,
         None => HashMap::new(),
     };
-    let (mut follower, left) =
-        Follower::begin(&config, node, pusher.clone(), spool.clone(), open_files_limit, recovered)?;
+    let (mut measurement, left) =
+        NodeMeasurement::start(&config, node, pusher.clone(), spool.clone(), open_files_limit, recovered)?;
     if let Some(spool) = &spool {
         for one in left {
             close(spool, one)?;
         }
     }
-    file_thread.settle();
-    let mut sender = Sender::new(Rc::clone(&config), pusher, spool);
-    let mut ticker = Ticker::new(config.interval);
+    writer_thread.settle();
+    let mut publisher = NodePublisher::new(Rc::clone(&config), pusher, spool);
     info!(interval = ?config.interval, proc_path = %config.proc_path.display(), job_idle = ?node.job_idle, "measuring");
     let signal = loop {
         tokio::select! {
-            missed = ticker.tick() => {
-                follower.count_missed(missed);
-                pass(&mut follower, &mut sender, node, false)?;
+            () = measurement.sampler.due() => {
+                let ended = measurement.pass(false)?;
+                publisher.after_pass(&mut measurement, ended);
             }
-            () = sender.work(&mut follower) => {}
+            (pod, next) = next_step(&mut measurement.pods) => step(&mut measurement, pod, next),
             reply = scrapes.next() => {
-                // Whoever asked may have gone.
-                let _ = reply.send(metrics::render(&follower, &sender));
+                // The client may have closed its connection.
+                let _ = reply.send(metrics::render(&measurement, &publisher));
             }
             _ = hangup.recv() => info!("push tokens are read again when their file is another one"),
             _ = interrupt.recv() => break "SIGINT",
@@ -80,43 +75,25 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
     };
     let deadline = Instant::now() + config.shutdown_timeout;
     info!(signal, "stopping: one last pass; the jobs go on");
-    pass(&mut follower, &mut sender, node, true)?;
+    let ended = measurement.pass(true)?;
+    publisher.after_pass(&mut measurement, ended);
     let again = async {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
     };
-    let delivered = sender.leave(&mut follower, deadline, again).await;
+    let delivered = publisher.leave(&mut measurement, deadline, again).await;
     Ok(ExitCode::from(if delivered { super::EXIT_OK } else { super::EXIT_PUSH }))
 }
 
-fn pass(follower: &mut Follower, sender: &mut Sender, node: &NodeConfig, last: bool) -> anyhow::Result<()> {
-    for (number, job, end) in follower.pass(node, last)? {
-        if let Some(group) = follower.groups.get(number) {
-            sender.finish(job, end, group, &follower.facts);
-        }
-    }
-    follower.forget_pods();
-    sender.after_pass(follower);
-    Ok(())
-}
-
-/// The runs of a node's collector that was stopped or killed, by their pods; a pod has one, the latest.
-fn recover(spool: &Spool) -> anyhow::Result<HashMap<GroupKey, Recovered>> {
-    let boot_id = boot_id::read();
-    let now = host::Instant::now().boot;
-    let is_ours = |head: &Head| {
-        let age = now.checked_sub(head.written);
-        head.mode == "node"
-            && boot_id.is_some()
-            && head.boot_id == boot_id
-            && age.is_some_and(|age| age <= RECOVERY_AGE)
-            && group_key(&head.containers).is_some()
-    };
+/// The runs of a collector that was stopped or killed, by pod. Each pod has one, the latest.
+fn recover(spool: &Spool) -> anyhow::Result<HashMap<PodKey, Recovered>> {
+    let resumable = resumable("node");
+    let is_ours = |head: &Head| resumable(head) && pod_key(&head.containers).is_some();
     let mut runs = HashMap::new();
     for recovered in recover_all(spool, is_ours)? {
-        let Some(key) = group_key(&recovered.checkpoint.head.containers) else { continue };
+        let Some(key) = pod_key(&recovered.checkpoint.head.containers) else { continue };
         if let Some(earlier) = runs.insert(key, recovered) {
             let earlier: Recovered = earlier;
             warn!(
@@ -129,9 +106,9 @@ fn recover(spool: &Spool) -> anyhow::Result<HashMap<GroupKey, Recovered>> {
     Ok(runs)
 }
 
-/// Whose containers these are.
-fn group_key(containers: &KeptContainers) -> Option<GroupKey> {
+/// The pod of these containers.
+fn pod_key(containers: &KeptContainers) -> Option<PodKey> {
     let first = containers.first()?;
-    let pod = first.pod_uid.clone().map(GroupKey::Pod);
-    pod.or_else(|| first.id().map(|id| GroupKey::Container(id.to_owned())))
+    let pod = first.pod_uid.clone().map(PodKey::Pod);
+    pod.or_else(|| first.id().map(|id| PodKey::Container(id.to_owned())))
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use wire::{CommandUsage, ContainerUsage, Payload};
 
 use super::shown::{BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, seconds};
-use crate::config::RunIdentity;
+use crate::run_identity::RunIdentity;
 
 /// No section is larger, whatever the names in it are. GitHub shows no summary at all of a step with more than 1 MiB.
 pub const MAX_BYTES: usize = 128 << 10;

@@ -8,7 +8,7 @@ use wire::{ContainerUsage, Payload};
 use super::shown::{
     BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, name, plain, seconds,
 };
-use crate::config::RunIdentity;
+use crate::run_identity::RunIdentity;
 
 /// The report; with `colour`, titles are bold.
 pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> String {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use super::reader::content;
+use super::files::content;
 
 /// One cgroup in one hierarchy.
 #[derive(Debug, Clone)]

@@ -47,6 +47,11 @@ impl Mount {
 }
 
 impl Hierarchies {
+    /// Those below `cgroup_path`, or those that are mounted.
+    pub fn find(proc_path: &Path, cgroup_path: Option<&Path>) -> Self {
+        cgroup_path.map_or_else(|| Self::mounted(proc_path), Self::below)
+    }
+
     /// Those that are mounted where the collector is; none if that cannot be read.
     pub fn mounted(proc_path: &Path) -> Self {
         Self::from_mountinfo(&std::fs::read(proc_path.join("self/mountinfo")).unwrap_or_default())

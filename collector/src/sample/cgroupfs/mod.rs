@@ -2,6 +2,7 @@
 //! (Documentation/admin-guide/cgroup-v1/) or, on a hybrid host, some of each.
 
 mod directory;
+mod files;
 mod hierarchies;
 mod levels;
 mod need;
@@ -11,8 +12,9 @@ mod through;
 
 pub use hierarchies::Hierarchies;
 pub use need::{MemoryLook, MemoryNeed};
-pub use reader::{Bounds, CgroupReader, CgroupReading, Periods};
+pub use reader::{Bounds, CgroupReader, CgroupReading};
 pub use through::{Closed, through};
+pub use throttling::Periods;
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,13 @@
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::directory::Directory;
+use super::files::{content, keyed};
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
 use super::need::MemoryLook;
-use super::throttling::Throttling;
+use super::throttling::{Periods, Throttling};
 
 /// Limits hardly ever change: they are read again every so many readings.
 const READINGS_PER_LIMITS: u32 = 16;
@@ -61,15 +61,6 @@ pub struct Bounds {
     pub cpu_cores: Option<f64>,
     /// v2 `memory.max`, v1 `memory.limit_in_bytes` and `hierarchical_memory_limit` of `memory.stat`.
     pub memory_bytes: Option<u64>,
-}
-
-/// Enforcement periods of a CPU limit since the cgroup was made; none are counted while there is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Periods {
-    /// Those in which it wanted CPU: `nr_periods`.
-    pub all: u64,
-    /// Those of them in which it was throttled: `nr_throttled`.
-    pub throttled: u64,
 }
 
 /// Reads one container's cgroup files again and again; what is read every time is kept open.
@@ -194,15 +185,4 @@ impl CgroupReader {
             .filter(|holds| self.limits.1.is_none_or(|own| *holds < own));
         self.bounds.memory_bytes = above_v1.into_iter().chain(above_v2).chain(holds).min();
     }
-}
-
-pub(super) fn content(file: Option<&File>) -> Option<String> {
-    let mut buffer = [0; 8192];
-    let length = file?.read_at(&mut buffer, 0).ok().filter(|length| *length > 0)?;
-    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
-}
-
-/// The value behind `name ` at the beginning of a line.
-pub(super) fn keyed(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

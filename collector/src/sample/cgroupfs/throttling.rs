@@ -3,9 +3,20 @@
 
 use std::fs::File;
 
+use serde::{Deserialize, Serialize};
+
 use super::directory::Directory;
+use super::files::{content, keyed};
 use super::levels::Quota;
-use super::reader::{Periods, content, keyed};
+
+/// Enforcement periods of a CPU limit since the cgroup was made; none are counted while there is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Periods {
+    /// Those in which it wanted CPU: `nr_periods`.
+    pub all: u64,
+    /// Those of them in which it was throttled: `nr_throttled`.
+    pub throttled: u64,
+}
 
 /// Where it is read, and what it came to.
 #[derive(Debug, Default)]

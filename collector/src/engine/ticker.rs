@@ -6,21 +6,19 @@ use tokio::time::{Instant, sleep_until};
 
 /// Passes at whole multiples of the interval. One that comes late is a longer interval, never two passes.
 #[derive(Debug)]
-pub struct Ticker {
+pub(crate) struct Ticker {
     interval: Duration,
     next: Instant,
 }
 
 impl Ticker {
     /// The first tick is one interval from now.
-    pub fn new(interval: Duration) -> Self {
+    pub(crate) fn new(interval: Duration) -> Self {
         Self { interval, next: Instant::now() + interval }
     }
 
-    /// Waits for the next tick; tells how many were missed before it.
-    ///
-    /// Cancelling loses nothing.
-    pub async fn tick(&mut self) -> u64 {
+    /// Waits for the next tick and returns how many were missed before it. Cancel-safe.
+    pub(crate) async fn tick(&mut self) -> u64 {
         sleep_until(self.next).await;
         let late = Instant::now().saturating_duration_since(self.next);
         let missed = (late.as_nanos() / self.interval.as_nanos().max(1)) as u64;

@@ -1,15 +1,15 @@
-//! The thread that files are written on.
+//! The thread that writes files.
 
 use std::sync::mpsc::{Sender, channel};
 
 use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
 
-/// Made before there is much in memory: later, and at the end above all, there may be none left for a thread.
-pub(super) struct FileThread(Sender<CapabilitySets>);
+/// Started early: later, above all at the end, there may be no memory left to start a thread.
+pub(crate) struct WriterThread(Sender<CapabilitySets>);
 
-impl FileThread {
-    /// Begins with the capabilities of who calls; does nothing else before [`FileThread::settle`].
-    pub(super) fn start() -> Self {
+impl WriterThread {
+    /// Starts with the capabilities of the calling thread and waits for [`WriterThread::settle`].
+    pub(crate) fn start() -> Self {
         let (sender, receiver) = channel::<CapabilitySets>();
         drop(tokio::task::spawn_blocking(move || {
             if let Ok(sets) = receiver.recv()
@@ -21,10 +21,10 @@ impl FileThread {
         Self(sender)
     }
 
-    /// Gives up what the calling thread has given up meanwhile: capabilities are each thread's own (capabilities(7)).
-    pub(super) fn settle(self) {
+    /// Drops the capabilities that the calling thread has dropped meanwhile: each thread has its own (capabilities(7)).
+    pub(crate) fn settle(self) {
         if let Ok(sets) = capabilities(None) {
-            // It waits for just this.
+            // The thread waits for this message.
             let _ = self.0.send(sets);
         }
     }

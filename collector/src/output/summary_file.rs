@@ -1,4 +1,4 @@
-//! The file that a CI system shows on the page of a run, such as `$GITHUB_STEP_SUMMARY`: others write to it, too.
+//! The file that a CI system shows on the page of a run, such as `$GITHUB_STEP_SUMMARY`. Other steps write to it, too.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -7,19 +7,19 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// GitHub shows nothing at all of a step's summary that is larger.
+/// GitHub shows nothing of a step's summary that is larger.
 const SHOWN_BYTES: u64 = 1 << 20;
 
-/// Appends a section; the file is made if it is not there, and what is in it stays.
+/// Appends a section, and creates the file if it does not exist.
 pub(super) fn append(path: &Path, markdown: &str) -> io::Result<()> {
-    // A job can put something else where the file should be: a link to a file of ours, a pipe that nobody reads.
+    // A job can put something else in its place: a link to a file of the collector, a pipe without a reader.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut file = OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    // Behind a line that does not end, a heading would be part of that.
+    // After an incomplete line a heading would be part of that line.
     let separator = if metadata.len() > 0 { "\n\n" } else { "" };
     if metadata.len() + (separator.len() + markdown.len()) as u64 > SHOWN_BYTES {
         return Err(io::Error::other(

@@ -1,105 +1,116 @@
-//! The eBPF program beside the passes: its records kept until the next pass, then placed.
+//! The eBPF program's events: buffered between passes, then located.
 
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::locator::{Event, Locator};
+use super::reading::Reading;
 use crate::accumulate::Exited;
 use crate::attribute::conserved::traced::{Ended, Moved, Traced};
-use crate::attribute::containers::{Containers, Place};
+use crate::attribute::containers::Place;
+use crate::config::{Config, Ebpf};
 use crate::host::{self, Host};
 use crate::sample::bpf::{CgroupIds, Drained, Exit, Options, Tracer, Unavailable};
+use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcessKey};
 
-/// For so long the last records are waited for: the kernel frees a process some milliseconds after its end (once an
-/// RCU grace period is over).
-const LAST_WORDS: Duration = Duration::from_millis(250);
-/// For so long the kernel has time to tell that it freed a process.
+/// How long the last pass waits for outstanding exit records: the kernel frees a process some milliseconds after its
+/// end (once an RCU grace period is over).
+const LAST_RECORDS_TIMEOUT: Duration = Duration::from_millis(250);
+const LAST_RECORDS_POLL: Duration = Duration::from_micros(500);
+/// A process that ended longer ago and is not in `/proc` was freed, even if no record says so.
 const OVERDUE_NS: u64 = 3_000_000_000;
-const LAST_WORDS_POLL: Duration = Duration::from_micros(500);
 
-/// The program, and what it told since the last pass.
+/// The program, and the records that it wrote since the last pass.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(super) struct BpfEvents {
     tracer: AsyncFd<Tracer>,
     waiting: Drained,
-    /// Where processes are that were ending when they were first seen.
+    /// Places of processes that were ending when a pass first saw them.
     ending: FxHashMap<ProcessKey, Place>,
-    /// Those that had ended and were not freed at the last pass.
+    /// Processes that had ended and were not freed at the last pass.
     in_flight: FxHashSet<ProcessKey>,
-    /// A process that is gone from /proc for so long was freed, told or not.
     overdue_ns: u64,
     lost: u64,
 }
 
-/// When a pass was, and since when measuring goes on, in the clock of the starts of processes.
+/// When a pass was and since when processes count, on the clock of process starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PassTimes {
-    pub(super) host: Host,
-    pub(super) measuring_since_ticks: u64,
-    /// When it began to read.
-    pub(super) began_ns: u64,
-    pub(super) now_ns: u64,
-    /// Whether there is none after it.
-    pub(super) last: bool,
+    host: Host,
+    counted_since_ticks: u64,
+    /// When the pass began to read.
+    began_ns: u64,
+    now_ns: u64,
+    /// Whether no pass follows.
+    last: bool,
 }
 
 impl PassTimes {
-    /// Of a pass that has read what there is.
-    pub(super) fn new(host: Host, measuring_since_ticks: u64, began: host::Instant, last: bool) -> Self {
+    /// The times of a pass that has read the process table.
+    pub(super) fn new(host: Host, counted_since_ticks: u64, began: host::Instant, last: bool) -> Self {
         // A time namespace shifts this clock as it does the starts in /proc.
         let ns = |at: host::Instant| at.boot.as_nanos() as u64;
-        Self { host, measuring_since_ticks, began_ns: ns(began), now_ns: ns(host::Instant::now()), last }
+        Self { host, counted_since_ticks, began_ns: ns(began), now_ns: ns(host::Instant::now()), last }
     }
 }
 
-/// What was told up to a pass.
-struct Told {
+/// The records up to a pass.
+struct Batch {
     drained: Drained,
-    /// Those that were waited for and not freed.
+    /// Processes that were reaped and not freed yet.
     in_flight: Vec<Exit>,
     ended: u64,
-    /// Of how many not all was told, that were waited for since the pass before.
+    /// Processes reaped in this interval whose record was lost or incomplete.
     lost: u64,
 }
 
-/// Who tells where a process is; see [`Containers::place_of`].
-pub(super) trait Locate {
-    /// Where a process is that the eBPF program told of; `None` where it cannot be told.
-    fn place_of(
-        &mut self,
-        cgroups: CgroupIds,
-        comm: Comm,
-        parent: Option<Place>,
-        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
-    ) -> Option<Place>;
-}
-
-impl Locate for Containers {
-    fn place_of(
-        &mut self,
-        cgroups: CgroupIds,
-        comm: Comm,
-        parent: Option<Place>,
-        content: impl FnOnce(CgroupIds) -> Option<Vec<u8>>,
-    ) -> Option<Place> {
-        Self::place_of(self, cgroups, comm, parent, content)
-    }
-}
-
-/// What a pass learns from the records.
+/// The records of an interval, each with its container.
 #[derive(Debug, Default)]
-pub(super) struct Placed {
+pub(super) struct Located {
     pub(super) traced: Traced,
     pub(super) exited: Vec<Exited>,
 }
 
-impl Trace {
-    pub(super) fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
+impl BpfEvents {
+    /// Starts the program, or returns why it does not run; fails only where the program is required. `root`: only the
+    /// descendants of this process are followed.
+    pub(super) fn start_if_wanted(
+        config: &Config,
+        root: Option<u32>,
+        host: Host,
+        hierarchies: &Hierarchies,
+    ) -> anyhow::Result<Result<Self, Unavailable>> {
+        let (unified, v1) = hierarchies.root_ids();
+        let options = Options {
+            proc_path: &config.proc_path,
+            root,
+            tick_ns: host.tick_ns(),
+            cgroup_roots: CgroupIds { unified, v1 },
+            ring_bytes: config.ebpf_buffer,
+            log: config.ebpf_log,
+            // A command would inherit what is left.
+            shed_privileges: root.is_none(),
+        };
+        let events = match config.ebpf {
+            Ebpf::Off => Err(Unavailable::Off),
+            Ebpf::Auto | Ebpf::Require => Self::start(&options),
+        };
+        match (&events, config.ebpf) {
+            (Ok(_), _) => info!("following processes with eBPF"),
+            (Err(reason), Ebpf::Require) => bail!("--ebpf=require: {reason}"),
+            (Err(reason), _) => info!(%reason, "measuring from /proc alone, without eBPF"),
+        }
+        Ok(events)
+    }
+
+    fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
         let tracer = Tracer::start(options)?;
         // SAFETY: the tracer keeps the descriptor of its ring buffer open and the same until it is dropped.
         let tracer = unsafe { AsyncFd::register_with_interest(tracer, Interest::READABLE) };
@@ -114,7 +125,7 @@ impl Trace {
         })
     }
 
-    /// Waits until the ring buffer is half full, and empties it. Cancelling loses nothing.
+    /// Waits until the ring buffer is half full, and empties it. Cancel-safe.
     pub(super) async fn relieve(&mut self) {
         match self.tracer.readable_mut().await {
             Ok(mut ready) => {
@@ -128,10 +139,10 @@ impl Trace {
         }
     }
 
-    /// Takes what was told up to now.
-    fn take(&mut self, observations: &[Observation], times: PassTimes) -> Told {
+    /// Takes the records up to now.
+    fn take(&mut self, observations: &[Observation], times: PassTimes) -> Batch {
         let tracer = self.tracer.get_mut();
-        // What is counted before the records are read has been written by then.
+        // Counted first: the records of what is counted have been written by then.
         let growth = tracer.growth();
         let mut reaped: Vec<Exit> = tracer.exiting().filter(|exit| exit.end_ns < times.began_ns).collect();
         if !reaped.is_empty() {
@@ -140,18 +151,19 @@ impl Trace {
         }
         tracer.drain(&mut self.waiting);
         if !reaped.is_empty() {
-            // They were freed meanwhile.
+            // These were freed meanwhile.
             let freed: FxHashSet<ProcessKey> = self.waiting.exits.iter().map(|exit| exit.key).collect();
             reaped.retain(|exit| !freed.contains(&exit.key));
         }
-        // Not every free is told (a kernel may run no program on top of tasks that it shields): who ended long ago and is
-        // not there any more was freed. What it had used is known but for its last moments, a tick of the scheduler at most.
+        // Not every free leaves a record (a kernel may run no program on top of tasks that it shields): a process that
+        // ended long ago and is not in /proc was freed. Its use is known but for a tick of the scheduler at most.
         let (overdue, in_flight): (Vec<Exit>, Vec<Exit>) =
             reaped.into_iter().partition(|exit| exit.end_ns + self.overdue_ns < times.now_ns);
         let overdue: Vec<ProcessKey> = overdue.into_iter().map(|exit| exit.key).collect();
         let missed = if overdue.is_empty() { Vec::new() } else { tracer.give_up(&overdue) };
         let lost = growth.lost + growth.missed + missed.len() as u64;
-        // Who was waited for in this interval has all that it used in its reaper's growth; of the others that was before.
+        // The growth of the reaper holds all use of a process that was reaped in this interval; the others were reaped
+        // earlier.
         let of_now = missed.iter().filter(|exit| !self.in_flight.contains(&exit.key)).count() as u64;
         let unsettled = growth.lost + growth.missed + of_now;
         self.waiting.exits.extend(missed);
@@ -163,32 +175,32 @@ impl Trace {
         }
         self.lost += lost;
         let drained = std::mem::take(&mut self.waiting);
-        Told { drained, in_flight, ended: growth.ended, lost: unsettled }
+        Batch { drained, in_flight, ended: growth.ended, lost: unsettled }
     }
 
-    /// Waits until the kernel has freed what had ended by now, but for what still waits to be waited for: that was
-    /// seen.
-    fn wait_for_last_words(&mut self, observations: &[Observation], now_ns: u64) {
+    /// Waits until the kernel has freed every process that has ended by now. It does not wait for zombies, which the pass
+    /// saw.
+    fn wait_for_last_records(&mut self, observations: &[Observation], now_ns: u64) {
         let zombies: FxHashSet<ProcessKey> =
             observations.iter().filter(|one| one.zombie).map(|one| one.key).collect();
         let tracer = self.tracer.get_mut();
-        let until = Instant::now() + LAST_WORDS;
+        let until = Instant::now() + LAST_RECORDS_TIMEOUT;
         let overdue = |exit: &Exit| exit.end_ns + OVERDUE_NS < now_ns;
         let due = |exit: Exit| !zombies.contains(&exit.key) && !overdue(&exit);
         while tracer.exiting().any(due) && Instant::now() < until {
-            std::thread::sleep(LAST_WORDS_POLL);
-            // Else the ring buffer could fill up meanwhile.
+            std::thread::sleep(LAST_RECORDS_POLL);
+            // The ring buffer could fill up meanwhile.
             tracer.drain(&mut self.waiting);
         }
-        // There is no later: what ended and is not told of by now is taken as it is.
+        // No record comes later: what is known of these processes by now is final.
         self.overdue_ns = 0;
     }
 
-    /// Corrects where processes are that no pass had seen and that were ending when this one saw them: their cgroups
-    /// read `/` by then, and as long as nobody waits for them.
+    /// Corrects the places of processes that were already ending when a pass first saw them: `/proc/[pid]/cgroup` reads
+    /// `/` from then until they are reaped.
     pub(super) fn place_ending(
         &mut self,
-        containers: &mut impl Locate,
+        locator: &mut impl Locator,
         observations: &[Observation],
         places: &mut [Option<Place>],
         unseen: impl Fn(ProcessKey) -> bool,
@@ -208,11 +220,12 @@ impl Trace {
         }
         let tracer = self.tracer.get_mut();
         let exiting: Vec<_> = tracer.exiting().filter(|exit| new.contains_key(&exit.key)).collect();
-        // What was freed since the pass saw it is among the records.
+        // Those that were freed since the pass saw them are among the records.
         tracer.drain(&mut self.waiting);
         for exit in exiting.iter().chain(&self.waiting.exits) {
             let Some(index) = new.remove(&exit.key) else { continue };
-            let found = containers.place_of(exit.cgroups, exit.comm, None, |ids| tracer.cgroup_content(ids));
+            let event = Event { cgroups: exit.cgroups, comm: exit.comm, parent: None };
+            let found = locator.locate_event(event, &mut |ids| tracer.cgroup_content(ids));
             if let Some(place) = found {
                 places[index] = found;
                 self.ending.insert(exit.key, place);
@@ -225,56 +238,53 @@ impl Trace {
         self.lost
     }
 
-    /// What was told since the last pass, with the places of what it is about. `single`: everything is there.
-    pub(super) fn place(
+    /// Takes the records since the last pass and locates the processes that they are about.
+    pub(super) fn locate(
         &mut self,
-        containers: &mut impl Locate,
-        seen: (&[Observation], &[Option<Place>]),
-        single: Option<Place>,
+        locator: &mut impl Locator,
+        reading: &Reading,
         times: PassTimes,
-    ) -> Placed {
+    ) -> Located {
         if times.last {
-            self.wait_for_last_words(seen.0, times.now_ns);
+            self.wait_for_last_records(&reading.processes, times.now_ns);
         }
-        let Told { drained, in_flight, ended, lost } = self.take(seen.0, times);
+        let Batch { drained, in_flight, ended, lost } = self.take(&reading.processes, times);
         let before = std::mem::take(&mut self.in_flight);
-        let mut placed = Placed { traced: Traced { ended, lost, ..Traced::default() }, exited: Vec::new() };
+        let mut located = Located { traced: Traced { ended, lost, ..Traced::default() }, exited: Vec::new() };
         if drained.exits.is_empty() && drained.moves.is_empty() && in_flight.is_empty() {
-            return placed;
+            return located;
         }
-        let places: FxHashMap<u32, (ProcessKey, Place)> = seen
-            .0
-            .iter()
-            .zip(seen.1)
+        let places: FxHashMap<u32, (ProcessKey, Place)> = reading
+            .located()
             .filter_map(|(process, place)| Some((process.key.pid, (process.key, (*place)?))))
             .collect();
         let place_of_pid = |pid: u32| places.get(&pid).map(|(_, place)| *place);
         let tracer = self.tracer.get_mut();
-        let mut place = |cgroups: CgroupIds, comm: Comm, parent: Option<Place>| {
-            single.or_else(|| containers.place_of(cgroups, comm, parent, |ids| tracer.cgroup_content(ids)))
+        let mut place = |cgroups, comm, parent| {
+            locator.locate_event(Event { cgroups, comm, parent }, &mut |ids| tracer.cgroup_content(ids))
         };
         for moved in &drained.moves {
             let parent = place_of_pid(moved.parent_pid);
             let to = place(moved.cgroups, Comm::new(b""), parent);
-            placed.traced.moves.push(Moved {
+            located.traced.moves.push(Moved {
                 key: moved.key,
                 from: parent.map(|place| place.container),
                 to: to.map(|place| place.container),
                 own_ns: moved.own_ns,
             });
         }
-        let PassTimes { host, measuring_since_ticks, .. } = times;
+        let PassTimes { host, counted_since_ticks, .. } = times;
         for (exit, last) in
             drained.exits.iter().map(|exit| (exit, true)).chain(in_flight.iter().map(|exit| (exit, false)))
         {
             let parent = place_of_pid(exit.parent_pid);
             let seen = places.get(&exit.key.pid).filter(|(key, _)| *key == exit.key).map(|(_, place)| *place);
-            // Without its cgroup's name, which was lost: where it was seen, or where its parent is.
+            // If the name of its cgroup was lost: where a pass saw it, or where its parent is.
             let place = place(exit.cgroups, exit.comm, parent)
                 .or(seen)
                 .or_else(|| parent.filter(|_| exit.in_parents_cgroups));
-            let told = if last { &mut placed.traced.exits } else { &mut placed.traced.in_flight };
-            told.push(Ended {
+            let list = if last { &mut located.traced.exits } else { &mut located.traced.in_flight };
+            list.push(Ended {
                 key: exit.key,
                 parent_pid: exit.parent_pid,
                 container: place.map(|place| place.container),
@@ -287,8 +297,8 @@ impl Trace {
                     continue;
                 }
             }
-            let start_ns = exit.key.start_ticks.max(measuring_since_ticks) * host.tick_ns();
-            placed.exited.push(Exited {
+            let start_ns = exit.key.start_ticks.max(counted_since_ticks) * host.tick_ns();
+            located.exited.push(Exited {
                 key: exit.key,
                 comm: exit.comm,
                 container: place.map(|place| place.container),
@@ -298,6 +308,6 @@ impl Trace {
                 last,
             });
         }
-        placed
+        located
     }
 }

@@ -1,4 +1,4 @@
-//! Interim summaries on their way: one at a time, and the latest in place of those that wait.
+//! Pushes interim summaries: one at a time, and only the latest of those that wait.
 
 use std::time::Duration;
 
@@ -11,52 +11,51 @@ use wire::Submission;
 use crate::deliver::push::Pusher;
 use crate::deliver::spool::{Kind, Spool};
 
-/// The least time that a push is given, however short the interval.
+/// A push has at least this time, however short the interval.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The summary under way, and the one that waits.
+/// The push in progress, and the summary that waits for it.
 #[derive(Debug, Default)]
-pub(super) struct Interim {
-    under_way: Option<JoinHandle<()>>,
+pub(super) struct InterimPush {
+    in_progress: Option<JoinHandle<()>>,
     waiting: Option<(Submission, Duration)>,
 }
 
-impl Interim {
-    /// Has this one wait, in place of one that does.
+impl InterimPush {
+    /// Lets this summary wait, in place of one that already does.
     pub(super) fn offer(&mut self, submission: Submission, interval: Duration) {
         if let Some((replaced, _)) = self.waiting.replace((submission, interval.max(LEAST_PATIENCE))) {
             info!(seq = replaced.seq, "an interim summary was not sent: a later one takes its place");
         }
     }
 
-    /// Sends what waits, if nothing is under way.
+    /// Starts to push the summary that waits, unless a push is in progress.
     pub(super) fn next(&mut self, pusher: Option<&Pusher>, spool: Option<&Spool>) {
-        if self.under_way.as_ref().is_some_and(|task| !task.is_finished()) {
+        if self.in_progress.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        self.under_way = None;
+        self.in_progress = None;
         if let (Some((submission, patience)), Some(pusher)) = (self.waiting.take(), pusher) {
             let task = send(submission, patience, pusher.clone(), spool.cloned());
-            self.under_way = Some(tokio::spawn(task));
+            self.in_progress = Some(tokio::spawn(task));
         }
     }
 
-    /// Waits until nothing is under way any more, which nothing never is. Cancelling loses nothing.
+    /// Waits for the push in progress to end; pending forever if there is none. Cancel-safe.
     pub(super) async fn done(&mut self) {
-        match &mut self.under_way {
+        match &mut self.in_progress {
             Some(task) => {
-                // Whether it ended or panicked: it is over.
                 let _ = task.await;
-                self.under_way = None;
+                self.in_progress = None;
             }
             None => std::future::pending().await,
         }
     }
 
-    /// Gives up what is under way.
+    /// Cancels the push in progress and drops the summary that waits.
     pub(super) fn abort(&mut self) {
         self.waiting = None;
-        if let Some(task) = self.under_way.take() {
+        if let Some(task) = self.in_progress.take() {
             task.abort();
         }
     }
@@ -73,7 +72,7 @@ async fn send(submission: Submission, patience: Duration, pusher: Pusher, spool:
     };
     let body = Bytes::from(body);
     let result = pusher.push_unless_held(body.clone(), Instant::now() + patience).await;
-    let mut told = true;
+    let mut logged = true;
     match &result {
         Ok(stored) => {
             pusher.is_over(&id);
@@ -89,7 +88,7 @@ async fn send(submission: Submission, patience: Duration, pusher: Pusher, spool:
             warn!(seq, %error, "an interim summary could not be pushed");
         }
         Err(error) => {
-            told = false;
+            logged = false;
             debug!(seq, %error, "an interim summary could not be pushed");
         }
     }
@@ -103,7 +102,7 @@ async fn send(submission: Submission, patience: Duration, pusher: Pusher, spool:
         spool.put(&id, Kind::Interim, &body).map(Some)
     });
     match kept.await {
-        Ok(Ok(Some(path))) if told => {
+        Ok(Ok(Some(path))) if logged => {
             info!(seq, file = %path.display(), "the interim summary is in the spool");
         }
         Ok(Err(error)) => warn!(seq, %error, "an interim summary cannot be put into the spool"),

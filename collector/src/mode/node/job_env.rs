@@ -1,4 +1,4 @@
-//! The environments of processes in pods: each read when it is new, for the names of a job alone.
+//! The environments of processes in pods. Each is read when the process is new, and only the names of its job are kept.
 
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -7,50 +7,51 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
 use crate::attribute::jobs::{Named, identity};
-use crate::config::RunIdentity;
+use crate::run_identity::RunIdentity;
 use crate::config::node::JobVariables;
 use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;
 use crate::sample::table::{Observation, ProcTable, ProcessKey};
 
-/// How often a process is looked at that keeps its name: it may have been seen between fork and exec.
+/// How often the environment of a process is read while its name stays the same: the first time can be between fork and
+/// exec.
 const LOOKS: u8 = 2;
-/// So many jobs that cannot be followed are told of.
-const MAX_TOLD: usize = 100;
+/// How many jobs that cannot be followed are logged.
+const MAX_LOGGED: usize = 100;
 
-/// What processes say of their jobs.
+/// The jobs that processes say they belong to.
 #[derive(Debug)]
-pub(super) struct Environments {
+pub(super) struct JobEnvironments {
     variables: Vec<JobVariables>,
-    known: FxHashMap<ProcessKey, Known>,
+    known: FxHashMap<ProcessKey, KnownProcess>,
     space: Vec<u8>,
     pass: u64,
-    /// Runs that cannot be followed, which was told.
-    told: FxHashSet<String>,
-    /// How many could not be read.
+    /// Runs that cannot be followed and were logged.
+    logged: FxHashSet<String>,
+    /// How many environments could not be read.
     pub(super) forbidden: u64,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownProcess {
     comm: Comm,
     looks: u8,
     pass: u64,
     run: Option<Rc<RunIdentity>>,
 }
 
-impl Environments {
+impl JobEnvironments {
     pub(super) fn new(variables: Vec<JobVariables>) -> Self {
         let (known, space) = (FxHashMap::default(), vec![0; MAX_BYTES]);
-        Self { variables, known, space, pass: 0, told: FxHashSet::default(), forbidden: 0 }
+        Self { variables, known, space, pass: 0, logged: FxHashSet::default(), forbidden: 0 }
     }
 
-    /// Whose a process of this pass says it is.
+    /// The run that a process of this pass says it belongs to.
     pub(super) fn run_of(&mut self, process: &Observation, table: &ProcTable) -> Option<Rc<RunIdentity>> {
         let before = self.known.get_mut(&process.key);
         let due = match &before {
             None => !process.zombie,
-            // Another program may have another environment; one that has ended has none any more.
+            // Another program may have another environment. A zombie has none any more.
             Some(known) => !process.zombie && (known.looks < LOOKS || known.comm != process.comm),
         };
         if !due {
@@ -61,8 +62,12 @@ impl Environments {
         let before = before.and_then(|known| known.run.clone());
         let looks = self.known.get(&process.key).map_or(0, |known| known.looks);
         let run = self.read(process.key, table, before);
-        let known =
-            Known { comm: process.comm, looks: looks.saturating_add(1), pass: self.pass, run: run.clone() };
+        let known = KnownProcess {
+            comm: process.comm,
+            looks: looks.saturating_add(1),
+            pass: self.pass,
+            run: run.clone(),
+        };
         self.known.insert(process.key, known);
         run
     }
@@ -76,15 +81,15 @@ impl Environments {
         match table.read_beginning(key, "environ", &mut self.space) {
             Ok(length) => {
                 let named = identity(&self.space[..length], &self.variables);
-                // A job's secrets are in it.
+                // It holds the job's secrets.
                 self.space[..length].fill(0);
                 match (named, before) {
-                    // An identity that many processes have is kept once.
+                    // Processes of the same run share one identity.
                     (Named::Run(run), Some(before)) if *before == run => Some(before),
                     (Named::Run(run), _) => Some(Rc::new(run)),
                     (Named::Nobody, _) => None,
                     (Named::Unusable { run_id, why }, _) => {
-                        if self.told.len() < MAX_TOLD && self.told.insert(run_id.clone()) {
+                        if self.logged.len() < MAX_LOGGED && self.logged.insert(run_id.clone()) {
                             let pid = key.pid;
                             warn!(run_id, pid, why, "a process is of a job that cannot be followed");
                         }
@@ -106,7 +111,7 @@ impl Environments {
         }
     }
 
-    /// Forgets the processes that were not asked for since this was called last.
+    /// Forgets the processes that were not in the pass.
     pub(super) fn end_pass(&mut self) {
         let pass = self.pass;
         self.known.retain(|_, known| known.pass == pass);

@@ -5,49 +5,66 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::clock::Clock;
-use super::groups::GroupKey;
-use super::samples::{GroupPass, Samples};
-use crate::accumulate::Accumulator;
 use crate::attribute::containers::Containers;
 use crate::attribute::jobs::{Sighting, Verdict, decide};
 use crate::config::node::PodFacts;
-use crate::config::{Config, NodeConfig, RunIdentity};
+use crate::config::{Config, NodeConfig};
+use crate::run_identity::RunIdentity;
 use crate::deliver::checkpoint::Head;
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::Recovered;
 use crate::deliver::spool::{RunLock, Spool};
-use crate::mode::outbox::Outbox;
-use crate::mode::pods;
+use crate::engine::cgroup_stats::CgroupStats;
+use crate::engine::clock::Clock;
+use crate::engine::pass::Pass;
+use crate::engine::publisher::RunPublisher;
+use crate::engine::recorder::{RunContext, RunRecorder, RunSnapshot};
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pod_logs::PodName;
 
-/// So long what a pod uses is kept for the job that may begin in it. One that waits longer for a job is a runner that
-/// serves many, and the job begins when it does.
+/// How long the use of a pod is kept for a job that may begin in it. A pod that waits longer is a runner for many jobs:
+/// its job begins when the job's first process does.
 const LEAD: Duration = Duration::from_mins(10);
-/// So many passes without a process mean that a pod is over: the last words on its processes come after they are gone.
+/// After how many passes without a process a pod is over: exit records of its processes come after they are gone.
 const EMPTY_PASSES: u32 = 2;
-/// So many passes wait for a sign of life of their job.
+/// How many passes are held for a job that shows no sign of life.
 const MAX_HELD: usize = 4096;
-/// So many jobs that are over are remembered by each pod.
+/// How many ended jobs each pod remembers.
 const MAX_OVER: usize = 64;
+
+/// What makes two processes members of the same pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum PodKey {
+    /// The UID of their pod.
+    Pod(String),
+    /// The id of a container that is in no pod, which also stands for the containers that it started.
+    Container(String),
+}
+
+impl PodKey {
+    /// The UID, or the id.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Pod(id) | Self::Container(id) => id,
+        }
+    }
+}
 
 /// A pod.
 #[derive(Debug)]
-pub(super) struct Group {
-    pub(super) key: GroupKey,
+pub(super) struct Pod {
+    pub(super) key: PodKey,
     pub(super) containers: Containers,
-    /// What its pod is called.
-    pub(super) pod: Option<PodName>,
-    /// Whether it was there when measuring began.
+    name: Option<PodName>,
+    /// Whether it existed when measuring began.
     was_there: bool,
-    /// A run that is to be gone on with.
-    pub(super) recovered: Option<Box<Recovered>>,
-    /// The start of its first process that was seen.
+    /// The run to continue.
+    recovered: Option<Box<Recovered>>,
+    /// The start of the first process that was seen in it.
     began_ticks: Option<u64>,
     empty_passes: u32,
-    /// What it used since its beginning, until it is known for what job.
-    pending: Option<Samples>,
+    /// What it used since its beginning, until its job is known.
+    pending: Option<RunRecorder>,
     had_job: bool,
     pub(super) job: Option<JobRun>,
     over: Vec<Rc<RunIdentity>>,
@@ -59,30 +76,30 @@ pub(super) struct JobRun {
     pub(super) run: Rc<RunIdentity>,
     /// The start of its first process.
     since_ticks: u64,
-    pub(super) samples: Samples,
-    pub(super) outbox: Outbox,
-    /// When something of it was last seen to live.
+    pub(super) recorder: RunRecorder,
+    pub(super) publisher: RunPublisher,
+    /// When a process of it was last seen alive.
     alive_at: Duration,
-    /// Whether nothing of it lived in the last pass.
+    /// Whether none of its processes was alive at the last pass.
     quiet: bool,
-    /// Passes since then, but for the first: if it goes on they count, if it is over they do not.
-    held: Vec<GroupPass>,
-    /// It is no CI job at all.
+    /// Passes since then, but for the first. They count if the job goes on, and do not if it is over.
+    held: Vec<Pass>,
+    /// Whether it is not a CI job.
     other: bool,
 }
 
-/// Why a run is over.
+/// Why a job is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum End {
+pub(super) enum JobEnd {
     /// Its pod is gone.
     Gone,
-    /// Nothing of it has lived for long enough.
+    /// None of its processes has been alive for the idle time.
     Idle,
-    /// Another one began in its pod.
+    /// Another job began in its pod.
     Replaced,
 }
 
-impl End {
+impl JobEnd {
     pub(super) const ALL: [Self; 3] = [Self::Gone, Self::Idle, Self::Replaced];
 
     pub(super) fn name(self) -> &'static str {
@@ -94,41 +111,50 @@ impl End {
     }
 }
 
-/// What the node gives to each of its pods.
-pub(super) struct Context<'a> {
+/// What the node provides to each of its pods.
+pub(super) struct PodContext<'a> {
     pub(super) config: &'a Config,
     pub(super) node: &'a NodeConfig,
     pub(super) pusher: Option<&'a Pusher>,
     pub(super) spool: Option<&'a Spool>,
     pub(super) hierarchies: &'a Rc<Hierarchies>,
     pub(super) clock: Clock,
-    /// Now, by the boot clock.
+    /// The time of the pass, by the boot clock.
     pub(super) now: Duration,
 }
 
-impl Context<'_> {
-    fn samples(&self, began_ticks: u64, from_the_beginning: bool) -> Samples {
-        let new = Accumulator::new(self.config.interval.as_secs_f64(), self.config.top);
-        Samples::begin(new, self.hierarchies, self.clock, began_ticks, self.now, from_the_beginning)
+impl PodContext<'_> {
+    fn cgroups(&self, from_the_beginning: bool) -> CgroupStats {
+        let mut cgroups = CgroupStats::new(Rc::clone(self.hierarchies));
+        if from_the_beginning {
+            cgroups.count_from_the_beginning();
+        }
+        cgroups
     }
 
-    fn outbox(&self, run: &RunIdentity, recovered: Option<(&Head, RunLock)>) -> Outbox {
-        Outbox::for_run(self.config, run.clone(), self.pusher.cloned(), self.spool.cloned(), recovered)
+    /// `from_the_beginning`: the run includes all that its cgroups have counted.
+    fn recorder(&self, began_ticks: u64, from_the_beginning: bool) -> RunRecorder {
+        RunRecorder::begin(self.config, self.cgroups(from_the_beginning), self.clock, began_ticks, self.now)
+    }
+
+    fn publisher(&self, run: &RunIdentity, recovered: Option<(&Head, RunLock)>) -> RunPublisher {
+        let (pusher, spool) = (self.pusher.cloned(), self.spool.cloned());
+        RunPublisher::for_run(self.config, run.clone(), pusher, spool, recovered)
     }
 }
 
-impl Group {
+impl Pod {
     pub(super) fn new(
-        key: GroupKey,
+        key: PodKey,
         containers: Containers,
-        pod: Option<PodName>,
+        name: Option<PodName>,
         was_there: bool,
         recovered: Option<Box<Recovered>>,
     ) -> Self {
         Self {
             key,
             containers,
-            pod,
+            name,
             was_there,
             recovered,
             began_ticks: None,
@@ -140,10 +166,10 @@ impl Group {
         }
     }
 
-    /// What it is called: as a pod, else by its id.
+    /// Its name, or its id where the name is unknown.
     pub(super) fn facts(&self) -> PodFacts<'_> {
-        let (uid, pod) = (self.key.id(), self.pod.as_ref());
-        let in_pod = matches!(self.key, GroupKey::Pod(_));
+        let (uid, pod) = (self.key.id(), self.name.as_ref());
+        let in_pod = matches!(self.key, PodKey::Pod(_));
         PodFacts {
             namespace: pod.map_or(if in_pod { "unknown" } else { "none" }, |pod| &pod.namespace),
             pod: pod.map_or(uid, |pod| &pod.pod),
@@ -151,16 +177,20 @@ impl Group {
         }
     }
 
-    /// Takes a pass; tells the run that is over, where one is.
+    /// The job's run up to the last pass.
+    pub(super) fn snapshot<'a>(&'a self, job: &'a JobRun, context: &'a RunContext) -> RunSnapshot<'a> {
+        RunSnapshot { recorder: &job.recorder, containers: &self.containers, context }
+    }
+
+    /// Takes a pass. Returns the job that is over, if one is.
     pub(super) fn advance(
         &mut self,
-        mut pass: GroupPass,
+        mut pass: Pass,
         seen: &[Sighting],
-        context: &Context<'_>,
-    ) -> Option<(JobRun, End)> {
-        self.go_on_with_recovered(context);
-        pods::learn_from_ended(&mut self.containers, pass.exited.as_deref().unwrap_or_default());
-        pods::give_orphans_back(&self.containers, &pass.present, &mut pass.charges, None);
+        context: &PodContext<'_>,
+    ) -> Option<(JobRun, JobEnd)> {
+        self.resume_recovered(context);
+        pass.apply_pod_rules(&mut self.containers, None);
         let is_empty = pass.present.is_empty();
         self.empty_passes = if is_empty { self.empty_passes.saturating_add(1) } else { 0 };
         if self.began_ticks.is_none() {
@@ -176,15 +206,15 @@ impl Group {
                 None
             }
         };
-        replaced.map(|job| (job, End::Replaced)).or_else(|| self.ended(context))
+        replaced.map(|job| (job, JobEnd::Replaced)).or_else(|| self.ended(context))
     }
 
-    /// Whether nothing of it is left.
+    /// Whether nothing is left of it.
     pub(super) fn is_over(&self) -> bool {
         self.job.is_none() && self.empty_passes >= EMPTY_PASSES
     }
 
-    fn go_on_with_recovered(&mut self, context: &Context<'_>) {
+    fn resume_recovered(&mut self, context: &PodContext<'_>) {
         let Some(recovered) = self.recovered.take() else { return };
         let Recovered { checkpoint, lock } = *recovered;
         let head = &checkpoint.head;
@@ -195,50 +225,50 @@ impl Group {
             age_seconds = context.now.saturating_sub(head.written).as_secs_f64(),
             "going on with the run of a collector that was stopped"
         );
-        let outbox = context.outbox(&run, Some((head, lock)));
+        let publisher = context.publisher(&run, Some((head, lock)));
         let other = self.other_run(context).is_some_and(|other| other == *run);
         let since_ticks = head.began_ticks;
-        let interval = context.config.interval.as_secs_f64();
-        let samples = Samples::resume(checkpoint, context.hierarchies, context.now, interval);
+        // A container that is not in the checkpoint began after it, in this pod.
+        let cgroups = context.cgroups(true);
+        let recorder = RunRecorder::resume(checkpoint, cgroups, context.config.interval, context.now);
         self.began_ticks = Some(since_ticks);
         self.had_job = true;
-        self.job = Some(JobRun { other, ..JobRun::new(run, since_ticks, samples, outbox, context.now) });
+        self.job = Some(JobRun { other, ..JobRun::new(run, since_ticks, recorder, publisher, context.now) });
     }
 
-    /// The first pass in which there is something of it.
-    fn begin(&mut self, pass: &GroupPass, context: &Context<'_>) {
+    /// Begins with the first pass that has a process of it.
+    fn begin(&mut self, pass: &Pass, context: &PodContext<'_>) {
         let exited = pass.exited.iter().flatten().map(|one| one.key);
         let starts = pass.present.iter().map(|one| one.key).chain(exited).map(|key| key.start_ticks);
         let Some(began_ticks) = starts.min() else { return };
         self.began_ticks = Some(began_ticks);
-        // What was used before measuring began is not known.
+        // What was used before measuring began is unknown.
         let measured = if self.was_there { began_ticks.max(context.clock.began_ticks) } else { began_ticks };
-        self.pending = Some(context.samples(measured, !self.was_there));
+        self.pending = Some(context.recorder(measured, !self.was_there));
     }
 
-    /// Another job, or the first.
+    /// Begins another job, or the first.
     fn replace(
         &mut self,
-        pass: GroupPass,
+        pass: Pass,
         run: Rc<RunIdentity>,
         since_ticks: u64,
-        context: &Context<'_>,
+        context: &PodContext<'_>,
     ) -> Option<JobRun> {
         let before = self.job.take();
-        let mut outbox = context.outbox(&run, None);
-        // It was there before we were: what it used until then is not known.
+        let mut publisher = context.publisher(&run, None);
+        // It began before measuring did: what it used until then is unknown.
         if since_ticks < context.clock.began_ticks {
-            outbox.is_not_whole();
+            publisher.is_not_whole();
         }
-        let (samples, rest) = if let Some(pending) = self.pending.take() {
-            let mut samples = pending;
-            samples.add(&pass, &self.containers);
-            (samples, None)
+        let (recorder, rest) = if let Some(mut pending) = self.pending.take() {
+            pending.add(pass, &self.containers);
+            (pending, None)
         } else {
             let (first, second) = pass.split(since_ticks);
-            let mut samples = context.samples(since_ticks, false);
-            samples.add(&second, &self.containers);
-            (samples, Some(first))
+            let mut recorder = context.recorder(since_ticks, false);
+            recorder.add(second, &self.containers);
+            (recorder, Some(first))
         };
         info!(
             repository = run.repository,
@@ -246,15 +276,15 @@ impl Group {
             job = run.job,
             run_id = run.run_id,
             pod = self.facts().pod,
-            summary_id = outbox.summary_id(),
+            summary_id = publisher.summary_id(),
             "a job begins"
         );
         self.had_job = true;
-        self.job = Some(JobRun::new(run, since_ticks, samples, outbox, context.now));
+        self.job = Some(JobRun::new(run, since_ticks, recorder, publisher, context.now));
         let mut before = before?;
-        before.samples.unite(&self.containers);
+        before.recorder.unite_restarts(&self.containers);
         if let Some(rest) = rest.filter(|_| before.held.is_empty()) {
-            before.samples.add(&rest, &self.containers);
+            before.recorder.add(rest, &self.containers);
         }
         if !before.other {
             self.over.push(Rc::clone(&before.run));
@@ -264,37 +294,37 @@ impl Group {
         Some(before)
     }
 
-    fn same(&mut self, pass: GroupPass, alive: bool, context: &Context<'_>) {
+    fn same(&mut self, pass: Pass, alive: bool, context: &PodContext<'_>) {
         let containers = &self.containers;
         if let Some(job) = &mut self.job {
             if alive || (job.other && !pass.present.is_empty()) {
-                job.let_count(containers);
-                job.samples.add(&pass, containers);
+                job.count_held(containers);
+                job.recorder.add(pass, containers);
                 (job.alive_at, job.quiet) = (context.now, false);
             } else if !job.quiet {
-                // What it used last was used since the pass before.
-                job.samples.add(&pass, containers);
+                // What it used last it used since the pass before.
+                job.recorder.add(pass, containers);
                 job.quiet = true;
             } else {
                 job.held.push(pass);
                 if job.held.len() >= MAX_HELD {
-                    job.let_count(containers);
+                    job.count_held(containers);
                 }
             }
             return;
         }
         let Some(pending) = &mut self.pending else { return };
-        pending.add(&pass, containers);
+        pending.add(pass, containers);
         let age = context.now.saturating_sub(pending.started());
         if self.had_job || age < context.node.job_idle {
             return;
         }
         if let Some(run) = self.other_run(context) {
             let run = Rc::new(run);
-            let outbox = context.outbox(&run, None);
+            let publisher = context.publisher(&run, None);
             let since_ticks = self.began_ticks.unwrap_or_default();
-            if let Some(samples) = self.pending.take() {
-                let job = JobRun::new(run, since_ticks, samples, outbox, context.now);
+            if let Some(recorder) = self.pending.take() {
+                let job = JobRun::new(run, since_ticks, recorder, publisher, context.now);
                 self.job = Some(JobRun { other: true, ..job });
             }
         } else if age > LEAD {
@@ -302,8 +332,8 @@ impl Group {
         }
     }
 
-    /// The run that it is if it is no CI job, where that is asked for.
-    fn other_run(&self, context: &Context<'_>) -> Option<RunIdentity> {
+    /// The run of a pod without a CI job, where such pods are reported.
+    fn other_run(&self, context: &PodContext<'_>) -> Option<RunIdentity> {
         let template = context.node.report_other.as_ref()?;
         match template.run(self.facts()) {
             Ok(run) => Some(run),
@@ -314,35 +344,38 @@ impl Group {
         }
     }
 
-    fn ended(&mut self, context: &Context<'_>) -> Option<(JobRun, End)> {
+    fn ended(&mut self, context: &PodContext<'_>) -> Option<(JobRun, JobEnd)> {
         let job = self.job.as_mut()?;
-        let gone = self.empty_passes >= EMPTY_PASSES && {
-            // Its files are read to see whether they are still there.
-            job.samples.cgroups.read(&self.containers, false);
-            job.samples.cgroups.are_gone().unwrap_or(true)
-        };
+        let gone = self.empty_passes >= EMPTY_PASSES
+            && job.recorder.cgroups_are_gone(&self.containers).unwrap_or(true);
         let idle = job.quiet && context.now.saturating_sub(job.alive_at) >= context.node.job_idle;
         if gone {
-            job.let_count(&self.containers);
+            job.count_held(&self.containers);
         } else if !idle {
             return None;
         }
-        job.samples.unite(&self.containers);
-        let end = if gone { End::Gone } else { End::Idle };
+        job.recorder.unite_restarts(&self.containers);
+        let end = if gone { JobEnd::Gone } else { JobEnd::Idle };
         self.job.take().map(|job| (job, end))
     }
 }
 
 impl JobRun {
-    fn new(run: Rc<RunIdentity>, since_ticks: u64, samples: Samples, outbox: Outbox, now: Duration) -> Self {
+    fn new(
+        run: Rc<RunIdentity>,
+        since_ticks: u64,
+        recorder: RunRecorder,
+        publisher: RunPublisher,
+        now: Duration,
+    ) -> Self {
         let (quiet, held, other) = (false, Vec::new(), false);
-        Self { run, since_ticks, samples, outbox, alive_at: now, quiet, held, other }
+        Self { run, since_ticks, recorder, publisher, alive_at: now, quiet, held, other }
     }
 
-    /// The job goes on, or its pod is over: what was held counts.
-    fn let_count(&mut self, containers: &Containers) {
+    /// Adds the passes that were held: the job goes on, or its pod is over.
+    fn count_held(&mut self, containers: &Containers) {
         for pass in std::mem::take(&mut self.held) {
-            self.samples.add(&pass, containers);
+            self.recorder.add(pass, containers);
         }
     }
 }

@@ -1,0 +1,85 @@
+//! Where a process is: the part of a pass in which the modes differ.
+
+mod command;
+mod in_sight;
+
+use std::collections::BTreeMap;
+
+pub(crate) use self::command::CommandTree;
+pub(crate) use self::in_sight::InSight;
+use super::reading::Reading;
+use crate::attribute::ContainerIndex;
+use crate::attribute::containers::{Containers, Place};
+use crate::sample::bpf::CgroupIds;
+use crate::sample::pid_stat::Comm;
+use crate::sample::table::{Observation, ProcTable, ProcessKey};
+
+/// A process that the eBPF program reported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) cgroups: CgroupIds,
+    pub(crate) comm: Comm,
+    /// The place of its parent.
+    pub(crate) parent: Option<Place>,
+}
+
+/// Looks up the content of `/proc/[pid]/cgroup` for the cgroups of an event; `None` where their names were lost.
+pub(crate) type Content<'a> = &'a mut dyn FnMut(CgroupIds) -> Option<Vec<u8>>;
+
+/// Selects the processes that count and places each of them in a container.
+pub(crate) trait Locator {
+    /// Removes the processes that do not count and returns the places of the others, in their order; `None` where a place
+    /// is unknown.
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>>;
+
+    /// Returns the place of a process that the eBPF program reported; `None` where it is unknown.
+    ///
+    /// `content` returns what `/proc/[pid]/cgroup` would hold for its cgroups.
+    fn locate_event(&mut self, event: Event, content: Content<'_>) -> Option<Place>;
+
+    /// Whether a place follows from cgroups, so that a process that was ending when a pass first saw it is misplaced.
+    fn uses_cgroups(&self) -> bool {
+        true
+    }
+
+    /// Whether the process's own use is part of the run. What it waited for counts in any case.
+    fn counts(&self, _process: &Observation) -> bool {
+        true
+    }
+
+    /// Learns what containers are and what they are called from the processes in them. `seen_before`: an earlier pass
+    /// has seen the process.
+    fn learn(&mut self, _reading: &Reading, _seen_before: impl Fn(ProcessKey) -> bool, _table: &ProcTable) {}
+}
+
+/// A locator whose processes are all of one run.
+pub(crate) trait RunLocator: Locator {
+    /// The mode as summaries name it.
+    const MODE: &'static str;
+
+    /// The process whose descendants are measured; `None`: everything in sight is.
+    fn root(&self) -> Option<u32>;
+
+    fn containers(&self) -> &Containers;
+
+    fn containers_mut(&mut self) -> &mut Containers;
+
+    /// The collector's own container, where it is in sight.
+    fn own_container(&self) -> Option<ContainerIndex> {
+        None
+    }
+
+    /// Whether the run began before the first pass, which is this reading.
+    fn earlier_beginning(&self, _reading: &Reading, _tick_seconds: f64) -> Option<Earlier> {
+        None
+    }
+}
+
+/// The beginning of a run that is older than its collector.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    /// The start of its first process.
+    pub(crate) first_ticks: u64,
+    /// For how many seconds each container had existed at the first pass.
+    pub(crate) ages: BTreeMap<ContainerIndex, f64>,
+}

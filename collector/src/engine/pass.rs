@@ -1,0 +1,121 @@
+//! The figures of one pass, for everything in sight or for one pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::accumulate::{Exited, Present};
+use crate::attribute::ContainerIndex;
+use crate::attribute::conserved::{Charge, Source};
+use crate::attribute::containers::{Containers, Place};
+
+/// One pass.
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    /// When it began, by the boot clock.
+    pub(crate) at: Duration,
+    /// Seconds since the pass before, without those in which the machine slept; 0 for the first.
+    pub(crate) elapsed_seconds: f64,
+    pub(crate) present: Vec<Present>,
+    /// Processes that ended; `None` without the eBPF program.
+    pub(crate) exited: Option<Vec<Exited>>,
+    pub(crate) charges: Vec<Charge>,
+    pub(crate) host_cpu_percent: Option<f64>,
+    pub(crate) host_memory_bytes: Option<u64>,
+    pub(crate) cost: Cost,
+    /// For a first pass that counts CPU time from before it: for how many seconds each container had existed.
+    pub(crate) ages: BTreeMap<ContainerIndex, f64>,
+}
+
+/// What measuring cost, and what it missed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) missed_samples: u64,
+    pub(crate) lost_records: u64,
+    pub(crate) collector_cpu: Duration,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, more: Self) {
+        self.missed_samples += more.missed_samples;
+        self.lost_records += more.lost_records;
+        self.collector_cpu += more.collector_cpu;
+    }
+}
+
+impl Pass {
+    /// The same pass without any process in it.
+    pub(crate) fn without_processes(&self, cost: Cost) -> Self {
+        Self {
+            at: self.at,
+            elapsed_seconds: self.elapsed_seconds,
+            exited: self.exited.is_some().then(Vec::new),
+            host_cpu_percent: self.host_cpu_percent,
+            host_memory_bytes: self.host_memory_bytes,
+            cost,
+            ..Self::default()
+        }
+    }
+
+    /// Separates processes that started before `ticks` from those that started later. The cost stays with the first.
+    pub(crate) fn split(mut self, ticks: u64) -> (Self, Self) {
+        let later = |start: u64| start >= ticks;
+        let mut second = self.without_processes(Cost::default());
+        (second.present, self.present) = self.present.into_iter().partition(|one| later(one.key.start_ticks));
+        (second.charges, self.charges) =
+            self.charges.into_iter().partition(|one| later(one.process.start_ticks));
+        if let Some(exited) = self.exited.take() {
+            let (later, earlier) = exited.into_iter().partition(|one| later(one.key.start_ticks));
+            (second.exited, self.exited) = (Some(later), Some(earlier));
+        }
+        (self, second)
+    }
+
+    /// Applies the rules of a pod. The names of processes that ended are evidence of what their containers are, and
+    /// orphans return to the containers that made them. `own` is the collector's container.
+    pub(crate) fn apply_pod_rules(&mut self, containers: &mut Containers, own: Option<ContainerIndex>) {
+        for process in self.exited.iter().flatten() {
+            if let Some(container) = process.container {
+                containers.ran(Place { container, nested: process.nested }, process.comm);
+            }
+        }
+        self.give_orphans_back(containers, own);
+    }
+
+    /// Charges the CPU time of orphans that a sandbox reaped and that no pass saw. A sandbox starts nothing itself: it
+    /// adopts orphans where containers share its PID namespace. If several containers may have made them, the time is
+    /// charged to none. The collector's container makes no orphans.
+    fn give_orphans_back(&mut self, containers: &Containers, own: Option<ContainerIndex>) {
+        let adopted = |charge: &Charge| {
+            charge.source == Source::Reaped
+                && charge.container.is_some_and(|index| containers.is_overhead(index))
+        };
+        if !self.charges.iter().any(adopted) {
+            return;
+        }
+        let there = self.present.iter().filter_map(|process| process.container);
+        let charged = self.charges.iter().filter_map(|charge| charge.container);
+        let possible: BTreeSet<ContainerIndex> = there
+            .chain(charged)
+            .filter(|index| !containers.is_overhead(*index))
+            .map(|index| containers.root(index))
+            .filter(|index| Some(*index) != own.map(|own| containers.root(own)))
+            .collect();
+        let whose = possible.first().copied().filter(|_| possible.len() == 1);
+        for charge in self.charges.iter_mut().filter(|charge| adopted(charge)) {
+            charge.container = whose;
+        }
+    }
+
+    /// Moves what belongs to a restarted container to its first incarnation.
+    pub(crate) fn unite_restarts(&mut self, containers: &Containers) {
+        if !containers.has_restarts() {
+            return;
+        }
+        let of_present = self.present.iter_mut().map(|one| &mut one.container);
+        let of_charges = self.charges.iter_mut().map(|one| &mut one.container);
+        let of_exited = self.exited.iter_mut().flatten().map(|one| &mut one.container);
+        for container in of_present.chain(of_charges).chain(of_exited) {
+            *container = container.map(|index| containers.root(index));
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The record of one run: samples, cgroup counters, and what a checkpoint needs beside them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use wire::{CollectorInfo, Payload};
+
+use super::cgroup_stats::CgroupStats;
+use super::clock::Clock;
+use super::pass::{Cost, Pass};
+use crate::accumulate::{Accumulator, PassFacts};
+use crate::attribute::ContainerIndex;
+use crate::attribute::containers::Containers;
+use crate::config::Config;
+use crate::run_identity::RunIdentity;
+use crate::config::limits::Limits;
+use crate::deliver::checkpoint::{Checkpoint, Head};
+use crate::host;
+use crate::sample::boot_id;
+use crate::summarise::Run;
+
+/// One run as it is recorded.
+#[derive(Debug)]
+pub(crate) struct RunRecorder {
+    interval_seconds: f64,
+    accumulator: Accumulator,
+    cgroups: CgroupStats,
+    /// When the run began, by the wall clock.
+    start_time: Timestamp,
+    /// The same by the boot clock, and in ticks.
+    started: Duration,
+    began_ticks: u64,
+    /// The last pass that was added.
+    last: Duration,
+    cost: Cost,
+    /// RSS and working set of each container in that pass, in bytes.
+    memory: BTreeMap<ContainerIndex, (u64, Option<u64>)>,
+}
+
+/// What a summary says that is the same for all runs of a collector.
+#[derive(Debug)]
+pub(crate) struct RunContext {
+    pub(crate) info: CollectorInfo,
+    pub(crate) limits: BTreeMap<String, Limits>,
+    pub(crate) top: usize,
+}
+
+impl RunContext {
+    pub(crate) fn new(config: &Config, info: CollectorInfo) -> Self {
+        Self { info, limits: config.limits.clone(), top: config.top }
+    }
+}
+
+impl RunRecorder {
+    /// Begins at the start of a process, at `now` at the latest; both by the boot clock.
+    pub(crate) fn begin(
+        config: &Config,
+        cgroups: CgroupStats,
+        clock: Clock,
+        began_ticks: u64,
+        now: Duration,
+    ) -> Self {
+        let interval_seconds = config.interval.as_secs_f64();
+        let started = clock.boot_at(began_ticks, now);
+        let ago = host::Instant::now().boot.saturating_sub(started);
+        Self {
+            interval_seconds,
+            accumulator: Accumulator::new(interval_seconds, config.top),
+            cgroups,
+            start_time: Timestamp::now().checked_sub(ago).unwrap_or_else(|_| Timestamp::now()),
+            started,
+            began_ticks,
+            last: started,
+            cost: Cost::default(),
+            memory: BTreeMap::new(),
+        }
+    }
+
+    /// Continues the run of a checkpoint. The caller restores its containers.
+    pub(crate) fn resume(
+        checkpoint: Checkpoint,
+        mut cgroups: CgroupStats,
+        interval: Duration,
+        now: Duration,
+    ) -> Self {
+        let Checkpoint { head, accumulator, .. } = checkpoint;
+        cgroups.restore(head.cgroups);
+        let last = head.started + head.duration;
+        let interval_seconds = interval.as_secs_f64();
+        let missed = now.saturating_sub(last).as_secs_f64() / interval_seconds;
+        Self {
+            interval_seconds,
+            accumulator,
+            cgroups,
+            start_time: head.start_time,
+            started: head.started,
+            began_ticks: head.began_ticks,
+            last,
+            cost: Cost {
+                missed_samples: head.missed_samples + missed as u64,
+                lost_records: head.lost_records,
+                collector_cpu: head.collector_cpu,
+            },
+            memory: BTreeMap::new(),
+        }
+    }
+
+    /// Moves the beginning back by this time, to the start of an earlier process.
+    pub(crate) fn begin_earlier(&mut self, before: Duration, first_ticks: u64) {
+        self.began_ticks = first_ticks;
+        self.started -= before;
+        self.last = self.started;
+        self.start_time = self.start_time.checked_sub(before).unwrap_or(self.start_time);
+        self.cgroups.count_from_the_beginning();
+    }
+
+    /// Adds a cost that no pass has.
+    pub(crate) fn add_cost(&mut self, cost: Cost) {
+        self.cost += cost;
+    }
+
+    /// Merges containers that turned out to be the same. No summary or checkpoint may be in the making.
+    pub(crate) fn unite_restarts(&mut self, containers: &Containers) {
+        if !containers.has_restarts() {
+            return;
+        }
+        let indexes: Vec<ContainerIndex> = self.accumulator.containers().map(|(index, _)| index).collect();
+        for index in indexes {
+            let root = containers.root(index);
+            if root != index {
+                self.accumulator.unite(index, root);
+            }
+        }
+    }
+
+    /// Adds a pass.
+    pub(crate) fn add(&mut self, mut pass: Pass, containers: &Containers) {
+        self.unite_restarts(containers);
+        pass.unite_restarts(containers);
+        let since_start = pass.at.saturating_sub(self.started).as_secs_f64();
+        let is_first = self.accumulator.passes() == 0;
+        let elapsed = if is_first { pass.elapsed_seconds.min(since_start) } else { pass.elapsed_seconds };
+        let facts = PassFacts {
+            at_seconds: since_start,
+            elapsed_seconds: elapsed,
+            present: &pass.present,
+            exited: pass.exited.as_deref(),
+            charges: &pass.charges,
+            host_cpu_percent: pass.host_cpu_percent,
+            host_memory_bytes: pass.host_memory_bytes,
+        };
+        self.accumulator.add_since(&facts, &pass.ages);
+        self.memory.clear();
+        for process in &pass.present {
+            let Some(container) = process.container else { continue };
+            self.memory.entry(container).or_default().0 += process.rss_bytes;
+        }
+        // A reading stands for an interval at most, also in a pass that counts from before measuring began.
+        let moment = if pass.ages.is_empty() { elapsed } else { elapsed.min(self.interval_seconds) };
+        for (container, bytes) in self.cgroups.read(containers) {
+            let container = containers.root(container);
+            self.accumulator.add_working_set(container, bytes, moment);
+            self.memory.entry(container).or_default().1 = Some(bytes);
+        }
+        self.last = pass.at;
+        self.cost += pass.cost;
+    }
+
+    /// Whether the run had cgroups and none of them exists any more; `None`: it had none that could be read.
+    pub(crate) fn cgroups_are_gone(&mut self, containers: &Containers) -> Option<bool> {
+        self.cgroups.read(containers);
+        self.cgroups.are_gone()
+    }
+
+    /// When it began, by the boot clock.
+    pub(crate) fn started(&self) -> Duration {
+        self.started
+    }
+
+    /// When it began, by the wall clock.
+    pub(crate) fn start_time(&self) -> Timestamp {
+        self.start_time
+    }
+
+    /// CPU nanoseconds so far, and RSS and working set in bytes at the last pass, of each container.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (ContainerIndex, u64, u64, Option<u64>)> {
+        self.accumulator.containers().map(|(index, run)| {
+            let (rss, working_set) = self.memory.get(&index).copied().unwrap_or_default();
+            (index, run.cpu_ns, rss, working_set)
+        })
+    }
+}
+
+/// A run up to its last pass, for summaries and checkpoints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunSnapshot<'a> {
+    pub(crate) recorder: &'a RunRecorder,
+    pub(crate) containers: &'a Containers,
+    pub(crate) context: &'a RunContext,
+}
+
+impl<'a> RunSnapshot<'a> {
+    pub(crate) fn accumulator(self) -> &'a Accumulator {
+        &self.recorder.accumulator
+    }
+
+    /// What a summary is made of. `complete`: it covers the whole run.
+    pub(crate) fn run(self, complete: bool) -> Run<'a> {
+        let Self { recorder, containers, context } = self;
+        Run {
+            accumulator: &recorder.accumulator,
+            containers,
+            cgroups: recorder.cgroups.figures(),
+            limits: &context.limits,
+            collector: context.info.clone(),
+            start_time: recorder.start_time,
+            duration: recorder.last.saturating_sub(recorder.started),
+            top: context.top,
+            missed_samples: recorder.cost.missed_samples,
+            lost_records: recorder.cost.lost_records,
+            collector_cpu: recorder.cost.collector_cpu,
+            complete,
+        }
+    }
+
+    /// The summary.
+    pub(crate) fn payload(self, complete: bool) -> Payload {
+        self.run(complete).payload()
+    }
+
+    /// What a checkpoint holds beside the samples.
+    pub(crate) fn head(self, run: RunIdentity, summary_id: String, next_seq: u64, recovered: bool) -> Head {
+        let Self { recorder, containers, context } = self;
+        Head {
+            run,
+            mode: context.info.mode.clone(),
+            boot_id: boot_id::read(),
+            summary_id,
+            next_seq,
+            recovered,
+            written: host::Instant::now().boot,
+            start_time: recorder.start_time,
+            started: recorder.started,
+            began_ticks: recorder.began_ticks,
+            duration: recorder.last.saturating_sub(recorder.started),
+            top: context.top,
+            missed_samples: recorder.cost.missed_samples,
+            lost_records: recorder.cost.lost_records,
+            collector_cpu: recorder.cost.collector_cpu,
+            limits: context.limits.clone(),
+            // Numbers and texts can always be written as JSON.
+            collector: serde_json::to_string(&context.info).unwrap_or_default(),
+            containers: containers.keep(),
+            cgroups: recorder.cgroups.readings(),
+        }
+    }
+}

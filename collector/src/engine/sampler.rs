@@ -1,0 +1,273 @@
+//! Reads the machine once each interval: the process table, the eBPF program's events, the host's CPU time and memory.
+//!
+//! This is the one place where the pure modules meet clocks and files. A pass has two halves, so that a mode can act
+//! between them: [`Sampler::read`] reads the process table, [`Sampler::account`] works out what was used.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use tracing::warn;
+use wire::CollectorInfo;
+
+use super::bpf_events::{BpfEvents, PassTimes};
+use super::clock::Clock;
+use super::locator::{Earlier, Locator};
+use super::pass::{Cost, Pass};
+use super::reading::Reading;
+use super::ticker::Ticker;
+use crate::accumulate::Present;
+use crate::attribute::conserved::{ConservedSum, Seen};
+use crate::attribute::containers::Place;
+use crate::config::Config;
+use crate::host::{self, Host, Instant};
+use crate::sample::bpf::Unavailable;
+use crate::sample::cgroupfs::Hierarchies;
+use crate::sample::meminfo::MemInfo;
+use crate::sample::system_stat::CpuTimes;
+use crate::sample::table::{Observation, ProcTable};
+use crate::sample::{uptime, visibility};
+
+/// Everything that is read of the machine, and the CPU time that is already accounted for.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    proc_path: PathBuf,
+    interval: Duration,
+    ticker: Option<Ticker>,
+    clock: Clock,
+    /// Processes that started earlier and that no pass saw are not part of the measurement.
+    counted_since_ticks: u64,
+    table: ProcTable,
+    events: Option<BpfEvents>,
+    ledger: ConservedSum,
+    last: Option<Instant>,
+    host_cpu: Option<CpuTimes>,
+    own_cpu: Duration,
+    /// Passes that were due since the last one and did not happen.
+    missed: u64,
+    lost_records: u64,
+    warned_of_unreadable: bool,
+}
+
+impl Sampler {
+    /// Opens what is to be read. `root`: only the descendants of this process are measured, and their cgroups do not
+    /// matter. `open_files` is how many descriptors processes may take.
+    pub(crate) fn start(
+        config: &Config,
+        mode: &str,
+        root: Option<u32>,
+        open_files: u64,
+        hierarchies: &Hierarchies,
+    ) -> anyhow::Result<(Self, CollectorInfo)> {
+        let host = Host::read();
+        let table = ProcTable::open(&config.proc_path, open_files)
+            .with_context(|| format!("cannot open the proc tree {}", config.proc_path.display()))?;
+        let table = if root.is_some() { table.without_cgroups() } else { table };
+        let started = Instant::now();
+        // The clock of process starts; it differs from the boot clock in a time namespace.
+        let uptime = uptime::read_seconds(&config.proc_path).unwrap_or(started.boot.as_secs_f64());
+        let began_ticks = (uptime * host.ticks_per_second as f64) as u64;
+        let events = BpfEvents::start_if_wanted(config, root, host, hierarchies)?;
+        let info = collector_info(config, mode, events.as_ref().err());
+        let sampler = Self {
+            proc_path: config.proc_path.clone(),
+            interval: config.interval,
+            ticker: None,
+            clock: Clock { host, began_ticks, started },
+            counted_since_ticks: began_ticks,
+            table,
+            events: events.ok(),
+            ledger: ConservedSum::new(began_ticks, host.tick_ns()),
+            last: None,
+            host_cpu: None,
+            own_cpu: host::own_cpu_time(),
+            missed: 0,
+            lost_records: 0,
+            warned_of_unreadable: false,
+        };
+        Ok((sampler, info))
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn table(&self) -> &ProcTable {
+        &self.table
+    }
+
+    /// CPU time that the collector had used at the last pass, or when it began.
+    pub(crate) fn own_cpu(&self) -> Duration {
+        self.own_cpu
+    }
+
+    /// Waits until the next pass is due and reads the eBPF program's events before their buffer is full. The first pass
+    /// is due one interval after the first call. Cancel-safe.
+    pub(crate) async fn due(&mut self) {
+        let ticker = self.ticker.get_or_insert_with(|| Ticker::new(self.interval));
+        loop {
+            tokio::select! {
+                missed = ticker.tick() => {
+                    self.missed += missed;
+                    return;
+                }
+                () = relieve(self.events.as_mut()) => {}
+            }
+        }
+    }
+
+    /// Goes on with a run whose processes started since these ticks.
+    pub(crate) fn count_since(&mut self, began_ticks: u64) {
+        self.counted_since_ticks = began_ticks;
+    }
+
+    /// Counts everything that the processes of the first reading ever used. Returns how long ago the first of them
+    /// started.
+    pub(crate) fn count_from_nothing(&mut self, reading: &mut Reading, earlier: &Earlier) -> Duration {
+        let Clock { began_ticks, started, .. } = self.clock;
+        let ticks = began_ticks.saturating_sub(earlier.first_ticks) as f64;
+        let before = Duration::from_secs_f64(ticks * self.clock.tick_seconds()).min(started.boot);
+        self.counted_since_ticks = earlier.first_ticks;
+        self.ledger.count_from_nothing();
+        reading.elapsed = reading.at.boot.saturating_sub(started.boot) + before;
+        before
+    }
+
+    /// Reads the process table and locates every process.
+    pub(crate) fn read(&mut self, locator: &mut impl Locator) -> io::Result<Reading> {
+        let at = Instant::now();
+        let elapsed = self.last.map_or(Duration::ZERO, |last| at.monotonic.saturating_sub(last.monotonic));
+        let read = self.table.pass(at.monotonic)?;
+        if read.forbidden + read.garbled > 0 && !std::mem::replace(&mut self.warned_of_unreadable, true) {
+            warn!(
+                forbidden = read.forbidden,
+                garbled = read.garbled,
+                "some processes cannot be read, and what they use is not counted; is proc mounted with hidepid?"
+            );
+        }
+        let mut processes = read.observations;
+        let mut places = locator.locate(&mut processes, &self.table);
+        let ledger = &self.ledger;
+        if let Some(events) = self.events.as_mut().filter(|_| locator.uses_cgroups()) {
+            events.place_ending(locator, &processes, &mut places, |key| !ledger.knows(key));
+        }
+        let reading = Reading { at, elapsed, began_ticks: self.clock.began_ticks, processes, places };
+        locator.learn(&reading, |key| ledger.knows(key), &self.table);
+        Ok(reading)
+    }
+
+    /// Accounts for the CPU time that was used since the reading before. `last`: no pass follows, so that events still
+    /// on their way are waited for.
+    pub(crate) fn account(&mut self, reading: &Reading, locator: &mut impl Locator, last: bool) -> Pass {
+        let host = self.clock.host;
+        let events = self.events.as_mut().map(|events| {
+            let times = PassTimes::new(host, self.counted_since_ticks, reading.at, last);
+            let mut located = events.locate(locator, reading, times);
+            // What ended before measuring began is not part of it.
+            located.exited.retain(|exited| {
+                let counts =
+                    exited.key.start_ticks >= self.counted_since_ticks || self.ledger.knows(exited.key);
+                counts && self.last.is_some()
+            });
+            located
+        });
+        let tick_ns = host.tick_ns();
+        let seen: Vec<Seen> =
+            reading.located().map(|(process, place)| seen(process, *place, tick_ns)).collect();
+        let charges = self.ledger.advance(&seen, events.as_ref().map(|events| &events.traced));
+        let present = self.present(reading, locator);
+        let (host_cpu_percent, host_memory_bytes) = self.read_host();
+        let cost = self.take_cost();
+        self.last = Some(reading.at);
+        Pass {
+            at: reading.at.boot,
+            elapsed_seconds: reading.elapsed.as_secs_f64(),
+            present,
+            exited: events.map(|events| events.exited),
+            charges,
+            host_cpu_percent,
+            host_memory_bytes,
+            cost,
+            ..Pass::default()
+        }
+    }
+
+    fn present(&self, reading: &Reading, locator: &impl Locator) -> Vec<Present> {
+        let now_ticks = self.clock.ticks_at(reading.at.boot);
+        let tick = self.clock.tick_seconds();
+        let longest = reading.elapsed.as_secs_f64().max(tick);
+        let counted = reading.located().filter(|(process, _)| locator.counts(process));
+        let present = counted.map(|(process, place)| Present {
+            key: process.key,
+            comm: process.comm,
+            container: place.map(|place| place.container).or_else(|| self.ledger.container_of(process.key)),
+            nested: place.and_then(|place| place.nested),
+            rss_bytes: process.rss_pages * self.clock.host.page_bytes,
+            age_seconds: ((now_ticks - process.key.start_ticks as f64) * tick).clamp(tick, longest),
+        });
+        present.collect()
+    }
+
+    fn read_host(&mut self) -> (Option<f64>, Option<u64>) {
+        let times = CpuTimes::read(&self.proc_path);
+        let percent = match (&self.host_cpu, &times) {
+            (Some(before), Some(now)) => now.busy_percent_since(before),
+            _ => None,
+        };
+        self.host_cpu = times;
+        (percent, MemInfo::read(&self.proc_path).map(|meminfo| meminfo.used_bytes()))
+    }
+
+    /// The cost since the pass before.
+    fn take_cost(&mut self) -> Cost {
+        let lost = self.events.as_ref().map_or(0, BpfEvents::lost);
+        let own_cpu = host::own_cpu_time();
+        let cost = Cost {
+            missed_samples: std::mem::take(&mut self.missed),
+            lost_records: lost - self.lost_records,
+            collector_cpu: own_cpu.saturating_sub(self.own_cpu),
+        };
+        (self.lost_records, self.own_cpu) = (lost, own_cpu);
+        cost
+    }
+}
+
+/// Waits until the buffer of the eBPF program should be emptied, and empties it.
+async fn relieve(events: Option<&mut BpfEvents>) {
+    match events {
+        Some(events) => events.relieve().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> Seen {
+    Seen {
+        key: process.key,
+        ppid: process.ppid,
+        zombie: process.zombie,
+        own_ns: (process.own_ticks * tick_ns).max(process.final_ns.unwrap_or(0)),
+        reaped_ns: process.reaped_ticks * tick_ns,
+        container: place.map(|place| place.container),
+    }
+}
+
+/// What a summary says of its collector. `reason`: why the eBPF program does not run.
+fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> CollectorInfo {
+    let info = CollectorInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode: mode.to_owned(),
+        source: if reason.is_none() { "ebpf" } else { "proc" }.to_owned(),
+        source_reason: reason.map(ToString::to_string),
+        hidden: visibility::hidden(&config.proc_path),
+        interval_seconds: config.interval.as_secs_f64(),
+        cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+        memory_total_bytes: MemInfo::read(&config.proc_path).map(|meminfo| meminfo.total_bytes),
+        kernel: Some(host::kernel_release()),
+        warnings: Vec::new(),
+    };
+    if let Some(hidden) = &info.hidden {
+        warn!(hidden, "what some processes use is not counted");
+    }
+    info
+}

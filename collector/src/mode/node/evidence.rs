@@ -1,0 +1,55 @@
+//! Which processes of a node say that they belong to which job.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::job_env::JobEnvironments;
+use super::pods::{PodNumber, Pods, split};
+use crate::attribute::jobs::Sighting;
+use crate::run_identity::RunIdentity;
+use crate::engine::reading::Reading;
+use crate::sample::table::ProcTable;
+
+/// How many ancestors of a process are searched for the current job of its pod.
+const MAX_ANCESTORS: usize = 256;
+
+/// The evidence of a pass, by pod.
+pub(super) fn job_evidence(
+    reading: &Reading,
+    pods: &Pods,
+    environments: &mut JobEnvironments,
+    table: &ProcTable,
+) -> FxHashMap<PodNumber, Vec<Sighting>> {
+    let mut evidence: FxHashMap<PodNumber, Vec<Sighting>> = FxHashMap::default();
+    // Processes of another job than their pod's current one.
+    let mut foreign = Vec::new();
+    let mut runs: FxHashMap<u32, (Option<Rc<RunIdentity>>, u32)> = FxHashMap::default();
+    for (process, place) in reading.located() {
+        let Some((number, _)) = place.and_then(|place| split(place.container)) else { continue };
+        let run = environments.run_of(process, table);
+        runs.insert(process.key.pid, (run.clone(), process.ppid));
+        let Some(run) = run else { continue };
+        let current = pods.get(number).and_then(|pod| pod.job.as_ref()).map(|job| &job.run);
+        let of_pod = evidence.entry(number).or_default();
+        if let Some(current) = current.filter(|current| **current != run) {
+            foreign.push((number, of_pod.len(), process.ppid, Rc::clone(current)));
+        }
+        of_pod.push(Sighting { run, start_ticks: process.key.start_ticks, within: false });
+    }
+    for (number, at, ppid, current) in foreign {
+        let mut above = ppid;
+        for _ in 0..MAX_ANCESTORS {
+            let Some((run, ppid)) = runs.get(&above) else { break };
+            if run.as_ref() == Some(&current) {
+                if let Some(one) = evidence.get_mut(&number).and_then(|of_pod| of_pod.get_mut(at)) {
+                    one.within = true;
+                }
+                break;
+            }
+            above = *ppid;
+        }
+    }
+    environments.end_pass();
+    evidence
+}
