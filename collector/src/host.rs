@@ -41,14 +41,14 @@ pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
 
 /// One reading of the clocks that a pass needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instant {
+pub struct Moment {
     /// `CLOCK_MONOTONIC`: stands still while the machine sleeps, so that rates stay true.
     pub monotonic: Duration,
     /// `CLOCK_BOOTTIME`: goes on while the machine sleeps, so that durations stay true.
     pub boot: Duration,
 }
 
-impl Instant {
+impl Moment {
     /// Now.
     pub fn now() -> Self {
         Self { monotonic: read_clock(ClockId::Monotonic), boot: read_clock(ClockId::Boottime) }

@@ -5,12 +5,12 @@
 
 pub mod args;
 pub mod config;
+pub mod hardening;
 pub mod host;
 pub mod inherited;
 pub mod logging;
 pub mod run_identity;
 pub mod sample;
-pub mod secrets;
 
 pub mod attribute;
 

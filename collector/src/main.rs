@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use collector::args::{Args, SECRET_VARIABLES};
 use collector::config::{Config, Mode};
-use collector::{inherited, logging, mode, secrets};
+use collector::{hardening, inherited, logging, mode};
 use program::arguments::{self, Parsed};
 use program::stream::tell;
 
@@ -22,12 +22,12 @@ const STACK_BYTES: usize = 512 * 1024;
 static FIRST: extern "C" fn() = inherited::remember;
 
 fn main() -> ExitCode {
-    let shut = secrets::shut();
+    let shut = hardening::shut();
     inherited::outlive_file_limits();
     let Parsed { mut args, sources, left_out } = arguments::parse(Args::is_tolerant);
     args.options.sources = sources;
     // SAFETY: this is the only thread until the runtime is there.
-    unsafe { secrets::forget_variables(&SECRET_VARIABLES) };
+    unsafe { hardening::forget_variables(&SECRET_VARIABLES) };
     let config = match Config::from_args(args) {
         Ok(config) => config,
         Err(error) => {

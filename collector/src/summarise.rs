@@ -9,8 +9,8 @@ use wire::{
     ProcessMemory, QuantileMethod,
 };
 
+use crate::accumulate::distribution::Distribution;
 use crate::accumulate::processes::{CommandKey, CommandRun, ProcessReport, ProcessRun};
-use crate::accumulate::series::Series;
 use crate::accumulate::{Accumulator, ContainerRun, seconds};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
@@ -162,8 +162,8 @@ impl Run<'_> {
             end_time,
             duration_seconds: rounded(self.duration.as_secs_f64()),
             sample_count: self.accumulator.passes(),
-            cpu_total_percent: self.accumulator.host_cpu().map(Series::stats),
-            mem_used_bytes: self.accumulator.host_memory().map(Series::stats),
+            cpu_total_percent: self.accumulator.host_cpu().map(Distribution::stats),
+            mem_used_bytes: self.accumulator.host_memory().map(Distribution::stats),
             containers,
             pod_overhead: self.pod_overhead(),
             top_cpu_processes: processes
@@ -266,8 +266,8 @@ impl Run<'_> {
             cpu_cores_histogram: Some(run.cpu.cpu_histogram()),
             oom_kills: figures.oom_kills,
             memory_peak_bytes: figures.memory_peak_bytes,
-            working_set_bytes: run.working_set.as_ref().map(Series::stats),
-            series: Some(run.course.to_wire(self.duration.as_secs_f64())),
+            working_set_bytes: run.working_set.as_ref().map(Distribution::stats),
+            series: Some(run.time_series.to_wire(self.duration.as_secs_f64())),
             nested: nested.collect(),
             name,
         }
@@ -308,7 +308,7 @@ impl Run<'_> {
     fn quantile_method(&self) -> QuantileMethod {
         let host = [self.accumulator.host_cpu(), self.accumulator.host_memory()].into_iter().flatten();
         let containers = self.accumulator.containers().flat_map(|(_, run)| [&run.cpu, &run.memory]);
-        host.chain(containers).map(Series::method).max().unwrap_or(QuantileMethod::Exact)
+        host.chain(containers).map(Distribution::method).max().unwrap_or(QuantileMethod::Exact)
     }
 }
 

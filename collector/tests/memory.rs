@@ -2,9 +2,9 @@
 
 use collector::accumulate::{Accumulator, PassFacts, Present};
 use collector::attribute::ContainerIndex;
-use collector::attribute::conserved::{ConservedSum, Seen};
+use collector::attribute::cpu::{CpuLedger, ProcessTimes};
 use collector::sample::pid_stat::Comm;
-use collector::sample::table::ProcessKey;
+use collector::sample::process_table::ProcessKey;
 
 const CONTAINERS: u32 = 100;
 const PROCESSES: u32 = 1_000;
@@ -29,7 +29,7 @@ fn a_day_of_a_hundred_containers_fits() {
     // What each process has used; the one that begins takes the place of the one that ended.
     let mut used = vec![0u64; PROCESSES as usize];
     let before = resident_bytes();
-    let mut conserved = ConservedSum::new(0, TICK_NS);
+    let mut ledger = CpuLedger::new(0, TICK_NS);
     let mut run = Accumulator::new(1.0, 10);
     for pass in 0..PASSES {
         let pids = pass..pass + PROCESSES;
@@ -44,19 +44,19 @@ fn a_day_of_a_hundred_containers_fits() {
             *own_ticks += if noise.is_multiple_of(7) { noise % 100 } else { 0 };
             let key = ProcessKey { pid, start_ticks: u64::from(pid) };
             let container = Some(ContainerIndex(pid % CONTAINERS));
-            seen.push(Seen {
+            seen.push(ProcessTimes {
                 key,
                 ppid: 0,
                 zombie: false,
                 own_ns: *own_ticks * TICK_NS,
-                reaped_ns: 0,
+                children_ns: 0,
                 container,
             });
             let comm = Comm::new(format!("command-{}", pid % 3_000).as_bytes());
             let rss_bytes = (noise % 500_000) * 4096;
             present.push(Present { key, comm, container, nested: None, rss_bytes, age_seconds: 1.0 });
         }
-        let charges = conserved.advance(&seen, None);
+        let charges = ledger.advance(&seen, None);
         run.add(&PassFacts {
             at_seconds: f64::from(pass),
             elapsed_seconds: if pass > 0 { 1.0 } else { 0.0 },

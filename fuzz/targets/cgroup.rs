@@ -24,6 +24,6 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
             parent = Some(place);
         }
         let mut again = Containers::new(map.clone(), own);
-        assert!(again.restore(containers.keep()));
+        assert!(again.restore(containers.save()));
     }
 });

@@ -1,9 +1,9 @@
 //! `/proc/[pid]/environ`: a job writes into its own whatever it likes.
 #![no_main]
 
-use collector::attribute::jobs::{Named, identity};
-use collector::run_identity::RunIdentity;
+use collector::attribute::ci_job::{Named, identity};
 use collector::config::node::JobVariables;
+use collector::run_identity::RunIdentity;
 use collector::sample::environ::variable;
 use wire::normal_name;
 

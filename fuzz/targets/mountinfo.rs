@@ -1,7 +1,7 @@
 //! `/proc/[pid]/mountinfo`.
 #![no_main]
 
-use collector::sample::{mountinfo, visibility};
+use collector::sample::{hidepid, mountinfo};
 
 libfuzzer_sys::fuzz_target!(|content: &[u8]| {
     if let Some(mount) = mountinfo::pod_mount(content) {
@@ -13,5 +13,5 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
     assert!(mountinfo::network_owners(content).iter().all(|(_, id)| id.len() == 64));
     assert!(mountinfo::kubelet_pod(content).is_none_or(|uid| !uid.is_empty()));
     assert!(mountinfo::unescape(content).len() <= content.len());
-    let _ = visibility::hiding_option(content, b"/proc");
+    let _ = hidepid::hiding_option(content, b"/proc");
 });

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use collector::accumulate::{Accumulator, PassFacts, Present};
 use collector::attribute::ContainerIndex;
-use collector::attribute::conserved::{Charge, Source};
 use collector::attribute::containers::{Containers, Place};
-use collector::run_identity::RunIdentity;
+use collector::attribute::cpu::{Charge, Source};
 use collector::config::limits::{Limits, Requests};
 use collector::config::process_map::ProcessMap;
 use collector::deliver::checkpoint::{Encoder, Head};
-use collector::host::Instant;
+use collector::host::Moment;
+use collector::run_identity::RunIdentity;
 use collector::sample::boot_id;
 use collector::sample::bpf::CgroupIds;
 use collector::sample::cgroupfs::{CgroupReading, Periods};
 use collector::sample::pid_stat::Comm;
-use collector::sample::table::ProcessKey;
+use collector::sample::process_table::ProcessKey;
 use wire::CollectorInfo;
 
 /// Containers of the day.
@@ -101,7 +101,7 @@ pub fn checkpoint(spool: &Path, run: &RunIdentity, passes: u32) -> io::Result<()
 
 fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
     let Day { containers, accumulator, step, limits, cgroups } = day;
-    let now = Instant::now().boot;
+    let now = Moment::now().boot;
     let id = format!("{:08x}-0000-7000-8000-{:012x}", std::process::id(), now.as_nanos() & 0xffff_ffff_ffff);
     let collector = CollectorInfo {
         version: "1".to_owned(),
@@ -135,7 +135,7 @@ fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
         collector_cpu: Duration::ZERO,
         limits: limits.clone(),
         collector: serde_json::to_string(&collector)?,
-        containers: containers.keep(),
+        containers: containers.save(),
         cgroups: cgroups.clone(),
     };
     let (mut encoder, mut bytes) = Encoder::begin(&head, accumulator).map_err(io::Error::other)?;

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use collector::run_identity::RunIdentity;
 use collector::output::text;
+use collector::run_identity::RunIdentity;
 use serde_json::json;
 
 use crate::build::{self, Object};

@@ -1,9 +1,9 @@
 //! Samples over the run, in bounded memory: pure, no clock and no file.
 
-pub mod course;
-mod kept;
+mod checkpoint_codec;
+pub mod distribution;
 pub mod processes;
-pub mod series;
+pub mod time_series;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,13 +11,13 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use self::course::Course;
+use self::distribution::Distribution;
 use self::processes::Processes;
-use self::series::Series;
+use self::time_series::TimeSeries;
 use crate::attribute::ContainerIndex;
-use crate::attribute::conserved::{Charge, RECORD_PATIENCE, Source};
+use crate::attribute::cpu::{Charge, RECORD_PATIENCE, Source};
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::ProcessKey;
+use crate::sample::process_table::ProcessKey;
 
 /// Kept memory values are whole KiB: 4 TiB fit 32 bits, and RSS is in pages anyway.
 const MEMORY_SCALE: f64 = 1.0 / 1024.0;
@@ -88,8 +88,8 @@ pub struct PassFacts<'a> {
 pub struct Accumulator {
     interval_seconds: f64,
     passes: u64,
-    host_cpu: Option<Series>,
-    host_memory: Option<Series>,
+    host_cpu: Option<Distribution>,
+    host_memory: Option<Distribution>,
     #[serde(skip)]
     containers: BTreeMap<ContainerIndex, ContainerRun>,
     processes: Processes,
@@ -101,13 +101,13 @@ pub struct Accumulator {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ContainerRun {
     /// CPU use in cores.
-    pub cpu: Series,
+    pub cpu: Distribution,
     /// Sum of RSS in bytes.
-    pub memory: Series,
+    pub memory: Distribution,
     /// Working set in bytes, where its cgroup could be read.
-    pub working_set: Option<Series>,
-    /// The run's course.
-    pub course: Course,
+    pub working_set: Option<Distribution>,
+    /// Its use over the time of the run.
+    pub time_series: TimeSeries,
     /// CPU time charged to it.
     pub cpu_ns: u64,
     /// Containers inside it.
@@ -158,12 +158,12 @@ impl Accumulator {
         let elapsed = pass.elapsed_seconds;
         let interval = self.interval_seconds;
         let moment = if ages.is_empty() { elapsed } else { elapsed.min(interval) };
-        let series = |scale| move || Series::new(scale, interval);
+        let distribution = |scale| move || Distribution::new(scale, interval);
         if let Some(percent) = pass.host_cpu_percent {
-            self.host_cpu.get_or_insert_with(series(PERCENT_SCALE)).add(percent, elapsed);
+            self.host_cpu.get_or_insert_with(distribution(PERCENT_SCALE)).add(percent, elapsed);
         }
         if let Some(bytes) = pass.host_memory_bytes {
-            self.host_memory.get_or_insert_with(series(MEMORY_SCALE)).add(bytes as f64, moment);
+            self.host_memory.get_or_insert_with(distribution(MEMORY_SCALE)).add(bytes as f64, moment);
         }
 
         let mut intervals: BTreeMap<ContainerIndex, Interval> = BTreeMap::new();
@@ -205,8 +205,10 @@ impl Accumulator {
     /// Adds a reading of a container's working set.
     pub fn add_working_set(&mut self, container: ContainerIndex, bytes: u64, elapsed_seconds: f64) {
         let interval = self.interval_seconds;
-        let series =
-            self.container(container).working_set.get_or_insert_with(|| Series::new(MEMORY_SCALE, interval));
+        let series = self
+            .container(container)
+            .working_set
+            .get_or_insert_with(|| Distribution::new(MEMORY_SCALE, interval));
         series.add(bytes as f64, elapsed_seconds);
     }
 
@@ -223,10 +225,10 @@ impl Accumulator {
     fn container(&mut self, container: ContainerIndex) -> &mut ContainerRun {
         let interval = self.interval_seconds;
         self.containers.entry(container).or_insert_with(|| ContainerRun {
-            cpu: Series::new(CPU_SCALE, interval),
-            memory: Series::new(MEMORY_SCALE, interval),
+            cpu: Distribution::new(CPU_SCALE, interval),
+            memory: Distribution::new(MEMORY_SCALE, interval),
             working_set: None,
-            course: Course::new(interval),
+            time_series: TimeSeries::new(interval),
             cpu_ns: 0,
             nested: BTreeMap::new(),
         })
@@ -236,7 +238,7 @@ impl Accumulator {
     #[must_use]
     pub fn restore(&mut self, index: ContainerIndex, run: ContainerRun) -> bool {
         let series = [Some(&run.cpu), Some(&run.memory), run.working_set.as_ref()];
-        let sound = run.course.is_sound() && series.into_iter().flatten().all(Series::is_sound);
+        let sound = run.time_series.is_sound() && series.into_iter().flatten().all(Distribution::is_sound);
         self.containers.insert(index, run).is_none() && sound
     }
 
@@ -249,7 +251,7 @@ impl Accumulator {
         let charged = self.containers.values().map(|run| run.cpu_ns).chain([self.unattributed_ns]);
         self.interval_seconds.is_finite()
             && self.interval_seconds > 0.0
-            && host.into_iter().flatten().all(Series::is_sound)
+            && host.into_iter().flatten().all(Distribution::is_sound)
             && adds_up(charged)
             && self.containers.iter().all(inside)
             && self.processes.is_sound(containers, nested)
@@ -267,12 +269,12 @@ impl Accumulator {
     }
 
     /// CPU use of the whole host in percent, where it is known.
-    pub fn host_cpu(&self) -> Option<&Series> {
+    pub fn host_cpu(&self) -> Option<&Distribution> {
         self.host_cpu.as_ref()
     }
 
     /// Memory use of the whole host in bytes, where it is known.
-    pub fn host_memory(&self) -> Option<&Series> {
+    pub fn host_memory(&self) -> Option<&Distribution> {
         self.host_memory.as_ref()
     }
 
@@ -303,7 +305,7 @@ impl ContainerRun {
         let core_seconds = seconds(used.cpu_ns);
         self.cpu.add_used(core_seconds, elapsed);
         self.memory.add(used.rss_bytes as f64, moment);
-        self.course.add((at - elapsed).max(0.0), at, core_seconds, used.rss_bytes);
+        self.time_series.add((at - elapsed).max(0.0), at, core_seconds, used.rss_bytes);
         self.cpu_ns += used.cpu_ns;
         for (nested, (cpu_ns, rss_bytes)) in &used.nested {
             let run = self.nested.entry(*nested).or_default();
@@ -314,15 +316,15 @@ impl ContainerRun {
 }
 
 impl ContainerRun {
-    /// Adds what another one was.
+    /// Adds another container, which turned out to be the same.
     pub fn absorb(&mut self, other: &Self) {
         self.cpu.absorb(&other.cpu);
         self.memory.absorb(&other.memory);
         if let Some(more) = &other.working_set {
-            let new = || Series::new(MEMORY_SCALE, self.cpu.usual_weight());
+            let new = || Distribution::new(MEMORY_SCALE, self.cpu.usual_weight());
             self.working_set.get_or_insert_with(new).absorb(more);
         }
-        self.course.absorb(&other.course);
+        self.time_series.absorb(&other.time_series);
         self.cpu_ns += other.cpu_ns;
         for (nested, more) in &other.nested {
             let run = self.nested.entry(*nested).or_default();

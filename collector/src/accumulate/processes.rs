@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exited, Present};
 use crate::attribute::ContainerIndex;
-use crate::attribute::conserved::{Charge, Source};
+use crate::attribute::cpu::{Charge, Source};
 use crate::config::MAX_TOP;
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::ProcessKey;
+use crate::sample::process_table::ProcessKey;
 
 /// So many command names are told apart; a job that makes up more of them shares the rest.
 const MAX_COMMANDS: usize = 4096;
@@ -68,12 +68,12 @@ pub struct Processes {
     top: usize,
     pass: u64,
     live: FxHashMap<ProcessKey, ProcessRun>,
-    ended: Ended,
+    ended: EndedProcesses,
 }
 
 /// What is kept of processes that ended.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
-struct Ended {
+struct EndedProcesses {
     by_cpu: Vec<ProcessRun>,
     by_memory: Vec<ProcessRun>,
     commands: HashMap<CommandKey, CommandRun>,
@@ -96,7 +96,7 @@ pub struct ProcessReport {
 impl Processes {
     /// Keeps the `top` of each kind.
     pub fn new(top: usize) -> Self {
-        Self { top, pass: 0, live: FxHashMap::default(), ended: Ended::default() }
+        Self { top, pass: 0, live: FxHashMap::default(), ended: EndedProcesses::default() }
     }
 
     /// A process is there in this pass.
@@ -153,7 +153,7 @@ impl Processes {
 
     /// What was of one container is of another.
     pub(super) fn relabel(&mut self, from: ContainerIndex, to: ContainerIndex) {
-        let Ended { by_cpu, by_memory, commands, nested } = &mut self.ended;
+        let EndedProcesses { by_cpu, by_memory, commands, nested } = &mut self.ended;
         for run in self.live.values_mut().chain(by_cpu).chain(by_memory) {
             run.container = run.container.map(|container| if container == from { to } else { container });
         }
@@ -180,7 +180,7 @@ impl Processes {
         let (pass, top, ended) = (self.pass, self.top, &mut self.ended);
         self.live.retain(|_, run| {
             let used = super::seconds(run.interval_ns);
-            run.peak_cores = run.peak_cores.max(super::series::rate(used, elapsed, interval));
+            run.peak_cores = run.peak_cores.max(super::distribution::rate(used, elapsed, interval));
             run.interval_ns = 0;
             let patience = if run.ended { 0 } else { patience };
             let gone = run.pass.saturating_add(patience) < pass;
@@ -198,7 +198,7 @@ impl Processes {
         let place = |container: Option<ContainerIndex>, inner: Option<u32>| {
             container.is_none_or(|index| index.0 < containers) && inner.is_none_or(|inner| inner < nested)
         };
-        let Ended { by_cpu, by_memory, commands, nested: counts } = &self.ended;
+        let EndedProcesses { by_cpu, by_memory, commands, nested: counts } = &self.ended;
         self.top <= MAX_TOP
             && commands.len() <= MAX_COMMANDS + containers as usize + 2
             && self
@@ -246,7 +246,7 @@ impl ProcessRun {
     }
 }
 
-impl Ended {
+impl EndedProcesses {
     fn add(&mut self, run: &ProcessRun, top: usize) {
         let mut key = (run.container, run.comm);
         if self.commands.len() >= MAX_COMMANDS && !self.commands.contains_key(&key) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::sample::table::{Observation, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey};
 
 /// The descendants of `root` among `observations`, and `root` itself as what they leave to it: the CPU time of
 /// the children that it reaps, none of its own.

@@ -1,10 +1,10 @@
 //! Which container a process belongs to, and how much CPU time each container used.
 
-pub mod conserved;
+pub mod ci_job;
 pub mod containers;
+pub mod cpu;
 pub mod descendants;
 pub mod identity;
-pub mod jobs;
 
 use serde::{Deserialize, Serialize};
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run_identity::RunIdentity;
 use super::limits::Entries;
 use crate::args::{CiArg, NodeArgs, Options};
+use crate::run_identity::RunIdentity;
 
 /// Everything that only `node` is told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use super::holds::Hold;
 use super::jitter::jittered;
 use super::push::{PushError, Pusher};
-use super::spool::{Entry, Kind, Spool};
+use super::spool::{Kind, Spool, SpoolEntry};
 use super::tokens::Whose;
 
 /// So long one summary is tried before the receiver counts as out of reach.
@@ -50,15 +50,15 @@ pub struct Backlog {
     spool: Spool,
     pusher: Pusher,
     /// What is known of files, by where they are; no more than there are.
-    files: HashMap<PathBuf, Known>,
+    files: HashMap<PathBuf, KnownFile>,
     /// The receiver cannot be reached.
     receiver: Option<Hold>,
 }
 
 /// A file, so that it need not be read each time.
 #[derive(Debug)]
-struct Known {
-    entry: Entry,
+struct KnownFile {
+    entry: SpoolEntry,
     whose: Whose,
     hold: Option<Hold>,
 }
@@ -148,7 +148,7 @@ impl Backlog {
     }
 
     /// Tries one, unless it is held.
-    async fn try_one(&mut self, entry: &Entry, tally: &mut Tally, waiting: &mut Waiting) -> Tried {
+    async fn try_one(&mut self, entry: &SpoolEntry, tally: &mut Tally, waiting: &mut Waiting) -> Tried {
         let known = self.files.get(&entry.path).filter(|known| known.entry == *entry);
         if known.and_then(|known| known.hold.as_ref()).is_some_and(|hold| !hold.is_due(Instant::now())) {
             tally.kept += 1;
@@ -172,7 +172,7 @@ impl Backlog {
         };
         let whose = Whose::of(&body);
         let hold = known.and_then(|known| known.hold.clone());
-        self.files.insert(entry.path.clone(), Known { entry: entry.clone(), whose: whose.clone(), hold });
+        self.files.insert(entry.path.clone(), KnownFile { entry: entry.clone(), whose: whose.clone(), hold });
         let result = match self.pusher.held(&whose) {
             Some(held) => Err(held),
             None => self.pusher.push(body, Instant::now() + PATIENCE).await,
@@ -197,7 +197,7 @@ impl Backlog {
     }
 
     /// It is at the receiver, or never will be.
-    async fn settle(&self, entry: &Entry, result: Result<wire::Stored, PushError>, tally: &mut Tally) {
+    async fn settle(&self, entry: &SpoolEntry, result: Result<wire::Stored, PushError>, tally: &mut Tally) {
         let file = entry.path.display();
         let (spool, done) = (self.spool.clone(), entry.clone());
         match result {
@@ -233,9 +233,9 @@ impl Backlog {
     }
 
     /// One file is left alone for a while, longer each time.
-    fn hold(&mut self, entry: &Entry, failure: &dyn std::fmt::Display, what: &str) {
+    fn hold(&mut self, entry: &SpoolEntry, failure: &dyn std::fmt::Display, what: &str) {
         let file = entry.path.display();
-        let known = self.files.entry(entry.path.clone()).or_insert_with(|| Known {
+        let known = self.files.entry(entry.path.clone()).or_insert_with(|| KnownFile {
             entry: entry.clone(),
             whose: Whose::default(),
             hold: None,

@@ -25,7 +25,7 @@ const MOST: usize = 10_000;
 
 /// What is held.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(super) enum HoldKey {
     /// Everything with this token: the receiver knows none such.
     Token(Secret),
     /// Every summary of this job: the token was not made for it.
@@ -43,7 +43,7 @@ pub(super) struct Hold {
 /// What is held, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    held: HashMap<Key, Hold>,
+    held: HashMap<HoldKey, Hold>,
     told: HashMap<String, Instant>,
     /// Of the tokens that were refused.
     generation: u64,
@@ -80,12 +80,12 @@ impl Holds {
 
     /// What keeps this run's summaries from being tried now, if anything.
     pub(super) fn of(&self, whose: &Whose, token: &Secret, now: Instant) -> Option<&Hold> {
-        let keys = [Key::Token(token.clone()), Key::Scope(whose.clone())];
+        let keys = [HoldKey::Token(token.clone()), HoldKey::Scope(whose.clone())];
         keys.iter().find_map(|key| self.held.get(key).filter(|hold| !hold.is_due(now)))
     }
 
     /// It was refused.
-    pub(super) fn refuse(&mut self, key: Key, reason: String, now: Instant) {
+    pub(super) fn refuse(&mut self, key: HoldKey, reason: String, now: Instant) {
         make_room(&mut self.held);
         let hold = Hold::again(self.held.get(&key), reason, LONGEST_PAUSE, now);
         self.held.insert(key, hold);
@@ -93,8 +93,8 @@ impl Holds {
 
     /// It was taken.
     pub(super) fn accept(&mut self, whose: &Whose, token: &Secret) {
-        self.held.remove(&Key::Token(token.clone()));
-        self.held.remove(&Key::Scope(whose.clone()));
+        self.held.remove(&HoldKey::Token(token.clone()));
+        self.held.remove(&HoldKey::Scope(whose.clone()));
     }
 
     /// Whether this is to be told now; not again for an hour.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// Tries again and again for a day; the minutes of the tries.
-    fn tries(mut holds: Holds, key: &Key) -> Vec<i64> {
+    fn tries(mut holds: Holds, key: &HoldKey) -> Vec<i64> {
         let begin = Instant::now();
         let mut tries = vec![];
         for minutes in 0..24 * 60 {
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_refused_is_tried_less_and_less_often() {
-        for key in [Key::Token(secret("t")), Key::Scope(whose("a", "j"))] {
+        for key in [HoldKey::Token(secret("t")), HoldKey::Scope(whose("a", "j"))] {
             let tries = tries(Holds::default(), &key);
             assert!((25..=60).contains(&tries.len()), "{tries:?}");
             let pauses: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -160,10 +160,10 @@ mod tests {
     async fn a_refusal_holds_what_it_is_about_and_nothing_else() {
         let now = Instant::now();
         let mut holds = Holds::default();
-        holds.refuse(Key::Scope(whose("a", "j")), "not for this job".to_owned(), now);
+        holds.refuse(HoldKey::Scope(whose("a", "j")), "not for this job".to_owned(), now);
         assert_eq!(holds.of(&whose("a", "j"), &secret("t"), now).unwrap().reason, "not for this job");
         assert!(holds.of(&whose("a", "other"), &secret("t"), now).is_none());
-        holds.refuse(Key::Token(secret("t")), "no such token".to_owned(), now);
+        holds.refuse(HoldKey::Token(secret("t")), "no such token".to_owned(), now);
         assert!(holds.of(&whose("b", "j"), &secret("t"), now).is_some());
         assert!(holds.of(&whose("b", "j"), &secret("u"), now).is_none());
         holds.accept(&whose("a", "other"), &secret("t"));
@@ -175,7 +175,7 @@ mod tests {
     async fn another_token_is_tried_at_once_and_told_of_anew() {
         let now = Instant::now();
         let mut holds = Holds::default();
-        holds.refuse(Key::Scope(whose("a", "j")), "no".to_owned(), now);
+        holds.refuse(HoldKey::Scope(whose("a", "j")), "no".to_owned(), now);
         assert!(holds.tells("a", now) && !holds.tells("a", now));
         holds.with_tokens(0);
         assert!(holds.of(&whose("a", "j"), &secret("t"), now).is_some(), "they are the same");

@@ -11,14 +11,14 @@ use tracing::{debug, info, warn};
 use super::locator::{Event, Locator};
 use super::reading::Reading;
 use crate::accumulate::Exited;
-use crate::attribute::conserved::traced::{Ended, Moved, Traced};
 use crate::attribute::containers::Place;
+use crate::attribute::cpu::exits::{CgroupMove, KernelEvents, ProcessExit};
 use crate::config::{Config, Ebpf};
 use crate::host::{self, Host};
-use crate::sample::bpf::{CgroupIds, Drained, Exit, Options, Tracer, Unavailable};
+use crate::sample::bpf::{BpfProgram, CgroupIds, Drained, Exit, ProgramOptions, Unavailable};
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::{Observation, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey};
 
 /// How long the last pass waits for outstanding exit records: the kernel frees a process some milliseconds after its
 /// end (once an RCU grace period is over).
@@ -30,7 +30,7 @@ const OVERDUE_NS: u64 = 3_000_000_000;
 /// The program, and the records that it wrote since the last pass.
 #[derive(Debug)]
 pub(super) struct BpfEvents {
-    tracer: AsyncFd<Tracer>,
+    program: AsyncFd<BpfProgram>,
     waiting: Drained,
     /// Places of processes that were ending when a pass first saw them.
     ending: FxHashMap<ProcessKey, Place>,
@@ -54,10 +54,10 @@ pub(super) struct PassTimes {
 
 impl PassTimes {
     /// The times of a pass that has read the process table.
-    pub(super) fn new(host: Host, counted_since_ticks: u64, began: host::Instant, last: bool) -> Self {
+    pub(super) fn new(host: Host, counted_since_ticks: u64, began: host::Moment, last: bool) -> Self {
         // A time namespace shifts this clock as it does the starts in /proc.
-        let ns = |at: host::Instant| at.boot.as_nanos() as u64;
-        Self { host, counted_since_ticks, began_ns: ns(began), now_ns: ns(host::Instant::now()), last }
+        let ns = |at: host::Moment| at.boot.as_nanos() as u64;
+        Self { host, counted_since_ticks, began_ns: ns(began), now_ns: ns(host::Moment::now()), last }
     }
 }
 
@@ -74,7 +74,7 @@ struct Batch {
 /// The records of an interval, each with its container.
 #[derive(Debug, Default)]
 pub(super) struct Located {
-    pub(super) traced: Traced,
+    pub(super) kernel: KernelEvents,
     pub(super) exited: Vec<Exited>,
 }
 
@@ -88,7 +88,7 @@ impl BpfEvents {
         hierarchies: &Hierarchies,
     ) -> anyhow::Result<Result<Self, Unavailable>> {
         let (unified, v1) = hierarchies.root_ids();
-        let options = Options {
+        let options = ProgramOptions {
             proc_path: &config.proc_path,
             root,
             tick_ns: host.tick_ns(),
@@ -110,13 +110,13 @@ impl BpfEvents {
         Ok(events)
     }
 
-    fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
-        let tracer = Tracer::start(options)?;
-        // SAFETY: the tracer keeps the descriptor of its ring buffer open and the same until it is dropped.
-        let tracer = unsafe { AsyncFd::register_with_interest(tracer, Interest::READABLE) };
-        let tracer = tracer.map_err(|error| Unavailable::Events(error.into()))?;
+    fn start(options: &ProgramOptions<'_>) -> Result<Self, Unavailable> {
+        let program = BpfProgram::start(options)?;
+        // SAFETY: the program keeps the descriptor of its ring buffer open and the same until it is dropped.
+        let program = unsafe { AsyncFd::register_with_interest(program, Interest::READABLE) };
+        let program = program.map_err(|error| Unavailable::Events(error.into()))?;
         Ok(Self {
-            tracer,
+            program,
             waiting: Drained::default(),
             ending: FxHashMap::default(),
             in_flight: FxHashSet::default(),
@@ -127,7 +127,7 @@ impl BpfEvents {
 
     /// Waits until the ring buffer is half full, and empties it. Cancel-safe.
     pub(super) async fn relieve(&mut self) {
-        match self.tracer.readable_mut().await {
+        match self.program.readable_mut().await {
             Ok(mut ready) => {
                 ready.get_inner_mut().drain(&mut self.waiting);
                 ready.clear_ready();
@@ -141,15 +141,15 @@ impl BpfEvents {
 
     /// Takes the records up to now.
     fn take(&mut self, observations: &[Observation], times: PassTimes) -> Batch {
-        let tracer = self.tracer.get_mut();
+        let program = self.program.get_mut();
         // Counted first: the records of what is counted have been written by then.
-        let growth = tracer.growth();
-        let mut reaped: Vec<Exit> = tracer.exiting().filter(|exit| exit.end_ns < times.began_ns).collect();
+        let growth = program.growth();
+        let mut reaped: Vec<Exit> = program.exiting().filter(|exit| exit.end_ns < times.began_ns).collect();
         if !reaped.is_empty() {
             let there: FxHashSet<ProcessKey> = observations.iter().map(|one| one.key).collect();
             reaped.retain(|exit| !there.contains(&exit.key));
         }
-        tracer.drain(&mut self.waiting);
+        program.drain(&mut self.waiting);
         if !reaped.is_empty() {
             // These were freed meanwhile.
             let freed: FxHashSet<ProcessKey> = self.waiting.exits.iter().map(|exit| exit.key).collect();
@@ -160,7 +160,7 @@ impl BpfEvents {
         let (overdue, in_flight): (Vec<Exit>, Vec<Exit>) =
             reaped.into_iter().partition(|exit| exit.end_ns + self.overdue_ns < times.now_ns);
         let overdue: Vec<ProcessKey> = overdue.into_iter().map(|exit| exit.key).collect();
-        let missed = if overdue.is_empty() { Vec::new() } else { tracer.give_up(&overdue) };
+        let missed = if overdue.is_empty() { Vec::new() } else { program.give_up(&overdue) };
         let lost = growth.lost + growth.missed + missed.len() as u64;
         // The growth of the reaper holds all use of a process that was reaped in this interval; the others were reaped
         // earlier.
@@ -183,14 +183,14 @@ impl BpfEvents {
     fn wait_for_last_records(&mut self, observations: &[Observation], now_ns: u64) {
         let zombies: FxHashSet<ProcessKey> =
             observations.iter().filter(|one| one.zombie).map(|one| one.key).collect();
-        let tracer = self.tracer.get_mut();
+        let program = self.program.get_mut();
         let until = Instant::now() + LAST_RECORDS_TIMEOUT;
         let overdue = |exit: &Exit| exit.end_ns + OVERDUE_NS < now_ns;
         let due = |exit: Exit| !zombies.contains(&exit.key) && !overdue(&exit);
-        while tracer.exiting().any(due) && Instant::now() < until {
+        while program.exiting().any(due) && Instant::now() < until {
             std::thread::sleep(LAST_RECORDS_POLL);
             // The ring buffer could fill up meanwhile.
-            tracer.drain(&mut self.waiting);
+            program.drain(&mut self.waiting);
         }
         // No record comes later: what is known of these processes by now is final.
         self.overdue_ns = 0;
@@ -218,14 +218,14 @@ impl BpfEvents {
         if new.is_empty() {
             return;
         }
-        let tracer = self.tracer.get_mut();
-        let exiting: Vec<_> = tracer.exiting().filter(|exit| new.contains_key(&exit.key)).collect();
+        let program = self.program.get_mut();
+        let exiting: Vec<_> = program.exiting().filter(|exit| new.contains_key(&exit.key)).collect();
         // Those that were freed since the pass saw them are among the records.
-        tracer.drain(&mut self.waiting);
+        program.drain(&mut self.waiting);
         for exit in exiting.iter().chain(&self.waiting.exits) {
             let Some(index) = new.remove(&exit.key) else { continue };
             let event = Event { cgroups: exit.cgroups, comm: exit.comm, parent: None };
-            let found = locator.locate_event(event, &mut |ids| tracer.cgroup_content(ids));
+            let found = locator.locate_event(event, &mut |ids| program.cgroup_content(ids));
             if let Some(place) = found {
                 places[index] = found;
                 self.ending.insert(exit.key, place);
@@ -250,7 +250,8 @@ impl BpfEvents {
         }
         let Batch { drained, in_flight, ended, lost } = self.take(&reading.processes, times);
         let before = std::mem::take(&mut self.in_flight);
-        let mut located = Located { traced: Traced { ended, lost, ..Traced::default() }, exited: Vec::new() };
+        let mut located =
+            Located { kernel: KernelEvents { ended, lost, ..KernelEvents::default() }, exited: Vec::new() };
         if drained.exits.is_empty() && drained.moves.is_empty() && in_flight.is_empty() {
             return located;
         }
@@ -259,14 +260,14 @@ impl BpfEvents {
             .filter_map(|(process, place)| Some((process.key.pid, (process.key, (*place)?))))
             .collect();
         let place_of_pid = |pid: u32| places.get(&pid).map(|(_, place)| *place);
-        let tracer = self.tracer.get_mut();
+        let program = self.program.get_mut();
         let mut place = |cgroups, comm, parent| {
-            locator.locate_event(Event { cgroups, comm, parent }, &mut |ids| tracer.cgroup_content(ids))
+            locator.locate_event(Event { cgroups, comm, parent }, &mut |ids| program.cgroup_content(ids))
         };
         for moved in &drained.moves {
             let parent = place_of_pid(moved.parent_pid);
             let to = place(moved.cgroups, Comm::new(b""), parent);
-            located.traced.moves.push(Moved {
+            located.kernel.moves.push(CgroupMove {
                 key: moved.key,
                 from: parent.map(|place| place.container),
                 to: to.map(|place| place.container),
@@ -283,13 +284,13 @@ impl BpfEvents {
             let place = place(exit.cgroups, exit.comm, parent)
                 .or(seen)
                 .or_else(|| parent.filter(|_| exit.in_parents_cgroups));
-            let list = if last { &mut located.traced.exits } else { &mut located.traced.in_flight };
-            list.push(Ended {
+            let list = if last { &mut located.kernel.exits } else { &mut located.kernel.in_flight };
+            list.push(ProcessExit {
                 key: exit.key,
                 parent_pid: exit.parent_pid,
                 container: place.map(|place| place.container),
                 own_ns: exit.own_ns,
-                reaped_ns: exit.reaped_ns,
+                children_ns: exit.reaped_ns,
             });
             if !last {
                 self.in_flight.insert(exit.key);

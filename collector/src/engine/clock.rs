@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::host::{Host, Instant};
+use crate::host::{Host, Moment};
 
 /// One moment on both scales.
 #[derive(Debug, Clone, Copy)]
@@ -10,7 +10,7 @@ pub(crate) struct Clock {
     pub(crate) host: Host,
     /// When this collector began to measure.
     pub(crate) began_ticks: u64,
-    pub(crate) started: Instant,
+    pub(crate) started: Moment,
 }
 
 impl Clock {

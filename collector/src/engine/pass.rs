@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::accumulate::{Exited, Present};
 use crate::attribute::ContainerIndex;
-use crate::attribute::conserved::{Charge, Source};
 use crate::attribute::containers::{Containers, Place};
+use crate::attribute::cpu::{Charge, Source};
 
 /// One pass.
 #[derive(Debug, Default)]

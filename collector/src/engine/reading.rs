@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::attribute::containers::Place;
-use crate::host::Instant;
-use crate::sample::table::Observation;
+use crate::host::Moment;
+use crate::sample::process_table::Observation;
 
 /// The processes that count, with the place of each.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    pub(crate) at: Instant,
+    pub(crate) at: Moment,
     /// Since the reading before.
     pub(super) elapsed: Duration,
     /// When measuring began, in clock ticks since boot.

@@ -13,10 +13,10 @@ use crate::accumulate::{Accumulator, PassFacts};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::Config;
-use crate::run_identity::RunIdentity;
 use crate::config::limits::Limits;
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::host;
+use crate::run_identity::RunIdentity;
 use crate::sample::boot_id;
 use crate::summarise::Run;
 
@@ -63,7 +63,7 @@ impl RunRecorder {
     ) -> Self {
         let interval_seconds = config.interval.as_secs_f64();
         let started = clock.boot_at(began_ticks, now);
-        let ago = host::Instant::now().boot.saturating_sub(started);
+        let ago = host::Moment::now().boot.saturating_sub(started);
         Self {
             interval_seconds,
             accumulator: Accumulator::new(interval_seconds, config.top),
@@ -239,7 +239,7 @@ impl<'a> RunSnapshot<'a> {
             summary_id,
             next_seq,
             recovered,
-            written: host::Instant::now().boot,
+            written: host::Moment::now().boot,
             start_time: recorder.start_time,
             started: recorder.started,
             began_ticks: recorder.began_ticks,
@@ -251,7 +251,7 @@ impl<'a> RunSnapshot<'a> {
             limits: context.limits.clone(),
             // Numbers and texts can always be written as JSON.
             collector: serde_json::to_string(&context.info).unwrap_or_default(),
-            containers: containers.keep(),
+            containers: containers.save(),
             cgroups: recorder.cgroups.readings(),
         }
     }

@@ -18,16 +18,16 @@ use super::pass::{Cost, Pass};
 use super::reading::Reading;
 use super::ticker::Ticker;
 use crate::accumulate::Present;
-use crate::attribute::conserved::{ConservedSum, Seen};
 use crate::attribute::containers::Place;
+use crate::attribute::cpu::{CpuLedger, ProcessTimes};
 use crate::config::Config;
-use crate::host::{self, Host, Instant};
+use crate::host::{self, Host, Moment};
 use crate::sample::bpf::Unavailable;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::meminfo::MemInfo;
+use crate::sample::process_table::{Observation, ProcessTable};
 use crate::sample::system_stat::CpuTimes;
-use crate::sample::table::{Observation, ProcTable};
-use crate::sample::{uptime, visibility};
+use crate::sample::{hidepid, uptime};
 
 /// Everything that is read of the machine, and the CPU time that is already accounted for.
 #[derive(Debug)]
@@ -38,10 +38,10 @@ pub(crate) struct Sampler {
     clock: Clock,
     /// Processes that started earlier and that no pass saw are not part of the measurement.
     counted_since_ticks: u64,
-    table: ProcTable,
+    table: ProcessTable,
     events: Option<BpfEvents>,
-    ledger: ConservedSum,
-    last: Option<Instant>,
+    ledger: CpuLedger,
+    last: Option<Moment>,
     host_cpu: Option<CpuTimes>,
     own_cpu: Duration,
     /// Passes that were due since the last one and did not happen.
@@ -61,10 +61,10 @@ impl Sampler {
         hierarchies: &Hierarchies,
     ) -> anyhow::Result<(Self, CollectorInfo)> {
         let host = Host::read();
-        let table = ProcTable::open(&config.proc_path, open_files)
+        let table = ProcessTable::open(&config.proc_path, open_files)
             .with_context(|| format!("cannot open the proc tree {}", config.proc_path.display()))?;
         let table = if root.is_some() { table.without_cgroups() } else { table };
-        let started = Instant::now();
+        let started = Moment::now();
         // The clock of process starts; it differs from the boot clock in a time namespace.
         let uptime = uptime::read_seconds(&config.proc_path).unwrap_or(started.boot.as_secs_f64());
         let began_ticks = (uptime * host.ticks_per_second as f64) as u64;
@@ -78,7 +78,7 @@ impl Sampler {
             counted_since_ticks: began_ticks,
             table,
             events: events.ok(),
-            ledger: ConservedSum::new(began_ticks, host.tick_ns()),
+            ledger: CpuLedger::new(began_ticks, host.tick_ns()),
             last: None,
             host_cpu: None,
             own_cpu: host::own_cpu_time(),
@@ -93,7 +93,7 @@ impl Sampler {
         self.clock
     }
 
-    pub(crate) fn table(&self) -> &ProcTable {
+    pub(crate) fn table(&self) -> &ProcessTable {
         &self.table
     }
 
@@ -117,7 +117,7 @@ impl Sampler {
         }
     }
 
-    /// Goes on with a run whose processes started since these ticks.
+    /// Continues a run whose processes started at these ticks or later.
     pub(crate) fn count_since(&mut self, began_ticks: u64) {
         self.counted_since_ticks = began_ticks;
     }
@@ -136,7 +136,7 @@ impl Sampler {
 
     /// Reads the process table and locates every process.
     pub(crate) fn read(&mut self, locator: &mut impl Locator) -> io::Result<Reading> {
-        let at = Instant::now();
+        let at = Moment::now();
         let elapsed = self.last.map_or(Duration::ZERO, |last| at.monotonic.saturating_sub(last.monotonic));
         let read = self.table.pass(at.monotonic)?;
         if read.forbidden + read.garbled > 0 && !std::mem::replace(&mut self.warned_of_unreadable, true) {
@@ -157,8 +157,8 @@ impl Sampler {
         Ok(reading)
     }
 
-    /// Accounts for the CPU time that was used since the reading before. `last`: no pass follows, so that events still
-    /// on their way are waited for.
+    /// Accounts for the CPU time that was used since the reading before. `last`: no pass follows, so that it
+    /// waits for outstanding events.
     pub(crate) fn account(&mut self, reading: &Reading, locator: &mut impl Locator, last: bool) -> Pass {
         let host = self.clock.host;
         let events = self.events.as_mut().map(|events| {
@@ -173,9 +173,9 @@ impl Sampler {
             located
         });
         let tick_ns = host.tick_ns();
-        let seen: Vec<Seen> =
+        let seen: Vec<ProcessTimes> =
             reading.located().map(|(process, place)| seen(process, *place, tick_ns)).collect();
-        let charges = self.ledger.advance(&seen, events.as_ref().map(|events| &events.traced));
+        let charges = self.ledger.advance(&seen, events.as_ref().map(|events| &events.kernel));
         let present = self.present(reading, locator);
         let (host_cpu_percent, host_memory_bytes) = self.read_host();
         let cost = self.take_cost();
@@ -241,13 +241,13 @@ async fn relieve(events: Option<&mut BpfEvents>) {
     }
 }
 
-fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> Seen {
-    Seen {
+fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> ProcessTimes {
+    ProcessTimes {
         key: process.key,
         ppid: process.ppid,
         zombie: process.zombie,
         own_ns: (process.own_ticks * tick_ns).max(process.final_ns.unwrap_or(0)),
-        reaped_ns: process.reaped_ticks * tick_ns,
+        children_ns: process.reaped_ticks * tick_ns,
         container: place.map(|place| place.container),
     }
 }
@@ -259,7 +259,7 @@ fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> 
         mode: mode.to_owned(),
         source: if reason.is_none() { "ebpf" } else { "proc" }.to_owned(),
         source_reason: reason.map(ToString::to_string),
-        hidden: visibility::hidden(&config.proc_path),
+        hidden: hidepid::hidden(&config.proc_path),
         interval_seconds: config.interval.as_secs_f64(),
         cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         memory_total_bytes: MemInfo::read(&config.proc_path).map(|meminfo| meminfo.total_bytes),

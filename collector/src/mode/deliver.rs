@@ -10,7 +10,7 @@ use crate::deliver::push::Pusher;
 use crate::deliver::recover::recover;
 use crate::engine::publisher::open_spool;
 
-/// Pushes it all; runs whose collectors were killed get their last summary first.
+/// Pushes everything. Runs whose collectors were killed get their final summary first.
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let target = config.push.as_ref().context("there is nowhere to push to")?;
     let spool = open_spool(config)?.context("there is no spool directory")?;

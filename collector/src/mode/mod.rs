@@ -1,4 +1,4 @@
-//! What the collector is attached to.
+//! What the collector is attached to: a loop over the engine for each mode.
 
 mod deliver;
 mod node;
@@ -21,7 +21,7 @@ pub const EXIT_CONFIG: u8 = 2;
 /// The summary could not be pushed: it was printed, or is in the spool.
 pub const EXIT_PUSH: u8 = 3;
 
-/// Measures until told to stop, or until the command has ended; the exit code tells how that went.
+/// Measures until a signal, or until the command has ended. Returns the exit code.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     warn_of_exposure(&config);
     match &config.mode {
@@ -35,7 +35,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Says once who else can read the push token.
+/// Warns if other processes or hosts can read the push token.
 fn warn_of_exposure(config: &Config) {
     let Some(target) = &config.push else { return };
     if target.token_is_argument {

@@ -30,8 +30,8 @@ const EXIT_NOT_FOUND: u8 = 127;
 
 /// Runs the command; the exit code is its own, or 128 and the signal that ended it.
 ///
-/// Whatever the collector lacks for measuring, the command runs and ends as it would alone: this program is copied into
-/// images that others made, and a job is worth more than what is told of it.
+/// The command runs and ends as it would alone, whatever the collector lacks for measuring it: this program is copied into
+/// foreign images, and a job is worth more than its measurement.
 pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCode> {
     let open_files = rustix::process::getrlimit(Resource::Nofile);
     // A thread that cannot be had, for one, is a panic of the runtime.
@@ -46,7 +46,7 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
 /// Runs the command in the place of this process, unmeasured; not if somebody wants it measured or not run at all. Comes
 /// back only then, or if it cannot be run.
 pub fn unmeasured(config: &Config, command: &[OsString], open_files: Rlimit, reason: &str) -> ExitCode {
-    // On standard error, whatever is logged: who asked for figures must see why there are none.
+    // On standard error whatever the log level is: a user who expects figures must see why there are none.
     tell(&format!("collector: nothing is measured: {reason}"));
     if config.strict {
         return ExitCode::from(super::EXIT_CONFIG);
@@ -170,14 +170,14 @@ impl Begun {
     }
 }
 
-/// Reaps orphans that have ended, and tells whether the command itself has; that one is left as a zombie.
+/// Reaps orphans that have ended. Returns whether the command has ended, which stays a zombie.
 fn has_ended(command: Pid) -> anyhow::Result<bool> {
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if waitid(Id::Pid(command), peek)? != WaitStatus::StillAlive {
         return Ok(true);
     }
-    // The command lives, so that whatever can be waited for is an orphan; should it end meanwhile, it may be
-    // the one that is found here, and is left alone.
+    // The command lives, so that every zombie is an orphan. If the command ends meanwhile it may be the one found here, and
+    // is left alone.
     loop {
         match waitid(Id::All, peek)?.pid() {
             None => return Ok(false),
@@ -207,7 +207,7 @@ impl Forwarded {
     fn new() -> std::io::Result<Self> {
         use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
         let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
-        // Whoever had us ignore one (nohup, a shell in the background) wants it ignored.
+        // A parent that had a signal ignored (nohup, a shell in the background) wants it ignored.
         let signals = signals.into_iter().filter(|one| !inherited::is_ignored(*one as i32));
         let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one as i32))?)));
         Ok(Self(streams.collect::<std::io::Result<_>>()?))

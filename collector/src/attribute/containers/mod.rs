@@ -15,7 +15,7 @@ use crate::config::process_map::ProcessMap;
 use crate::sample::bpf::CgroupIds;
 use crate::sample::cgroup::CgroupLines;
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::{CgroupId, Observation};
+use crate::sample::process_table::{CgroupId, Observation};
 
 /// So many containers are told apart, as many as a receiver accepts with room to spare; a job that makes more
 /// shares the last.
@@ -38,7 +38,7 @@ pub struct Place {
 
 /// What makes two cgroups the same container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum Key {
+enum ContainerKey {
     /// A container's id.
     Id(String),
     /// A cgroup that `CGROUP_PROCESS_MAP` gave a name, and all below it.
@@ -71,7 +71,7 @@ pub enum CgroupKind<'a> {
 /// One container of the run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Container {
-    key: Key,
+    key: ContainerKey,
     mapped_name: Option<String>,
     pod_name: Option<String>,
     /// The id of the collector's own container, which no cgroup path shows.
@@ -97,13 +97,13 @@ pub struct Container {
 
 /// What a checkpoint keeps of a run's containers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeptContainers {
+pub struct SavedContainers {
     list: Vec<Container>,
     nested: Vec<String>,
     sandboxes: BTreeSet<String>,
 }
 
-impl KeptContainers {
+impl SavedContainers {
     /// The first of them: a pod's, or the one that holds the others.
     pub fn first(&self) -> Option<&Container> {
         self.list.first()
@@ -117,7 +117,7 @@ pub struct Containers {
     /// Whether the root of the collector's cgroup namespace is its own container, and not the machine.
     own_is_container: bool,
     list: Vec<Container>,
-    by_key: HashMap<Key, ContainerIndex>,
+    by_key: HashMap<ContainerKey, ContainerIndex>,
     by_cgroup: FxHashMap<CgroupId, Place>,
     /// The same, for cgroups that the eBPF program told of.
     by_ids: FxHashMap<CgroupIds, Place>,
@@ -153,14 +153,14 @@ impl Containers {
     /// One container of this name and nothing else; its index is 0.
     pub fn single(name: &str) -> Self {
         let mut containers = Self::new(ProcessMap::default(), false);
-        let index = containers.index(Key::Host, None, &[]);
+        let index = containers.index(ContainerKey::Host, None, &[]);
         containers.list[index.0 as usize].mapped_name = Some(name.to_owned());
         containers
     }
 
     /// What a checkpoint keeps of them.
-    pub fn keep(&self) -> KeptContainers {
-        KeptContainers {
+    pub fn save(&self) -> SavedContainers {
+        SavedContainers {
             list: self.list.clone(),
             nested: self.nested.clone(),
             sandboxes: self.sandboxes.clone(),
@@ -169,8 +169,8 @@ impl Containers {
 
     /// Puts back what a checkpoint kept, where there is nothing yet. False: that cannot be.
     #[must_use]
-    pub fn restore(&mut self, kept: KeptContainers) -> bool {
-        let KeptContainers { list, nested, sandboxes } = kept;
+    pub fn restore(&mut self, kept: SavedContainers) -> bool {
+        let SavedContainers { list, nested, sandboxes } = kept;
         let indexes = (0..).map(ContainerIndex);
         self.by_key = list.iter().map(|container| container.key.clone()).zip(indexes).collect();
         self.nested_by_id = nested.iter().cloned().zip(0..).collect();
@@ -222,7 +222,7 @@ impl Containers {
             let parent = by_pid.get(&process.ppid).copied();
             let place = match process.cgroup {
                 _ if process.kernel_thread => {
-                    Some(Place { container: self.index(Key::Kernel, None, &[]), nested: None })
+                    Some(Place { container: self.index(ContainerKey::Kernel, None, &[]), nested: None })
                 }
                 Some(cgroup) => Some(if let Some(place) = self.by_cgroup.get(&cgroup) {
                     *place
@@ -293,15 +293,15 @@ impl Containers {
         let name = name.to_owned();
         let lines = CgroupLines::parse(content);
         let key = match identify(&lines) {
-            Identity::Container(container) => Key::Id(container.container_id),
-            Identity::Own => Key::Own,
+            Identity::Container(container) => ContainerKey::Id(container.container_id),
+            Identity::Own => ContainerKey::Own,
             // It names nothing that has a name.
             Identity::Pod { .. } => return,
-            Identity::Host { path } => Key::Path(path),
+            Identity::Host { path } => ContainerKey::Path(path),
         };
         let known = self.by_key.contains_key(&key);
         let index = match &key {
-            Key::Path(_) => self.index(key, None, content),
+            ContainerKey::Path(_) => self.index(key, None, content),
             _ => self.resolve(content, None).container,
         };
         self.list[index.0 as usize].mapped_name.get_or_insert(name);
@@ -317,22 +317,22 @@ impl Containers {
         let lines = CgroupLines::parse(content);
         match identify(&lines) {
             Identity::Own => {
-                let key = if self.own_is_container || self.by_key.contains_key(&Key::Own) {
-                    Key::Own
+                let key = if self.own_is_container || self.by_key.contains_key(&ContainerKey::Own) {
+                    ContainerKey::Own
                 } else {
-                    Key::Host
+                    ContainerKey::Host
                 };
                 Place { container: self.index(key, None, content), nested: None }
             }
             Identity::Host { path } => {
                 // Below the root of a container's own namespace, which engines inside it use (`/init`).
                 let inside = self.own_is_container && !path.starts_with("/..");
-                let elsewhere = if inside { Key::Own } else { Key::Host };
+                let elsewhere = if inside { ContainerKey::Own } else { ContainerKey::Host };
                 let key = self.mapped_path(&path).unwrap_or(elsewhere);
                 Place { container: self.index(key, None, content), nested: None }
             }
             Identity::Pod { uid } => {
-                let container = self.index(Key::Pod(uid.clone()), Some((None, Some(uid))), content);
+                let container = self.index(ContainerKey::Pod(uid.clone()), Some((None, Some(uid))), content);
                 Place { container, nested: None }
             }
             Identity::Container(found) => {
@@ -346,7 +346,7 @@ impl Containers {
                     return Place { container: parent.container, nested: self.nest(&found.id) };
                 }
                 let nested = if found.id == found.container_id { None } else { self.nest(&found.id) };
-                let key = Key::Id(found.container_id.clone());
+                let key = ContainerKey::Id(found.container_id.clone());
                 let in_pod = !found.leaves_pod();
                 let container = self.index(key, Some((found.runtime, found.pod_uid)), content);
                 self.list[container.0 as usize].in_pod |= in_pod;
@@ -356,13 +356,13 @@ impl Containers {
     }
 
     /// The nearest cgroup at or above `path` that the process map named.
-    fn mapped_path(&self, path: &str) -> Option<Key> {
+    fn mapped_path(&self, path: &str) -> Option<ContainerKey> {
         if self.process_map.is_empty() {
             return None;
         }
         let mut at = Some(path);
         while let Some(path) = at {
-            let key = Key::Path(path.to_owned());
+            let key = ContainerKey::Path(path.to_owned());
             if self.by_key.contains_key(&key) {
                 return Some(key);
             }
@@ -386,20 +386,20 @@ impl Containers {
 
     fn index(
         &mut self,
-        key: Key,
+        key: ContainerKey,
         known: Option<(Option<Runtime>, Option<String>)>,
         content: &[u8],
     ) -> ContainerIndex {
         if let Some(&index) = self.by_key.get(&key) {
             return index;
         }
-        if self.list.len() >= MAX_CONTAINERS && key != Key::Rest {
-            return self.index(Key::Rest, None, &[]);
+        if self.list.len() >= MAX_CONTAINERS && key != ContainerKey::Rest {
+            return self.index(ContainerKey::Rest, None, &[]);
         }
         let index = ContainerIndex(self.list.len() as u32);
         let (runtime, pod_uid) = known.unwrap_or_default();
         let mut evidence = Evidence::default();
-        if matches!(&key, Key::Id(id) if self.sandboxes.contains(id)) {
+        if matches!(&key, ContainerKey::Id(id) if self.sandboxes.contains(id)) {
             evidence.is_sandbox();
         }
         self.unsettled = true;
@@ -438,9 +438,9 @@ impl Container {
         let given = self.mapped_name.as_deref().or(self.pod_name.as_deref());
         given.unwrap_or(match &self.key {
             _ if self.id().is_some() => self.id().map_or("", |id| id.get(..SHORT_ID).unwrap_or(id)),
-            Key::Kernel => "kernel",
-            Key::Pod(_) => "pod",
-            Key::Rest => "(other)",
+            ContainerKey::Kernel => "kernel",
+            ContainerKey::Pod(_) => "pod",
+            ContainerKey::Rest => "(other)",
             _ => "host",
         })
     }
@@ -448,7 +448,7 @@ impl Container {
     /// Its id, for what is one.
     pub fn id(&self) -> Option<&str> {
         match &self.key {
-            Key::Id(id) => Some(id),
+            ContainerKey::Id(id) => Some(id),
             _ => self.own_id.as_deref(),
         }
     }
@@ -456,10 +456,12 @@ impl Container {
     /// Which cgroup's own files tell about it and nothing else.
     pub fn cgroup(&self) -> CgroupKind<'_> {
         match &self.key {
-            Key::Id(id) => CgroupKind::Container(id),
-            Key::Path(path) => CgroupKind::Path(path),
-            Key::Own => CgroupKind::Own,
-            Key::Pod(_) | Key::Host | Key::Kernel | Key::Rest => CgroupKind::None,
+            ContainerKey::Id(id) => CgroupKind::Container(id),
+            ContainerKey::Path(path) => CgroupKind::Path(path),
+            ContainerKey::Own => CgroupKind::Own,
+            ContainerKey::Pod(_) | ContainerKey::Host | ContainerKey::Kernel | ContainerKey::Rest => {
+                CgroupKind::None
+            }
         }
     }
 }

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::debug;
 
 use super::part::Part;
-use super::{Container, Containers, Key, Place};
+use super::{Container, ContainerKey, Containers, Place};
 use crate::attribute::ContainerIndex;
 use crate::attribute::identity::Runtime;
 use crate::sample::mountinfo::{self, Keeper};
 use crate::sample::pid_stat::Comm;
 use crate::sample::pod_logs::{LinkedName, LogDirectory};
-use crate::sample::table::{Observation, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey};
 
 /// So many processes of a container are asked for its name.
 const MAX_NAME_TRIES: u8 = 3;
@@ -44,7 +44,7 @@ impl Containers {
             && container.name_tries < MAX_NAME_TRIES
             && container.pod_name.is_none()
             && !container.is_certainly(Part::Sandbox)
-            && matches!(container.key, Key::Id(_) | Key::Own)
+            && matches!(container.key, ContainerKey::Id(_) | ContainerKey::Own)
             // It still has the node's mounts.
             && !comm.as_bytes().starts_with(b"runc")
     }
@@ -63,11 +63,11 @@ impl Containers {
                 Keeper::Storage => container.runtime == Some(Runtime::Crio),
                 Keeper::Docker => false,
             };
-            let own = |id: &String| matches!(&container.key, Key::Id(own) if own == id);
+            let own = |id: &String| matches!(&container.key, ContainerKey::Id(own) if own == id);
             if container.is_in_pod() && owners.iter().any(|(keeper, id)| own(id) && for_sandbox(*keeper)) {
                 container.evidence.is_sandbox();
             }
-            if container.key == Key::Own && container.own_id.is_none() {
+            if container.key == ContainerKey::Own && container.own_id.is_none() {
                 container.own_id = mountinfo::docker_id(content);
             }
             return;
@@ -82,7 +82,7 @@ impl Containers {
         }
         let own = container.id().map(ToOwned::to_owned);
         for (_, owner) in owners.into_iter().filter(|(_, owner)| Some(owner) != own.as_ref()) {
-            if let Some(sandbox) = self.by_key.get(&Key::Id(owner.clone())) {
+            if let Some(sandbox) = self.by_key.get(&ContainerKey::Id(owner.clone())) {
                 self.list[sandbox.0 as usize].evidence.is_sandbox();
             }
             if self.sandboxes.len() < super::MAX_CONTAINERS {
@@ -115,7 +115,7 @@ impl Containers {
         let by_kubelet = own.is_some_and(|own| self[own].is_certainly(Part::Container));
         let container = &mut self.list[place.container.0 as usize];
         let of_pod = by_kubelet && container.is_in_pod() && self.sandboxes.is_empty();
-        let other = own != Some(place.container) && matches!(container.key, Key::Id(_));
+        let other = own != Some(place.container) && matches!(container.key, ContainerKey::Id(_));
         if other && (of_pod || comm.as_bytes() == b"pause") {
             container.evidence.is_sandbox();
         }
@@ -125,7 +125,7 @@ impl Containers {
     pub fn nameless(&mut self) -> Vec<(ContainerIndex, String)> {
         let mut nameless = Vec::new();
         for (index, container) in (0..).map(ContainerIndex).zip(&mut self.list) {
-            let Key::Id(id) = &container.key else { continue };
+            let ContainerKey::Id(id) = &container.key else { continue };
             if container.pod_name.is_some()
                 || container.pod_uid.is_none()
                 || container.is_certainly(Part::Sandbox)
@@ -153,8 +153,9 @@ impl Containers {
     /// Names what can have one name only, given what the pod made logs for; what may yet be another waits.
     pub fn name_what_is_left(&mut self, directories: &[LogDirectory]) {
         let indexes = (0..).map(ContainerIndex);
-        let of_pod =
-            indexes.zip(&self.list).filter(|(_, one)| matches!(one.key, Key::Id(_)) && one.is_in_pod());
+        let of_pod = indexes
+            .zip(&self.list)
+            .filter(|(_, one)| matches!(one.key, ContainerKey::Id(_)) && one.is_in_pod());
         let (named, nameless): (Vec<_>, Vec<_>) = of_pod.partition(|(_, one)| one.pod_name.is_some());
         let nameless: Vec<ContainerIndex> = nameless
             .into_iter()
@@ -193,7 +194,7 @@ impl Containers {
             return;
         }
         // What is beside the collector's own container in a pod has no UID in its path.
-        let own_pod = self.by_key.get(&Key::Own).and_then(|own| self[*own].pod_uid.clone());
+        let own_pod = self.by_key.get(&ContainerKey::Own).and_then(|own| self[*own].pod_uid.clone());
         for container in self.list.iter_mut().filter(|one| one.in_pod && one.pod_uid.is_none()) {
             container.pod_uid.clone_from(&own_pod);
         }
@@ -202,7 +203,8 @@ impl Containers {
         let mut waits = false;
         for (index, container) in self.iter() {
             let name = container.mapped_name.as_deref().or(container.pod_name.as_deref());
-            let of_pod = matches!(container.key, Key::Id(_) | Key::Own) && container.pod_uid.is_some();
+            let of_pod = matches!(container.key, ContainerKey::Id(_) | ContainerKey::Own)
+                && container.pod_uid.is_some();
             let Some(name) =
                 name.filter(|_| of_pod && container.same_as.is_none() && !self.is_overhead(index))
             else {
@@ -265,15 +267,16 @@ impl Containers {
     pub fn is_overhead(&self, index: ContainerIndex) -> bool {
         let container = &self[index];
         match container.key {
-            Key::Pod(_) => true,
-            Key::Id(_) => container.mapped_name.is_none() && self.part(index) == Part::Sandbox,
+            ContainerKey::Pod(_) => true,
+            ContainerKey::Id(_) => container.mapped_name.is_none() && self.part(index) == Part::Sandbox,
             _ => false,
         }
     }
 
     /// Whether both are containers, or beside containers, of one pod; where no pod is told, whether both are containers.
     pub fn are_of_one_pod(&self, one: ContainerIndex, other: ContainerIndex) -> bool {
-        let of_pod = |index| matches!(self[index].key, Key::Id(_) | Key::Own | Key::Pod(_));
+        let of_pod =
+            |index| matches!(self[index].key, ContainerKey::Id(_) | ContainerKey::Own | ContainerKey::Pod(_));
         of_pod(one) && of_pod(other) && self[one].pod_uid == self[other].pod_uid
     }
 

@@ -16,10 +16,10 @@ use wire::{CollectorInfo, Payload, Submission};
 
 use crate::accumulate::{Accumulator, ContainerRun};
 use crate::attribute::ContainerIndex;
-use crate::attribute::containers::{Containers, KeptContainers};
+use crate::attribute::containers::{Containers, SavedContainers};
+use crate::config::MAX_TOP;
 use crate::config::limits::{Limits, Requests};
 use crate::config::process_map::ProcessMap;
-use crate::config::MAX_TOP;
 use crate::run_identity::RunIdentity;
 use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
 use crate::summarise::{CgroupFigures, Run};
@@ -68,7 +68,7 @@ pub struct Head {
     /// [`CollectorInfo`] as JSON: its absent fields have no place in a format without names.
     pub collector: String,
     /// What the containers are.
-    pub containers: KeptContainers,
+    pub containers: SavedContainers,
     /// First and last readings of their cgroups.
     pub cgroups: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
 }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::accumulate::{PassFacts, Present};
-use crate::attribute::conserved::{Charge, Source};
+use crate::attribute::cpu::{Charge, Source};
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::ProcessKey;
+use crate::sample::process_table::ProcessKey;
 
 fn containers() -> Containers {
     Containers::single("run")
@@ -76,7 +76,7 @@ fn head(passes: u32) -> Head {
         collector_cpu: Duration::from_millis(70),
         limits: BTreeMap::from([("run".to_owned(), limits)]),
         collector: serde_json::to_string(&collector).unwrap(),
-        containers: containers().keep(),
+        containers: containers().save(),
         cgroups: BTreeMap::from([(ContainerIndex(0), (reading(1), reading(4)))]),
     }
 }
@@ -173,7 +173,7 @@ fn what_cannot_be_is_refused_even_with_a_good_checksum() {
     for error in [
         broken(&|head| head.summary_id = "../../etc/passwd".to_owned()),
         broken(&|head| head.next_seq = u64::MAX),
-        broken(&|head| head.containers = Containers::new(ProcessMap::default(), false).keep()),
+        broken(&|head| head.containers = Containers::new(ProcessMap::default(), false).save()),
         broken(&|head| head.duration = Duration::MAX),
         broken(&|head| head.top = usize::MAX),
         broken(&|head| head.collector = "{}".to_owned()),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 use wire::{Problem, Stored};
 
-use super::holds::{Holds, Key};
+use super::holds::{HoldKey, Holds};
 use super::jitter::jittered;
 use super::tokens::{Tokens, Whose};
 use crate::config::{PushTarget, Secret};
@@ -119,7 +119,7 @@ pub struct Pusher {
 
 /// What became of the summaries that were pushed, after all attempts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
+pub struct PushCounts {
     /// The receiver has them.
     pub stored: u64,
     /// They were refused, or there was no time left.
@@ -193,8 +193,8 @@ impl Pusher {
     /// Holds back what was refused because of its token: with this token if it is none, else what is of this scope.
     fn hold(&self, status: StatusCode, whose: &Whose, token: Secret, reason: String) {
         let key = match status {
-            StatusCode::UNAUTHORIZED => Key::Token(token),
-            _ => Key::Scope(whose.clone()),
+            StatusCode::UNAUTHORIZED => HoldKey::Token(token),
+            _ => HoldKey::Scope(whose.clone()),
         };
         self.holds().refuse(key, reason, Instant::now());
     }
@@ -217,9 +217,9 @@ impl Pusher {
     }
 
     /// What became of all that was pushed.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> PushCounts {
         let [stored, failed] = &*self.counts;
-        Counts { stored: stored.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
+        PushCounts { stored: stored.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
     }
 
     async fn try_to_push(&self, whose: &Whose, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {

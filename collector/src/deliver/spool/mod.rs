@@ -65,7 +65,7 @@ impl Kind {
 
 /// A file of the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct SpoolEntry {
     /// Where it is.
     pub path: PathBuf,
     /// The summary's id.
@@ -137,12 +137,12 @@ impl Spool {
     }
 
     /// Takes one file away.
-    pub fn remove_entry(&self, entry: &Entry) {
+    pub fn remove_entry(&self, entry: &SpoolEntry) {
         forget(&entry.path);
     }
 
     /// Sets a summary aside that the receiver will never take, with what it said.
-    pub fn refuse(&self, entry: &Entry, reason: &str) -> io::Result<PathBuf> {
+    pub fn refuse(&self, entry: &SpoolEntry, reason: &str) -> io::Result<PathBuf> {
         let body = fs::read(&entry.path)?;
         let summary = serde_json::from_slice(&body)
             .or_else(|_| serde_json::value::to_raw_value(&String::from_utf8_lossy(&body)))?;
@@ -154,14 +154,14 @@ impl Spool {
     }
 
     /// What is there, oldest first.
-    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+    pub fn entries(&self) -> io::Result<Vec<SpoolEntry>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.directory)?.flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
             let known = Kind::ALL.into_iter().find_map(|kind| Some((id(&name, kind.suffix())?, kind)));
             let (Some((id, kind)), Ok(metadata)) = (known, file.metadata()) else { continue };
             let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            entries.push(Entry { path: file.path(), id, kind, bytes: metadata.len(), modified });
+            entries.push(SpoolEntry { path: file.path(), id, kind, bytes: metadata.len(), modified });
         }
         entries.sort_by(|one, other| (one.modified, &one.path).cmp(&(other.modified, &other.path)));
         Ok(entries)
@@ -219,7 +219,7 @@ impl Spool {
         let Ok(mut entries) = self.entries() else { return };
         entries.retain(|entry| entry.id != id);
         let now = SystemTime::now();
-        let age = |entry: &Entry| now.duration_since(entry.modified).unwrap_or_default();
+        let age = |entry: &SpoolEntry| now.duration_since(entry.modified).unwrap_or_default();
         let mut total = bytes + entries.iter().map(|entry| entry.bytes).sum::<u64>();
         // Stable: the oldest of a kind stay first.
         entries.sort_by_key(|entry| entry.kind);

@@ -6,7 +6,7 @@ use super::{Content, Event, Locator, RunLocator};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::attribute::descendants::descendants;
-use crate::sample::table::{Observation, ProcTable, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
 const ONLY: Place = Place { container: ContainerIndex(0), nested: None };
 
@@ -27,7 +27,7 @@ impl CommandTree {
 }
 
 impl Locator for CommandTree {
-    fn locate(&mut self, processes: &mut Vec<Observation>, _table: &ProcTable) -> Vec<Option<Place>> {
+    fn locate(&mut self, processes: &mut Vec<Observation>, _table: &ProcessTable) -> Vec<Option<Place>> {
         *processes = descendants(std::mem::take(processes), self.root, &mut self.members);
         vec![Some(ONLY); processes.len()]
     }

@@ -8,7 +8,7 @@ use crate::attribute::containers::{Containers, Place};
 use crate::config::Config;
 use crate::engine::reading::Reading;
 use crate::sample::cgroup;
-use crate::sample::table::{Observation, ProcTable, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
 /// Every process in sight.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl InSight {
 }
 
 impl Locator for InSight {
-    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>> {
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcessTable) -> Vec<Option<Place>> {
         self.containers.places(processes, |cgroup| table.cgroup_content(cgroup))
     }
 
@@ -57,7 +57,7 @@ impl Locator for InSight {
         self.containers.place_of(event.cgroups, event.comm, event.parent, content)
     }
 
-    fn learn(&mut self, reading: &Reading, seen_before: impl Fn(ProcessKey) -> bool, table: &ProcTable) {
+    fn learn(&mut self, reading: &Reading, seen_before: impl Fn(ProcessKey) -> bool, table: &ProcessTable) {
         let mut living = BTreeSet::new();
         let mut first = None;
         for (process, place) in reading.located() {

@@ -12,7 +12,7 @@ use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::sample::bpf::CgroupIds;
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::{Observation, ProcTable, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
 /// A process that the eBPF program reported.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub(crate) type Content<'a> = &'a mut dyn FnMut(CgroupIds) -> Option<Vec<u8>>;
 pub(crate) trait Locator {
     /// Removes the processes that do not count and returns the places of the others, in their order; `None` where a place
     /// is unknown.
-    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>>;
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcessTable) -> Vec<Option<Place>>;
 
     /// Returns the place of a process that the eBPF program reported; `None` where it is unknown.
     ///
@@ -49,7 +49,13 @@ pub(crate) trait Locator {
 
     /// Learns what containers are and what they are called from the processes in them. `seen_before`: an earlier pass
     /// has seen the process.
-    fn learn(&mut self, _reading: &Reading, _seen_before: impl Fn(ProcessKey) -> bool, _table: &ProcTable) {}
+    fn learn(
+        &mut self,
+        _reading: &Reading,
+        _seen_before: impl Fn(ProcessKey) -> bool,
+        _table: &ProcessTable,
+    ) {
+    }
 }
 
 /// A locator whose processes are all of one run.

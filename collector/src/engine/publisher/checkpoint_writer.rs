@@ -19,12 +19,12 @@ const BLOCKS: usize = 16;
 pub(super) struct CheckpointWriter {
     passes: u64,
     encoder: Encoder,
-    state: State,
+    state: WriterState,
     thread: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-enum State {
+enum WriterState {
     /// Blocks are still to be made.
     Sending(Sender<Vec<u8>>),
     /// The last block was sent, or the thread has ended early and logged why.
@@ -52,18 +52,18 @@ impl CheckpointWriter {
             Ok(None) => debug!("a checkpoint was given up"),
             Err(error) => warn!(%error, "a checkpoint cannot be written"),
         });
-        Ok(Self { passes: accumulator.passes(), encoder, state: State::Sending(blocks), thread })
+        Ok(Self { passes: accumulator.passes(), encoder, state: WriterState::Sending(blocks), thread })
     }
 
     /// Makes the next block, for which [`CheckpointWriter::ready`] has waited.
     pub(super) fn step(&mut self, accumulator: &Accumulator) -> Progress {
         let blocks = match &self.state {
-            State::Sending(blocks) => blocks,
-            State::Finishing => return Progress::Done,
-            State::Overtaken => return Progress::Overtaken,
+            WriterState::Sending(blocks) => blocks,
+            WriterState::Finishing => return Progress::Done,
+            WriterState::Overtaken => return Progress::Overtaken,
         };
         if self.passes != accumulator.passes() {
-            self.state = State::Overtaken;
+            self.state = WriterState::Overtaken;
             return Progress::More;
         }
         let (block, is_last) = match self.encoder.next(accumulator) {
@@ -72,19 +72,19 @@ impl CheckpointWriter {
             Ok(None) => (Vec::new(), true),
             Err(error) => {
                 warn!(%error, "a checkpoint cannot be made");
-                self.state = State::Overtaken;
+                self.state = WriterState::Overtaken;
                 return Progress::More;
             }
         };
         if blocks.try_send(block).is_err() || is_last {
-            self.state = State::Finishing;
+            self.state = WriterState::Finishing;
         }
         Progress::More
     }
 
     /// Waits until a block can be sent or, after the last one, until the thread has ended. Cancel-safe.
     pub(super) async fn ready(&mut self) {
-        if let State::Sending(blocks) = &self.state {
+        if let WriterState::Sending(blocks) = &self.state {
             // There is no other sender: the permit that is returned here is still free a moment later.
             drop(blocks.reserve().await);
             tokio::task::yield_now().await;

@@ -23,10 +23,10 @@ pub(crate) use self::opening::{open_spool, resumable};
 use super::recorder::RunSnapshot;
 use crate::accumulate::Accumulator;
 use crate::config::Config;
-use crate::run_identity::RunIdentity;
 use crate::deliver::checkpoint::{Encoder, Head};
 use crate::deliver::push::Pusher;
 use crate::deliver::spool::{AtomicFile, RunLock, Spool};
+use crate::run_identity::RunIdentity;
 use crate::summarise::Draft;
 
 /// How long one step of a summary may take.
@@ -56,7 +56,7 @@ pub(crate) struct RunPublisher {
 
 /// The next thing to do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step {
+pub(crate) enum PublishStep {
     BeginDraft,
     ContinueDraft,
     PushNext,
@@ -153,7 +153,7 @@ impl RunPublisher {
     }
 
     /// Waits for the next step. Cancel-safe.
-    pub(crate) async fn next_step(&mut self) -> Step {
+    pub(crate) async fn next_step(&mut self) -> PublishStep {
         let Self { draft, writer, interim, push, checkpoint, .. } = self;
         let (has_writer, has_draft) = (writer.is_some(), draft.is_some());
         let ready = async {
@@ -163,22 +163,24 @@ impl RunPublisher {
             }
         };
         tokio::select! {
-            () = ready => Step::WriteBlock,
-            () = checkpoint.due(), if !has_writer => Step::BeginCheckpoint,
-            () = tokio::task::yield_now(), if has_draft => Step::ContinueDraft,
-            () = push.due(), if !has_draft => Step::BeginDraft,
-            () = interim.done() => Step::PushNext,
+            () = ready => PublishStep::WriteBlock,
+            () = checkpoint.due(), if !has_writer => PublishStep::BeginCheckpoint,
+            () = tokio::task::yield_now(), if has_draft => PublishStep::ContinueDraft,
+            () = push.due(), if !has_draft => PublishStep::BeginDraft,
+            () = interim.done() => PublishStep::PushNext,
         }
     }
 
     /// Takes a step, which lasts a millisecond at most.
-    pub(crate) fn step(&mut self, step: Step, run: RunSnapshot<'_>) {
+    pub(crate) fn step(&mut self, step: PublishStep, run: RunSnapshot<'_>) {
         match step {
-            Step::BeginDraft => self.draft = Some((run.accumulator().passes(), run.run(false).draft())),
-            Step::ContinueDraft => self.continue_draft(run),
-            Step::PushNext => self.push_next(),
-            Step::BeginCheckpoint => self.begin_checkpoint(run),
-            Step::WriteBlock => self.write_block(run.accumulator()),
+            PublishStep::BeginDraft => {
+                self.draft = Some((run.accumulator().passes(), run.run(false).draft()));
+            }
+            PublishStep::ContinueDraft => self.continue_draft(run),
+            PublishStep::PushNext => self.push_next(),
+            PublishStep::BeginCheckpoint => self.begin_checkpoint(run),
+            PublishStep::WriteBlock => self.write_block(run.accumulator()),
         }
     }
 

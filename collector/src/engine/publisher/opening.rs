@@ -7,13 +7,13 @@ use tracing::{debug, info, warn};
 
 use super::RunPublisher;
 use crate::config::{Config, SpoolConfig};
-use crate::run_identity::RunIdentity;
 use crate::deliver::backlog::Backlog;
 use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::{Recovered, recover};
 use crate::deliver::spool::{RunLock, Spool};
 use crate::host;
+use crate::run_identity::RunIdentity;
 use crate::sample::boot_id;
 
 /// A run whose collector was killed longer ago is not continued: too much of it is missing.
@@ -46,7 +46,7 @@ impl RunPublisher {
             let head = &checkpoint.head;
             info!(
                 summary_id = head.summary_id,
-                age_seconds = host::Instant::now().boot.saturating_sub(head.written).as_secs_f64(),
+                age_seconds = host::Moment::now().boot.saturating_sub(head.written).as_secs_f64(),
                 "going on with the run of a collector that was killed"
             );
             publisher.resume(head, lock);
@@ -96,7 +96,7 @@ impl RunPublisher {
 /// Whether a run can be continued: a collector of the same mode wrote its checkpoint in this boot, and not long ago.
 pub(crate) fn resumable(mode: &str) -> impl Fn(&Head) -> bool {
     let boot_id = boot_id::read();
-    let now = host::Instant::now().boot;
+    let now = host::Moment::now().boot;
     move |head| {
         let age = now.checked_sub(head.written);
         head.mode == mode

@@ -6,10 +6,10 @@ use rustc_hash::FxHashMap;
 
 use super::job_env::JobEnvironments;
 use super::pods::{PodNumber, Pods, split};
-use crate::attribute::jobs::Sighting;
-use crate::run_identity::RunIdentity;
+use crate::attribute::ci_job::JobEvidence;
 use crate::engine::reading::Reading;
-use crate::sample::table::ProcTable;
+use crate::run_identity::RunIdentity;
+use crate::sample::process_table::ProcessTable;
 
 /// How many ancestors of a process are searched for the current job of its pod.
 const MAX_ANCESTORS: usize = 256;
@@ -19,9 +19,9 @@ pub(super) fn job_evidence(
     reading: &Reading,
     pods: &Pods,
     environments: &mut JobEnvironments,
-    table: &ProcTable,
-) -> FxHashMap<PodNumber, Vec<Sighting>> {
-    let mut evidence: FxHashMap<PodNumber, Vec<Sighting>> = FxHashMap::default();
+    table: &ProcessTable,
+) -> FxHashMap<PodNumber, Vec<JobEvidence>> {
+    let mut evidence: FxHashMap<PodNumber, Vec<JobEvidence>> = FxHashMap::default();
     // Processes of another job than their pod's current one.
     let mut foreign = Vec::new();
     let mut runs: FxHashMap<u32, (Option<Rc<RunIdentity>>, u32)> = FxHashMap::default();
@@ -35,7 +35,7 @@ pub(super) fn job_evidence(
         if let Some(current) = current.filter(|current| **current != run) {
             foreign.push((number, of_pod.len(), process.ppid, Rc::clone(current)));
         }
-        of_pod.push(Sighting { run, start_ticks: process.key.start_ticks, within: false });
+        of_pod.push(JobEvidence { run, start_ticks: process.key.start_ticks, within: false });
     }
     for (number, at, ppid, current) in foreign {
         let mut above = ppid;

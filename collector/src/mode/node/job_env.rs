@@ -6,12 +6,12 @@ use std::rc::Rc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
-use crate::attribute::jobs::{Named, identity};
-use crate::run_identity::RunIdentity;
+use crate::attribute::ci_job::{Named, identity};
 use crate::config::node::JobVariables;
+use crate::run_identity::RunIdentity;
 use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;
-use crate::sample::table::{Observation, ProcTable, ProcessKey};
+use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
 /// How often the environment of a process is read while its name stays the same: the first time can be between fork and
 /// exec.
@@ -47,7 +47,7 @@ impl JobEnvironments {
     }
 
     /// The run that a process of this pass says it belongs to.
-    pub(super) fn run_of(&mut self, process: &Observation, table: &ProcTable) -> Option<Rc<RunIdentity>> {
+    pub(super) fn run_of(&mut self, process: &Observation, table: &ProcessTable) -> Option<Rc<RunIdentity>> {
         let before = self.known.get_mut(&process.key);
         let due = match &before {
             None => !process.zombie,
@@ -75,7 +75,7 @@ impl JobEnvironments {
     fn read(
         &mut self,
         key: ProcessKey,
-        table: &ProcTable,
+        table: &ProcessTable,
         before: Option<Rc<RunIdentity>>,
     ) -> Option<Rc<RunIdentity>> {
         match table.read_beginning(key, "environ", &mut self.space) {

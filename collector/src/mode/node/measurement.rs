@@ -17,7 +17,7 @@ use crate::deliver::recover::Recovered;
 use crate::deliver::spool::Spool;
 use crate::engine::recorder::RunContext;
 use crate::engine::sampler::Sampler;
-use crate::host::Instant;
+use crate::host::Moment;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pod_logs::PodLogs;
 
@@ -113,7 +113,7 @@ impl NodeMeasurement {
         }
         totals.passes += 1;
         totals.processes = reading.processes.len();
-        totals.last_pass = Instant::now().monotonic.saturating_sub(reading.at.monotonic);
+        totals.last_pass = Moment::now().monotonic.saturating_sub(reading.at.monotonic);
         totals.forbidden = environments.forbidden;
         for (_, _, end) in &ended {
             *totals.ended.entry(*end).or_default() += 1;

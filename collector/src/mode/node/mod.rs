@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use self::measurement::NodeMeasurement;
 use self::pod::PodKey;
 use self::publisher::{NodePublisher, next_step, step};
-use crate::attribute::containers::KeptContainers;
+use crate::attribute::containers::SavedContainers;
 use crate::config::{Config, NodeConfig};
 use crate::deliver::checkpoint::Head;
 use crate::deliver::push::Pusher;
@@ -107,7 +107,7 @@ fn recover(spool: &Spool) -> anyhow::Result<HashMap<PodKey, Recovered>> {
 }
 
 /// The pod of these containers.
-fn pod_key(containers: &KeptContainers) -> Option<PodKey> {
+fn pod_key(containers: &SavedContainers) -> Option<PodKey> {
     let first = containers.first()?;
     let pod = first.pod_uid.clone().map(PodKey::Pod);
     pod.or_else(|| first.id().map(|id| PodKey::Container(id.to_owned())))

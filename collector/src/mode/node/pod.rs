@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::attribute::ci_job::{JobChange, JobEvidence, decide};
 use crate::attribute::containers::Containers;
-use crate::attribute::jobs::{Sighting, Verdict, decide};
 use crate::config::node::PodFacts;
 use crate::config::{Config, NodeConfig};
-use crate::run_identity::RunIdentity;
 use crate::deliver::checkpoint::Head;
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::Recovered;
@@ -19,6 +18,7 @@ use crate::engine::clock::Clock;
 use crate::engine::pass::Pass;
 use crate::engine::publisher::RunPublisher;
 use crate::engine::recorder::{RunContext, RunRecorder, RunSnapshot};
+use crate::run_identity::RunIdentity;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pod_logs::PodName;
 
@@ -186,7 +186,7 @@ impl Pod {
     pub(super) fn advance(
         &mut self,
         mut pass: Pass,
-        seen: &[Sighting],
+        seen: &[JobEvidence],
         context: &PodContext<'_>,
     ) -> Option<(JobRun, JobEnd)> {
         self.resume_recovered(context);
@@ -200,8 +200,8 @@ impl Pod {
         let current = current.map(|job| (Rc::clone(&job.run), job.since_ticks));
         let verdict = decide(current.as_ref().map(|(run, since)| (&**run, *since)), &self.over, seen);
         let replaced = match verdict {
-            Verdict::New { run, since_ticks } => self.replace(pass, run, since_ticks, context),
-            Verdict::Same { alive } => {
+            JobChange::New { run, since_ticks } => self.replace(pass, run, since_ticks, context),
+            JobChange::Same { alive } => {
                 self.same(pass, alive, context);
                 None
             }

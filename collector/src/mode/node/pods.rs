@@ -11,8 +11,8 @@ use tracing::debug;
 use super::pod::{Pod, PodKey};
 use crate::accumulate::{Exited, Present};
 use crate::attribute::ContainerIndex;
-use crate::attribute::conserved::Charge;
 use crate::attribute::containers::{Containers, MAX_CONTAINERS, Place};
+use crate::attribute::cpu::Charge;
 use crate::attribute::identity::{ContainerIdentity, Identity, identify};
 use crate::config::process_map::ProcessMap;
 use crate::deliver::recover::Recovered;
@@ -22,7 +22,7 @@ use crate::engine::reading::Reading;
 use crate::sample::bpf::CgroupIds;
 use crate::sample::cgroup::CgroupLines;
 use crate::sample::pod_logs::PodLogs;
-use crate::sample::table::{CgroupId, Observation, ProcTable, ProcessKey};
+use crate::sample::process_table::{CgroupId, Observation, ProcessKey, ProcessTable};
 
 /// The bits of a container's own number.
 const OWN_BITS: u32 = 10;
@@ -293,11 +293,11 @@ impl Pods {
 }
 
 impl Locator for Pods {
-    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcTable) -> Vec<Option<Place>> {
+    fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcessTable) -> Vec<Option<Place>> {
         self.places(processes, |cgroup| table.cgroup_content(cgroup))
     }
 
-    fn learn(&mut self, reading: &Reading, seen_before: impl Fn(ProcessKey) -> bool, table: &ProcTable) {
+    fn learn(&mut self, reading: &Reading, seen_before: impl Fn(ProcessKey) -> bool, table: &ProcessTable) {
         let mut living: FxHashMap<PodNumber, BTreeSet<ContainerIndex>> = FxHashMap::default();
         for (process, place) in reading.located() {
             let Some(place) = place.filter(|_| !process.zombie) else { continue };
@@ -426,7 +426,7 @@ mod tests {
         let put = |name: &str, content: &str| std::fs::write(directory.path().join(name), content).unwrap();
         put("7/stat", "7 (x) S 1 7 7 0 -1 0 0 0 0 0 1 0 0 0 20 0 1 0 5 0 1\n");
         put("7/cgroup", &format!("0::{POD}/{id}\n"));
-        let mut table = ProcTable::open(directory.path(), 1024).unwrap();
+        let mut table = ProcessTable::open(directory.path(), 1024).unwrap();
         let mut seen = table.pass(std::time::Duration::ZERO).unwrap().observations;
         seen.push(observed(8, 7, None));
         seen.push(observed(9, 1, None));

@@ -18,13 +18,13 @@ use super::measurement::NodeMeasurement;
 use super::pod::{JobEnd, JobRun, Pod};
 use super::pods::{PodNumber, Pods};
 use crate::config::{Config, Output};
-use crate::run_identity::RunIdentity;
 use crate::deliver::backlog::Backlog;
-use crate::deliver::push::{Counts, Pusher};
+use crate::deliver::push::{PushCounts, Pusher};
 use crate::deliver::spool::Spool;
-use crate::engine::publisher::Step;
+use crate::engine::publisher::PublishStep;
 use crate::engine::recorder::{RunContext, RunSnapshot};
 use crate::output::report::Report;
+use crate::run_identity::RunIdentity;
 
 /// How long the push of a final summary is tried before it is left to the spool.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ impl NodePublisher {
     }
 
     /// How many pushes there were.
-    pub(super) fn counts(&self) -> Option<Counts> {
+    pub(super) fn counts(&self) -> Option<PushCounts> {
         self.pusher.as_ref().map(Pusher::counts)
     }
 
@@ -195,7 +195,7 @@ impl NodePublisher {
 
 /// Waits for the next step of any job: of one with a summary or checkpoint in the making, else of the one that is due
 /// first. Cancel-safe.
-pub(super) async fn next_step(pods: &mut Pods) -> (PodNumber, Step) {
+pub(super) async fn next_step(pods: &mut Pods) -> (PodNumber, PublishStep) {
     let Some((number, due)) = next_job(pods.iter()) else { return std::future::pending().await };
     if let Some(due) = due {
         sleep_until(due).await;
@@ -207,7 +207,7 @@ pub(super) async fn next_step(pods: &mut Pods) -> (PodNumber, Step) {
 }
 
 /// Takes the step.
-pub(super) fn step(measurement: &mut NodeMeasurement, number: PodNumber, step: Step) {
+pub(super) fn step(measurement: &mut NodeMeasurement, number: PodNumber, step: PublishStep) {
     let NodeMeasurement { pods, context, .. } = measurement;
     let Some(Pod { job: Some(job), containers, .. }) = pods.get_mut(number) else { return };
     let run = RunSnapshot { recorder: &job.recorder, containers, context };

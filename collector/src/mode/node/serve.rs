@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::output::prometheus::CONTENT_TYPE as TEXT;
 
-/// So many connections are served at once.
+/// How many connections are served at once.
 const CONNECTIONS: usize = 16;
 /// A request's head must be there by then, and a connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Where an answer is wanted.
 type Reply = oneshot::Sender<String>;
 
-/// Requests for metrics, answered by whoever measures.
+/// Requests for metrics, which the measuring loop answers.
 #[derive(Debug)]
 pub(super) struct Scrapes(Option<mpsc::Receiver<Reply>>);
 

@@ -11,8 +11,8 @@ use collector_ebpf::{Config, Counters};
 use tracing::debug;
 
 use super::btf::Btf;
-use super::paths::CgroupPaths;
-use super::{Clock, ConfigValue, Options, Tracer, Unavailable, privileges};
+use super::cgroup_paths::CgroupPaths;
+use super::{BpfProgram, ConfigValue, ProgramOptions, StartClock, Unavailable, privileges};
 use crate::host;
 use crate::sample::uptime;
 
@@ -38,8 +38,8 @@ pub(super) fn load(
     object: &[u8],
     config: Config,
     btf: &Btf<'_>,
-    options: &Options<'_>,
-) -> Result<Tracer, String> {
+    options: &ProgramOptions<'_>,
+) -> Result<BpfProgram, String> {
     let config = ConfigValue(config);
     // All that it is asked for is ids; to read every type would take it longer than everything else here.
     let typedefs = PROGRAMS.map(|(_, tracepoint)| format!("btf_trace_{tracepoint}"));
@@ -73,13 +73,13 @@ pub(super) fn load(
     for (name, _) in PROGRAMS.into_iter().filter(wanted) {
         tracing_program(&mut program, name)?.attach().map_err(|error| load_error(name, &error))?;
     }
-    Ok(Tracer {
+    Ok(BpfProgram {
         _program: program,
         records,
         counters,
         exiting,
         log,
-        clock: Clock { tick_ns: options.tick_ns, offset_ns: uptime::namespace_offset_ns() },
+        clock: StartClock { tick_ns: options.tick_ns, offset_ns: uptime::namespace_offset_ns() },
         cgroups: CgroupPaths::new(options.cgroup_roots),
         counted: Counters::default(),
     })

@@ -3,8 +3,8 @@
 pub mod btf;
 pub mod offsets;
 
+mod cgroup_paths;
 mod load;
-mod paths;
 mod privileges;
 
 use std::fs;
@@ -21,9 +21,9 @@ use collector_ebpf::{CgroupRecord, Config, Counters, ExitRecord, MoveRecord, kin
 use tracing::debug;
 
 use self::btf::{Btf, BtfError};
-use self::paths::CgroupPaths;
+use self::cgroup_paths::CgroupPaths;
 use super::pid_stat::Comm;
-use super::table::ProcessKey;
+use super::process_table::ProcessKey;
 
 /// The object, where the collector was built with one.
 pub const OBJECT: Option<&[u8]> = {
@@ -145,12 +145,12 @@ pub struct Growth {
 
 /// How start times in `/proc` are made of those in the kernel's memory.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+struct StartClock {
     tick_ns: u64,
     offset_ns: i64,
 }
 
-impl Clock {
+impl StartClock {
     fn key(self, pid: u32, start_boottime_ns: u64) -> ProcessKey {
         let start_ticks = start_boottime_ns.saturating_add_signed(self.offset_ns) / self.tick_ns;
         ProcessKey { pid, start_ticks }
@@ -159,7 +159,7 @@ impl Clock {
 
 /// What the program is told when it starts.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub struct ProgramOptions<'a> {
     /// Where proc is mounted: PIDs are those of its PID namespace.
     pub proc_path: &'a Path,
     /// Only the descendants of the process with this PID are followed.
@@ -177,7 +177,7 @@ pub struct Options<'a> {
 }
 
 /// The program while it runs.
-pub struct Tracer {
+pub struct BpfProgram {
     /// Programs stay attached as long as this lives.
     _program: Ebpf,
     records: RingBuf<MapData>,
@@ -185,14 +185,14 @@ pub struct Tracer {
     /// Processes that have ended and were not freed yet.
     exiting: HashMap<MapData, u64, ExitValue>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
-    clock: Clock,
+    clock: StartClock,
     cgroups: CgroupPaths,
     counted: Counters,
 }
 
-impl std::fmt::Debug for Tracer {
+impl std::fmt::Debug for BpfProgram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tracer")
+        f.debug_struct("BpfProgram")
             .field("cgroups", &self.cgroups)
             .field("counted", &self.counted)
             .finish_non_exhaustive()
@@ -227,9 +227,9 @@ fn has_spare_descriptors() -> bool {
     opened.collect::<Result<Vec<_>, _>>().is_ok()
 }
 
-impl Tracer {
+impl BpfProgram {
     /// Loads and attaches the program.
-    pub fn start(options: &Options<'_>) -> Result<Self, Unavailable> {
+    pub fn start(options: &ProgramOptions<'_>) -> Result<Self, Unavailable> {
         let object = OBJECT.ok_or(Unavailable::NotBuilt)?;
         privileges::check()?;
         let bytes = fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)?;
@@ -321,21 +321,21 @@ impl Tracer {
     }
 }
 
-impl AsRawFd for Tracer {
+impl AsRawFd for BpfProgram {
     /// As [`AsFd`]; tokio asks for both.
     fn as_raw_fd(&self) -> RawFd {
         self.records.as_raw_fd()
     }
 }
 
-impl AsFd for Tracer {
+impl AsFd for BpfProgram {
     /// Readable once the ring buffer is half full.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.records.as_fd()
     }
 }
 
-fn exit(clock: Clock, record: &ExitRecord) -> Exit {
+fn exit(clock: StartClock, record: &ExitRecord) -> Exit {
     Exit {
         key: clock.key(record.pid, record.start_boottime_ns),
         parent_pid: record.parent_pid,
@@ -349,7 +349,7 @@ fn exit(clock: Clock, record: &ExitRecord) -> Exit {
     }
 }
 
-fn moved(clock: Clock, record: &MoveRecord) -> Move {
+fn moved(clock: StartClock, record: &MoveRecord) -> Move {
     Move {
         key: clock.key(record.pid, record.start_boottime_ns),
         parent_pid: record.parent_pid,

@@ -27,18 +27,18 @@ pub(super) struct Throttling {
     /// Whether the tightest limit is another cgroup's since the last reading.
     moved: bool,
     was_read: bool,
-    last: Counts,
+    last: ThrottlingCounts,
     /// What is added to what is read, so that the counts go on where another cgroup's left off.
-    added: Counts,
+    added: ThrottlingCounts,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+struct ThrottlingCounts {
     ns: u64,
     periods: Periods,
 }
 
-impl Counts {
+impl ThrottlingCounts {
     fn zip(self, other: Self, with: fn(u64, u64) -> u64) -> Self {
         let (one, two) = (self.periods, other.periods);
         Self {
@@ -81,7 +81,7 @@ impl Throttling {
         let ns = keyed(text, "throttled_time").or_else(usec);
         let periods = keyed(text, "nr_periods").zip(keyed(text, "nr_throttled"));
         let periods = periods.map(|(all, throttled)| Periods { all, throttled });
-        let counts = Counts { ns: ns.unwrap_or_default(), periods: periods.unwrap_or_default() };
+        let counts = ThrottlingCounts { ns: ns.unwrap_or_default(), periods: periods.unwrap_or_default() };
         if std::mem::take(&mut self.moved) && self.was_read {
             self.added = self.last.zip(counts, u64::wrapping_sub);
         }

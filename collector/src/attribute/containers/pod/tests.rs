@@ -247,7 +247,7 @@ fn restarts_are_one_container() {
     );
     // The next collector has it, too.
     let mut again = Containers::new(ProcessMap::default(), false);
-    assert!(again.restore(scene.containers.keep()));
+    assert!(again.restore(scene.containers.save()));
     assert_eq!(again.restarts(first.container), 4);
 }
 

@@ -12,7 +12,7 @@ struct Tree {
 }
 
 /// CPU limit, memory limit, and those above: cores and bytes.
-type Limits = (Option<f64>, Option<u64>, Option<f64>, Option<u64>);
+type LimitFiles = (Option<f64>, Option<u64>, Option<f64>, Option<u64>);
 
 impl Tree {
     fn v2() -> Self {
@@ -85,19 +85,19 @@ impl Tree {
         Hierarchies::below(self.root.path()).container(CgroupLines::parse(lines.as_bytes()), ID).unwrap()
     }
 
-    fn limits(&self, path: &str) -> Limits {
+    fn limits(&self, path: &str) -> LimitFiles {
         limits(self.reader(path))
     }
 
     /// Of a process in no container.
-    fn limits_of_cgroup(&self, path: &str) -> Limits {
+    fn limits_of_cgroup(&self, path: &str) -> LimitFiles {
         let lines = self.lines(path);
         let hierarchies = Hierarchies::below(self.root.path());
         limits(hierarchies.cgroup(CgroupLines::parse(lines.as_bytes()), &format!("/{path}")).unwrap())
     }
 }
 
-fn limits(mut reader: CgroupReader) -> Limits {
+fn limits(mut reader: CgroupReader) -> LimitFiles {
     let reading = reader.read().unwrap();
     let bounds = reading.bounds;
     (reading.cpu_limit_cores, reading.memory_limit_bytes, bounds.cpu_cores, bounds.memory_bytes)

@@ -1,63 +1,63 @@
-//! The conserved sum: CPU time of processes that no pass ever saw, charged without any privilege.
+//! The CPU ledger: accounts for all CPU time, also that of processes that no pass ever saw, without any privilege.
 //!
-//! For a live process let `own` be its CPU time and `reaped` that of the children that it waited for (fields 14
-//! to 17 of `/proc/[pid]/stat`). When a parent waits for a child, the kernel moves the child's `own + reaped`
-//! into the parent's `reaped`. So exits conserve the sum over all live processes, and its growth is the CPU time
-//! that was used, whoever used it and however briefly it lived.
+//! A live process has its own CPU time and that of the children that it waited for (fields 14 to 17 of
+//! `/proc/[pid]/stat`: utime and stime, cutime and cstime). When a parent waits for a child, the kernel adds all four
+//! of the child's to the parent's cutime and cstime. So exits conserve the sum over all live processes. Its growth is
+//! the CPU time that was used, however short-lived the process that used it.
 //!
-//! What a parent's `reaped` grew by, less what was already counted of the children that it waited for while
-//! they were still seen, is the CPU time of processes that were not (or not lately) seen.
+//! The growth of a parent's cutime and cstime, less what was already counted of those children while they were seen, is
+//! the CPU time of processes that were never seen, or used it after they were last seen.
 //!
-//! Where the eBPF program tells the last word on each process ([`traced`]), that is charged instead, to the
-//! nanosecond, and nothing is concluded from `reaped`; but for intervals in which records were lost.
+//! With the eBPF program the exit record of each process is charged instead, to the nanosecond ([`exits`]). Only in
+//! intervals in which records were lost is anything concluded from cutime and cstime.
 
-mod settle;
-pub mod traced;
+pub mod exits;
+mod reapers;
 
 use rustc_hash::FxHashMap;
 
-use self::settle::Reaper;
-use self::traced::Traced;
+use self::exits::KernelEvents;
+use self::reapers::Reaper;
 
 use super::ContainerIndex;
-use crate::sample::table::ProcessKey;
+use crate::sample::process_table::ProcessKey;
 
-/// `reaped` is printed as two numbers, each rounded down to a tick: its growth may show two ticks too little.
+/// cutime and cstime are each rounded down to a tick: their growth may show two ticks too little.
 const ROUNDING_TICKS: u64 = 2;
-/// How many passes a process that vanished waits for its reaper to show it. One is enough for a process that
+/// For how many passes a vanished process is searched for in the growth of its reaper. One is enough for a process that
 /// ended between the read of its parent and its own.
 const PATIENCE: u8 = 1;
-/// How many passes what was counted of a process that vanished is kept for its record. The kernel frees a process
-/// some milliseconds after it was waited for.
+/// For how many passes a vanished process is remembered for its exit record. The kernel frees a process some
+/// milliseconds after it was reaped.
 pub const RECORD_PATIENCE: u64 = 16;
 
 /// One process as a pass saw it, with its container resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct ProcessTimes {
     /// Which process.
     pub key: ProcessKey,
     /// Its parent's PID, 0 if that is out of sight.
     pub ppid: u32,
-    /// Whether it has ended: it waits for nobody any more, and its children were adopted.
+    /// Whether it has ended: it reaps nothing any more, and its children were adopted.
     pub zombie: bool,
     /// Own CPU time so far, in nanoseconds.
     pub own_ns: u64,
     /// CPU time of reaped children so far, in nanoseconds.
-    pub reaped_ns: u64,
-    /// Where it is; `None` if that could not be told.
+    pub children_ns: u64,
+    /// Its container; `None` if that is unknown.
     pub container: Option<ContainerIndex>,
 }
 
 /// CPU time that was used in an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
-    /// To which container; `None`: it cannot be told.
+    /// The container; `None` if that is unknown.
     pub container: Option<ContainerIndex>,
-    /// The process that used it itself, or that waited for those that did.
+    /// The process that used it, or that reaped the processes that did.
     pub process: ProcessKey,
     /// In nanoseconds, more than 0.
     pub ns: u64,
-    /// How it is known.
+    /// How the time is known.
     pub source: Source,
 }
 
@@ -66,30 +66,30 @@ pub struct Charge {
 pub enum Source {
     /// From the process while it lived.
     Living,
-    /// The record of its exit tells so much more than was counted while it lived.
+    /// From its exit record, less what was counted while it lived.
     Exit,
-    /// Its reaper's growth: children of the process that no pass saw, or their last moments.
+    /// From the growth of its cutime and cstime: children that no pass saw, or their last moments.
     Reaped,
 }
 
-/// The growth of the conserved sum from pass to pass.
+/// The CPU time that is accounted for, from pass to pass.
 #[derive(Debug)]
-pub struct ConservedSum {
-    /// Ticks since boot at the first pass: what began earlier had used CPU time that is none of ours.
+pub struct CpuLedger {
+    /// Ticks since boot at the first pass: processes that began earlier had used CPU time that is not part of the run.
     began_ticks: u64,
     tick_ns: u64,
     passes: u64,
-    /// Whether what the first pass sees was all used by the run.
+    /// Whether all CPU time that the first pass sees is part of the run.
     from_nothing: bool,
-    known: FxHashMap<ProcessKey, Known>,
+    known: FxHashMap<ProcessKey, TrackedProcess>,
     /// PID 1 of the namespace: the last to adopt an orphan.
     init: Option<ProcessKey>,
-    /// Processes that vanished and whose reaper has not shown them yet.
-    pending: Vec<Gone>,
+    /// Vanished processes that the growth of no reaper has explained yet.
+    pending: Vec<Vanished>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct TrackedProcess {
     pass: u64,
     sights: u32,
     parent: Option<ProcessKey>,
@@ -98,37 +98,37 @@ struct Known {
     zombie: bool,
     container: Option<ContainerIndex>,
     own_ns: u64,
-    reaped_ns: u64,
+    children_ns: u64,
     /// What it used in the last interval in which it was seen.
     recent_ns: u64,
-    /// How much of it its reaper's growth has been searched for already.
+    /// How much of its CPU time was already searched for in the growth of its reaper.
     gone_ns: u64,
-    /// The pass before which the kernel told where it was moved to.
+    /// The pass before which the eBPF program reported a move.
     moved: u64,
-    /// The last pass at which it had ended and was waited for, but not freed; 0: none.
+    /// The last pass at which it was reaped but not freed; 0: none.
     in_flight: u64,
-    /// Whether its reaper's growth was charged, in which all of it is.
+    /// True if its CPU time was already charged as part of the growth of its reaper.
     covered: bool,
-    /// Whether the last word on it has been told.
+    /// Whether its exit record has come.
     ended: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Gone {
-    last: Known,
-    /// What to look for in its reaper's growth.
+struct Vanished {
+    last: TrackedProcess,
+    /// The CPU time to search for in the growth of its reaper.
     ns: u64,
     age: u8,
 }
 
-impl Known {
-    /// What its reaper's `reaped` grows by, as far as it was seen.
+impl TrackedProcess {
+    /// What the cutime and cstime of its reaper grow by, as far as it was seen.
     fn seen_ns(&self) -> u64 {
-        self.own_ns.saturating_add(self.reaped_ns)
+        self.own_ns.saturating_add(self.children_ns)
     }
 }
 
-impl ConservedSum {
+impl CpuLedger {
     /// `began_ticks`: now, in clock ticks since boot, each of `tick_ns` nanoseconds.
     pub fn new(began_ticks: u64, tick_ns: u64) -> Self {
         Self {
@@ -142,14 +142,14 @@ impl ConservedSum {
         }
     }
 
-    /// What processes used before the first pass counts: everything in sight is the run's.
+    /// Counts the CPU time from before the first pass, too: everything in sight is part of the run.
     pub fn count_from_nothing(&mut self) {
         self.from_nothing = true;
     }
 
-    /// What was used between the previous pass and this one. `seen` has parents before their children; `traced` is
-    /// what the eBPF program told in the meantime, where there is one.
-    pub fn advance(&mut self, seen: &[Seen], traced: Option<&Traced>) -> Vec<Charge> {
+    /// Returns the CPU time that was used between the previous pass and this one. `seen` has parents before their
+    /// children. `traced` holds the events of the eBPF program in between, where it runs.
+    pub fn advance(&mut self, seen: &[ProcessTimes], traced: Option<&KernelEvents>) -> Vec<Charge> {
         self.passes += 1;
         let mut charges = Vec::new();
         let mut reapers = FxHashMap::default();
@@ -162,7 +162,7 @@ impl ConservedSum {
         {
             self.forget_ended(traced, &by_pid);
         }
-        // What the first pass sees is the baseline, and all that ended before it is none of ours, or in its parents' sums.
+        // The first pass is the baseline. What ended before it is not part of the run, or is in the cutime of its parents.
         let traced = traced.filter(|_| self.passes > 1);
         for moved in traced.iter().flat_map(|traced| &traced.moves) {
             self.note_move(moved, &mut charges);
@@ -182,19 +182,20 @@ impl ConservedSum {
             }
         }
         self.forget(traced.is_some());
-        // The order of a hash map is not for output.
+        // The order of a hash map must not show in the output.
         charges.sort_unstable_by_key(|charge| (charge.process, charge.source, charge.container));
         charges
     }
 
-    /// Whether processes ended and the program saw none: it does not run any more.
-    fn is_silent(&self, traced: &Traced) -> bool {
-        let vanished = |known: &Known| known.pass + 1 == self.passes && !known.zombie && !known.ended;
+    /// Whether processes vanished without any event: the program does not run any more.
+    fn is_silent(&self, traced: &KernelEvents) -> bool {
+        let vanished =
+            |known: &TrackedProcess| known.pass + 1 == self.passes && !known.zombie && !known.ended;
         let told = traced.ended > 0 || !traced.exits.is_empty() || !traced.in_flight.is_empty();
         !told && self.known.values().any(vanished)
     }
 
-    /// Drops what is needed no more: ancestors that are gone are needed as long as a descendant is pending.
+    /// Drops what is not needed any more. Vanished ancestors are needed as long as a descendant is pending.
     fn forget(&mut self, traced: bool) {
         let passes = self.passes;
         self.known.retain(|_, known| {
@@ -203,7 +204,7 @@ impl ConservedSum {
         });
     }
 
-    /// Whether this process has been seen.
+    /// Whether a pass has seen this process.
     pub fn knows(&self, key: ProcessKey) -> bool {
         self.known.contains_key(&key)
     }
@@ -215,24 +216,24 @@ impl ConservedSum {
 
     fn observe(
         &mut self,
-        process: &Seen,
+        process: &ProcessTimes,
         parent: Option<ProcessKey>,
         charges: &mut Vec<Charge>,
         reapers: &mut FxHashMap<ProcessKey, Reaper>,
     ) {
         let ours =
             if self.passes > 1 { process.key.start_ticks >= self.began_ticks } else { self.from_nothing };
-        let baseline = if ours { (0, 0) } else { (process.own_ns, process.reaped_ns) };
+        let baseline = if ours { (0, 0) } else { (process.own_ns, process.children_ns) };
         let before = self.known.get(&process.key);
-        let (own_before, reaped_before) = before.map_or(baseline, |known| (known.own_ns, known.reaped_ns));
-        // A counter that fell gives no reading: the highest value seen stays the one to count from.
+        let (own_before, reaped_before) = before.map_or(baseline, |known| (known.own_ns, known.children_ns));
+        // A counter that fell is no reading: the highest value so far stays the baseline.
         let own = process.own_ns.saturating_sub(own_before);
-        let reaped = process.reaped_ns.saturating_sub(reaped_before);
+        let reaped = process.children_ns.saturating_sub(reaped_before);
         let told = before.filter(|known| known.moved == self.passes);
         let sighted = told.and_then(|known| known.container).or(process.container);
         let container = sighted.or_else(|| before.and_then(|known| known.container));
-        // A runtime moves a process right after it was made: what one that is seen for the second time used was used
-        // where it is now. Later moves come at any time between two passes, on average in the middle.
+        // A runtime moves a process right after it was created: at its second sight all that it used it used where it is
+        // now. Later moves come at any time between two passes, on average in the middle.
         let left = before.filter(|known| told.is_none() && known.sights > 1 && known.container != container);
         let behind = if left.is_some() { own / 2 } else { 0 };
         let mut charge = |container, ns| {
@@ -245,7 +246,7 @@ impl ConservedSum {
         if reaped > 0 {
             reapers.insert(process.key, Reaper::new(process.key, container, reaped));
         }
-        let known = Known {
+        let known = TrackedProcess {
             pass: self.passes,
             sights: before.map_or(1, |known| known.sights.saturating_add(1)),
             parent,
@@ -253,7 +254,7 @@ impl ConservedSum {
             zombie: process.zombie,
             container,
             own_ns: process.own_ns.max(own_before),
-            reaped_ns: process.reaped_ns.max(reaped_before),
+            children_ns: process.children_ns.max(reaped_before),
             recent_ns: own + reaped,
             gone_ns: before.map_or(0, |known| known.gone_ns),
             moved: before.map_or(0, |known| known.moved),

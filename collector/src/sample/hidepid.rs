@@ -7,7 +7,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::mountinfo::unescape;
 
-/// What the proc tree at this path hides from this process, if anything.
+/// Returns what the proc tree at this path hides from this process, if anything.
 pub fn hidden(proc_path: &Path) -> Option<String> {
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
     let path = proc_path.canonicalize().ok()?;
@@ -40,12 +40,12 @@ fn super_options(mountinfo: &[u8], path: &[u8]) -> Option<String> {
     fields.nth(1).map(ToOwned::to_owned)
 }
 
-/// Whoever has `CAP_SYS_PTRACE` sees every process.
+/// A process with `CAP_SYS_PTRACE` sees every process.
 fn sees_all() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
 }
 
-/// Whether we are in the group that `gid=` exempts.
+/// Whether this process is in the group that `gid=` exempts.
 fn in_group(mountinfo: &[u8], path: &Path) -> bool {
     let options = super_options(mountinfo, path.as_os_str().as_encoded_bytes()).unwrap_or_default();
     let exempt = options.split(',').find_map(|option| option.strip_prefix("gid=")?.parse::<u32>().ok());

@@ -1,8 +1,8 @@
-//! The run's course: at most 240 points however long the run is.
+//! A time series of the run: at most 240 points however long the run is.
 
 use serde::{Deserialize, Serialize};
 
-/// The most points there are; with one more, neighbours are put together and steps are twice as long.
+/// The most points. Before there would be more, neighbours are merged and the steps double.
 pub const MAX_POINTS: usize = 240;
 
 /// Length of the steps that a run of `seconds` is cut into, beginning with steps of `interval`.
@@ -14,9 +14,9 @@ pub fn step_seconds(interval: f64, seconds: f64) -> f64 {
     step
 }
 
-/// One container's course.
+/// The use of one container over time.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Course {
+pub struct TimeSeries {
     step: f64,
     points: Vec<Point>,
 }
@@ -27,8 +27,8 @@ struct Point {
     memory_bytes: u64,
 }
 
-impl Course {
-    /// An empty course, of steps of `interval` seconds to begin with.
+impl TimeSeries {
+    /// An empty series with steps of `interval` seconds to begin with.
     pub fn new(interval: f64) -> Self {
         Self { step: interval, points: Vec::new() }
     }
@@ -52,10 +52,10 @@ impl Course {
         }
     }
 
-    /// Adds another one of the same run: what both used at a time was used side by side.
+    /// Adds another series of the same run: both containers used resources side by side.
     pub(super) fn absorb(&mut self, other: &Self) {
         let mut other = Self { step: other.step, points: other.points.clone() };
-        // Both began with the same step, which only ever doubles.
+        // Both began with the same step, which only doubles.
         while self.step < other.step {
             self.halve();
         }
@@ -71,7 +71,7 @@ impl Course {
         }
     }
 
-    /// Whether a checkpoint holds what a course can be.
+    /// Whether a series from a checkpoint is possible.
     pub(super) fn is_sound(&self) -> bool {
         self.step.is_finite() && self.step > 0.0 && self.points.len() <= MAX_POINTS
     }
@@ -85,23 +85,23 @@ impl Course {
         self.points = pairs.collect();
     }
 
-    /// The course of a run of `seconds` for the wire: mean cores and highest memory of each step.
+    /// The series of a run of `seconds` for the wire: mean cores and highest memory of each step.
     pub fn to_wire(&self, seconds: f64) -> wire::Series {
-        let mut course = Self { step: self.step, points: self.points.clone() };
-        while course.step < step_seconds(course.step, seconds) {
-            course.halve();
+        let mut series = Self { step: self.step, points: self.points.clone() };
+        while series.step < step_seconds(series.step, seconds) {
+            series.halve();
         }
-        let count = ((seconds / course.step).ceil() as usize).clamp(1, MAX_POINTS);
-        course.points.resize(count, Point::default());
-        let length = |index: usize| (seconds - index as f64 * course.step).min(course.step);
-        let cores = course.points.iter().enumerate().map(|(index, point)| {
+        let count = ((seconds / series.step).ceil() as usize).clamp(1, MAX_POINTS);
+        series.points.resize(count, Point::default());
+        let length = |index: usize| (seconds - index as f64 * series.step).min(series.step);
+        let cores = series.points.iter().enumerate().map(|(index, point)| {
             let length = length(index);
             if length > 0.0 { round(f64::from(point.core_seconds) / length) } else { 0.0 }
         });
         wire::Series {
-            step_seconds: course.step,
+            step_seconds: series.step,
             cpu_cores: cores.collect(),
-            memory_bytes: course.points.iter().map(|point| point.memory_bytes).collect(),
+            memory_bytes: series.points.iter().map(|point| point.memory_bytes).collect(),
         }
     }
 }
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn a_long_run_has_few_points_and_loses_nothing() {
-        let mut course = Course::new(2.0);
+        let mut series = TimeSeries::new(2.0);
         for pass in 0..10_000u32 {
             let from = f64::from(pass) * 2.0;
-            course.add(from, from + 2.0, 3.0, u64::from(pass));
+            series.add(from, from + 2.0, 3.0, u64::from(pass));
         }
-        let series = course.to_wire(20_000.0);
+        let series = series.to_wire(20_000.0);
         assert_eq!(series.step_seconds, 128.0);
         assert_eq!(series.cpu_cores.len(), 157);
         assert!(series.cpu_cores.iter().all(|cores| (cores - 1.5).abs() < 1e-3), "{:?}", series.cpu_cores);
@@ -132,17 +132,17 @@ mod tests {
 
     #[test]
     fn a_late_pass_is_spread_over_the_steps_that_it_covers() {
-        let mut course = Course::new(1.0);
-        course.add(0.0, 1.0, 1.0, 10);
-        course.add(1.0, 4.0, 6.0, 20);
-        let series = course.to_wire(4.0);
+        let mut series = TimeSeries::new(1.0);
+        series.add(0.0, 1.0, 1.0, 10);
+        series.add(1.0, 4.0, 6.0, 20);
+        let series = series.to_wire(4.0);
         assert_eq!(series.cpu_cores, [1.0, 2.0, 2.0, 2.0]);
         assert_eq!(series.memory_bytes, [10, 20, 20, 20]);
     }
 
     #[test]
     fn two_courses_of_a_run_are_one() {
-        let (mut one, mut two) = (Course::new(1.0), Course::new(1.0));
+        let (mut one, mut two) = (TimeSeries::new(1.0), TimeSeries::new(1.0));
         one.add(0.0, 2.0, 2.0, 10);
         two.add(1.0, 4.0, 3.0, 20);
         two.add(4.0, 500.0, 0.0, 5);
@@ -156,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_container_that_ended_is_padded_to_the_run() {
-        let mut course = Course::new(1.0);
-        course.add(2.0, 3.0, 1.0, 5);
-        let series = course.to_wire(5.5);
+        let mut series = TimeSeries::new(1.0);
+        series.add(2.0, 3.0, 1.0, 5);
+        let series = series.to_wire(5.5);
         assert_eq!(series.cpu_cores, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         assert_eq!(series.memory_bytes, [0, 0, 5, 0, 0, 0]);
     }

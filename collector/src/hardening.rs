@@ -1,21 +1,21 @@
-//! Keeping the push token from the job, which shares the PID namespace and may share the user.
+//! Protects the push token from the job, which shares the PID namespace and may share the user.
 
 use std::ffi::CString;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-/// Shuts `/proc/[pid]/environ`, `mem`, `fd` and the like to processes of the same user, and leaves no core file.
+/// Closes `/proc/[pid]/environ`, `mem`, `fd` and the like to processes of the same user, and prevents core files.
 ///
-/// What is read from `/proc/self` here has to be readable for everybody from now on: it belongs to root.
+/// Files in `/proc/self` belong to root from now on: this process can read only those that everybody can.
 pub fn shut() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Takes variables out of the environment, their values out of the memory that `/proc/[pid]/environ` shows, too: a
-/// command that is run does not inherit them.
+/// Removes variables from the environment, and their values from the memory that `/proc/[pid]/environ` shows. A command
+/// does not inherit them.
 ///
 /// # Safety
-/// Nobody else may use the environment meanwhile: there must be no other thread yet.
+/// There must be no other thread: nothing else may use the environment meanwhile.
 pub unsafe fn forget_variables(names: &[&str]) {
     for name in names {
         let Ok(variable) = CString::new(*name) else { continue };

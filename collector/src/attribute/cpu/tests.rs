@@ -2,15 +2,21 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::traced::Ended;
+use super::exits::ProcessExit;
 use super::*;
 
 const A: Option<ContainerIndex> = Some(ContainerIndex(0));
 const B: Option<ContainerIndex> = Some(ContainerIndex(1));
 const BEGAN: u64 = 1_000;
 
-fn seen(pid: u32, ppid: u32, own_ns: u64, reaped_ns: u64, container: Option<ContainerIndex>) -> Seen {
-    started(pid, 500 + u64::from(pid), ppid, own_ns, reaped_ns, container)
+fn seen(
+    pid: u32,
+    ppid: u32,
+    own_ns: u64,
+    children_ns: u64,
+    container: Option<ContainerIndex>,
+) -> ProcessTimes {
+    started(pid, 500 + u64::from(pid), ppid, own_ns, children_ns, container)
 }
 
 fn started(
@@ -18,16 +24,16 @@ fn started(
     start_ticks: u64,
     ppid: u32,
     own_ns: u64,
-    reaped_ns: u64,
+    children_ns: u64,
     container: Option<ContainerIndex>,
-) -> Seen {
-    Seen { key: ProcessKey { pid, start_ticks }, ppid, zombie: false, own_ns, reaped_ns, container }
+) -> ProcessTimes {
+    ProcessTimes { key: ProcessKey { pid, start_ticks }, ppid, zombie: false, own_ns, children_ns, container }
 }
 
 /// Ticks by container and by whether children used them, pass by pass.
-fn run(passes: &[&[Seen]]) -> Vec<BTreeMap<(Option<u32>, bool), u64>> {
-    let mut sum = ConservedSum::new(BEGAN, 1);
-    let pass = |seen: &&[Seen]| {
+fn run(passes: &[&[ProcessTimes]]) -> Vec<BTreeMap<(Option<u32>, bool), u64>> {
+    let mut sum = CpuLedger::new(BEGAN, 1);
+    let pass = |seen: &&[ProcessTimes]| {
         let mut by_container = BTreeMap::new();
         for charge in sum.advance(seen, None) {
             assert!(charge.ns > 0);
@@ -41,7 +47,7 @@ fn run(passes: &[&[Seen]]) -> Vec<BTreeMap<(Option<u32>, bool), u64>> {
 }
 
 /// Ticks by container over all passes.
-fn total(passes: &[&[Seen]]) -> BTreeMap<Option<u32>, u64> {
+fn total(passes: &[&[ProcessTimes]]) -> BTreeMap<Option<u32>, u64> {
     let mut total = BTreeMap::new();
     for ((container, _), ticks) in run(passes).into_iter().flatten() {
         *total.entry(container).or_default() += ticks;
@@ -192,19 +198,25 @@ fn what_was_rounded_off_two_that_end_together_is_shared_whichever_ticked_last() 
 }
 
 /// What the eBPF program tells of a child of the shell; of `lost` others it tells nothing.
-fn told(exits: &[Ended], in_flight: &[Ended], lost: u64) -> Traced {
+fn told(exits: &[ProcessExit], in_flight: &[ProcessExit], lost: u64) -> KernelEvents {
     let ended = exits.len() as u64 + lost;
-    Traced { exits: exits.to_vec(), in_flight: in_flight.to_vec(), ended, lost, ..Traced::default() }
+    KernelEvents {
+        exits: exits.to_vec(),
+        in_flight: in_flight.to_vec(),
+        ended,
+        lost,
+        ..KernelEvents::default()
+    }
 }
 
-fn ended(pid: u32, own_ns: u64) -> Ended {
+fn ended(pid: u32, own_ns: u64) -> ProcessExit {
     let key = ProcessKey { pid, start_ticks: 1_100 };
-    Ended { key, parent_pid: 10, container: A, own_ns, reaped_ns: 0 }
+    ProcessExit { key, parent_pid: 10, container: A, own_ns, children_ns: 0 }
 }
 
 /// Ticks in all that were charged, of a shell whose `reaped` was so much at each pass.
-fn traced_total(passes: &[(u64, Traced)]) -> u64 {
-    let mut sum = ConservedSum::new(BEGAN, 1);
+fn traced_total(passes: &[(u64, KernelEvents)]) -> u64 {
+    let mut sum = CpuLedger::new(BEGAN, 1);
     let mut pass = |reaped, traced| sum.advance(&[seen(10, 0, 0, reaped, A)], traced);
     pass(0, None);
     passes.iter().flat_map(|(reaped, traced)| pass(*reaped, Some(traced))).map(|charge| charge.ns).sum()
@@ -340,13 +352,13 @@ impl Kernel {
         }
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        let seen = self.processes.iter().map(|(pid, process)| Seen {
+    fn seen(&self) -> Vec<ProcessTimes> {
+        let seen = self.processes.iter().map(|(pid, process)| ProcessTimes {
             key: ProcessKey { pid: *pid, start_ticks: process.start },
             ppid: process.parent,
             zombie: process.zombie,
             own_ns: process.own,
-            reaped_ns: process.reaped,
+            children_ns: process.reaped,
             container: Some(ContainerIndex(process.container)),
         });
         seen.collect()
@@ -376,7 +388,7 @@ proptest! {
             kernel.apply(step);
         }
         kernel.clock += 1;
-        let mut sum = ConservedSum::new(kernel.clock, 1);
+        let mut sum = CpuLedger::new(kernel.clock, 1);
         kernel.clock += 1;
         prop_assert!(sum.advance(&kernel.seen(), None).is_empty());
         kernel.used = 0;
@@ -394,14 +406,14 @@ proptest! {
     #[test]
     fn containers_that_keep_to_themselves_get_their_own(steps in proptest::collection::vec(step(), 0..120)) {
         let mut kernels = [Kernel::new(), Kernel::new()];
-        let mut sum = ConservedSum::new(0, 1);
+        let mut sum = CpuLedger::new(0, 1);
         let mut charged = [0u64; 2];
         for (at, step) in steps.iter().chain([&Step::Pass]).enumerate() {
             if !matches!(step, Step::Move(..)) {
                 kernels[at % 2].apply(step);
             }
             if matches!(step, Step::Pass) || at == 0 {
-                let seen: Vec<Seen> = (0u32..).zip(&kernels).flat_map(|(which, kernel)| {
+                let seen: Vec<ProcessTimes> = (0u32..).zip(&kernels).flat_map(|(which, kernel)| {
                     kernel.seen().into_iter().map(move |mut process| {
                         process.key.pid += which * 1_000_000;
                         process.ppid += if process.ppid > 0 { which * 1_000_000 } else { 0 };

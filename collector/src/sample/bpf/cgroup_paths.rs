@@ -1,11 +1,11 @@
-//! Cgroups that the eBPF program told of, by the ids that its records name them with.
+//! Paths of the cgroups that the eBPF program reported, by the ids in its records.
 
 use std::collections::HashMap;
 
 use collector_ebpf::{CgroupIds, CgroupRecord, NAME_LEN};
 
-/// So many cgroups are remembered, and as many again that have not been asked for lately. The program tells again of
-/// those that it has forgotten itself, which it does after 4,096.
+/// How many cgroups are remembered, and as many again that were not needed lately. The program remembers 4,096 cgroups
+/// itself and reports those that it has forgotten again.
 const RECENT: usize = 8_192;
 
 #[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]

@@ -1,23 +1,23 @@
-//! One quantity over the run, in bounded memory: exact while that is small, then a histogram.
+//! The distribution of one quantity over the run, in bounded memory: exact while it is small, then a histogram.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use wire::{CpuHistogram, QuantileMethod, Stats};
 
-/// Up to so many samples percentiles are exact: 64 KiB, about as much as the histogram that comes after.
+/// Percentiles are exact up to this number of samples: 64 KiB, about the size of the histogram that follows.
 pub const EXACT_SAMPLES: usize = 16_384;
-/// A sample of the usual weight counts so often in a histogram, so that a shorter one can count less.
+/// How often a sample of the usual weight counts in a histogram, so that a shorter one can count less.
 const WEIGHT_UNITS: f64 = 16.0;
 /// Weights that differ by less than this share are the same: ticks are never exactly on time.
 const SAME_WEIGHT: f64 = 0.01;
 
-/// Samples of one quantity, each with the time that it stands for as its weight.
+/// Samples of one quantity, each weighted by the time that it stands for.
 ///
-/// Values are kept in whole units of the caller's choice (bytes as KiB, cores as millionths); peak and mean are
-/// kept apart from them and exact.
+/// Values are stored in whole units of the caller's choice (bytes as KiB, cores as millionths). Peak and mean are stored
+/// apart from them and are exact.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Series {
-    /// How many units of a kept value make one of the statistics'.
+pub struct Distribution {
+    /// How many units of a stored value make one unit of the statistics.
     scale: f64,
     usual_weight: f64,
     peak: f64,
@@ -39,8 +39,8 @@ pub(super) enum Samples {
     Histogram(Box<Histogram<u32>>),
 }
 
-impl Series {
-    /// An empty series that keeps values in units of `1 / scale`; `usual_weight` is the interval in seconds.
+impl Distribution {
+    /// An empty distribution that stores values in units of `1 / scale`; `usual_weight` is the interval in seconds.
     pub fn new(scale: f64, usual_weight: f64) -> Self {
         let samples = Samples::Exact(Vec::new(), Vec::new());
         Self { scale, usual_weight, peak: 0.0, weighted_sum: 0.0, weight: 0.0, samples }
@@ -85,7 +85,7 @@ impl Series {
         }
     }
 
-    /// Adds what another one of the same kind has, as if its samples came after these.
+    /// Adds another distribution of the same quantity, as if its samples came after these.
     pub fn absorb(&mut self, other: &Self) {
         self.peak = self.peak.max(other.peak);
         self.weighted_sum += other.weighted_sum;
@@ -113,7 +113,6 @@ impl Series {
                     record(histogram, u32::try_from(cell.value_iterated_to()).unwrap_or(u32::MAX), count);
                 }
             }
-            // It was poured.
             (Samples::Exact(..), Samples::Histogram(_)) => {}
         }
     }
@@ -132,7 +131,7 @@ impl Series {
         self.samples = Samples::Histogram(Box::new(histogram));
     }
 
-    /// Whether a checkpoint holds what a series can be.
+    /// Whether a distribution from a checkpoint is possible.
     pub(super) fn is_sound(&self) -> bool {
         let values = [self.scale, self.usual_weight, self.peak, self.weighted_sum, self.weight];
         values.iter().all(|value| value.is_finite() && *value >= 0.0)
@@ -148,9 +147,9 @@ impl Series {
         Stats { peak: self.peak, p99, p95, p75, p50, avg: avg.min(self.peak) }
     }
 
-    /// Its samples by size, each with the seconds that it stands for, as they go over the wire; of a series of cores.
+    /// Its samples by size, each with the seconds that it stands for, as they go over the wire; for a distribution of cores.
     pub fn cpu_histogram(&self) -> CpuHistogram {
-        // Where buckets end in kept values: a logarithm of each sample would take many times as long, and there is
+        // Where buckets end in stored values: a logarithm of each sample would take many times as long, and there is
         // little time at the end of a run.
         let ends: Vec<u32> = (0..=CpuHistogram::LAST_BUCKET)
             .map(|bucket| (CpuHistogram::end_of(bucket) * self.scale + 1e-6) as u32)
@@ -276,8 +275,8 @@ fn weighted<'a>(values: &'a [u32], unusual: &'a [(u32, f32)]) -> impl Iterator<I
 mod tests {
     use super::*;
 
-    fn series(samples: &[(f64, f64)]) -> Series {
-        let mut series = Series::new(1.0, 2.0);
+    fn series(samples: &[(f64, f64)]) -> Distribution {
+        let mut series = Distribution::new(1.0, 2.0);
         for &(value, seconds) in samples {
             series.add(value, seconds);
         }
@@ -329,12 +328,12 @@ mod tests {
     fn what_two_had_is_as_if_one_had_had_it() {
         let lengths = [7, EXACT_SAMPLES - 100, EXACT_SAMPLES + 1];
         for (first, second) in lengths.into_iter().flat_map(|one| lengths.map(|two| (one, two))) {
-            let add = |series: &mut Series, from: usize, to: usize| {
+            let add = |series: &mut Distribution, from: usize, to: usize| {
                 for sample in from..to {
                     series.add((sample % 977) as f64, if sample % 3 == 0 { 1.0 } else { 2.0 });
                 }
             };
-            let [mut whole, mut one, mut two] = [(); 3].map(|()| Series::new(1.0, 2.0));
+            let [mut whole, mut one, mut two] = [(); 3].map(|()| Distribution::new(1.0, 2.0));
             add(&mut whole, 0, first + second);
             add(&mut one, 0, first);
             add(&mut two, first, first + second);
@@ -360,7 +359,7 @@ mod tests {
 
     #[test]
     fn one_sample_more_than_is_kept_exactly_makes_it_a_histogram() {
-        let mut series = Series::new(1.0, 1.0);
+        let mut series = Distribution::new(1.0, 1.0);
         for value in 0..EXACT_SAMPLES {
             series.add(value as f64, 1.0);
         }
@@ -380,7 +379,7 @@ mod tests {
     #[test]
     fn the_histogram_has_all_the_time_where_the_percentiles_have_it() {
         for samples in [1_000, EXACT_SAMPLES, 3 * EXACT_SAMPLES] {
-            let mut series = Series::new(1e6, 2.0);
+            let mut series = Distribution::new(1e6, 2.0);
             let mut seconds = 0.0;
             for sample in 0..samples {
                 let length = if sample % 10 == 0 { 3.0 } else { 2.0 };
@@ -399,7 +398,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(Series::new(1e6, 2.0).cpu_histogram(), CpuHistogram::default());
+        assert_eq!(Distribution::new(1e6, 2.0).cpu_histogram(), CpuHistogram::default());
     }
 
     #[test]
@@ -407,7 +406,7 @@ mod tests {
         for bucket in 0..=140u16 {
             let end = (CpuHistogram::end_of(bucket) * 1e6).floor();
             for kept in [end - 1.0, end, end + 1.0] {
-                let mut series = Series::new(1e6, 2.0);
+                let mut series = Distribution::new(1e6, 2.0);
                 series.add(kept / 1e6, 2.0);
                 let expected = CpuHistogram::bucket(kept / 1e6);
                 assert_eq!(series.cpu_histogram().buckets(), [(expected, 2.0)], "{kept}");

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// One distinct content of `/proc/[pid]/cgroup`; see [`ProcTable::cgroup_content`](super::ProcTable::cgroup_content).
+/// One distinct content of `/proc/[pid]/cgroup`; see [`ProcessTable::cgroup_content`](super::ProcessTable::cgroup_content).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CgroupId(u32);
 

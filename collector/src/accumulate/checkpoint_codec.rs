@@ -1,11 +1,11 @@
-//! How a checkpoint keeps samples: differences, which are short, and of a histogram only what was recorded.
+//! The form of samples in a checkpoint: differences, which are short, and only the occupied cells of a histogram.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::series::{EXACT_SAMPLES, Samples};
+use super::distribution::{EXACT_SAMPLES, Samples};
 
-/// A histogram of more cells than this has not 3 digits of 32 bits.
+/// The most cells that a histogram of 32-bit values with 3 significant digits can have.
 const MAX_CELLS: usize = 32 * 1024;
 
 /// Samples to be written.
@@ -91,9 +91,9 @@ fn histogram(cells: &[(u64, u32)]) -> Option<Samples> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::accumulate::series::{EXACT_SAMPLES, Series};
+    use crate::accumulate::distribution::{Distribution, EXACT_SAMPLES};
 
-    fn kept(series: &Series) -> Series {
+    fn kept(series: &Distribution) -> Distribution {
         postcard::from_bytes(&postcard::to_stdvec(series).unwrap()).unwrap()
     }
 
@@ -103,7 +103,7 @@ mod tests {
             before in prop::collection::vec((0.0..5e6f64, 0.5..3.0f64), 0..200),
             after in prop::collection::vec((0.0..5e6f64, 0.5..3.0f64), 0..200),
         ) {
-            let mut series = Series::new(1.0, 1.0);
+            let mut series = Distribution::new(1.0, 1.0);
             for (value, seconds) in before {
                 series.add(value, seconds);
             }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn so_does_a_histogram() {
-        let mut series = Series::new(1e3, 1.0);
+        let mut series = Distribution::new(1e3, 1.0);
         for sample in 0..2 * EXACT_SAMPLES {
             series.add((sample % 977) as f64 * 13.7, 1.0 + (sample % 3) as f64);
         }

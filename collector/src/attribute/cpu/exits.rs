@@ -1,79 +1,79 @@
-//! What the eBPF program tells of processes, merged with what the passes saw of them.
+//! Events of the eBPF program, merged with what the passes saw.
 
 use rustc_hash::FxHashMap;
 
-use super::settle::Reaper;
-use super::{Charge, ConservedSum, Known, Source};
+use super::reapers::Reaper;
+use super::{Charge, CpuLedger, Source, TrackedProcess};
 use crate::attribute::ContainerIndex;
-use crate::sample::table::ProcessKey;
+use crate::sample::process_table::ProcessKey;
 
-/// What was told since the pass before.
+/// The events since the pass before.
 #[derive(Debug, Default)]
-pub struct Traced {
-    /// Processes that were moved, in the order of the moves.
-    pub moves: Vec<Moved>,
+pub struct KernelEvents {
+    /// Processes that were moved to another cgroup, in the order of the moves.
+    pub moves: Vec<CgroupMove>,
     /// Processes that ended.
-    pub exits: Vec<Ended>,
-    /// Processes that ended before the pass began and were waited for, but that the kernel has not freed yet: what it
-    /// told of them when they ended, which can lack what they used last. Each is here at every pass until it is told.
-    pub in_flight: Vec<Ended>,
-    /// How many processes the program saw end, those of which it could not tell included.
+    pub exits: Vec<ProcessExit>,
+    /// Processes that ended before the pass began and were reaped, but not freed yet. Their records are from when they
+    /// ended and can lack their last moments. Each is here at every pass until its exit record comes.
+    pub in_flight: Vec<ProcessExit>,
+    /// How many processes the program saw end, those without a record included.
     pub ended: u64,
-    /// Processes of which not all was told, and that were waited for in this interval.
+    /// Processes reaped in this interval whose record was lost or incomplete.
     pub lost: u64,
 }
 
-/// The last word on a process.
+/// The exit record of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProcessExit {
     /// Which process.
     pub key: ProcessKey,
     /// Its parent's PID when it ended, 0 if that is out of sight.
     pub parent_pid: u32,
-    /// Where it was; `None` if that could not be told.
+    /// Its container; `None` if that is unknown.
     pub container: Option<ContainerIndex>,
-    /// All that it used, in nanoseconds.
+    /// All its CPU time, in nanoseconds.
     pub own_ns: u64,
-    /// All that the children used that it waited for, in nanoseconds.
-    pub reaped_ns: u64,
+    /// All CPU time of the children that it reaped, in nanoseconds.
+    pub children_ns: u64,
 }
 
 /// A process was moved to another cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
+pub struct CgroupMove {
     /// Which process.
     pub key: ProcessKey,
-    /// Where a process that no pass has seen was before: where its parent is.
+    /// The container before the move of a process that no pass has seen: that of its parent.
     pub from: Option<ContainerIndex>,
-    /// Where it is now; `None` if that could not be told.
+    /// The container after the move; `None` if that is unknown.
     pub to: Option<ContainerIndex>,
-    /// What it had used by then, in nanoseconds.
+    /// Its CPU time up to the move, in nanoseconds.
     pub own_ns: u64,
 }
 
-impl ConservedSum {
-    /// What had ended by the first pass is in the sums of who waited for it, which count from nothing.
-    pub(super) fn forget_ended(&mut self, traced: &Traced, seen: &FxHashMap<u32, ProcessKey>) {
-        let unseen = |exit: &&Ended| seen.get(&exit.key.pid) != Some(&exit.key);
+impl CpuLedger {
+    /// Ignores processes that had ended by the first pass: their time is in that of their reapers, which counts from 0.
+    pub(super) fn forget_ended(&mut self, traced: &KernelEvents, seen: &FxHashMap<u32, ProcessKey>) {
+        let unseen = |exit: &&ProcessExit| seen.get(&exit.key.pid) != Some(&exit.key);
         for exit in traced.exits.iter().chain(&traced.in_flight).filter(unseen) {
-            let known = Known {
+            let known = TrackedProcess {
                 ended: true,
                 own_ns: exit.own_ns,
-                reaped_ns: exit.reaped_ns,
-                ..Known::new(self.passes)
+                children_ns: exit.children_ns,
+                ..TrackedProcess::new(self.passes)
             };
             let gone_ns = known.seen_ns();
-            self.known.insert(exit.key, Known { gone_ns, ..known });
+            self.known.insert(exit.key, TrackedProcess { gone_ns, ..known });
         }
     }
 
-    /// What a process used before it was moved counts for where it was.
-    pub(super) fn note_move(&mut self, moved: &Moved, charges: &mut Vec<Charge>) {
+    /// Charges what a process used before a move to where it was.
+    pub(super) fn note_move(&mut self, moved: &CgroupMove, charges: &mut Vec<Charge>) {
         let passes = self.passes;
         if !self.known.contains_key(&moved.key) && !self.is_new(moved.key) {
             return;
         }
-        let unseen = Known { container: moved.from, ..Known::new(passes - 1) };
+        let unseen = TrackedProcess { container: moved.from, ..TrackedProcess::new(passes - 1) };
         let known = self.known.entry(moved.key).or_insert(unseen);
         let ns = moved.own_ns.saturating_sub(known.own_ns);
         if ns > 0 {
@@ -89,11 +89,11 @@ impl ConservedSum {
         known.moved = passes;
     }
 
-    /// What processes used that the passes did not see. `complete`: all was told, so that nobody's growth need be
-    /// explained.
+    /// Charges what the passes did not see of ended processes. `complete`: no record is missing, so that no growth needs an
+    /// explanation.
     pub(super) fn note_exits(
         &mut self,
-        traced: &Traced,
+        traced: &KernelEvents,
         complete: bool,
         by_pid: &mut FxHashMap<u32, ProcessKey>,
         charges: &mut Vec<Charge>,
@@ -111,7 +111,7 @@ impl ConservedSum {
                 let reaped = known.learn(exit, charges);
                 known.ended = true;
                 if known.in_flight > 0 {
-                    // Who waited for it has grown by it before, and it was taken off then.
+                    // It was already subtracted from the growth of its reaper.
                     known.gone_ns = known.seen_ns();
                 } else if !complete {
                     grow(reapers, exit.key, known.container, reaped);
@@ -123,7 +123,7 @@ impl ConservedSum {
             let Some(known) = self.ending(exit, by_pid) else { continue };
             if known.in_flight == 0 {
                 let reaped = known.learn(exit, charges);
-                // Its reaper's growth, which is charged now, has all of it.
+                // The growth of its reaper, which is charged now, holds all of its CPU time.
                 known.covered = !complete;
                 if !complete {
                     grow(reapers, exit.key, known.container, reaped);
@@ -133,28 +133,32 @@ impl ConservedSum {
         }
     }
 
-    /// What is known of a process that ended, and that the last word was not told of before; `None` if it is none of ours.
-    fn ending(&mut self, exit: &Ended, by_pid: &FxHashMap<u32, ProcessKey>) -> Option<&mut Known> {
+    /// The entry of a process that ended; `None` if its exit record came before, or if it is not part of the run.
+    fn ending(
+        &mut self,
+        exit: &ProcessExit,
+        by_pid: &FxHashMap<u32, ProcessKey>,
+    ) -> Option<&mut TrackedProcess> {
         if !self.known.contains_key(&exit.key) && !self.is_new(exit.key) {
             return None;
         }
-        let unseen = || Known {
-            // Its children's time is in its `reaped`, as its own is in that of who waited for it.
+        let unseen = || TrackedProcess {
+            // Its children's time is in its cutime, and its own in the cutime of its reaper.
             parent: by_pid.get(&exit.parent_pid).copied().filter(|parent| *parent != exit.key),
             zombie: true,
-            ..Known::new(self.passes - 1)
+            ..TrackedProcess::new(self.passes - 1)
         };
         Some(self.known.entry(exit.key).or_insert_with(unseen)).filter(|known| !known.ended)
     }
 
-    /// Whether a process that is not known cannot have been there before.
+    /// Whether an unknown process started after measuring began.
     fn is_new(&self, key: ProcessKey) -> bool {
         key.start_ticks >= self.began_ticks
     }
 }
 
-impl Known {
-    /// Nothing is known yet; as if a pass had seen it.
+impl TrackedProcess {
+    /// An entry without figures, as if a pass had seen the process.
     fn new(pass: u64) -> Self {
         Self {
             pass,
@@ -164,7 +168,7 @@ impl Known {
             zombie: false,
             container: None,
             own_ns: 0,
-            reaped_ns: 0,
+            children_ns: 0,
             recent_ns: 0,
             gone_ns: 0,
             moved: 0,
@@ -174,16 +178,16 @@ impl Known {
         }
     }
 
-    /// Takes what was told of its end and charges what is new; returns by how much its `reaped` grew.
-    fn learn(&mut self, exit: &Ended, charges: &mut Vec<Charge>) -> u64 {
+    /// Takes an exit record and charges what is new. Returns the growth of its children's time.
+    fn learn(&mut self, exit: &ProcessExit, charges: &mut Vec<Charge>) -> u64 {
         let own = exit.own_ns.saturating_sub(self.own_ns);
-        let reaped = exit.reaped_ns.saturating_sub(self.reaped_ns);
+        let reaped = exit.children_ns.saturating_sub(self.children_ns);
         self.container = exit.container.or(self.container);
         if !self.covered {
             charge(charges, exit, self.container, own);
         }
         self.own_ns += own;
-        self.reaped_ns += reaped;
+        self.children_ns += reaped;
         self.recent_ns += own + reaped;
         reaped
     }
@@ -200,7 +204,7 @@ fn grow(
     }
 }
 
-fn charge(charges: &mut Vec<Charge>, exit: &Ended, container: Option<ContainerIndex>, ns: u64) {
+fn charge(charges: &mut Vec<Charge>, exit: &ProcessExit, container: Option<ContainerIndex>, ns: u64) {
     if ns > 0 {
         charges.push(Charge { container, process: exit.key, ns, source: Source::Exit });
     }

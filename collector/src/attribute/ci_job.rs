@@ -1,14 +1,14 @@
-//! Which CI job a pod runs: told by the environment of its processes, and decided from one pass to the next. Pure.
+//! Which CI job a pod runs. The environment of its processes is the evidence, and each pass decides. Pure.
 
 use std::rc::Rc;
 
 use wire::normal_name;
 
-use crate::run_identity::RunIdentity;
 use crate::config::node::JobVariables;
+use crate::run_identity::RunIdentity;
 use crate::sample::environ::variable;
 
-/// What the environment of a process says of a job.
+/// The job that the environment of a process names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
     /// Nothing.
@@ -24,7 +24,7 @@ pub enum Named {
     },
 }
 
-/// Whose a process is by its environment.
+/// Reads the job of a process from its environment.
 pub fn identity(environ: &[u8], variables: &[JobVariables]) -> Named {
     let mut unusable = Named::Nobody;
     for names in variables {
@@ -55,23 +55,23 @@ fn run_of<'a>(
     run.map_err(|error| format!("{error:#}"))
 }
 
-/// A process of a pod that says whose it is.
+/// A process of a pod that names its job.
 #[derive(Debug, Clone)]
-pub struct Sighting {
+pub struct JobEvidence {
     /// Whose.
     pub run: Rc<RunIdentity>,
     /// When it started, in clock ticks since boot.
     pub start_ticks: u64,
-    /// Whether it descends from a process of the run that the pod has now: a job that plays at being another one.
+    /// Whether it descends from a process of the pod's current run: a job that claims to be another one.
     pub within: bool,
 }
 
-/// What a pass shows of a pod's job.
+/// What a pass changes about the job of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The job is the same as before, or there is still none; `alive`: something of it lives.
+pub enum JobChange {
+    /// The job is the same as before, or there is still none.
     Same {
-        /// Whether a process that says so was seen.
+        /// Whether a process of the job was seen.
         alive: bool,
     },
     /// There is another job.
@@ -83,9 +83,13 @@ pub enum Verdict {
     },
 }
 
-/// Decides which job a pod runs. `current`: the one it ran, and the start of its first process; `over`: jobs that others
-/// took the place of, which do not come back, though something of them may live on.
-pub fn decide(current: Option<(&RunIdentity, u64)>, over: &[Rc<RunIdentity>], seen: &[Sighting]) -> Verdict {
+/// Decides which job a pod runs. `current` is the job so far and the start of its first process. The jobs in `over` were
+/// replaced and do not come back, though processes of them may live on.
+pub fn decide(
+    current: Option<(&RunIdentity, u64)>,
+    over: &[Rc<RunIdentity>],
+    seen: &[JobEvidence],
+) -> JobChange {
     let is_current = |run: &RunIdentity| current.is_some_and(|(current, _)| current == run);
     let alive = seen.iter().any(|one| is_current(&one.run));
     let began = current.map_or(0, |(_, since)| since);
@@ -94,10 +98,10 @@ pub fn decide(current: Option<(&RunIdentity, u64)>, over: &[Rc<RunIdentity>], se
         .filter(|one| !is_current(&one.run) && !one.within && one.start_ticks >= began)
         .filter(|one| !over.contains(&one.run))
         .max_by_key(|one| one.start_ticks);
-    let Some(latest) = latest else { return Verdict::Same { alive } };
+    let Some(latest) = latest else { return JobChange::Same { alive } };
     let of_it = seen.iter().filter(|one| one.run == latest.run && !one.within);
     let since_ticks = of_it.map(|one| one.start_ticks).min().unwrap_or(latest.start_ticks);
-    Verdict::New { run: Rc::clone(&latest.run), since_ticks: since_ticks.max(began) }
+    JobChange::New { run: Rc::clone(&latest.run), since_ticks: since_ticks.max(began) }
 }
 
 #[cfg(test)]
@@ -120,8 +124,8 @@ mod tests {
         Rc::new(RunIdentity::new(Some("o"), "r", "w", "j", id, None).unwrap())
     }
 
-    fn seen(id: &str, start_ticks: u64) -> Sighting {
-        Sighting { run: run(id), start_ticks, within: false }
+    fn seen(id: &str, start_ticks: u64) -> JobEvidence {
+        JobEvidence { run: run(id), start_ticks, within: false }
     }
 
     #[test]
@@ -156,27 +160,30 @@ mod tests {
 
     #[test]
     fn the_job_that_began_last_is_the_pods() {
-        let new = |id: &str, since_ticks| Verdict::New { run: run(id), since_ticks };
-        assert_eq!(decide(None, &[], &[]), Verdict::Same { alive: false });
+        let new = |id: &str, since_ticks| JobChange::New { run: run(id), since_ticks };
+        assert_eq!(decide(None, &[], &[]), JobChange::Same { alive: false });
         assert_eq!(decide(None, &[], &[seen("1", 10), seen("2", 30), seen("2", 20)]), new("2", 20));
         let first = run("1");
         let current = Some((&*first, 10));
-        assert_eq!(decide(current, &[], &[seen("1", 50)]), Verdict::Same { alive: true });
+        assert_eq!(decide(current, &[], &[seen("1", 50)]), JobChange::Same { alive: true });
         assert_eq!(decide(current, &[], &[seen("1", 50), seen("2", 40)]), new("2", 40));
-        assert_eq!(decide(current, &[], &[seen("0", 5)]), Verdict::Same { alive: false }, "it was before");
+        assert_eq!(decide(current, &[], &[seen("0", 5)]), JobChange::Same { alive: false }, "it was before");
     }
 
     #[test]
     fn a_job_that_is_over_does_not_come_back() {
         let second = run("2");
         let left = [seen("2", 20), seen("1", 90)];
-        assert_eq!(decide(Some((&*second, 20)), &[run("1")], &left), Verdict::Same { alive: true });
+        assert_eq!(decide(Some((&*second, 20)), &[run("1")], &left), JobChange::Same { alive: true });
     }
 
     #[test]
     fn a_job_within_a_job_is_part_of_it() {
         let outer = run("1");
-        let inner = Sighting { within: true, ..seen("2", 90) };
-        assert_eq!(decide(Some((&*outer, 10)), &[], &[seen("1", 10), inner]), Verdict::Same { alive: true });
+        let inner = JobEvidence { within: true, ..seen("2", 90) };
+        assert_eq!(
+            decide(Some((&*outer, 10)), &[], &[seen("1", 10), inner]),
+            JobChange::Same { alive: true }
+        );
     }
 }

@@ -26,10 +26,10 @@ use super::pid_stat::{Comm, PidStat};
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// How long a process's cgroup is believed without another look, while it uses no CPU time.
 const CGROUP_TRUST: Duration = Duration::from_secs(30);
-/// So many passes in a row may go without listing the tree.
+/// How many passes in a row may do without listing the tree.
 const PASSES_PER_LISTING: u32 = 15;
 
-/// A process, for as long as it lives and ever after: PIDs are reused, (PID, start) is not.
+/// Identifies a process for ever: PIDs are reused, (PID, start) is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// PID in the collector's PID namespace.
@@ -80,9 +80,9 @@ impl Observation {
     }
 }
 
-/// What one pass brought.
+/// The result of one pass.
 #[derive(Debug, Default)]
-pub struct Pass {
+pub struct TablePass {
     /// Every process that could be read, parents before their children.
     pub observations: Vec<Observation>,
     /// Processes that may not be read.
@@ -93,10 +93,10 @@ pub struct Pass {
 
 /// The processes of one proc tree.
 #[derive(Debug)]
-pub struct ProcTable {
+pub struct ProcessTable {
     path: PathBuf,
     root: OwnedFd,
-    entries: Vec<Entry>,
+    entries: Vec<TableEntry>,
     pids: FxHashSet<u32>,
     descriptors: u64,
     descriptor_budget: u64,
@@ -110,7 +110,7 @@ pub struct ProcTable {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TableEntry {
     stat: Option<OwnedFd>,
     last: Observation,
     /// When the cgroup was read last, and how much CPU time the process had used by then.
@@ -137,9 +137,9 @@ impl From<Errno> for ReadError {
     }
 }
 
-impl ProcTable {
-    /// Opens the proc tree at `path`, to keep at most so many descriptors open that `open_files_limit` leaves
-    /// enough for everything else.
+impl ProcessTable {
+    /// Opens the proc tree at `path`. It keeps as many descriptors open as `open_files_limit` allows, less a reserve for
+    /// everything else.
     pub fn open(path: &Path, open_files_limit: u64) -> io::Result<Self> {
         let root = File::open(path)?;
         Ok(Self {
@@ -157,16 +157,17 @@ impl ProcTable {
         })
     }
 
-    /// The same without the cgroups, for who does not ask where processes are: half of what a first pass reads.
+    /// Does not read cgroups, which are half of what a first pass reads.
     #[must_use]
     pub fn without_cgroups(self) -> Self {
         Self { reads_cgroups: false, ..self }
     }
 
     /// Reads every process once. `now` only has to grow from pass to pass.
-    pub fn pass(&mut self, now: Duration) -> io::Result<Pass> {
+    pub fn pass(&mut self, now: Duration) -> io::Result<TablePass> {
         let mut listed = if self.nothing_began() { None } else { Some(self.list()?) };
-        let mut pass = Pass { observations: Vec::with_capacity(self.entries.len() + 64), ..Pass::default() };
+        let mut pass =
+            TablePass { observations: Vec::with_capacity(self.entries.len() + 64), ..TablePass::default() };
         // Known processes come first and in the order in which they appeared, so that a parent is read before
         // its children: what a child uses between the two reads is then seen later rather than twice.
         for index in 0..self.entries.len() {
@@ -222,7 +223,7 @@ impl ProcTable {
         Some(content)
     }
 
-    /// Reads the beginning of any other file of a process into `space`; tells how much.
+    /// Reads the beginning of any other file of a process into `space`; returns its length.
     pub fn read_beginning(&self, key: ProcessKey, name: &str, space: &mut [u8]) -> io::Result<usize> {
         let path = format!("{}/{name}", key.pid);
         let file = openat(&self.root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -281,8 +282,13 @@ impl ProcTable {
         if stat.pid != pid {
             return Err(ReadError::Garbled);
         }
-        let mut entry =
-            Entry { stat: None, last: Observation::new(&stat), cgroup_read: None, sights: 0, gone: false };
+        let mut entry = TableEntry {
+            stat: None,
+            last: Observation::new(&stat),
+            cgroup_read: None,
+            sights: 0,
+            gone: false,
+        };
         if self.descriptors < self.descriptor_budget {
             self.descriptors += 1;
             entry.stat = Some(file);
@@ -423,7 +429,7 @@ impl ProcTable {
     }
 }
 
-impl Entry {
+impl TableEntry {
     /// Whether the process could be elsewhere by now: runtimes move a process right after its start, and one
     /// that used no CPU time since the last look has nothing to charge to the wrong container.
     fn cgroup_is_due(&self, stat: &PidStat, now: Duration) -> bool {
@@ -434,7 +440,7 @@ impl Entry {
     }
 }
 
-impl Pass {
+impl TablePass {
     fn count(&mut self, error: &ReadError) {
         match error {
             ReadError::Gone => {}
@@ -496,13 +502,13 @@ mod tests {
 
     #[test]
     fn cgroups_are_read_unless_nobody_asks_for_them() {
-        let cgroup = |table: ProcTable| {
+        let cgroup = |table: ProcessTable| {
             let mut table = table;
             let pass = table.pass(Duration::from_secs(1)).unwrap();
             let own = pass.observations.iter().find(|one| one.key.pid == std::process::id()).unwrap();
             own.cgroup.map(|id| table.cgroup_content(id).to_owned())
         };
-        let open = || ProcTable::open(Path::new("/proc"), 1024).unwrap();
+        let open = || ProcessTable::open(Path::new("/proc"), 1024).unwrap();
         assert_eq!(cgroup(open()), Some(std::fs::read("/proc/self/cgroup").unwrap()));
         assert_eq!(cgroup(open().without_cgroups()), None);
     }

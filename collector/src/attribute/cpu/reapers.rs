@@ -1,41 +1,41 @@
-//! Who waited for a process that vanished, and what is left of a reaper's growth without them.
+//! Finds the reaper of each vanished process, and charges the growth of reapers that no seen child explains.
 
 use rustc_hash::FxHashMap;
 
-use super::{Charge, ConservedSum, Gone, Known, PATIENCE, ROUNDING_TICKS, Source};
+use super::{Charge, CpuLedger, PATIENCE, ROUNDING_TICKS, Source, TrackedProcess, Vanished};
 use crate::attribute::ContainerIndex;
-use crate::sample::table::ProcessKey;
+use crate::sample::process_table::ProcessKey;
 
-/// So far up the ancestors of a process that vanished are looked at; a tree that is deeper was made to be.
+/// How many ancestors of a vanished process are searched for its reaper. Only a malicious tree is deeper.
 const MAX_ANCESTORS: usize = 256;
 
-/// What a process's `reaped` grew by and nobody has been named for yet.
+/// Growth of a process's cutime and cstime that no seen child explains yet.
 pub(super) struct Reaper {
     key: ProcessKey,
     container: Option<ContainerIndex>,
     pub(super) unexplained_ns: u64,
-    /// Containers other than its own of processes that it waited for, each with about how much of what is left is theirs.
+    /// Other containers of processes that it reaped, each with its approximate share of what is left.
     foreign: Vec<(ContainerIndex, u64)>,
 }
 
-impl ConservedSum {
-    /// Finds for each process that vanished who waited for it, and takes what was already counted of it off what
-    /// that one's `reaped` grew by. `complete`: nothing will be charged for the growth, so that nothing is taken off.
+impl CpuLedger {
+    /// Finds the reaper of each vanished process and subtracts what was already counted of the process from the reaper's
+    /// growth. `complete`: the growth will not be charged, so that nothing is subtracted.
     pub(super) fn settle_gone(&mut self, reapers: &mut FxHashMap<ProcessKey, Reaper>, complete: bool) {
         let passes = self.passes;
-        let mut gone: Vec<Gone> = std::mem::take(&mut self.pending);
+        let mut gone: Vec<Vanished> = std::mem::take(&mut self.pending);
         for known in self.known.values_mut() {
             let news = known.ended && known.seen_ns() > known.gone_ns;
             if known.pass < passes && (known.pass + 1 == passes || news) {
                 let ns = known.seen_ns() - known.gone_ns;
                 known.gone_ns += ns;
-                gone.push(Gone { last: *known, ns, age: 0 });
+                gone.push(Vanished { last: *known, ns, age: 0 });
             }
         }
         if complete {
             return;
         }
-        // Those with one possible reaper first, then the largest: what fits in one place only takes it first.
+        // Processes with one possible reaper come first, then the largest.
         gone.sort_by_cached_key(|gone| {
             let direct = gone.last.parent.is_some_and(|parent| self.only_reaper(parent));
             (!direct, std::cmp::Reverse(gone.ns))
@@ -43,7 +43,7 @@ impl ConservedSum {
         for mut one in gone {
             let mut candidates = self.candidates(&one.last);
             if one.last.parent.is_none() && one.last.ended {
-                // Its parent left no record: who waited for that one is in the same container, most likely.
+                // Its parent left no record. The reaper of the parent is most likely in the same container.
                 candidates.extend(neighbours(reapers, &one.last));
             }
             let settled = settle(reapers, &candidates, &one, self.tick_ns);
@@ -54,10 +54,10 @@ impl ConservedSum {
         }
     }
 
-    /// Who may have waited for a process: its parent and nobody else if that lives; otherwise every ancestor that
-    /// can be seen or whose last word was told, nearest first, those of the pass before included (any of them may be a subreaper), and at last
-    /// PID 1.
-    fn candidates(&self, gone: &Known) -> Vec<ProcessKey> {
+    /// The processes that may have reaped a process: only its parent if that lives; otherwise every ancestor that is seen
+    /// or has an exit record, nearest first, those of the pass before included (any of them may be a subreaper), and at
+    /// last PID 1.
+    fn candidates(&self, gone: &TrackedProcess) -> Vec<ProcessKey> {
         if let Some(parent) = gone.parent
             && self.only_reaper(parent)
         {
@@ -74,14 +74,16 @@ impl ConservedSum {
             }
             at += 1;
         }
-        let told = |known: &Known| known.pass == self.passes || known.in_flight == self.passes || known.ended;
+        let told = |known: &TrackedProcess| {
+            known.pass == self.passes || known.in_flight == self.passes || known.ended
+        };
         let live = |key: &ProcessKey| self.known.get(key).is_some_and(told);
         let mut candidates: Vec<ProcessKey> = ancestors.into_iter().filter(live).collect();
         candidates.extend(self.init.filter(|init| !candidates.contains(init)));
         candidates
     }
 
-    /// Whether the children of this process can have been waited for by nobody else: it lives.
+    /// Whether only this process can have reaped its children: it lives.
     fn only_reaper(&self, parent: ProcessKey) -> bool {
         self.known.get(&parent).is_some_and(|known| known.pass == self.passes && !known.zombie)
     }
@@ -92,9 +94,8 @@ impl Reaper {
         Self { key, container, unexplained_ns: grown_ns, foreign: Vec::new() }
     }
 
-    /// Charges what nobody was named for to the reaper's container; but if it waited for processes of other
-    /// containers (a `pause` that adopts orphans, a runtime's shim), to theirs: such a reaper starts nothing
-    /// that works itself.
+    /// Charges the unexplained growth to the reaper's container. If it reaped processes of other containers (a `pause`
+    /// that adopts orphans, a runtime's shim), it is charged to theirs: such a reaper starts nothing that works itself.
     pub(super) fn charge(self, charges: &mut Vec<Charge>) {
         let mut rest = self.unexplained_ns;
         let weights: u64 = self.foreign.iter().map(|(_, weight)| weight).sum();
@@ -117,8 +118,8 @@ impl Reaper {
     }
 }
 
-/// Those with growth in the container of a process, most first.
-fn neighbours(reapers: &FxHashMap<ProcessKey, Reaper>, gone: &Known) -> Vec<ProcessKey> {
+/// The reapers with growth in the container of a process, largest growth first.
+fn neighbours(reapers: &FxHashMap<ProcessKey, Reaper>, gone: &TrackedProcess) -> Vec<ProcessKey> {
     let near = reapers.values().filter(|one| one.container == gone.container && one.unexplained_ns > 0);
     let mut near: Vec<_> = near.map(|one| (std::cmp::Reverse(one.unexplained_ns), one.key)).collect();
     near.sort_unstable();
@@ -126,18 +127,18 @@ fn neighbours(reapers: &FxHashMap<ProcessKey, Reaper>, gone: &Known) -> Vec<Proc
     near.into_iter().map(|(_, key)| key).collect()
 }
 
-/// About how much a process used that no pass saw: as much as in the last interval in which it was seen, and what the
-/// kernel rounds off each of two numbers when it prints them, half a tick on average.
-fn unseen_ns(gone: &Known, tick_ns: u64) -> u64 {
-    let rounded = if gone.reaped_ns > 0 { 2 * tick_ns } else { tick_ns };
+/// Estimates the CPU time of a process that no pass saw: as much as in the last interval in which it was seen, and half a
+/// tick for each of two counters that the kernel rounds down.
+fn unseen_ns(gone: &TrackedProcess, tick_ns: u64) -> u64 {
+    let rounded = if gone.children_ns > 0 { 2 * tick_ns } else { tick_ns };
     gone.recent_ns.saturating_add(rounded)
 }
 
-/// Takes what was already counted of `gone` off what one of `candidates` grew by; false if it is in none of them.
+/// Subtracts what was already counted of `gone` from the growth of one of `candidates`. Returns false if none grew enough.
 fn settle(
     reapers: &mut FxHashMap<ProcessKey, Reaper>,
     candidates: &[ProcessKey],
-    gone: &Gone,
+    gone: &Vanished,
     tick_ns: u64,
 ) -> bool {
     let ns = gone.ns;
@@ -147,7 +148,7 @@ fn settle(
     let takers = if let Some(one) = candidates.iter().position(|candidate| unexplained(candidate) >= ns) {
         &candidates[one..=one]
     } else if candidates.iter().map(unexplained).sum::<u64>() >= ns {
-        // Which of several it was can be unclear when many vanish at once; their sum is not.
+        // When many vanish at once it can be unclear which reaper it was; the sum is not.
         candidates
     } else {
         let nearly = |candidate| unexplained(candidate) > 0 && unexplained(candidate) + rounding_ns >= ns;
