@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use wire::{
-    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead, ProcessCpu,
-    ProcessMemory, QuantileMethod,
+    Attribution, Certainty, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
+    ProcessCpu, ProcessMemory, QuantileMethod,
 };
 
 use crate::accumulate::distribution::Distribution;
@@ -15,7 +15,8 @@ use crate::accumulate::{Accumulator, ContainerRun, seconds};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::limits::Limits;
-use crate::sample::cgroupfs::{Bounds, CgroupReading};
+use crate::sample::cgroupfs::{Bounds, CgroupReading, MemoryNeed, SavedReadings};
+use crate::sample::pidfd::Ending;
 
 /// What a container's own cgroup told of the run; what it did not tell is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -38,11 +39,16 @@ pub struct CgroupFigures {
     pub memory_limit_bytes: Option<u64>,
     /// The tightest limits above it.
     pub bounds: Bounds,
+    /// What it could not do without.
+    pub need: MemoryNeed,
+    /// How its first process ended.
+    pub ending: Option<Ending>,
 }
 
 impl CgroupFigures {
-    /// What its counters grew by from the first reading to the last.
-    pub fn between(first: &CgroupReading, last: &CgroupReading) -> Self {
+    /// What its counters grew by from the first reading to the last, and what all of them said of memory.
+    pub fn of(saved: &SavedReadings) -> Self {
+        let SavedReadings { first, last, need } = saved;
         // What is not known of the beginning is not known of the run.
         let grown = |counter: fn(&CgroupReading) -> Option<u64>| counter(last)?.checked_sub(counter(first)?);
         Self {
@@ -55,6 +61,8 @@ impl CgroupFigures {
             cpu_limit_cores: last.cpu_limit_cores,
             memory_limit_bytes: last.memory_limit_bytes,
             bounds: last.bounds,
+            need: *need,
+            ending: None,
         }
     }
 
@@ -76,6 +84,8 @@ impl CgroupFigures {
             cpu_limit_cores: newer.cpu_limit_cores,
             memory_limit_bytes: newer.memory_limit_bytes,
             bounds: newer.bounds,
+            need: self.need.and(newer.need),
+            ending: newer.ending,
         }
     }
 }
@@ -152,7 +162,10 @@ impl Run<'_> {
             other.cpu_seconds.partial_cmp(&one.cpu_seconds).unwrap_or(std::cmp::Ordering::Equal)
         });
         let attributed_ns: u64 = self.accumulator.containers().map(|(_, run)| run.cpu_ns).sum();
-        let unattributed_ns = self.accumulator.unattributed_ns();
+        // What is in a container's account and of no process known there is what found no container.
+        let unnamed_ns: u64 =
+            self.accumulator.containers().map(|(_, run)| run.cpu_ns.saturating_sub(run.processes_ns)).sum();
+        let unattributed_ns = self.accumulator.unattributed_ns().saturating_sub(unnamed_ns);
         // A time stamp of the wire has milliseconds; two that are cut apart stay in order.
         let start_time = milliseconds(self.start_time);
         let end_time = start_time.checked_add(self.duration).map_or(start_time, milliseconds);
@@ -244,6 +257,13 @@ impl Run<'_> {
             process_count: processes.nested.get(&(index, *nested)).copied().unwrap_or_default(),
             peak_mem_bytes: run.peak_rss_bytes,
         });
+        let (exit_code, exit_signal) = match figures.ending {
+            Some(Ending::Exited(code)) => (Some(code), None),
+            Some(Ending::Killed(signal)) => (None, Some(signal)),
+            None => (None, None),
+        };
+        let cpu_seconds = seconds(run.cpu_ns);
+        let unnamed_ns = run.cpu_ns.saturating_sub(run.processes_ns);
         ContainerUsage {
             id: container.id().map(ToOwned::to_owned),
             restarts,
@@ -251,7 +271,9 @@ impl Run<'_> {
             pod_uid: container.pod_uid.clone(),
             cpu_cores: run.cpu.stats(),
             memory_bytes: run.memory.stats(),
-            cpu_seconds: Some(seconds(run.cpu_ns)),
+            cpu_seconds: Some(cpu_seconds),
+            unnamed_cpu_seconds: Some(seconds(unnamed_ns)).filter(|_| unnamed_ns > 0),
+            cpu_certainty: Some(cpu_certainty(cpu_seconds, figures.cpu_seconds)),
             process_count: Some(process_count),
             cpu_limit_cores: limits.and_then(|limits| limits.cpu_cores).or(figures.cpu_limit_cores),
             memory_limit_bytes: limits.and_then(|limits| limits.memory_bytes).or(figures.memory_limit_bytes),
@@ -266,6 +288,11 @@ impl Run<'_> {
             cpu_cores_histogram: Some(run.cpu.cpu_histogram()),
             oom_kills: figures.oom_kills,
             memory_peak_bytes: figures.memory_peak_bytes,
+            memory_needed_at_least_bytes: figures.need.at_least(),
+            memory_needed_at_most_bytes: figures.need.at_most(),
+            memory_certainty: Some(memory_certainty(&figures.need)),
+            exit_code,
+            exit_signal,
             working_set_bytes: run.working_set.as_ref().map(Distribution::stats),
             series: Some(run.time_series.to_wire(self.duration.as_secs_f64())),
             nested: nested.collect(),
@@ -309,6 +336,21 @@ impl Run<'_> {
         let host = [self.accumulator.host_cpu(), self.accumulator.host_memory()].into_iter().flatten();
         let containers = self.accumulator.containers().flat_map(|(_, run)| [&run.cpu, &run.memory]);
         host.chain(containers).map(Distribution::method).max().unwrap_or(QuantileMethod::Exact)
+    }
+}
+
+/// The kernel's own account is exact, where that is what the figure is.
+fn cpu_certainty(ours: f64, account: Option<f64>) -> Certainty {
+    let agrees = |account: f64| (ours - account).abs() <= account * 0.005 + 0.005;
+    if account.is_some_and(agrees) { Certainty::Exact } else { Certainty::Sampled }
+}
+
+/// Two bounds that meet leave nothing to guess.
+fn memory_certainty(need: &MemoryNeed) -> Certainty {
+    match (need.at_least(), need.at_most()) {
+        (Some(least), Some(most)) if most - least <= most / 20 => Certainty::Exact,
+        (_, Some(_)) => Certainty::Bounded,
+        _ => Certainty::Sampled,
     }
 }
 

@@ -17,8 +17,8 @@ pub use answers::{
 pub use histogram::CpuHistogram;
 pub use names::{MAX_NAME_CHARS, normal_name};
 pub use payload::{
-    Attribution, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead, ProcessCpu,
-    ProcessMemory, QuantileMethod, Series, Stats,
+    Attribution, Certainty, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
+    ProcessCpu, ProcessMemory, QuantileMethod, Series, Stats,
 };
 pub use scope::{Scope, ScopeError};
 

@@ -106,6 +106,22 @@ pub enum QuantileMethod {
     Unknown,
 }
 
+/// How sure a figure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Certainty {
+    /// The kernel's own account.
+    Exact,
+    /// Known from both sides.
+    Bounded,
+    /// What was seen at the moments of looking.
+    Sampled,
+    /// Something that a newer collector says.
+    #[serde(other)]
+    Unknown,
+}
+
 /// What one container used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -134,6 +150,14 @@ pub struct ContainerUsage {
     /// All CPU time charged to it, in seconds, short-lived processes included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
+    /// The part of it that no process is known to have used: of those that lived between two looks. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnamed_cpu_seconds: Option<f64>,
+    /// How sure `cpu_seconds` is: [`Certainty::Exact`] where it is the kernel's own account of the container's cgroup (v2
+    /// `cpu.stat`, v1 `cpuacct.usage`), read until its end; [`Certainty::Sampled`] where it is what its processes used, as
+    /// far as they were seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_certainty: Option<Certainty>,
     /// Processes seen in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_count: Option<u64>,
@@ -180,6 +204,25 @@ pub struct ContainerUsage {
     /// `memory.max_usage_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
+    /// The highest memory use without page cache that was seen, in bytes: what is charged to the cgroup less what the kernel
+    /// takes back when memory is short (v2 `memory.current` less `file`, but for `shmem`, and `slab_reclaimable` of
+    /// `memory.stat`; v1 `memory.usage_in_bytes` less `total_cache`, but for `total_shmem`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_needed_at_least_bytes: Option<u64>,
+    /// The highest that it can have been, in bytes: the cgroup's peak less the page cache that there was at that moment, at
+    /// the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_needed_at_most_bytes: Option<u64>,
+    /// How sure the two are: [`Certainty::Exact`] if they are within 5 %, [`Certainty::Bounded`] if not, and
+    /// [`Certainty::Sampled`] where the kernel tells no peak, so that there is only what was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_certainty: Option<Certainty>,
+    /// Exit status of its first process, where the kernel tells it (`PIDFD_GET_INFO`, Linux 6.15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// The signal that ended it, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_signal: Option<u8>,
     /// Memory in use less inactive page cache (`inactive_file`), in bytes: what the kubelet evicts by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_set_bytes: Option<Stats>,
@@ -291,6 +334,9 @@ pub struct CollectorInfo {
     /// Why it is `proc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_reason: Option<String>,
+    /// Why it could not read the kernel's account of each container, where it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_reason: Option<String>,
     /// What it could not see, as far as it knows, such as processes of other users where proc is mounted with `hidepid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<String>,

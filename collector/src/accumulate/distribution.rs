@@ -8,6 +8,8 @@ use wire::{CpuHistogram, QuantileMethod, Stats};
 pub const EXACT_SAMPLES: usize = 16_384;
 /// How often a sample of the usual weight counts in a histogram, so that a shorter one can count less.
 const WEIGHT_UNITS: f64 = 16.0;
+/// A use of less time than this makes no peak, however well it was measured: reading the clock and the account are two.
+const SHORTEST_SECONDS: f64 = 0.02;
 /// Weights that differ by less than this share are the same: ticks are never exactly on time.
 const SAME_WEIGHT: f64 = 0.01;
 
@@ -60,6 +62,13 @@ impl Distribution {
     pub fn add_used(&mut self, amount: f64, seconds: f64) {
         let mean = if seconds > 0.0 { amount / seconds } else { 0.0 };
         self.add_shown(mean, rate(amount, seconds, self.usual_weight), seconds);
+    }
+
+    /// The same of what a clock of nanoseconds measured: a short time is no less true.
+    pub fn add_measured(&mut self, amount: f64, seconds: f64) {
+        let rate = if seconds > 0.0 { amount / seconds } else { 0.0 };
+        let shown = if seconds < SHORTEST_SECONDS { amount / SHORTEST_SECONDS } else { rate };
+        self.add_shown(rate, shown, seconds);
     }
 
     fn add_shown(&mut self, mean: f64, value: f64, seconds: f64) {

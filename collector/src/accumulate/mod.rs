@@ -75,10 +75,29 @@ pub struct PassFacts<'a> {
     pub exited: Option<&'a [Exited]>,
     /// CPU time that was used since the pass before.
     pub charges: &'a [Charge],
+    /// What each container used, where that was looked at in between, too; in place of what follows from the processes.
+    pub used: Option<&'a BTreeMap<ContainerIndex, Used>>,
     /// CPU use of the whole host.
     pub host_cpu_percent: Option<f64>,
     /// Memory use of the whole host.
     pub host_memory_bytes: Option<u64>,
+}
+
+/// What one container used from one sample to the next, added up over the looks in between.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Used {
+    /// CPU time: the kernel's account where that can be read, else what its processes used.
+    pub cpu_ns: u64,
+    /// What its processes used, as far as they were seen.
+    pub processes_ns: u64,
+    /// Whether `cpu_ns` is the kernel's account.
+    pub is_account: bool,
+    /// For how long something of it was there.
+    pub seconds: f64,
+    /// RSS of its processes × seconds, in bytes.
+    pub rss_byte_seconds: f64,
+    /// Their highest RSS together.
+    pub peak_rss_bytes: u64,
 }
 
 /// The run so far.
@@ -110,6 +129,8 @@ pub struct ContainerRun {
     pub time_series: TimeSeries,
     /// CPU time charged to it.
     pub cpu_ns: u64,
+    /// What of it is known to be of a process, or of those that a process waited for.
+    pub processes_ns: u64,
     /// Containers inside it.
     pub nested: BTreeMap<u32, NestedRun>,
 }
@@ -127,7 +148,12 @@ pub struct NestedRun {
 #[derive(Debug, Default)]
 struct Interval {
     cpu_ns: u64,
+    processes_ns: u64,
     rss_bytes: u64,
+    /// Highest, where it was looked at more than once.
+    peak_rss_bytes: u64,
+    /// Whether the time is the kernel's own, to the nanosecond.
+    is_account: bool,
     nested: BTreeMap<u32, (u64, u64)>,
 }
 
@@ -191,12 +217,17 @@ impl Accumulator {
             };
             let interval = intervals.entry(container).or_default();
             interval.cpu_ns += ns;
+            interval.processes_ns += ns;
             if let Some(nested) = nested {
                 interval.nested.entry(nested).or_default().0 += ns;
             }
         }
+        for (container, used) in pass.used.into_iter().flatten() {
+            intervals.entry(*container).or_default().take(used);
+        }
         for (container, used) in intervals {
-            let elapsed = ages.get(&container).map_or(elapsed, |age| age.min(elapsed));
+            let looked_at = pass.used.and_then(|all| all.get(&container)).map(|used| used.seconds);
+            let elapsed = ages.get(&container).copied().or(looked_at).map_or(elapsed, |age| age.min(elapsed));
             self.container(container).add(&used, pass.at_seconds, elapsed, elapsed.min(moment));
         }
         self.processes.end_pass(elapsed, interval, if pass.exited.is_some() { RECORD_PATIENCE } else { 0 });
@@ -230,6 +261,7 @@ impl Accumulator {
             working_set: None,
             time_series: TimeSeries::new(interval),
             cpu_ns: 0,
+            processes_ns: 0,
             nested: BTreeMap::new(),
         })
     }
@@ -299,14 +331,37 @@ impl Accumulator {
     }
 }
 
+impl Interval {
+    fn take(&mut self, used: &Used) {
+        self.cpu_ns = used.cpu_ns;
+        self.processes_ns = used.processes_ns;
+        self.is_account = used.is_account;
+        self.peak_rss_bytes = used.peak_rss_bytes;
+        if used.seconds > 0.0 {
+            self.rss_bytes = (used.rss_byte_seconds / used.seconds) as u64;
+        }
+    }
+}
+
 impl ContainerRun {
     /// What was used in the time that `elapsed`; its memory at the end of it stands for `moment` seconds.
     fn add(&mut self, used: &Interval, at: f64, elapsed: f64, moment: f64) {
         let core_seconds = seconds(used.cpu_ns);
-        self.cpu.add_used(core_seconds, elapsed);
+        if used.is_account {
+            self.cpu.add_measured(core_seconds, elapsed);
+        } else {
+            self.cpu.add_used(core_seconds, elapsed);
+        }
         self.memory.add(used.rss_bytes as f64, moment);
-        self.time_series.add((at - elapsed).max(0.0), at, core_seconds, used.rss_bytes);
+        self.memory.add(used.peak_rss_bytes as f64, 0.0);
+        self.time_series.add(
+            (at - elapsed).max(0.0),
+            at,
+            core_seconds,
+            used.rss_bytes.max(used.peak_rss_bytes),
+        );
         self.cpu_ns += used.cpu_ns;
+        self.processes_ns += used.processes_ns;
         for (nested, (cpu_ns, rss_bytes)) in &used.nested {
             let run = self.nested.entry(*nested).or_default();
             run.cpu_ns += cpu_ns;
@@ -326,6 +381,7 @@ impl ContainerRun {
         }
         self.time_series.absorb(&other.time_series);
         self.cpu_ns += other.cpu_ns;
+        self.processes_ns += other.processes_ns;
         for (nested, more) in &other.nested {
             let run = self.nested.entry(*nested).or_default();
             run.cpu_ns += more.cpu_ns;

@@ -25,6 +25,7 @@ fn pass<'a>(at: f64, elapsed: f64, present: &'a [Present], charges: &'a [Charge]
         present,
         exited: None,
         charges,
+        used: None,
         host_cpu_percent: None,
         host_memory_bytes: None,
     }

@@ -14,8 +14,7 @@ pub struct Limits {
     pub cpu_cores: Option<f64>,
     /// Memory limit in bytes.
     pub memory_bytes: Option<u64>,
-    /// What was requested; a checkpoint keeps it elsewhere.
-    #[serde(skip)]
+    /// What was requested.
     pub requests: Requests,
 }
 

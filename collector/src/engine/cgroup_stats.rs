@@ -3,20 +3,45 @@
 //! Each run has its own [`CgroupStats`]. It opens the cgroup of every container once and reads all of them at each pass.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+use tracing::debug;
+
+use super::endings::Endings;
 
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{CgroupKind, Containers};
 use crate::attribute::identity::{Identity, identify};
 use crate::sample::cgroup::{CgroupLines, has_own_namespace};
-use crate::sample::cgroupfs::{CgroupReader, CgroupReading, Hierarchies};
+use crate::sample::cgroupfs::{
+    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, through,
+};
+use crate::sample::pidfd::{Ending, HeldProcess};
+use crate::sample::process_table::ProcessKey;
 use crate::summarise::CgroupFigures;
+
+/// So many processes of a container are tried, one a pass, before its account is given up.
+const MAX_TRIES: u8 = 20;
+
+/// What the counters of all runs are read through.
+#[derive(Debug)]
+pub(crate) struct CgroupAccess {
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) proc_path: PathBuf,
+    pub(crate) endings: Rc<Endings>,
+}
 
 /// The counters of every container whose cgroup can be read.
 #[derive(Debug)]
 pub(crate) struct CgroupStats {
-    hierarchies: Rc<Hierarchies>,
+    access: Rc<CgroupAccess>,
+    /// Containers that no mounted hierarchy shows, with how often one of their processes was tried.
+    closed: BTreeMap<ContainerIndex, u8>,
+    /// How the first process of a container ended, where that is known.
+    ended: BTreeMap<ContainerIndex, Ending>,
+    /// Why the accounts of some containers cannot be read.
+    reasons: BTreeMap<ContainerIndex, Closed>,
     /// Containers below this index have been looked for.
     known: u32,
     /// Whether they have been read before: containers found later began while they were watched.
@@ -24,8 +49,8 @@ pub(crate) struct CgroupStats {
     /// Whether the run includes what the cgroups counted before they were first read.
     from_the_beginning: bool,
     open: BTreeMap<ContainerIndex, OpenCgroup>,
-    /// First and last readings from a checkpoint.
-    before: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
+    /// First and last readings from a checkpoint, and what they said of memory.
+    before: BTreeMap<ContainerIndex, SavedReadings>,
     /// The cgroup of a command, which it shares with others, until it is opened.
     shared: Option<(CgroupReader, Shared)>,
 }
@@ -45,6 +70,7 @@ impl Shared {
         CgroupReading {
             cpu_ns: None,
             working_set_bytes: None,
+            memory: None,
             memory_peak_bytes: None,
             oom_kills: reading.oom_kills.filter(|_| self == Self::Container),
             ..reading
@@ -58,15 +84,43 @@ struct OpenCgroup {
     shared: Option<Shared>,
     first: CgroupReading,
     last: CgroupReading,
+    need: MemoryNeed,
+    /// CPU time that was returned so far.
+    returned_ns: u64,
+    /// Until the first look: whether it counts from when the cgroup was made.
+    new: Option<bool>,
+    /// The first of its processes, as far as is known.
+    held: Option<HeldProcess>,
+    /// Whether that could not be held, and need not be tried again.
+    unheld: bool,
+    /// Whether the last reading was at the end of its first process, after which there is nothing to add.
+    is_whole: bool,
     /// Whether the last attempt to read it failed.
     gone: bool,
 }
 
+/// What a container's account said since the look before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccountLook {
+    pub(crate) container: ContainerIndex,
+    /// CPU time since the look before; `None` if the account is not the container's alone.
+    pub(crate) cpu_ns: Option<u64>,
+    /// At the first look of one that began earlier: what was used before is not in it.
+    pub(crate) begins_here: bool,
+    /// Whether that is all until now: false once the cgroup is gone and was not read at its end.
+    pub(crate) is_whole: bool,
+    /// Working set in bytes, where it was read.
+    pub(crate) working_set_bytes: Option<u64>,
+}
+
 impl CgroupStats {
-    /// No container yet, in these hierarchies.
-    pub(crate) fn new(hierarchies: Rc<Hierarchies>) -> Self {
+    /// No container yet.
+    pub(crate) fn new(access: Rc<CgroupAccess>) -> Self {
         Self {
-            hierarchies,
+            access,
+            closed: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             known: 0,
             has_baseline: false,
             from_the_beginning: false,
@@ -82,11 +136,13 @@ impl CgroupStats {
         let lines = CgroupLines::parse(&content);
         let own_namespace = has_own_namespace(proc_path);
         let (reader, shared) = match identify(&lines) {
-            Identity::Container(found) => (self.hierarchies.container(lines, &found.id), Shared::Container),
-            Identity::Host { path } if !own_namespace || path.starts_with("/..") => {
-                (self.hierarchies.cgroup(lines, &path), Shared::Machine)
+            Identity::Container(found) => {
+                (self.access.hierarchies.container(lines, &found.id), Shared::Container)
             }
-            _ => (self.hierarchies.own().filter(|_| own_namespace), Shared::Container),
+            Identity::Host { path } if !own_namespace || path.starts_with("/..") => {
+                (self.access.hierarchies.cgroup(lines, &path), Shared::Machine)
+            }
+            _ => (self.access.hierarchies.own().filter(|_| own_namespace), Shared::Container),
         };
         self.shared = reader.map(|reader| (reader, shared));
     }
@@ -96,28 +152,101 @@ impl CgroupStats {
         self.from_the_beginning = true;
     }
 
-    /// Reads the counters of all containers and returns their working sets in bytes.
-    pub(crate) fn read(&mut self, containers: &Containers) -> Vec<(ContainerIndex, u64)> {
-        if self.hierarchies.is_empty() {
-            return Vec::new();
-        }
+    /// Looks at the account of each container. `present` are the processes that are there, with their containers; `all`:
+    /// everything is read, and not only what changes fast.
+    pub(crate) fn look(
+        &mut self,
+        containers: &Containers,
+        present: &[(ProcessKey, ContainerIndex)],
+        all: bool,
+    ) -> Vec<AccountLook> {
         let is_new = std::mem::replace(&mut self.has_baseline, true) || self.from_the_beginning;
         for index in (self.known..containers.len() as u32).map(ContainerIndex) {
             self.open(containers, index, is_new);
         }
         self.known = containers.len() as u32;
-        let mut working_sets = Vec::new();
+        self.open_closed(containers, present, is_new);
+        self.hold_first(present);
+        let mut looks = Vec::with_capacity(self.open.len());
         for (index, open) in &mut self.open {
-            let reading = open.reader.read();
-            open.gone = reading.is_none();
-            let Some(mut reading) = reading else { continue };
-            if let Some(shared) = open.shared {
-                reading = shared.part(reading);
+            let ending = open.held.take_if(|held| held.has_ended());
+            if let Some(ending) = ending.as_ref().and_then(HeldProcess::ending) {
+                self.ended.insert(*index, ending);
             }
-            open.last = reading;
-            working_sets.extend(reading.working_set_bytes.map(|bytes| (*index, bytes)));
+            looks.push(open.look(*index, all || ending.is_some(), ending.is_some()));
         }
-        working_sets
+        looks
+    }
+
+    /// Reads the accounts that no mount shows through the containers' own processes.
+    fn open_closed(
+        &mut self,
+        containers: &Containers,
+        present: &[(ProcessKey, ContainerIndex)],
+        is_new: bool,
+    ) {
+        if self.closed.is_empty() {
+            return;
+        }
+        let access = Rc::clone(&self.access);
+        for (key, index) in present {
+            let Some(tries) = self.closed.get_mut(index) else { continue };
+            let CgroupKind::Container(id) = containers[*index].cgroup() else { continue };
+            *tries += 1;
+            let given_up = *tries >= MAX_TRIES;
+            let content =
+                std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
+            match through(&access.proc_path, key.pid, CgroupLines::parse(&content), id) {
+                Ok(reader) => {
+                    self.closed.remove(index);
+                    self.reasons.remove(index);
+                    self.begin(*index, reader, None, is_new);
+                }
+                Err(reason) => {
+                    debug!(id, pid = key.pid, %reason, "the account of a container cannot be read");
+                    if reason != Closed::Gone {
+                        self.reasons.insert(*index, reason);
+                    }
+                    if given_up {
+                        self.closed.remove(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Holds the earliest process of each container of which none is held.
+    fn hold_first(&mut self, present: &[(ProcessKey, ContainerIndex)]) {
+        let wanted = |open: &OpenCgroup| open.held.is_none() && !open.unheld && open.shared.is_none();
+        let mut first: BTreeMap<ContainerIndex, ProcessKey> = BTreeMap::new();
+        for (key, index) in present {
+            if self.open.get(index).is_some_and(wanted) {
+                let earliest = first.entry(*index).or_insert(*key);
+                if (key.start_ticks, key.pid) < (earliest.start_ticks, earliest.pid) {
+                    *earliest = *key;
+                }
+            }
+        }
+        for (index, key) in first {
+            let Some(open) = self.open.get_mut(&index) else { continue };
+            match HeldProcess::hold(&self.access.proc_path, key) {
+                Ok(held) => {
+                    self.access.endings.add(&held);
+                    open.held = Some(held);
+                }
+                // It has ended meanwhile; there may be another one at the next look.
+                Err(error) if error == rustix::io::Errno::SRCH => {}
+                Err(error) => {
+                    debug!(%error, "the first process of a container cannot be held");
+                    open.unheld = true;
+                }
+            }
+        }
+    }
+
+    /// Why the account of a container cannot be read; `None` if that of each can, but for what is no job's.
+    pub(crate) fn reason(&self, containers: &Containers) -> Option<Closed> {
+        self.reasons.iter().find(|(index, _)| !containers.is_overhead(**index)).map(|(_, reason)| *reason)
     }
 
     /// `is_new`: the container came while it was watched, or all that it counted is part of the run.
@@ -126,24 +255,58 @@ impl CgroupStats {
         let lines = CgroupLines::parse(&container.cgroup_content);
         let mut shared = None;
         let (reader, from_zero) = match container.cgroup() {
-            CgroupKind::Container(id) => (self.hierarchies.container(lines, id), is_new),
-            CgroupKind::Path(path) => (self.hierarchies.cgroup(lines, path), false),
-            CgroupKind::Own => (self.hierarchies.own(), self.from_the_beginning),
+            CgroupKind::Container(id) => (self.access.hierarchies.container(lines, id), is_new),
+            CgroupKind::Path(path) => (self.access.hierarchies.cgroup(lines, path), false),
+            CgroupKind::Own => (self.access.hierarchies.own(), self.from_the_beginning),
             CgroupKind::None => {
                 let Some((reader, whose)) = self.shared.take() else { return };
                 shared = Some(whose);
                 (Some(reader), false)
             }
         };
-        let Some(mut reader) = reader else { return };
+        match reader {
+            Some(reader) => self.begin(index, reader, shared, from_zero),
+            None if matches!(container.cgroup(), CgroupKind::Container(_)) => {
+                self.closed.insert(index, 0);
+            }
+            None => {}
+        }
+    }
+
+    fn begin(
+        &mut self,
+        index: ContainerIndex,
+        mut reader: CgroupReader,
+        shared: Option<Shared>,
+        from_zero: bool,
+    ) {
         let Some(reading) = reader.read() else { return };
         let reading = shared.map_or(reading, |shared| shared.part(reading));
-        let first = match self.before.get(&index) {
-            Some((first, _)) => *first,
+        let before = self.before.get(&index);
+        let first = match before {
+            Some(before) => before.first,
             None if from_zero => reader.beginning(&reading),
             None => reading,
         };
-        self.open.insert(index, OpenCgroup { reader, shared, first, last: reading, gone: false });
+        let since = before.map_or(first.cpu_ns, |before| before.last.cpu_ns);
+        let mut need = before.map(|before| before.need).unwrap_or_default();
+        if let Some(look) = reading.memory {
+            need.look(look);
+        }
+        let open = OpenCgroup {
+            reader,
+            shared,
+            first,
+            last: reading,
+            need,
+            returned_ns: since.or(reading.cpu_ns).unwrap_or_default(),
+            new: Some(from_zero),
+            held: None,
+            unheld: false,
+            is_whole: false,
+            gone: false,
+        };
+        self.open.insert(index, open);
     }
 
     /// Whether cgroups were open and none of them exists any more; `None`: none was open.
@@ -153,19 +316,62 @@ impl CgroupStats {
 
     /// What the containers used in the run.
     pub(crate) fn figures(&self) -> BTreeMap<ContainerIndex, CgroupFigures> {
-        let figures = |(index, (first, last))| (index, CgroupFigures::between(&first, &last));
+        let figures = |(index, saved): (ContainerIndex, SavedReadings)| {
+            let ending = self.ended.get(&index).copied();
+            (index, CgroupFigures { ending, ..CgroupFigures::of(&saved) })
+        };
         self.readings().into_iter().map(figures).collect()
     }
 
     /// The first and the last reading of each container, those from a checkpoint included.
-    pub(crate) fn readings(&self) -> BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)> {
+    pub(crate) fn readings(&self) -> BTreeMap<ContainerIndex, SavedReadings> {
         let mut readings = self.before.clone();
-        readings.extend(self.open.iter().map(|(index, open)| (*index, (open.first, open.last))));
+        readings.extend(self.open.iter().map(|(index, open)| {
+            (*index, SavedReadings { first: open.first, last: open.last, need: open.need })
+        }));
         readings
     }
 
     /// Continues from the readings of a checkpoint: what a cgroup used while no collector ran counts, too.
-    pub(crate) fn restore(&mut self, before: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>) {
+    pub(crate) fn restore(&mut self, before: BTreeMap<ContainerIndex, SavedReadings>) {
         self.before = before;
+    }
+}
+
+impl OpenCgroup {
+    /// `all`: reads everything; else the CPU time, and the rest only if the peak of memory has moved. `at_end`: its first
+    /// process has just ended.
+    fn look(&mut self, container: ContainerIndex, all: bool, at_end: bool) -> AccountLook {
+        let moved = self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak));
+        let mut working_set_bytes = None;
+        if all || moved {
+            let reading = self.reader.read();
+            self.gone = reading.is_none();
+            if let Some(reading) = reading {
+                self.last = self.shared.map_or(reading, |shared| shared.part(reading));
+                if let (Some(look), None) = (reading.memory, self.shared) {
+                    self.need.look(look);
+                }
+                working_set_bytes = self.last.working_set_bytes;
+            }
+        } else if self.shared.is_none() {
+            let cpu_ns = self.reader.cpu_ns();
+            self.gone = cpu_ns.is_none() && self.last.cpu_ns.is_some();
+            self.last.cpu_ns = cpu_ns.or(self.last.cpu_ns);
+        }
+        self.is_whole = if self.gone { self.is_whole } else { at_end };
+        let cpu_ns = self.last.cpu_ns.map(|now| {
+            let since = now.saturating_sub(self.returned_ns);
+            self.returned_ns += since;
+            since
+        });
+        let begins_here = self.new.take() == Some(false);
+        AccountLook {
+            container,
+            cpu_ns,
+            begins_here,
+            is_whole: !self.gone || self.is_whole,
+            working_set_bytes,
+        }
     }
 }

@@ -1,18 +1,24 @@
 //! The figures of one pass, for everything in sight or for one pod.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::accumulate::{Exited, Present};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::attribute::cpu::{Charge, Source};
+use crate::sample::process_table::ProcessKey;
 
 /// One pass.
 #[derive(Debug, Default)]
 pub(crate) struct Pass {
     /// When it began, by the boot clock.
     pub(crate) at: Duration,
+    /// Whether it was made between two samples, and its figures are part of the next sample's.
+    pub(crate) between: bool,
     /// Seconds since the pass before, without those in which the machine slept; 0 for the first.
     pub(crate) elapsed_seconds: f64,
     pub(crate) present: Vec<Present>,
@@ -47,6 +53,7 @@ impl Pass {
     pub(crate) fn without_processes(&self, cost: Cost) -> Self {
         Self {
             at: self.at,
+            between: self.between,
             elapsed_seconds: self.elapsed_seconds,
             exited: self.exited.is_some().then(Vec::new),
             host_cpu_percent: self.host_cpu_percent,
@@ -54,6 +61,39 @@ impl Pass {
             cost,
             ..Self::default()
         }
+    }
+
+    /// Adds the pass that followed, so that both are one: what was there in either is there, and largest.
+    pub(crate) fn absorb(&mut self, next: Self) {
+        let Self { at, between, elapsed_seconds, present, exited, charges, .. } = next;
+        (self.at, self.between) = (at, between);
+        self.elapsed_seconds += elapsed_seconds;
+        let mut known: FxHashMap<ProcessKey, usize> =
+            self.present.iter().enumerate().map(|(at, one)| (one.key, at)).collect();
+        for process in present {
+            match known.entry(process.key) {
+                Entry::Occupied(at) => {
+                    let before = &mut self.present[*at.get()];
+                    *before = Present {
+                        rss_bytes: process.rss_bytes.max(before.rss_bytes),
+                        age_seconds: process.age_seconds + before.age_seconds,
+                        container: process.container.or(before.container),
+                        ..process
+                    };
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(self.present.len());
+                    self.present.push(process);
+                }
+            }
+        }
+        if let Some(exited) = exited {
+            self.exited.get_or_insert_default().extend(exited);
+        }
+        self.charges.extend(charges);
+        self.host_cpu_percent = next.host_cpu_percent.or(self.host_cpu_percent);
+        self.host_memory_bytes = next.host_memory_bytes.or(self.host_memory_bytes);
+        self.cost += next.cost;
     }
 
     /// Separates processes that started before `ticks` from those that started later. The cost stays with the first.

@@ -1,6 +1,6 @@
 //! The record of one run: samples, cgroup counters, and what a checkpoint needs beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use wire::{CollectorInfo, Payload};
 use super::cgroup_stats::CgroupStats;
 use super::clock::Clock;
 use super::pass::{Cost, Pass};
-use crate::accumulate::{Accumulator, PassFacts};
+use crate::accumulate::{Accumulator, PassFacts, Used};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::Config;
@@ -34,8 +34,46 @@ pub(crate) struct RunRecorder {
     /// The last pass that was added.
     last: Duration,
     cost: Cost,
+    /// The looks since the last sample, as one pass, and what each container used in them.
+    pending: Option<Pass>,
+    used: BTreeMap<ContainerIndex, Used>,
+    accounts: BTreeMap<ContainerIndex, Account>,
     /// RSS and working set of each container in that pass, in bytes.
     memory: BTreeMap<ContainerIndex, (u64, Option<u64>)>,
+}
+
+/// The CPU time of a container since its account was opened, in nanoseconds.
+#[derive(Debug, Default, Clone, Copy)]
+struct Account {
+    /// What the kernel counted.
+    kernel: u64,
+    /// What its processes used, as far as they were seen.
+    processes: u64,
+    /// What was recorded.
+    recorded: u64,
+}
+
+impl Account {
+    /// The kernel's figures count from here: what was recorded so far is in none of them.
+    fn begin(&mut self) {
+        self.kernel = self.recorded;
+    }
+
+    /// Adds what both say of the same time, and returns what is to be recorded of it. `kernel`: its figure, which is the one
+    /// that counts, and whether that is whole; if its end was missed, whatever is more counts.
+    fn add(&mut self, kernel: Option<(u64, bool)>, processes: u64) -> u64 {
+        self.processes += processes;
+        let total = match kernel {
+            None => self.recorded + processes,
+            Some((ns, is_whole)) => {
+                self.kernel += ns;
+                if is_whole { self.kernel } else { self.kernel.max(self.processes) }
+            }
+        };
+        let more = total.saturating_sub(self.recorded);
+        self.recorded += more;
+        more
+    }
 }
 
 /// What a summary says that is the same for all runs of a collector.
@@ -73,6 +111,9 @@ impl RunRecorder {
             began_ticks,
             last: started,
             cost: Cost::default(),
+            pending: None,
+            used: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             memory: BTreeMap::new(),
         }
     }
@@ -102,6 +143,9 @@ impl RunRecorder {
                 lost_records: head.lost_records,
                 collector_cpu: head.collector_cpu,
             },
+            pending: None,
+            used: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             memory: BTreeMap::new(),
         }
     }
@@ -134,10 +178,82 @@ impl RunRecorder {
         }
     }
 
-    /// Adds a pass.
+    /// Adds a pass: a sample, or a look whose figures become part of the next sample.
     pub(crate) fn add(&mut self, mut pass: Pass, containers: &Containers) {
         self.unite_restarts(containers);
         pass.unite_restarts(containers);
+        self.look(&pass, containers);
+        self.last = pass.at;
+        self.cost += std::mem::take(&mut pass.cost);
+        let between = pass.between;
+        match &mut self.pending {
+            Some(pending) => pending.absorb(pass),
+            None => self.pending = Some(pass),
+        }
+        if !between {
+            self.flush();
+        }
+    }
+
+    /// Reads the accounts of all containers, and adds up what each used.
+    fn look(&mut self, pass: &Pass, containers: &Containers) {
+        let mut present = Vec::with_capacity(pass.present.len());
+        let mut processes_ns: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
+        let mut rss: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
+        for process in &pass.present {
+            let Some(container) = process.container else { continue };
+            present.push((process.key, container));
+            *rss.entry(container).or_default() += process.rss_bytes;
+        }
+        for charge in &pass.charges {
+            let Some(container) = charge.container else { continue };
+            *processes_ns.entry(container).or_default() += charge.ns;
+        }
+        let mut kernel_ns: BTreeMap<ContainerIndex, (u64, bool)> = BTreeMap::new();
+        let mut working_sets: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
+        for look in self.cgroups.look(containers, &present, !pass.between) {
+            let container = containers.root(look.container);
+            if let Some(ns) = look.cpu_ns {
+                let sum = kernel_ns.entry(container).or_insert((0, true));
+                *sum = (sum.0 + ns, sum.1 && look.is_whole);
+                if look.begins_here {
+                    self.accounts.entry(container).or_default().begin();
+                }
+            }
+            if let Some(bytes) = look.working_set_bytes {
+                *working_sets.entry(container).or_default() += bytes;
+            }
+        }
+        let elapsed = pass.elapsed_seconds;
+        let active = rss
+            .keys()
+            .chain(processes_ns.keys())
+            .chain(kernel_ns.iter().filter(|(_, used)| used.0 > 0).map(|(index, _)| index));
+        let active: BTreeSet<ContainerIndex> = active.copied().collect();
+        for container in active {
+            let processes = processes_ns.get(&container).copied().unwrap_or_default();
+            let used = self.used.entry(container).or_default();
+            let account = kernel_ns.get(&container);
+            used.is_account = account.is_some();
+            used.cpu_ns += self.accounts.entry(container).or_default().add(account.copied(), processes);
+            used.processes_ns += processes;
+            used.seconds += elapsed;
+            let rss = rss.get(&container).copied().unwrap_or_default();
+            used.rss_byte_seconds += rss as f64 * elapsed;
+            used.peak_rss_bytes = used.peak_rss_bytes.max(rss);
+        }
+        self.memory =
+            rss.into_iter().map(|(index, rss)| (index, (rss, working_sets.get(&index).copied()))).collect();
+        let moment = if pass.ages.is_empty() { elapsed } else { elapsed.min(self.interval_seconds) };
+        for (container, bytes) in working_sets {
+            self.accumulator.add_working_set(container, bytes, if pass.between { 0.0 } else { moment });
+        }
+    }
+
+    /// Makes a sample of the looks since the last one.
+    pub(crate) fn flush(&mut self) {
+        let Some(pass) = self.pending.take() else { return };
+        let used = std::mem::take(&mut self.used);
         let since_start = pass.at.saturating_sub(self.started).as_secs_f64();
         let is_first = self.accumulator.passes() == 0;
         let elapsed = if is_first { pass.elapsed_seconds.min(since_start) } else { pass.elapsed_seconds };
@@ -147,29 +263,16 @@ impl RunRecorder {
             present: &pass.present,
             exited: pass.exited.as_deref(),
             charges: &pass.charges,
+            used: Some(&used),
             host_cpu_percent: pass.host_cpu_percent,
             host_memory_bytes: pass.host_memory_bytes,
         };
         self.accumulator.add_since(&facts, &pass.ages);
-        self.memory.clear();
-        for process in &pass.present {
-            let Some(container) = process.container else { continue };
-            self.memory.entry(container).or_default().0 += process.rss_bytes;
-        }
-        // A reading stands for an interval at most, also in a pass that counts from before measuring began.
-        let moment = if pass.ages.is_empty() { elapsed } else { elapsed.min(self.interval_seconds) };
-        for (container, bytes) in self.cgroups.read(containers) {
-            let container = containers.root(container);
-            self.accumulator.add_working_set(container, bytes, moment);
-            self.memory.entry(container).or_default().1 = Some(bytes);
-        }
-        self.last = pass.at;
-        self.cost += pass.cost;
     }
 
     /// Whether the run had cgroups and none of them exists any more; `None`: it had none that could be read.
     pub(crate) fn cgroups_are_gone(&mut self, containers: &Containers) -> Option<bool> {
-        self.cgroups.read(containers);
+        self.look(&Pass { between: true, ..Pass::default() }, containers);
         self.cgroups.are_gone()
     }
 
@@ -213,7 +316,10 @@ impl<'a> RunSnapshot<'a> {
             containers,
             cgroups: recorder.cgroups.figures(),
             limits: &context.limits,
-            collector: context.info.clone(),
+            collector: CollectorInfo {
+                account_reason: recorder.cgroups.reason(containers).map(|reason| reason.to_string()),
+                ..context.info.clone()
+            },
             start_time: recorder.start_time,
             duration: recorder.last.saturating_sub(recorder.started),
             top: context.top,

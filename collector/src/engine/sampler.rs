@@ -5,14 +5,17 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::time::sleep_until;
 use tracing::warn;
 use wire::CollectorInfo;
 
 use super::bpf_events::{BpfEvents, PassTimes};
 use super::clock::Clock;
+use super::endings::Endings;
 use super::locator::{Earlier, Locator};
 use super::pass::{Cost, Pass};
 use super::reading::Reading;
@@ -29,12 +32,26 @@ use crate::sample::process_table::{Observation, ProcessTable};
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::{hidepid, uptime};
 
+/// What looks between samples may use of a core.
+const LOOKS_SHARE: f64 = 0.005;
+/// Looks come no faster than this. The first process of a container that lives for less is seen by chance.
+const LEAST_LOOK: Duration = Duration::from_millis(50);
+/// Where the eBPF program tells of processes, looks only tell of memory and of new containers.
+const LEAST_LOOK_WITH_EVENTS: Duration = Duration::from_millis(100);
+
 /// Everything that is read of the machine, and the CPU time that is already accounted for.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     proc_path: PathBuf,
     interval: Duration,
     ticker: Option<Ticker>,
+    /// Whether the pass that is due is a sample, and not only a look in between.
+    sample_is_due: bool,
+    /// When to look next, at the earliest.
+    next_look: tokio::time::Instant,
+    /// What a pass costs, in CPU time: of the last ones, the later count more.
+    usual_cost: Duration,
+    endings: Rc<Endings>,
     clock: Clock,
     /// Processes that started earlier and that no pass saw are not part of the measurement.
     counted_since_ticks: u64,
@@ -74,6 +91,10 @@ impl Sampler {
             proc_path: config.proc_path.clone(),
             interval: config.interval,
             ticker: None,
+            sample_is_due: false,
+            next_look: tokio::time::Instant::now() + LEAST_LOOK,
+            usual_cost: Duration::ZERO,
+            endings: Rc::new(Endings::new()),
             clock: Clock { host, began_ticks, started },
             counted_since_ticks: began_ticks,
             table,
@@ -97,24 +118,42 @@ impl Sampler {
         &self.table
     }
 
+    /// What wakes it, beside time.
+    pub(crate) fn endings(&self) -> Rc<Endings> {
+        Rc::clone(&self.endings)
+    }
+
     /// CPU time that the collector had used at the last pass, or when it began.
     pub(crate) fn own_cpu(&self) -> Duration {
         self.own_cpu
     }
 
-    /// Waits until the next pass is due and reads the eBPF program's events before their buffer is full. The first pass
-    /// is due one interval after the first call. Cancel-safe.
+    /// Waits until the next pass is due and reads the eBPF program's events before their buffer is full. A sample is due
+    /// at each interval, the first one interval after the first call. Between samples a look is due as often as passes
+    /// are cheap, and when the first process of a container has ended. Cancel-safe.
     pub(crate) async fn due(&mut self) {
         let ticker = self.ticker.get_or_insert_with(|| Ticker::new(self.interval));
         loop {
             tokio::select! {
+                biased;
                 missed = ticker.tick() => {
                     self.missed += missed;
+                    self.sample_is_due = true;
                     return;
                 }
+                () = self.endings.wait() => return,
+                () = sleep_until(self.next_look) => return,
                 () = relieve(self.events.as_mut()) => {}
             }
         }
+    }
+
+    /// Decides when to look next: all looks together may use [`LOOKS_SHARE`] of a core.
+    fn plan_look(&mut self, cost: Duration) {
+        self.usual_cost = (self.usual_cost * 7 + cost) / 8;
+        let least = if self.events.is_some() { LEAST_LOOK_WITH_EVENTS } else { LEAST_LOOK };
+        let pause = self.usual_cost.max(cost / 4).mul_f64(1.0 / LOOKS_SHARE);
+        self.next_look = tokio::time::Instant::now() + pause.clamp(least, self.interval.max(least));
     }
 
     /// Continues a run whose processes started at these ticks or later.
@@ -177,11 +216,14 @@ impl Sampler {
             reading.located().map(|(process, place)| seen(process, *place, tick_ns)).collect();
         let charges = self.ledger.advance(&seen, events.as_ref().map(|events| &events.kernel));
         let present = self.present(reading, locator);
-        let (host_cpu_percent, host_memory_bytes) = self.read_host();
+        let between = !std::mem::take(&mut self.sample_is_due) && !last && self.last.is_some();
+        let (host_cpu_percent, host_memory_bytes) = if between { (None, None) } else { self.read_host() };
         let cost = self.take_cost();
+        self.plan_look(cost.collector_cpu);
         self.last = Some(reading.at);
         Pass {
             at: reading.at.boot,
+            between,
             elapsed_seconds: reading.elapsed.as_secs_f64(),
             present,
             exited: events.map(|events| events.exited),

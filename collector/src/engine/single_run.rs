@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::Context;
 use tracing::{debug, info};
 
-use super::cgroup_stats::CgroupStats;
+use super::cgroup_stats::{CgroupAccess, CgroupStats};
 use super::locator::RunLocator;
 use super::pass::Cost;
 use super::reading::Reading;
@@ -33,9 +33,10 @@ impl<L: RunLocator> SingleRun<L> {
         open_files: u64,
         recovered: Option<Checkpoint>,
     ) -> anyhow::Result<Self> {
-        let hierarchies = Rc::new(Hierarchies::find(&config.proc_path, config.cgroup_path.as_deref()));
+        let hierarchies = Hierarchies::find(&config.proc_path, config.cgroup_path.as_deref());
         let (mut sampler, info) = Sampler::start(config, L::MODE, locator.root(), open_files, &hierarchies)?;
-        let mut cgroups = CgroupStats::new(hierarchies);
+        let (proc_path, endings) = (config.proc_path.clone(), sampler.endings());
+        let mut cgroups = CgroupStats::new(Rc::new(CgroupAccess { hierarchies, proc_path, endings }));
         if locator.root().is_some() {
             cgroups.share_own(&config.proc_path);
         }

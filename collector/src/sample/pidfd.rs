@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Updater, opcode};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::pid_stat::PidStat;
-use super::table::ProcessKey;
+use super::process_table::ProcessKey;
 
 /// `PIDFD_INFO_EXIT` of `include/uapi/linux/pidfd.h`: how it ended is asked for, or told.
 const INFO_EXIT: u64 = 1 << 3;
@@ -45,11 +46,11 @@ impl Ending {
 
 /// One process, whatever its number stands for later.
 #[derive(Debug)]
-pub struct Process {
+pub struct HeldProcess {
     fd: OwnedFd,
 }
 
-impl Process {
+impl HeldProcess {
     /// Holds a process; an error if it is not there any more, or the kernel (before 5.3) or a filter of system calls has no
     /// such call.
     pub fn hold(proc_path: &Path, key: ProcessKey) -> Result<Self, Errno> {
@@ -61,6 +62,12 @@ impl Process {
         if same { Ok(Self { fd }) } else { Err(Errno::SRCH) }
     }
 
+    /// Whether it has ended, all of its threads.
+    pub fn has_ended(&self) -> bool {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&zero)).is_ok_and(|ready| ready > 0)
+    }
+
     /// How it ended; `None` while it lives, and on Linux before 6.15, which does not tell.
     pub fn ending(&self) -> Option<Ending> {
         let mut info = Info { mask: INFO_EXIT, ..Info::default() };
@@ -70,15 +77,9 @@ impl Process {
     }
 }
 
-impl AsFd for Process {
+impl AsFd for HeldProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl AsRawFd for Process {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.fd.as_raw_fd()
     }
 }
 
@@ -86,8 +87,6 @@ impl AsRawFd for Process {
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
-
-    use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
 
@@ -102,7 +101,7 @@ mod tests {
             let mut child = Command::new("sh");
             child.args(["-c", &format!("read x; {script}")]).stdin(std::process::Stdio::piped());
             let mut child = child.spawn().unwrap();
-            let held = Process::hold(Path::new("/proc"), key(child.id())).unwrap();
+            let held = HeldProcess::hold(Path::new("/proc"), key(child.id())).unwrap();
             assert_eq!(held.ending(), None);
             drop(child.stdin.take());
             let mut polled = [PollFd::new(&held, PollFlags::IN)];
@@ -121,6 +120,6 @@ mod tests {
     fn a_number_that_was_given_to_another_process_is_refused() {
         let own = key(std::process::id());
         let earlier = ProcessKey { start_ticks: own.start_ticks - 1, ..own };
-        assert_eq!(Process::hold(Path::new("/proc"), earlier).unwrap_err(), Errno::SRCH);
+        assert_eq!(HeldProcess::hold(Path::new("/proc"), earlier).unwrap_err(), Errno::SRCH);
     }
 }

@@ -18,10 +18,10 @@ use crate::accumulate::{Accumulator, ContainerRun};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, SavedContainers};
 use crate::config::MAX_TOP;
-use crate::config::limits::{Limits, Requests};
+use crate::config::limits::Limits;
 use crate::config::process_map::ProcessMap;
 use crate::run_identity::RunIdentity;
-use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
+use crate::sample::cgroupfs::SavedReadings;
 use crate::summarise::{CgroupFigures, Run};
 
 const MAGIC: &[u8; 8] = b"rrc-run\n";
@@ -69,39 +69,8 @@ pub struct Head {
     pub collector: String,
     /// What the containers are.
     pub containers: SavedContainers,
-    /// First and last readings of their cgroups.
-    pub cgroups: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
-}
-
-/// What is not written as a part of the head's types.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Gained {
-    /// Requests of `CGROUP_LIMITS`.
-    requests: BTreeMap<String, Requests>,
-    /// Enforcement periods at the first and the last reading.
-    periods: BTreeMap<ContainerIndex, (Option<Periods>, Option<Periods>)>,
-    /// What holds for a cgroup and is not its own, at the last reading.
-    bounds: BTreeMap<ContainerIndex, Bounds>,
-}
-
-impl Gained {
-    fn of(head: &Head) -> Self {
-        let requests = head.limits.iter().map(|(name, limits)| (name.clone(), limits.requests));
-        let periods =
-            head.cgroups.iter().map(|(index, (first, last))| (*index, (first.periods, last.periods)));
-        let bounds = head.cgroups.iter().map(|(index, (_, last))| (*index, last.bounds));
-        Self { requests: requests.collect(), periods: periods.collect(), bounds: bounds.collect() }
-    }
-
-    fn put_into(self, head: &mut Head) {
-        for (name, limits) in &mut head.limits {
-            limits.requests = self.requests.get(name).copied().unwrap_or_default();
-        }
-        for (index, (first, last)) in &mut head.cgroups {
-            (first.periods, last.periods) = self.periods.get(index).copied().unwrap_or_default();
-            last.bounds = self.bounds.get(index).copied().unwrap_or_default();
-        }
-    }
+    /// The readings of their cgroups.
+    pub cgroups: BTreeMap<ContainerIndex, SavedReadings>,
 }
 
 /// Why a file is no checkpoint that can be used.
@@ -146,7 +115,6 @@ impl Encoder {
         let mut block = MAGIC.to_vec();
         block.extend(VERSION.to_le_bytes());
         frame(&mut block, head)?;
-        frame(&mut block, &Gained::of(head))?;
         frame(&mut block, accumulator)?;
         let mut crc = Hasher::new();
         crc.update(&block);
@@ -202,8 +170,7 @@ impl Checkpoint {
             return Err(Corrupt("the checksum is another"));
         }
         let mut frames = Frames(content.get(MAGIC.len() + 4..).ok_or(Corrupt("no version"))?);
-        let mut head: Head = frames.value()?.ok_or(Corrupt("no head"))?;
-        frames.value::<Gained>()?.ok_or(Corrupt("no end of the head"))?.put_into(&mut head);
+        let head: Head = frames.value()?.ok_or(Corrupt("no head"))?;
         let mut accumulator: Accumulator = frames.value()?.ok_or(Corrupt("no totals"))?;
         while let Some((index, run)) = frames.value::<(ContainerIndex, ContainerRun)>()? {
             if !accumulator.restore(index, run) {
@@ -228,7 +195,7 @@ impl Checkpoint {
             return Err(Unsound("the samples"));
         }
         let limits = head.limits.values().flat_map(|limits| [limits.cpu_cores, limits.requests.cpu_cores]);
-        let cgroups = head.cgroups.values().flat_map(|(first, last)| [first, last]);
+        let cgroups = head.cgroups.values().flat_map(|saved| [&saved.first, &saved.last]);
         let cgroups = cgroups.flat_map(|reading| [reading.cpu_limit_cores, reading.bounds.cpu_cores]);
         let cores = limits.chain(cgroups);
         if !cores.flatten().all(f64::is_finite) || head.cgroups.keys().any(|index| index.0 >= len) {
@@ -250,9 +217,7 @@ impl Checkpoint {
         let mut containers = Containers::new(ProcessMap::default(), false);
         let sound = containers.restore(head.containers.clone());
         debug_assert!(sound, "it was checked when it was read");
-        let figures = head.cgroups.iter();
-        let figures =
-            figures.map(|(index, (first, last))| (*index, CgroupFigures::between(first, last))).collect();
+        let figures = head.cgroups.iter().map(|(index, saved)| (*index, CgroupFigures::of(saved))).collect();
         let run = Run {
             accumulator: &self.accumulator,
             containers: &containers,

@@ -1,6 +1,8 @@
 use super::*;
 use crate::accumulate::{PassFacts, Present};
 use crate::attribute::cpu::{Charge, Source};
+use crate::config::limits::Requests;
+use crate::sample::cgroupfs::{Bounds, CgroupReading, Periods};
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::ProcessKey;
 
@@ -24,6 +26,7 @@ fn pass(accumulator: &mut Accumulator, at: u32) {
             ns: u64::from(at % 11) * 10_000_000 + 1,
             source: Source::Living,
         }],
+        used: None,
         host_cpu_percent: Some(f64::from(at % 100)),
         host_memory_bytes: Some(u64::from(at) << 12),
     });
@@ -36,6 +39,7 @@ fn head(passes: u32) -> Head {
         mode: "sidecar".to_owned(),
         source: "proc".to_owned(),
         source_reason: None,
+        account_reason: None,
         hidden: None,
         interval_seconds: 1.0,
         cpu_count: 2,
@@ -77,7 +81,10 @@ fn head(passes: u32) -> Head {
         limits: BTreeMap::from([("run".to_owned(), limits)]),
         collector: serde_json::to_string(&collector).unwrap(),
         containers: containers().save(),
-        cgroups: BTreeMap::from([(ContainerIndex(0), (reading(1), reading(4)))]),
+        cgroups: BTreeMap::from([(
+            ContainerIndex(0),
+            SavedReadings { first: reading(1), last: reading(4), ..SavedReadings::default() },
+        )]),
     }
 }
 

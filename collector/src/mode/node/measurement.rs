@@ -15,6 +15,7 @@ use crate::config::{Config, NodeConfig};
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::Recovered;
 use crate::deliver::spool::Spool;
+use crate::engine::cgroup_stats::CgroupAccess;
 use crate::engine::recorder::RunContext;
 use crate::engine::sampler::Sampler;
 use crate::host::Moment;
@@ -31,7 +32,7 @@ pub(super) struct NodeMeasurement {
     node: NodeConfig,
     pusher: Option<Pusher>,
     spool: Option<Spool>,
-    hierarchies: Rc<Hierarchies>,
+    access: Rc<CgroupAccess>,
     environments: JobEnvironments,
     pub(super) sampler: Sampler,
     pub(super) pods: Pods,
@@ -66,13 +67,15 @@ impl NodeMeasurement {
         let for_processes = open_files_limit - (open_files_limit / 2).min(CGROUP_DESCRIPTORS);
         let hierarchies = Hierarchies::find(&config.proc_path, config.cgroup_path.as_deref());
         let (sampler, info) = Sampler::start(config, "node", None, for_processes, &hierarchies)?;
+        let (proc_path, endings) = (config.proc_path.clone(), sampler.endings());
+        let access = Rc::new(CgroupAccess { hierarchies, proc_path, endings });
         let logs = PodLogs::at(&node.pod_logs_path);
         let mut measurement = Self {
             config: Rc::clone(config),
             node: node.clone(),
             pusher,
             spool,
-            hierarchies: Rc::new(hierarchies),
+            access,
             environments: JobEnvironments::new(node.variables.clone()),
             sampler,
             pods: Pods::new(config.process_map.clone(), logs, recovered),
@@ -101,7 +104,7 @@ impl NodeMeasurement {
             node: &self.node,
             pusher: self.pusher.as_ref(),
             spool: self.spool.as_ref(),
-            hierarchies: &self.hierarchies,
+            access: &self.access,
             clock: sampler.clock(),
             now: reading.at.boot,
         };

@@ -13,13 +13,12 @@ use crate::deliver::checkpoint::Head;
 use crate::deliver::push::Pusher;
 use crate::deliver::recover::Recovered;
 use crate::deliver::spool::{RunLock, Spool};
-use crate::engine::cgroup_stats::CgroupStats;
+use crate::engine::cgroup_stats::{CgroupAccess, CgroupStats};
 use crate::engine::clock::Clock;
 use crate::engine::pass::Pass;
 use crate::engine::publisher::RunPublisher;
 use crate::engine::recorder::{RunContext, RunRecorder, RunSnapshot};
 use crate::run_identity::RunIdentity;
-use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pod_logs::PodName;
 
 /// How long the use of a pod is kept for a job that may begin in it. A pod that waits longer is a runner for many jobs:
@@ -117,7 +116,7 @@ pub(super) struct PodContext<'a> {
     pub(super) node: &'a NodeConfig,
     pub(super) pusher: Option<&'a Pusher>,
     pub(super) spool: Option<&'a Spool>,
-    pub(super) hierarchies: &'a Rc<Hierarchies>,
+    pub(super) access: &'a Rc<CgroupAccess>,
     pub(super) clock: Clock,
     /// The time of the pass, by the boot clock.
     pub(super) now: Duration,
@@ -125,7 +124,7 @@ pub(super) struct PodContext<'a> {
 
 impl PodContext<'_> {
     fn cgroups(&self, from_the_beginning: bool) -> CgroupStats {
-        let mut cgroups = CgroupStats::new(Rc::clone(self.hierarchies));
+        let mut cgroups = CgroupStats::new(Rc::clone(self.access));
         if from_the_beginning {
             cgroups.count_from_the_beginning();
         }
@@ -283,8 +282,10 @@ impl Pod {
         self.job = Some(JobRun::new(run, since_ticks, recorder, publisher, context.now));
         let mut before = before?;
         before.recorder.unite_restarts(&self.containers);
+        before.recorder.flush();
         if let Some(rest) = rest.filter(|_| before.held.is_empty()) {
             before.recorder.add(rest, &self.containers);
+            before.recorder.flush();
         }
         if !before.other {
             self.over.push(Rc::clone(&before.run));
@@ -306,7 +307,10 @@ impl Pod {
                 job.recorder.add(pass, containers);
                 job.quiet = true;
             } else {
-                job.held.push(pass);
+                match job.held.last_mut() {
+                    Some(before) if before.between => before.absorb(pass),
+                    _ => job.held.push(pass),
+                }
                 if job.held.len() >= MAX_HELD {
                     job.count_held(containers);
                 }
@@ -355,6 +359,7 @@ impl Pod {
             return None;
         }
         job.recorder.unite_restarts(&self.containers);
+        job.recorder.flush();
         let end = if gone { JobEnd::Gone } else { JobEnd::Idle };
         self.job.take().map(|job| (job, end))
     }

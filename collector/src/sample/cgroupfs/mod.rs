@@ -12,9 +12,9 @@ mod through;
 
 pub use hierarchies::Hierarchies;
 pub use need::{MemoryLook, MemoryNeed};
-pub use reader::{Bounds, CgroupReader, CgroupReading};
-pub use through::{Closed, through};
+pub use reader::{Bounds, CgroupReader, CgroupReading, SavedReadings};
 pub use throttling::Periods;
+pub use through::{Closed, through};
 
 #[cfg(test)]
 mod tests;

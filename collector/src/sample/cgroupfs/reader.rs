@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::Directory;
 use super::files::{content, keyed};
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
-use super::need::MemoryLook;
+use super::need::{MemoryLook, MemoryNeed};
 use super::throttling::{Periods, Throttling};
 
 /// Limits hardly ever change: they are read again every so many readings.
@@ -45,12 +45,9 @@ pub struct CgroupReading {
     pub cpu_limit_cores: Option<f64>,
     /// Its own limit: v2 `memory.max`, v1 `memory.limit_in_bytes`.
     pub memory_limit_bytes: Option<u64>,
-    /// Enforcement periods, from the same `cpu.stat` as `throttled_ns` where it tells of both kinds; a checkpoint keeps
-    /// them elsewhere, as it does the bounds.
-    #[serde(skip)]
+    /// Enforcement periods, from the same `cpu.stat` as `throttled_ns` where it tells of both kinds.
     pub periods: Option<Periods>,
     /// What holds for it and is not its own.
-    #[serde(skip)]
     pub bounds: Bounds,
 }
 
@@ -61,6 +58,17 @@ pub struct Bounds {
     pub cpu_cores: Option<f64>,
     /// v2 `memory.max`, v1 `memory.limit_in_bytes` and `hierarchical_memory_limit` of `memory.stat`.
     pub memory_bytes: Option<u64>,
+}
+
+/// The readings of one container, as a checkpoint keeps them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SavedReadings {
+    /// What the run's figures count from.
+    pub first: CgroupReading,
+    /// The last one.
+    pub last: CgroupReading,
+    /// What all of them said of memory.
+    pub need: MemoryNeed,
 }
 
 /// Reads one container's cgroup files again and again; what is read every time is kept open.
@@ -141,6 +149,16 @@ impl CgroupReader {
             bounds: self.bounds,
         };
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
+    }
+
+    /// CPU time charged to it so far, in nanoseconds; `None` once the cgroup is gone.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        match content(self.cpuacct_usage.as_ref()) {
+            Some(text) => text.trim().parse().ok(),
+            None => {
+                keyed(&content(self.cpu_stat.as_ref())?, "usage_usec").map(|usec| usec.saturating_mul(1000))
+            }
+        }
     }
 
     /// Highest memory use so far; cheaper than all of it, and tells whether that is worth reading.

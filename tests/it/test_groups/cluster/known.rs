@@ -21,6 +21,8 @@ const KNOWN: &[(&str, Fails, &str)] = &[
     ("node-proc-pair", Fails::Sometimes, BETWEEN_PASSES),
     ("node-proc-restarted", Fails::Sometimes, BETWEEN_PASSES),
     ("native-*", Fails::Sometimes, LAST_MOMENTS),
+    ("same-user-non-root", Fails::Sometimes, LAST_MOMENTS),
+    ("same-user-other-user", Fails::Sometimes, LAST_MOMENTS),
     ("classic-*", Fails::Sometimes, LAST_MOMENTS),
     ("act-brief", Fails::Sometimes, SHORT_LIVED),
     ("act-recommendation", Fails::Always, NAMED_BY_ID),

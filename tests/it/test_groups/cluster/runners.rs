@@ -239,7 +239,8 @@ fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
         let container = json!({"image": BUILD, "volumes": [format!("{}:/collector:ro", programs.display())]});
         json!({
             "runs-on": "ubuntu-latest", "container": container,
-            "steps": [{"uses": "./deploy/action", "with": inputs}],
+            // act has the repository there already, and copies it.
+            "steps": [{"uses": "actions/checkout@v4"}, {"uses": "./deploy/action", "with": inputs}],
         })
     };
     let tried = |job: &str, script: &str| {

@@ -1,6 +1,5 @@
 //! Every kind of job with a collector in its pod, as `deploy/kubernetes` has it.
 
-use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,15 +8,17 @@ use super::account::Account;
 use super::asked::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, until, until_over};
 use super::kinds::{self, Kind};
 use super::known::Cases;
-use super::measured::{EXACT, identity, kernel, start, wrong_cpu};
+use super::measured::{EXACT, Within, identity, kernel, start, wrong_cpu};
 
+/// A collector that may not read the job's account sees its processes every 50 ms: what ran last goes with the first one.
+const OTHER_USER: Within = Within { share: 0.05, least: 0.1 };
 /// After the end of a job its collector pushes at once.
 const DELIVERY: Duration = Duration::from_secs(10);
 
 /// The pod of a shipped job.
 fn shipped(directory: &str) -> Value {
-    let file = project().join("deploy/kubernetes").join(directory).join("job.yaml");
-    let job: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let directory = project().join("deploy/kubernetes").join(directory);
+    let job: Value = serde_saphyr::from_str(&kube(&["kustomize", &directory.to_string_lossy()])).unwrap();
     job["spec"]["template"]["spec"].clone()
 }
 
@@ -69,7 +70,7 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     pod
 }
 
-fn every_kind(directory: &str, mode: &str) {
+fn every_kind(directory: &str, mode: &str, within: Within) {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let shipped = shipped(directory);
@@ -94,7 +95,7 @@ fn every_kind(directory: &str, mode: &str) {
                 [run] => {
                     let mut summary = run.payload.clone();
                     summary.containers.retain(|row| row.name != "collector");
-                    wrong_cpu(&summary, &kernel, EXACT)
+                    wrong_cpu(&summary, &kernel, within)
                 }
                 rows => vec![format!("{} rows of one run", rows.len())],
             },
@@ -105,13 +106,18 @@ fn every_kind(directory: &str, mode: &str) {
 }
 
 #[test]
-fn a_native_sidecar_tells_what_the_kernel_charged_to_each_container() {
-    every_kind("sidecar", "native");
+fn a_native_sidecar_tells_most_of_what_the_kernel_charged_to_each_container() {
+    every_kind("sidecar", "native", OTHER_USER);
 }
 
 #[test]
-fn a_classic_sidecar_tells_what_the_kernel_charged_to_each_container() {
-    every_kind("sidecar-classic", "classic");
+fn a_native_sidecar_of_the_jobs_user_tells_what_the_kernel_charged_to_each_container() {
+    every_kind("sidecar-same-user", "same-user", EXACT);
+}
+
+#[test]
+fn a_classic_sidecar_tells_most_of_what_the_kernel_charged_to_each_container() {
+    every_kind("sidecar-classic", "classic", OTHER_USER);
 }
 
 /// The node's collector and a sidecar see the same pod: it is one run, with the better figures of both.

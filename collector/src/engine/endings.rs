@@ -1,0 +1,70 @@
+//! Wakes the sampler when the first process of a container has ended: the container's cgroup is there for some
+//! milliseconds more, and tells then what all of it used.
+
+use std::mem::MaybeUninit;
+
+use rustix::event::Timespec;
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tracing::debug;
+
+use crate::sample::pidfd::HeldProcess;
+
+/// Processes whose end is waited for.
+#[derive(Debug)]
+pub(crate) struct Endings {
+    /// `None` where the kernel or a filter of system calls refuses it: ends are seen at passes then.
+    epoll: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Endings {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        let created = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from);
+        // SAFETY: an OwnedFd is open and the same until it is dropped.
+        let registered = created.and_then(|fd| {
+            unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+        });
+        match registered {
+            Ok(epoll) => Self { epoll: Some(epoll) },
+            Err(error) => {
+                debug!(%error, "the ends of containers cannot be waited for");
+                Self { epoll: None }
+            }
+        }
+    }
+
+    /// Waits for the end of this process, too, until its descriptor is closed.
+    pub(crate) fn add(&self, process: &HeldProcess) {
+        let Some(epoll) = &self.epoll else { return };
+        // Once each: whoever holds it looks at it in the pass that follows.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        if let Err(error) = epoll::add(epoll.get_ref(), process, epoll::EventData::new_u64(0), flags) {
+            debug!(%error, "the end of a container cannot be waited for");
+        }
+    }
+
+    /// Waits until one of them has ended. Cancel-safe.
+    pub(crate) async fn wait(&self) {
+        let Some(epoll) = &self.epoll else { return std::future::pending().await };
+        loop {
+            let Ok(mut ready) = epoll.readable().await else { return std::future::pending().await };
+            let mut space = [MaybeUninit::uninit(); 32];
+            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let ended = match epoll::wait(epoll.get_ref(), &mut space, Some(&zero)) {
+                Ok((events, _)) => events.len(),
+                Err(Errno::INTR) => continue,
+                Err(_) => 0,
+            };
+            if ended < space.len() {
+                ready.clear_ready();
+            }
+            if ended > 0 {
+                return;
+            }
+        }
+    }
+}
