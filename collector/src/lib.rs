@@ -1,7 +1,8 @@
 //! Measures what a CI job uses, container by container, and pushes one summary at the end.
 //!
-//! `sample → attribute → accumulate → summarise → deliver`: a module imports only from its left. Only `sample`
-//! opens files of the kernel, only `deliver` talks to the network, only `args` reads the environment.
+//! `args, host, run_identity → sample → config → attribute → accumulate → summarise → deliver, output → engine → mode`: a
+//! module imports only from its left. Only `sample` opens files of the kernel, only `deliver` talks to the network, only
+//! `args` reads the environment.
 
 pub mod args;
 pub mod config;

@@ -16,5 +16,5 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let spool = open_spool(config)?.context("there is no spool directory")?;
     recover(&spool, |_| false)?;
     let Tally { refused, kept, .. } = Backlog::new(spool, Pusher::new(target)).deliver(|_| false).await?;
-    Ok(ExitCode::from(if refused + kept == 0 { super::EXIT_OK } else { super::EXIT_PUSH }))
+    Ok(super::exit_code(refused + kept == 0))
 }

@@ -4,6 +4,7 @@ mod deliver;
 mod node;
 pub mod run;
 mod sidecar;
+mod stop_signals;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -33,6 +34,11 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             node::run(Rc::new(config), &node).await
         }
     }
+}
+
+/// `delivered`: everything that was to be pushed was.
+fn exit_code(delivered: bool) -> ExitCode {
+    ExitCode::from(if delivered { EXIT_OK } else { EXIT_PUSH })
 }
 
 /// Warns if other processes or hosts can read the push token.

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::stop_signals::StopSignals;
 use crate::config::Config;
 use crate::engine::locator::InSight;
 use crate::engine::publisher::RunPublisher;
@@ -15,8 +15,7 @@ use crate::host;
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = StopSignals::listen()?;
     let (_, open_files_limit) = host::raise_open_files();
     let writer_thread = WriterThread::start();
     let (mut publisher, recovered) = RunPublisher::open(config, true)?;
@@ -27,19 +26,15 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         tokio::select! {
             () = run.sampler.due() => run.pass(false)?,
             step = publisher.next_step() => publisher.step(step, run.snapshot()),
-            _ = interrupt.recv() => break "SIGINT",
-            _ = terminate.recv() => break "SIGTERM",
+            signal = signals.recv() => break signal,
         }
     };
     let deadline = Instant::now() + config.shutdown_timeout;
     info!(signal, "stopping: one last pass, then the summary");
     run.pass(true)?;
     let again = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.recv().await;
     };
     let delivered = publisher.finish(config, run.snapshot(), deadline, again).await?;
-    Ok(ExitCode::from(if delivered { super::EXIT_OK } else { super::EXIT_PUSH }))
+    Ok(super::exit_code(delivered))
 }

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use self::measurement::NodeMeasurement;
 use self::pod::PodKey;
 use self::publisher::{NodePublisher, next_step, step};
+use super::stop_signals::StopSignals;
 use crate::attribute::containers::SavedContainers;
 use crate::config::{Config, NodeConfig};
 use crate::deliver::checkpoint::Head;
@@ -35,8 +36,7 @@ use crate::host;
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result<ExitCode> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = StopSignals::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (_, open_files_limit) = host::raise_open_files();
     let writer_thread = WriterThread::start();
@@ -69,8 +69,7 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
                 let _ = reply.send(metrics::render(&measurement, &publisher));
             }
             _ = hangup.recv() => info!("push tokens are read again when their file is another one"),
-            _ = interrupt.recv() => break "SIGINT",
-            _ = terminate.recv() => break "SIGTERM",
+            signal = signals.recv() => break signal,
         }
     };
     let deadline = Instant::now() + config.shutdown_timeout;
@@ -78,13 +77,10 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
     let ended = measurement.pass(true)?;
     publisher.after_pass(&mut measurement, ended);
     let again = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.recv().await;
     };
     let delivered = publisher.leave(&mut measurement, deadline, again).await;
-    Ok(ExitCode::from(if delivered { super::EXIT_OK } else { super::EXIT_PUSH }))
+    Ok(super::exit_code(delivered))
 }
 
 /// The runs of a collector that was stopped or killed, by pod. Each pod has one, the latest.
