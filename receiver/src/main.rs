@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use program::{arguments, log, stream};
+use receiver::api::state::AppState;
 use receiver::args::{Args, Command, HealthArgs, TokenArgs};
 use receiver::auth::TokenKey;
 use receiver::config::{self, Config, hmac_key};
-use receiver::state::AppState;
 use receiver::store::{Store, copy};
 use receiver::tls::Tls;
-use receiver::{app, health, mint, process, reload, retention, serve, sizing};
+use receiver::{app, auth, health, process, reload, retention, serve, sizing};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use wire::Scope;
@@ -81,10 +81,9 @@ async fn listen(config: Config) -> Result<()> {
     let state = Arc::new(state);
     let refreshing = tokio::spawn(sizing::refresh::refresh(state.store.clone()));
     let reloading = tokio::spawn(reload::on(hangup, Arc::clone(&state), config.sources, tls.clone()));
-    let deleting = config
-        .retention
-        .is_needed()
-        .then(|| tokio::spawn(retention::run(Arc::clone(&state), config.retention)));
+    let deleting = config.retention.is_needed().then(|| {
+        tokio::spawn(retention::run(state.store.clone(), Arc::clone(&state.metrics), config.retention))
+    });
     let stop = async move {
         let signal = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
@@ -113,9 +112,9 @@ fn make_token(args: &TokenArgs) -> Result<String> {
         args.workflow.as_deref(),
         args.job.as_deref(),
     )?;
-    let expires_at = args.expires_in.map(|time| mint::expiry(jiff::Timestamp::now(), time.as_secs()));
+    let expires_at = args.expires_in.map(|time| auth::expiry(jiff::Timestamp::now(), time.as_secs()));
     let expires_at = expires_at.transpose().map_err(|detail| anyhow!("--expires-in {detail}"))?;
-    Ok(mint::token(&key, &scope, expires_at).token)
+    Ok(key.mint(&scope, expires_at))
 }
 
 fn ask(args: &HealthArgs) -> Result<()> {

@@ -41,7 +41,12 @@ impl Scope {
         workflow: Option<&str>,
         job: Option<&str>,
     ) -> Result<Self, ScopeError> {
-        Self::of_parts(organization, repository.map(|full| bare(organization, full).unwrap_or(full)), workflow, job)
+        Self::of_parts(
+            organization,
+            repository.map(|full| bare(organization, full).unwrap_or(full)),
+            workflow,
+            job,
+        )
     }
 
     /// The same of names as a CI system or a person gives them: each is made [normal](normal_name) first.
@@ -234,7 +239,8 @@ mod tests {
             assert_eq!(Scope::new(&organization, Some(&repository), Some("w"), None).unwrap(), scope);
         }
         // Both spellings are one scope at any length.
-        let [short, full] = [&longer, &of_longer].map(|name| Scope::named(&longer, Some(name), None, None).unwrap());
+        let [short, full] =
+            [&longer, &of_longer].map(|name| Scope::named(&longer, Some(name), None, None).unwrap());
         assert_eq!(short, full);
     }
 

@@ -56,25 +56,29 @@ impl Failures {
             _ if line == "failures:" => Place::Failures(None),
             _ if line == "successes:" || line.starts_with("test result: ") => Place::Elsewhere,
             Place::Elsewhere => Place::Elsewhere,
-            place => match (line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")), place) {
-                (Some(name), _) => {
-                    self.of.entry(name.to_owned()).or_default();
-                    Place::Failures(Some(name.to_owned()))
-                }
-                (None, Place::Failures(Some(name))) if line.contains("panicked at ") => Place::Message(name),
-                (None, Place::Message(name)) if line.is_empty() || line.starts_with("note: run with") => {
-                    Place::Failures(Some(name))
-                }
-                (None, Place::Message(name)) => {
-                    let message = self.of.entry(name.clone()).or_default();
-                    if message.chars().count() + line.chars().count() < MAX_CHARS {
-                        message.push_str(line.trim());
-                        message.push(' ');
+            place => {
+                match (line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")), place) {
+                    (Some(name), _) => {
+                        self.of.entry(name.to_owned()).or_default();
+                        Place::Failures(Some(name.to_owned()))
                     }
-                    Place::Message(name)
+                    (None, Place::Failures(Some(name))) if line.contains("panicked at ") => {
+                        Place::Message(name)
+                    }
+                    (None, Place::Message(name)) if line.is_empty() || line.starts_with("note: run with") => {
+                        Place::Failures(Some(name))
+                    }
+                    (None, Place::Message(name)) => {
+                        let message = self.of.entry(name.clone()).or_default();
+                        if message.chars().count() + line.chars().count() < MAX_CHARS {
+                            message.push_str(line.trim());
+                            message.push(' ');
+                        }
+                        Place::Message(name)
+                    }
+                    (None, place) => place,
                 }
-                (None, place) => place,
-            },
+            }
         };
     }
 

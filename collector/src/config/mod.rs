@@ -359,7 +359,8 @@ fn run_identity(
     let named = |option: &Option<String>| option.clone().filter(is_name);
     let repository = named(&options.repository);
     // A full repository path tells the organization, too.
-    let owner = repository.as_deref().and_then(|full| full.split_once('/')).map(|(owner, _)| owner.to_owned());
+    let owner =
+        repository.as_deref().and_then(|full| full.split_once('/')).map(|(owner, _)| owner.to_owned());
     let parts = [
         ("--organization (GITHUB_REPOSITORY_OWNER)", named(&options.organization).or(owner.filter(is_name))),
         ("--repository (GITHUB_REPOSITORY)", repository),

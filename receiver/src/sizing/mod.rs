@@ -16,11 +16,13 @@ mod observe;
 mod rails;
 mod recommend;
 
+mod scope;
+
 pub mod format;
-pub mod query;
 pub mod refresh;
 
-pub use recommend::{Ladder, is_short, recommend};
+pub use self::recommend::{Ladder, is_short, recommend};
+pub use self::scope::sizing;
 
 #[cfg(test)]
 mod tests;

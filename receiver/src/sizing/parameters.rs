@@ -5,7 +5,22 @@ use program::quantity;
 use serde::Serialize;
 
 use super::quantity::MIB;
-use crate::error::AppError;
+
+/// A parameter with a value that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidParameter {
+    /// Its name.
+    pub name: String,
+    /// What is wrong and what would be accepted.
+    pub detail: String,
+}
+
+impl InvalidParameter {
+    /// Of a name and what is wrong with its value.
+    pub fn new(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), detail: detail.into() }
+    }
+}
 
 /// More memory than this no machine has, in bytes.
 const MOST_BYTES: u64 = 1 << 50;
@@ -116,8 +131,9 @@ impl Parameters {
     ];
 
     /// Takes one over from a query; false if there is none of this name.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, AppError> {
-        let wrong = |accepted: &str| AppError::invalid(name, format!("is {value:?}; {accepted} is accepted"));
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, InvalidParameter> {
+        let wrong =
+            |accepted: &str| InvalidParameter::new(name, format!("is {value:?}; {accepted} is accepted"));
         let number = |from: f64, to: f64, accepted: &str| {
             let number = value.parse::<f64>().ok().filter(|number| (from..=to).contains(number));
             number.ok_or_else(|| wrong(accepted))
@@ -130,11 +146,12 @@ impl Parameters {
         let margin = || number(0.0, 1000.0, "percent from 0 to 1000");
         let percent = || number(0.0, 100.0, "percent from 0 to 100");
         let price = || number(0.0, 1e9, "a price from 0 to 1000000000");
-        let cores = || quantity::cpu_cores(value).map_err(|error| AppError::invalid(name, error.to_string()));
+        let cores =
+            || quantity::cpu_cores(value).map_err(|error| InvalidParameter::new(name, error.to_string()));
         let bytes = || match quantity::memory_bytes(value) {
             Ok(bytes) if bytes > MOST_BYTES => Err(wrong("memory of at most 1Pi")),
             Ok(bytes) => Ok(bytes),
-            Err(error) => Err(AppError::invalid(name, error.to_string())),
+            Err(error) => Err(InvalidParameter::new(name, error.to_string())),
         };
         match name {
             "runs" => self.runs = count(1000, "a number from 1 to 1000")?,
@@ -166,20 +183,20 @@ impl Parameters {
     }
 
     /// What cannot be told of one value alone.
-    pub fn check(&self) -> Result<(), AppError> {
+    pub fn check(&self) -> Result<(), InvalidParameter> {
         if self.min_runs > self.runs {
             let detail = format!("is {}, more than runs, which is {}", self.min_runs, self.runs);
-            return Err(AppError::invalid("min_runs", detail));
+            return Err(InvalidParameter::new("min_runs", detail));
         }
         if self.cpu_limit_percentile.is_some_and(|limit| limit < self.cpu_percentile) {
             let detail = format!("is below cpu_percentile, which is {}", self.cpu_percentile);
-            return Err(AppError::invalid("cpu_limit_percentile", detail));
+            return Err(InvalidParameter::new("cpu_limit_percentile", detail));
         }
         if self.cpu_cap.is_some_and(|cap| cap < self.cpu_floor) {
-            return Err(AppError::invalid("cpu_cap", "is below cpu_floor"));
+            return Err(InvalidParameter::new("cpu_cap", "is below cpu_floor"));
         }
         if self.memory_cap.is_some_and(|cap| cap < self.memory_floor) {
-            return Err(AppError::invalid("memory_cap", "is below memory_floor"));
+            return Err(InvalidParameter::new("memory_cap", "is below memory_floor"));
         }
         Ok(())
     }
@@ -208,8 +225,8 @@ mod tests {
             ("cpu_floor", "0", "no CPU at all"),
         ] {
             let error = parameters.set(name, value).unwrap_err();
-            let AppError::Invalid { field, detail } = error else { panic!("{error:?}") };
-            assert_eq!(field, name);
+            assert_eq!(error.name, name);
+            let detail = error.detail;
             assert!(detail.contains(words), "{value}: {detail}");
         }
     }

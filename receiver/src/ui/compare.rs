@@ -15,8 +15,8 @@ use super::format::{self, Time};
 use super::page;
 use super::parts::Crumbs;
 use super::run::{Loaded, places};
+use crate::api::state::AppState;
 use crate::compare::compare;
-use crate::state::AppState;
 
 #[derive(Template)]
 #[template(path = "compare.html")]

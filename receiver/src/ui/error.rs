@@ -8,7 +8,7 @@ use axum::response::{Html, IntoResponse, Response};
 use tracing::error;
 
 use super::protect;
-use crate::error::AppError;
+use crate::api::error::AppError;
 use crate::store::StoreError;
 
 /// Why there is no page.

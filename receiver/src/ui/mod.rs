@@ -17,7 +17,6 @@ mod sign_in;
 mod svg;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -28,24 +27,7 @@ use axum::routing::{get, post};
 
 use self::error::PageError;
 pub(crate) use self::error::not_found;
-use crate::state::AppState;
-
-/// How the page is served.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// By TLS.
-    pub tls: bool,
-    /// What `X-Forwarded-Proto` says is true: nobody but a proxy can reach the receiver.
-    pub behind_proxy: bool,
-    /// A session ends after this.
-    pub session_time: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { tls: false, behind_proxy: false, session_time: Duration::from_hours(12) }
-    }
-}
+use crate::api::state::AppState;
 
 /// Everything that is not the API.
 pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {

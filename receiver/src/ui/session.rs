@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 
 use super::paths;
-use crate::state::AppState;
+use crate::api::state::AppState;
 
 /// A cookie outlives its session by this, so that who comes back later is told why to sign in again.
 const REMEMBER_SECONDS: u64 = 7 * 86_400;

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::error::PageError;
 use super::session::Session;
 use super::{page, paths, protect, session};
-use crate::error::Wrong;
-use crate::state::AppState;
+use crate::api::error::TokenGuess;
+use crate::api::state::AppState;
 
 /// A form holds a token and an address.
 const MAX_FORM: usize = 16 * 1024;
@@ -79,7 +79,7 @@ pub(super) async fn sign_in(
     let wrong = Some("This is not the read token. It is what --read-token of the receiver was given.");
     let form = page(&SignInPage { next, told: None, wrong })?;
     let mut response = (StatusCode::FORBIDDEN, form).into_response();
-    response.extensions_mut().insert(Wrong);
+    response.extensions_mut().insert(TokenGuess);
     Ok(response)
 }
 

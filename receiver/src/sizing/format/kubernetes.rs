@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::answer::{ContainerSizing, Sizing, Status};
 use super::recommended;
 use super::text::{comment, quoted, subject, window};
-use crate::error::AppError;
+use crate::sizing::parameters::InvalidParameter;
 
 /// The longest name of a container (RFC 1123 label).
 const MAX_LABEL: usize = 63;
@@ -67,20 +67,20 @@ impl Kind {
 
 impl Target {
     /// Takes over `name=`.
-    pub(in super::super) fn set_name(&mut self, value: &str) -> Result<(), AppError> {
+    pub fn set_name(&mut self, value: &str) -> Result<(), InvalidParameter> {
         if !is_name(value) {
             let detail = "of an object of Kubernetes: at most 253 of a-z, 0-9, - and ., and at both ends a letter or digit";
-            return Err(AppError::invalid("name", format!("is {value:?}; a name {detail} is accepted")));
+            return Err(InvalidParameter::new("name", format!("is {value:?}; a name {detail} is accepted")));
         }
         self.name = Some(value.to_owned());
         Ok(())
     }
 
     /// Takes over `kind=`.
-    pub(in super::super) fn set_kind(&mut self, value: &str) -> Result<(), AppError> {
+    pub fn set_kind(&mut self, value: &str) -> Result<(), InvalidParameter> {
         let kind = Kind::ALL.iter().find(|(name, _)| *name == value);
         let names = || Kind::ALL.map(|(name, _)| name).join(", ");
-        let wrong = || AppError::invalid("kind", format!("is {value:?}; {} are accepted", names()));
+        let wrong = || InvalidParameter::new("kind", format!("is {value:?}; {} are accepted", names()));
         self.kind = kind.ok_or_else(wrong)?.1;
         Ok(())
     }

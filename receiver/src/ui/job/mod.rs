@@ -20,11 +20,11 @@ use super::format::{self, Time};
 use super::overview::risks;
 use super::parts::{Badge, Crumbs, Tile};
 use super::{page, paths};
+use crate::api::state::AppState;
 use crate::sizing::figures::JobFigures;
 use crate::sizing::format::{Format, Target};
 use crate::sizing::parameters::Parameters;
-use crate::sizing::query::sizing;
-use crate::state::AppState;
+use crate::sizing::sizing;
 use crate::store::{JobRow, SummaryQuery};
 
 /// Runs on a page, and in a chart.
@@ -87,8 +87,8 @@ pub(super) async fn recommendation(
     if state.store.job(scope.clone()).await?.is_none() {
         return Err(PageError::NotFound);
     }
-    let text =
-        format.write(&sizing(&state.store, scope, Parameters::default()).await?, &Target::default())?;
+    let text = format.write(&sizing(&state.store, scope, Parameters::default()).await?, &Target::default());
+    let text = text.map_err(|error| PageError::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response())
 }
 

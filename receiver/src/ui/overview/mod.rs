@@ -18,8 +18,8 @@ use super::format::{self, Time};
 use super::parts::{Badge, Tile};
 use super::svg::{self, Bullet};
 use super::{page, paths, session};
+use crate::api::state::AppState;
 use crate::sizing::figures::{JobFigures, ResourceFigures};
-use crate::state::AppState;
 use crate::store::{JobQuery, JobRow, Sums};
 
 /// Jobs on a page.

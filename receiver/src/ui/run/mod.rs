@@ -19,7 +19,7 @@ use super::error::PageError;
 use super::format::{self, Time};
 use super::parts::{Badge, Crumbs, Tile};
 use super::{page, svg};
-use crate::state::AppState;
+use crate::api::state::AppState;
 use crate::store::WholeRun;
 
 /// A run as pages need it.

@@ -1,4 +1,4 @@
-//! What handlers share, and how they let a request in.
+//! The state that handlers share, and the checks of tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use wire::Scope;
 
+use super::error::AppError;
 use crate::auth::{Access, Denied, Guesses, PushToken, Secrets};
-use crate::error::AppError;
+use crate::config::PageOptions;
 use crate::metrics::Metrics;
 use crate::store::Store;
-use crate::ui;
 
-/// So many bytes of bodies are held at a time, by all requests together; who comes with more is told to come back.
+/// At most this many bytes of bodies are held at a time, over all requests; beyond that a client is told to retry.
 pub const BODIES_BYTES: usize = 16 * 1024 * 1024;
 
-/// What handlers need.
+/// State that all handlers share.
 #[derive(Debug)]
 pub struct AppState {
     /// The database.
@@ -27,16 +27,16 @@ pub struct AppState {
     pub access: Access,
     /// Who sent wrong tokens lately.
     pub guesses: Guesses,
-    /// What is counted.
-    pub metrics: Metrics,
+    /// Counters for `/metrics`.
+    pub metrics: Arc<Metrics>,
     /// Largest body, in bytes.
     pub max_body: usize,
     /// Time for a body.
     pub body_timeout: Duration,
-    /// Bytes of bodies that may still be taken in.
+    /// One permit for each byte of a body that may still be read into memory.
     pub bodies: Arc<Semaphore>,
     /// How the page is served.
-    pub page: ui::Options,
+    pub page: PageOptions,
 }
 
 impl AppState {
@@ -46,16 +46,16 @@ impl AppState {
             store,
             access: Access::new(secrets),
             guesses: Guesses::default(),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             max_body,
             body_timeout,
             // One body of the largest size always fits.
             bodies: Arc::new(Semaphore::new(BODIES_BYTES.max(max_body).min(Semaphore::MAX_PERMITS))),
-            page: ui::Options::default(),
+            page: PageOptions::default(),
         }
     }
 
-    /// Lets only who knows a read token through.
+    /// Accepts only requests with a read token.
     pub(crate) fn authorize_reader(&self, headers: &HeaderMap) -> Result<(), AppError> {
         if self.access.current().may_read(bearer(headers)?) {
             Ok(())
@@ -64,7 +64,7 @@ impl AppState {
         }
     }
 
-    /// The push token of a request, if it has the form of one; what it is good for is not known by that.
+    /// The push token of a request, if it is well formed; what it is valid for is checked by [`Self::authorize_push`].
     pub(crate) fn push_token(&self, headers: &HeaderMap) -> Result<PushToken, AppError> {
         let token = bearer(headers)?;
         // A read token may have the form of a push token.
@@ -76,7 +76,7 @@ impl AppState {
         token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))
     }
 
-    /// Lets a push for this scope in, whose names are [normal](Scope::named) as those in tokens are.
+    /// Accepts a push token for this scope, whose names must be [normal](Scope::named) like those in tokens.
     pub(crate) fn authorize_push(
         &self,
         token: &PushToken,

@@ -19,9 +19,9 @@ use super::catalog::within;
 use super::{Parameters, summaries};
 use wire::ContainerSummary;
 
-use crate::error::AppError;
-use crate::openapi::{ExportParameters, ReadProblems};
-use crate::state::AppState;
+use crate::api::error::AppError;
+use crate::api::openapi::{ExportParameters, ReadProblems};
+use crate::api::state::AppState;
 use crate::store::{ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun};
 
 /// Form of an export.

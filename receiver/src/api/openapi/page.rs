@@ -6,7 +6,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-const STYLE: &str = include_str!("../../assets/docs.css");
+const STYLE: &str = include_str!("../../../assets/docs.css");
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_operation_and_type_is_on_the_page_and_every_link_leads_somewhere() {
-        let document = crate::app::description().unwrap();
+        let document = crate::api::description().unwrap();
         let html = render(&document).unwrap();
         let document: Value = serde_json::from_str(&document).unwrap();
         for (path, methods) in entries(&document["paths"]) {

@@ -6,14 +6,15 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use wire::{Scope, Token, TokenRequest};
 
-use crate::auth::TokenKey;
-use crate::error::AppError;
-use crate::openapi::WriteProblems;
-use crate::state::AppState;
-use crate::{ingest, validate};
+use super::body;
+use super::error::AppError;
+use super::openapi::WriteProblems;
+use super::state::AppState;
+use crate::auth;
+use crate::validate;
 
 /// Make a push token
 ///
@@ -33,7 +34,7 @@ pub(crate) async fn mint(
     body: Body,
 ) -> Result<Json<Token>, AppError> {
     state.authorize_reader(&headers)?;
-    let (body, _held) = ingest::read(&state, &headers, body).await?;
+    let (body, _held) = body::read(&state, &headers, body).await?;
     let request: TokenRequest = validate::parse(&body, "")?;
     let scope = Scope::named(
         &request.organization,
@@ -41,26 +42,9 @@ pub(crate) async fn mint(
         request.workflow.as_deref(),
         request.job.as_deref(),
     )?;
-    let expires_at = request.expires_in_seconds.map(|seconds| expiry(Timestamp::now(), seconds)).transpose();
+    let expires_at =
+        request.expires_in_seconds.map(|seconds| auth::expiry(Timestamp::now(), seconds)).transpose();
     let expires_at = expires_at.map_err(|detail| AppError::invalid("expires_in_seconds", detail))?;
-    Ok(Json(token(state.access.current().minting(), &scope, expires_at)))
-}
-
-/// The token and when it expires.
-pub fn token(key: &TokenKey, scope: &Scope, expires_at: Option<Timestamp>) -> Token {
-    Token { token: key.mint(scope, expires_at), expires_at }
-}
-
-/// A token that expires does so within a thousand years, in seconds.
-pub(crate) const LONGEST: u64 = 1000 * 365 * 24 * 60 * 60;
-
-/// Whole seconds, as the token carries them.
-pub fn expiry(now: Timestamp, seconds: u64) -> Result<Timestamp, String> {
-    let expires_at = i64::try_from(seconds)
-        .ok()
-        .filter(|_| (1..=LONGEST).contains(&seconds))
-        .and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok())
-        .and_then(|time| Timestamp::from_second(time.as_second()).ok());
-    expires_at
-        .ok_or_else(|| format!("is {seconds}; 1 to {LONGEST} seconds from now, 1000 years, are accepted"))
+    let token = state.access.current().minting().mint(&scope, expires_at);
+    Ok(Json(Token { token, expires_at }))
 }

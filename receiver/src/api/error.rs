@@ -5,9 +5,11 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
-use wire::Problem;
+use wire::{Problem, ScopeError};
 
+use crate::sizing::parameters::InvalidParameter;
 use crate::store::{Cause, StoreError};
+use crate::validate::BodyError;
 
 /// When a client may come back after 503.
 const RETRY_SECONDS: &str = "1";
@@ -54,13 +56,13 @@ pub enum AppError {
     Internal(String),
 }
 
-/// Marks an answer to a request without a token or with a wrong one.
+/// Marks the answer to a request whose token is missing, wrong or for something else.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Denied;
+pub(crate) struct AuthFailed;
 
-/// Marks an answer to a token that is wrong.
+/// Marks the answer to a wrong token, which may have been a guess.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wrong;
+pub(crate) struct TokenGuess;
 
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
@@ -70,6 +72,27 @@ impl From<StoreError> for AppError {
             StoreError::TooSlow => Self::Unavailable("the query took too long; ask for less, or later"),
             StoreError::Failed(text) => Self::Internal(text),
         }
+    }
+}
+
+impl From<ScopeError> for AppError {
+    fn from(error: ScopeError) -> Self {
+        Self::invalid(error.field, error.to_string())
+    }
+}
+
+impl From<BodyError> for AppError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Malformed(detail) => Self::Malformed(detail),
+            BodyError::Invalid { field, detail } => Self::Invalid { field, detail },
+        }
+    }
+}
+
+impl From<InvalidParameter> for AppError {
+    fn from(InvalidParameter { name, detail }: InvalidParameter) -> Self {
+        Self::Invalid { field: name, detail }
     }
 }
 
@@ -170,10 +193,10 @@ impl IntoResponse for AppError {
             _ => {}
         }
         if matches!(self, Self::Unauthorized(_) | Self::WrongToken(_) | Self::Forbidden(_)) {
-            response.extensions_mut().insert(Denied);
+            response.extensions_mut().insert(AuthFailed);
         }
         if matches!(self, Self::WrongToken(_) | Self::Forbidden(_)) {
-            response.extensions_mut().insert(Wrong);
+            response.extensions_mut().insert(TokenGuess);
         }
         response
     }

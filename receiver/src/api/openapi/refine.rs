@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::mint;
+use crate::auth::MAX_TOKEN_SECONDS;
 
 /// Text that is a name: something that is not only white space, no control character, at most 512 of them.
 const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
@@ -50,7 +50,7 @@ pub(super) fn refine(document: &mut Value) {
         together(request, &[&[], &parts[..1], &parts[..2], &parts], &parts);
         extend(
             &mut request["properties"]["expires_in_seconds"],
-            &json!({"minimum": 1, "maximum": mint::LONGEST}),
+            &json!({"minimum": 1, "maximum": MAX_TOKEN_SECONDS}),
         );
     }
     if let Some(histogram) = schemas.get_mut("CpuHistogram") {

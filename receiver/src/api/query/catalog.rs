@@ -10,9 +10,9 @@ use wire::{Group, Problem, Scope};
 
 use super::parameters::{decode, encode};
 use super::{JobAnswer, Page, Parameters};
-use crate::error::AppError;
-use crate::openapi::{JobParameters, NameParameters, ReadProblems};
-use crate::state::AppState;
+use crate::api::error::AppError;
+use crate::api::openapi::{JobParameters, NameParameters, ReadProblems};
+use crate::api::state::AppState;
 use crate::store::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
 
 /// Organizations, by name

@@ -9,9 +9,9 @@ use wire::{Scope, StoredRun};
 
 use super::summaries::whole;
 use super::{Page, Parameters};
-use crate::error::AppError;
-use crate::openapi::ReadProblems;
-use crate::state::AppState;
+use crate::api::error::AppError;
+use crate::api::openapi::ReadProblems;
+use crate::api::state::AppState;
 use crate::store::{RunQuery, RunRow, WholeRun};
 
 /// Runs of a job, newest first, with their payloads

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use wire::{Problem, RunSummary, Scope, StoredRun};
 
 use super::{Page, Parameters};
-use crate::error::AppError;
-use crate::openapi::ReadProblems;
-use crate::state::AppState;
+use crate::api::error::AppError;
+use crate::api::openapi::ReadProblems;
+use crate::api::state::AppState;
 use crate::store::{SummaryQuery, WholeRun};
 
 /// Runs of a job, newest first, without their payloads

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use wire::{Problem, RECEIVER_VERSION_HEADER, Scope};
 
-use crate::error::AppError;
-use crate::openapi::{PushCheckParameters, ReadProblems};
-use crate::query::Parameters;
-use crate::state::AppState;
+use crate::api::error::AppError;
+use crate::api::openapi::{PushCheckParameters, ReadProblems};
+use crate::api::query::Parameters;
+use crate::api::state::AppState;
 
 const KNOWN: [&str; 4] = ["organization", "repository", "workflow", "job"];
 

@@ -8,10 +8,10 @@ use axum::http::HeaderMap;
 use wire::{Comparison, Problem, StoredRun};
 
 use super::{Parameters, summaries};
+use crate::api::error::AppError;
+use crate::api::openapi::ReadProblems;
+use crate::api::state::AppState;
 use crate::compare::compare;
-use crate::error::AppError;
-use crate::openapi::ReadProblems;
-use crate::state::AppState;
 
 /// Two runs side by side
 ///

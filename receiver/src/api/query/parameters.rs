@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use wire::Scope;
 
 use super::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::error::AppError;
+use crate::api::error::AppError;
 
 /// Parameters by name, in their order; each is known and given once.
 #[derive(Debug)]
