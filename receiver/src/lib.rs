@@ -19,9 +19,13 @@ pub mod config;
 pub mod api;
 pub mod ui;
 
-pub mod app;
+pub mod hardening;
 pub mod health;
-pub mod process;
-pub mod reload;
 pub mod serve;
 pub mod tls;
+
+pub mod app;
+pub mod reload;
+pub mod service;
+
+pub mod commands;

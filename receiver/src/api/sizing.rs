@@ -12,9 +12,9 @@ use super::error::AppError;
 use super::openapi::{ReadProblems, SizingParameters};
 use super::query;
 use super::state::AppState;
-use crate::sizing::answer::Sizing;
 use crate::sizing::format::{Format, Target};
 use crate::sizing::parameters::Parameters;
+use crate::sizing::recommendation::Sizing;
 use crate::sizing::sizing;
 
 /// What the containers of a job should request

@@ -6,9 +6,9 @@
 //! `0x01` and the expiry in Unix seconds as 8 bytes big-endian. A token that expires is followed by `.` and its
 //! expiry in decimal. Lengths come first so that no two scopes share an encoding.
 
-mod guesses;
 mod secrets;
 mod session;
+mod throttle;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use wire::Scope;
 
-pub use self::guesses::Guesses;
 pub use self::secrets::{Access, Secrets};
+pub use self::throttle::Guesses;
 
 /// Separates these tokens from anything else that the same key might sign.
 const DOMAIN: &[u8] = b"runner-resource-collector/push/v1\0";

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use program::quantity;
 use serde::Serialize;
+use wire::rules::{NEAR_LIMIT, THROTTLED};
 
 use super::quantity::MIB;
 
@@ -97,8 +98,8 @@ impl Default for Parameters {
             memory_cap: None,
             max_step_down: 25.0,
             ignore_below: 10.0,
-            throttled_above: 5.0,
-            at_limit: 95.0,
+            throttled_above: 100.0 * THROTTLED,
+            at_limit: 100.0 * NEAR_LIMIT,
             price_core_hour: None,
             price_gib_hour: None,
         }

@@ -2,10 +2,10 @@
 
 use wire::Scope;
 
-use super::answer::{JobSizing, Level, Savings, Sizing, Window};
-use super::history::Run;
 use super::parameters::Parameters;
 use super::recommend::{is_short, recommend, recommend_at};
+use super::recommendation::{JobSizing, Level, Savings, Sizing, Window};
+use crate::store::CompleteRun;
 use crate::store::{HistoryQuery, JobHistory, Store, StoreError};
 
 /// At most this many jobs of a workflow or repository are looked at, those that ran last …
@@ -62,10 +62,10 @@ impl Histories {
     }
 
     /// The newest runs of the jobs of a workflow, or of all of the repository, that were read.
-    fn newest(&self, workflow: Option<&str>, parameters: &Parameters) -> Vec<Run> {
+    fn newest(&self, workflow: Option<&str>, parameters: &Parameters) -> Vec<CompleteRun> {
         let all = self.asked.iter().chain(&self.workflow).chain(&self.repository);
         let those = all.filter(|job| workflow.is_none_or(|workflow| job.workflow == workflow));
-        let mut runs: Vec<&Run> = those.flat_map(|job| &job.runs).collect();
+        let mut runs: Vec<&CompleteRun> = those.flat_map(|job| &job.runs).collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.id));
         runs.dedup_by_key(|run| run.id);
         runs.into_iter().take(parameters.runs as usize).cloned().collect()
@@ -74,7 +74,7 @@ impl Histories {
 
 fn size(scope: &Scope, histories: &Histories, parameters: &Parameters) -> Sizing {
     let repository = histories.newest(None, parameters);
-    let of_job = |runs: &[Run], workflow: &str| {
+    let of_job = |runs: &[CompleteRun], workflow: &str| {
         let of_workflow = if is_short(runs, parameters) {
             histories.newest(Some(workflow), parameters)
         } else {
@@ -108,7 +108,7 @@ fn size(scope: &Scope, histories: &Histories, parameters: &Parameters) -> Sizing
         sizing.jobs.push(JobSizing { workflow, job, window, containers, savings });
     }
     // What fits all of them: their runs taken together, and not only the newest ones of the whole.
-    let mut all: Vec<Run> = histories.asked.iter().flat_map(|job| &job.runs).cloned().collect();
+    let mut all: Vec<CompleteRun> = histories.asked.iter().flat_map(|job| &job.runs).cloned().collect();
     all.sort_by_key(|run| std::cmp::Reverse(run.id));
     sizing.window = Window::of(&all);
     let level = if scope.workflow().is_some() { Level::Workflow } else { Level::Repository };

@@ -4,17 +4,17 @@
 mod assets;
 mod chart;
 mod compare;
+mod components;
 mod error;
 mod format;
 mod job;
 mod overview;
-mod parts;
-mod paths;
-mod protect;
 mod run;
+mod security_headers;
 mod session;
 mod sign_in;
 mod svg;
+mod urls;
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .route("/assets/{digest}/{name}", get(assets::by_digest))
         .route("/assets/{name}", get(assets::by_name))
         .route("/favicon.ico", get(assets::by_name));
-    pages.merge(open).layer(from_fn(protect::protect))
+    pages.merge(open).layer(from_fn(security_headers::protect))
 }
 
 /// A page; it holds what only readers may see, so no copy is kept anywhere.

@@ -237,10 +237,7 @@ mod tests {
     fn where_a_page_ended_comes_back() {
         let row = JobRow {
             id: 7,
-            organization: "a/b".to_owned(),
-            repository: "ü ☃".to_owned(),
-            workflow: "50%+1".to_owned(),
-            job: "..".to_owned(),
+            scope: Scope::of_names(["a/b", "ü ☃", "50%+1", ".."]).unwrap(),
             run_count: 1,
             last_run: 9,
             last_received_at: jiff::Timestamp::UNIX_EPOCH,

@@ -212,15 +212,16 @@ fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError
 
 fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [String; COLUMNS.len()] {
     let run = &exported.run;
+    let [organization, _, workflow, job] = exported.scope.names();
     let text = |text: &str| literal(text).into_owned();
     let number = |figure: fn(&ContainerSummary) -> Option<f64>| shown(container.and_then(figure));
     let count = |figure: fn(&ContainerSummary) -> Option<u64>| shown(container.and_then(figure));
     [
         run.id.to_string(),
-        text(&exported.organization),
-        text(&format!("{}/{}", exported.organization, exported.repository)),
-        text(&exported.workflow),
-        text(&exported.job),
+        text(organization),
+        text(&exported.scope.full_repository().unwrap_or_default()),
+        text(workflow),
+        text(job),
         text(&run.run_id),
         shown(run.run_attempt),
         run.received_at.to_string(),
@@ -278,13 +279,7 @@ mod tests {
         }
         let container = ContainerSummary { name: "a,\"b".to_owned(), ..ContainerSummary::default() };
         let run = wire::RunSummary { containers: vec![container], ..Default::default() };
-        let exported = ExportedFigures {
-            organization: "o".to_owned(),
-            repository: "r".to_owned(),
-            workflow: "w".to_owned(),
-            job: "=1".to_owned(),
-            run,
-        };
+        let exported = ExportedFigures { scope: wire::Scope::of_names(["o", "r", "w", "=1"]).unwrap(), run };
         let (text, _) = csv(&ExportPage { runs: vec![exported], next: None }, true).unwrap();
         let text = String::from_utf8(text).unwrap();
         let lines: Vec<_> = text.split("\r\n").collect();

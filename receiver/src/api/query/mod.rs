@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::sizing::figures::JobFigures;
+use crate::sizing::job_figures::JobFigures;
 use crate::store::JobRow;
 
 pub(crate) use self::parameters::Parameters;
@@ -54,11 +54,12 @@ pub(crate) struct JobAnswer {
 
 impl From<JobRow> for JobAnswer {
     fn from(row: JobRow) -> Self {
+        let [organization, _, workflow, job] = row.scope.names().map(str::to_owned);
         Self {
-            repository: format!("{}/{}", row.organization, row.repository),
-            organization: row.organization,
-            workflow: row.workflow,
-            job: row.job,
+            repository: row.scope.full_repository().unwrap_or_default(),
+            organization,
+            workflow,
+            job,
             run_count: row.run_count,
             last_run: row.last_run,
             last_received_at: row.last_received_at,

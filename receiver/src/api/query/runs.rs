@@ -12,7 +12,7 @@ use super::{Page, Parameters};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
-use crate::store::{RunQuery, RunRow, WholeRun};
+use crate::store::RunQuery;
 
 /// Runs of a job, newest first, with their payloads
 #[utoipa::path(
@@ -46,7 +46,7 @@ pub(crate) async fn runs(
     let parameters = Parameters::parse(query.as_deref(), &["limit", "before", "since", "until", "run_id"])?;
     let limit = parameters.limit()?;
     let query = RunQuery {
-        scope: scope.clone(),
+        scope,
         run_id: parameters.name("run_id")?,
         before: parameters.run("before")?,
         since: parameters.time("since")?,
@@ -54,15 +54,7 @@ pub(crate) async fn runs(
         limit: limit + 1,
     };
     let rows = state.store.runs(query).await?;
-    let runs = rows.into_iter().map(|row| whole(of_job(&scope, row))).collect::<Result<Vec<_>, _>>()?;
+    let runs = rows.into_iter().map(whole).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::new(runs, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()))
         .into_response())
-}
-
-/// The row of a job's run, with whose it is.
-fn of_job(scope: &Scope, row: RunRow) -> WholeRun {
-    let [organization, repository, workflow, job] =
-        scope.parts().map(|(_, part)| part.unwrap_or_default().to_owned());
-    let RunRow { id, run_id, received_at, payload, sources } = row;
-    WholeRun { id, organization, repository, workflow, job, run_id, received_at, payload, sources }
 }

@@ -81,47 +81,26 @@ pub(crate) async fn run(
     )
 }
 
-/// A run as it is answered.
-pub(super) fn whole(run: WholeRun) -> Result<StoredRun<Box<RawValue>>, AppError> {
-    let payload = RawValue::from_string(run.payload);
-    let payload =
-        payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", run.id)))?;
-    Ok(StoredRun {
-        id: run.id,
-        repository: format!("{}/{}", run.organization, run.repository),
-        organization: run.organization,
-        workflow: run.workflow,
-        job: run.job,
-        run_id: run.run_id,
-        received_at: run.received_at,
-        sources: run.sources,
-        payload,
-    })
+/// A run as it is answered, its payload as it was pushed.
+pub(super) fn whole(mut run: WholeRun) -> Result<StoredRun<Box<RawValue>>, AppError> {
+    let payload = RawValue::from_string(std::mem::take(&mut run.payload));
+    let payload = payload.map_err(|error| unreadable(run.id, &error))?;
+    Ok(run.with_payload(payload))
 }
 
 /// The payload of a run without the line breaks between its values.
 pub(super) fn on_one_line(run: &StoredRun<Box<RawValue>>) -> Result<Box<RawValue>, AppError> {
     // Within a string of JSON a line break is always escaped.
     let text = run.payload.get().replace(['\n', '\r'], " ");
-    RawValue::from_string(text)
-        .map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", run.id)))
+    RawValue::from_string(text).map_err(|error| unreadable(run.id, &error))
 }
 
-/// The same, the payload read.
+/// A run with its payload read.
 pub(super) fn parsed(run: WholeRun) -> Result<StoredRun, AppError> {
-    let run = whole(run)?;
-    let payload = serde_json::from_str(run.payload.get());
-    let payload =
-        payload.map_err(|error| AppError::Internal(format!("the payload of run {}: {error}", run.id)))?;
-    Ok(StoredRun {
-        id: run.id,
-        organization: run.organization,
-        repository: run.repository,
-        workflow: run.workflow,
-        job: run.job,
-        run_id: run.run_id,
-        received_at: run.received_at,
-        sources: run.sources,
-        payload,
-    })
+    let payload = serde_json::from_str(&run.payload).map_err(|error| unreadable(run.id, &error))?;
+    Ok(run.with_payload(payload))
+}
+
+fn unreadable(run: i64, error: &serde_json::Error) -> AppError {
+    AppError::Internal(format!("the payload of run {run}: {error}"))
 }

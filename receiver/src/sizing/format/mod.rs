@@ -10,7 +10,7 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{ContainerSizing, Sizing, Status};
+use super::recommendation::{ContainerSizing, Sizing, Status};
 
 pub use kubernetes::Target;
 

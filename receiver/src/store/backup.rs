@@ -32,7 +32,7 @@ pub fn backup(database: &Path, file: &Path) -> Result<String> {
 
 fn copy(database: &Path, partial: &Path) -> Result<i64> {
     let source = schema::open_for_reading(database)?;
-    let version = schema::check(&source)?;
+    schema::check(&source)?;
     // What is left of an earlier try.
     let _ = std::fs::remove_file(partial);
     let mut target = Connection::open(partial)?;
@@ -44,7 +44,7 @@ fn copy(database: &Path, partial: &Path) -> Result<i64> {
     }
     // One file, without a log beside it.
     target.execute_batch("PRAGMA journal_mode = DELETE")?;
-    sound(&target, version)
+    sound(&target)
 }
 
 /// Reads all of a database: its pages, its indexes, and what points from one table to the other.
@@ -54,21 +54,21 @@ pub fn check(file: &Path) -> Result<String> {
         let connection = Connection::open_with_flags(file, flags)?;
         // What is counted below has a line for each job, and the file may lie where nothing can be written.
         schema::nothing_in_temporary_files(&connection)?;
-        super::sound::check_log(file)?;
-        let version = schema::check(&connection)?;
-        sound(&connection, version)
+        super::integrity::check_log(file)?;
+        schema::check(&connection)?;
+        sound(&connection)
     };
     let runs = open().with_context(|| file.display().to_string())?;
     Ok(format!("{}: sound, {runs} runs", file.display()))
 }
 
-/// Jobs that say something else of their runs than what is there.
+/// Jobs whose cached run count or last run disagrees with `runs`.
 const WRONG_JOBS: &str = "
     SELECT count(*) FROM jobs
     LEFT JOIN (SELECT job_id, count(*) AS runs, max(id) AS last FROM runs GROUP BY job_id) ON job_id = jobs.id
     WHERE runs IS NOT run_count OR last IS NOT last_run";
 
-fn sound(connection: &Connection, version: usize) -> Result<i64> {
+fn sound(connection: &Connection) -> Result<i64> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
         bail!("the database is corrupt: {found}");
@@ -77,11 +77,9 @@ fn sound(connection: &Connection, version: usize) -> Result<i64> {
     if dangling.exists([])? {
         return Err(anyhow!("the database is corrupt: rows that point to one that is not there"));
     }
-    if version >= schema::WITH_JOBS {
-        let wrong: i64 = connection.query_row(WRONG_JOBS, [], |row| row.get(0))?;
-        if wrong > 0 {
-            bail!("the database is corrupt: {wrong} jobs do not agree with their runs");
-        }
+    let wrong: i64 = connection.query_row(WRONG_JOBS, [], |row| row.get(0))?;
+    if wrong > 0 {
+        bail!("the database is corrupt: {wrong} jobs do not agree with their runs");
     }
     Ok(connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?)
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::figures::JobFigures;
+use super::job_figures::JobFigures;
 use super::parameters::Parameters;
-use crate::store::{Store, StoreError};
+use crate::store::{StaleJob, Store, StoreError, StoredFigures};
 
 /// So many jobs at a time: some milliseconds to read, and less to write.
 const JOBS: u32 = 16;
@@ -62,11 +62,16 @@ async fn step(store: &Store, after: i64, parameters: &Parameters) -> Result<Opti
     let Some(last) = jobs.last().map(|job| job.state.id) else { return Ok(None) };
     let count = jobs.len();
     let compute = move |parameters: &Parameters| {
-        let figures = jobs.iter().map(|job| (job.state, JobFigures::of(&job.runs, parameters)));
-        figures.collect::<Vec<_>>()
+        let stored = |job: &StaleJob| {
+            let figures = JobFigures::of(&job.runs, parameters);
+            let (waste, risk) = (figures.waste(), figures.risk());
+            Ok(StoredFigures { state: job.state, figures: serde_json::to_string(&figures)?, waste, risk })
+        };
+        jobs.iter().map(stored).collect::<serde_json::Result<Vec<_>>>()
     };
     let parameters = parameters.clone();
     let figures = tokio::task::spawn_blocking(move || compute(&parameters)).await;
+    let figures = figures.map_err(|error| StoreError::Failed(error.to_string()))?;
     let figures = figures.map_err(|error| StoreError::Failed(error.to_string()))?;
     store.store_figures(figures).await?;
     debug!(jobs = count, "figures");

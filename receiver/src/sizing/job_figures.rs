@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::ContainerSizing;
-use super::history::Run;
-use super::observe::Observation;
+use super::observation::Observation;
 use super::parameters::Parameters;
 use super::quantity::GIB;
 use super::recommend::recommend;
+use super::recommendation::ContainerSizing;
+use crate::store::CompleteRun;
 
 /// What the last complete runs of a job come to; with default parameters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -100,7 +100,7 @@ impl JobFigures {
 
 impl JobFigures {
     /// Of a job's last complete runs, newest first.
-    pub fn of(runs: &[Run], parameters: &Parameters) -> Self {
+    pub fn of(runs: &[CompleteRun], parameters: &Parameters) -> Self {
         let sizings = recommend(runs, &[], parameters);
         let mut figures = Self { runs: runs.len(), ..Self::default() };
         let seconds: f64 = runs.iter().map(|run| run.duration_seconds).sum();

@@ -14,14 +14,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A stream that fails if it stays undecided for too long: the server that tells the versions apart waits for as long
 /// as the first bytes could be the preface, without a time limit of its own.
 #[derive(Debug)]
-pub(super) struct Undecided<S> {
+pub(super) struct PrefaceTimeout<S> {
     stream: S,
     /// Until when, as long as all that came is a part of the preface.
     deadline: Option<Pin<Box<Sleep>>>,
     seen: usize,
 }
 
-impl<S> Undecided<S> {
+impl<S> PrefaceTimeout<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
         Self { stream, deadline: Some(Box::pin(tokio::time::sleep(patience))), seen: 0 }
     }
@@ -36,7 +36,7 @@ impl<S> Undecided<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Undecided<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
@@ -52,7 +52,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Undecided<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Undecided<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -87,7 +87,7 @@ mod tests {
     /// What becomes of a stream on which this comes and then nothing.
     async fn outcome(sent: &[u8]) -> std::result::Result<Vec<u8>, ErrorKind> {
         let (mut client, server) = duplex(64);
-        let mut server = Undecided::new(server, Duration::from_secs(10));
+        let mut server = PrefaceTimeout::new(server, Duration::from_secs(10));
         client.write_all(sent).await.unwrap();
         let mut got = vec![];
         let read = async {

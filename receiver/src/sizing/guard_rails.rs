@@ -1,11 +1,12 @@
 //! Guard rails: from what the runs say to what is to be requested, given what is requested now.
 
-use super::answer::Change;
-use super::ceiling::Ceiling;
+use wire::rules::Ceiling;
+
 use super::parameters::Parameters;
+use super::recommendation::Change;
 
 /// What holds for one resource of one container, in its unit.
-pub(super) struct Rails<'a> {
+pub(super) struct GuardRails<'a> {
     pub(super) floor: f64,
     pub(super) cap: f64,
     /// What the cgroups above and the machines allowed at the most.
@@ -26,7 +27,7 @@ pub(super) struct Rails<'a> {
 }
 
 /// What is to be requested.
-pub(super) struct Settled {
+pub(super) struct Decision {
     pub(super) request: f64,
     /// Before what is requested now was looked at.
     pub(super) target: f64,
@@ -34,7 +35,7 @@ pub(super) struct Settled {
     pub(super) reasons: Vec<String>,
 }
 
-impl Rails<'_> {
+impl GuardRails<'_> {
     /// Between floor and cap, rounded up.
     pub(super) fn clamp(&self, value: f64) -> f64 {
         (self.round)(value).max(self.floor).min(self.cap)
@@ -48,7 +49,7 @@ impl Rails<'_> {
         value.min(allowed.max(self.clamp(self.needed)))
     }
 
-    pub(super) fn settle(&self, raw: f64) -> Settled {
+    pub(super) fn settle(&self, raw: f64) -> Decision {
         let mut reasons = Vec::new();
         let say = |value: f64| (self.say)(value);
         let clamped = self.clamp(raw);
@@ -67,7 +68,7 @@ impl Rails<'_> {
         }
         let Some(current) = self.current else {
             reasons.extend(self.beyond(target));
-            return Settled { request: target, target, change: Change::Unknown, reasons };
+            return Decision { request: target, target, change: Change::Unknown, reasons };
         };
         let (request, reason) = self.step(current, target);
         reasons.extend(reason);
@@ -81,7 +82,7 @@ impl Rails<'_> {
         } else {
             Change::Keep
         };
-        Settled { request, target, change, reasons }
+        Decision { request, target, change, reasons }
     }
 
     /// What is recommended may be more than there was.

@@ -1,6 +1,6 @@
 //! Parts that pages share.
 
-use super::paths;
+use super::urls;
 
 /// Where a page is.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ impl Crumbs {
         let [organization, repository, workflow, job] = names;
         let within = [("organization", organization), ("repository", repository), ("workflow", workflow)];
         let query = |parts: usize| {
-            let pairs = within[..parts].iter().map(|(name, value)| format!("{name}={}", paths::value(value)));
+            let pairs = within[..parts].iter().map(|(name, value)| format!("{name}={}", urls::value(value)));
             format!("/?{}", pairs.collect::<Vec<_>>().join("&"))
         };
         Self {
@@ -26,7 +26,7 @@ impl Crumbs {
                 (workflow.to_owned(), query(3)),
             ],
             job: job.to_owned(),
-            job_href: paths::job(names),
+            job_href: urls::job(names),
         }
     }
 }

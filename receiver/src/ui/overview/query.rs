@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::store::{JobCursor, JobSort, Within};
-use crate::ui::paths;
+use crate::ui::urls;
 
 /// What the overview is asked for; what makes no sense is left out, since a person typed it.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Asked {
     pub(super) fn above(&self) -> Vec<(String, String)> {
         let names = self.names();
         let query = |count: usize| {
-            let pairs = names[..count].iter().map(|(field, name)| format!("{field}={}", paths::value(name)));
+            let pairs = names[..count].iter().map(|(field, name)| format!("{field}={}", urls::value(name)));
             format!("/?{}", pairs.collect::<Vec<_>>().join("&"))
         };
         names.iter().enumerate().map(|(at, (_, name))| (name.clone(), query(at + 1))).collect()
@@ -101,7 +101,7 @@ impl Asked {
         let sort = SORTS.iter().find(|(_, sort, _)| *sort == self.sort).map_or("waste", |(name, ..)| *name);
         pairs.push(("sort", sort.to_owned()));
         let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
-        let pairs = pairs.map(|(name, value)| format!("{name}={}", paths::value(value)));
+        let pairs = pairs.map(|(name, value)| format!("{name}={}", urls::value(value)));
         format!("/?{}", pairs.collect::<Vec<_>>().join("&"))
     }
 
@@ -111,9 +111,9 @@ impl Asked {
                 format!("{},{id}", number.map(|number| number.to_string()).unwrap_or_default())
             }
             JobCursor::LastRun(id) => id.to_string(),
-            JobCursor::Name(names) => names.each_ref().map(|name| paths::value(name)).join("/"),
+            JobCursor::Name(names) => names.each_ref().map(|name| urls::value(name)).join("/"),
         };
-        format!("{}&after={}", self.first(), paths::value(&text))
+        format!("{}&after={}", self.first(), urls::value(&text))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use wire::MemoryFigure;
 
 use super::parameters::Parameters;
 
@@ -132,18 +133,6 @@ pub struct Basis {
     pub censored_runs: usize,
     /// Which figure of memory the most runs have: `working_set`, `rss` or `cgroup_peak`.
     pub memory_figure: MemoryFigure,
-}
-
-/// A figure of memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MemoryFigure {
-    /// Highest working set of the cgroup: use less inactive page cache.
-    WorkingSet,
-    /// Highest sum of resident set sizes.
-    Rss,
-    /// The cgroup's own peak, where the sum of resident set sizes is more, which counts shared pages twice.
-    CgroupPeak,
 }
 
 /// What to do.

@@ -1,18 +1,17 @@
 //! What one run says of one container: how much memory, how much CPU, and whether that is all it would have taken.
 
-use wire::CpuHistogram;
+use wire::rules::{Ceiling, Whose};
+use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
 
-use super::answer::MemoryFigure;
-use super::ceiling::{Ceiling, Whose};
-use super::history::{Facts, Run};
 use super::parameters::Parameters;
+use crate::store::CompleteRun;
 
 /// One run of one container.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a finding of its own, and any of them may be")]
 pub(super) struct Observation<'a> {
-    pub(super) run: &'a Run,
-    pub(super) facts: &'a Facts,
+    pub(super) run: &'a CompleteRun,
+    pub(super) facts: &'a ContainerSummary,
     /// What it needed, or was seen to need before it was stopped.
     pub(super) memory_bytes: f64,
     pub(super) memory_figure: MemoryFigure,
@@ -34,19 +33,20 @@ pub(super) struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn new(run: &'a Run, facts: &'a Facts, parameters: &Parameters) -> Self {
-        let (memory_bytes, memory_figure) = memory(facts);
+    pub(super) fn new(run: &'a CompleteRun, facts: &'a ContainerSummary, parameters: &Parameters) -> Self {
+        let (memory_bytes, memory_figure) = facts.memory_needed();
         let (cpu, sampled) = cpu(run, facts);
         let oom_killed = facts.oom_kills.is_some_and(|kills| kills > 0);
         let close = parameters.at_limit / 100.0;
         let (memory_ceiling, cpu_ceiling) = (facts.memory_ceiling(), facts.cpu_ceiling());
         let at = |ceiling: Option<Ceiling>, used: f64| {
-            let met = ceiling.filter(|ceiling| used >= ceiling.at * close);
+            let met = ceiling.filter(|ceiling| ceiling.is_within(used, close));
             met.map(|ceiling| ceiling.whose == Whose::Own)
         };
         let at_memory = at(memory_ceiling, memory_bytes).filter(|_| !oom_killed);
-        let throttled =
-            throttled_share(run, facts).is_some_and(|share| share > parameters.throttled_above / 100.0);
+        let throttled = facts
+            .throttled_share(run.duration_seconds)
+            .is_some_and(|share| share > parameters.throttled_above / 100.0);
         // The end of a bucket may be above what was seen.
         let used = cpu.quantile(parameters.cpu_percentile / 100.0).map(|used| used.min(facts.cpu_peak_cores));
         let at_cpu = used.and_then(|used| at(cpu_ceiling, used)).filter(|_| !throttled);
@@ -104,21 +104,8 @@ impl<'a> Observation<'a> {
     }
 }
 
-/// The working set is what the kernel could not have taken away without harm, and each page of it is counted once. Where
-/// it is not known, the sum of resident set sizes, which counts shared pages once for each process that has them; but
-/// never more than what the kernel charged to the cgroup at the most.
-fn memory(facts: &Facts) -> (f64, MemoryFigure) {
-    if let Some(working_set) = facts.working_set_peak_bytes {
-        return (working_set, MemoryFigure::WorkingSet);
-    }
-    match facts.cgroup_memory_peak_bytes {
-        Some(peak) if (peak as f64) < facts.memory_peak_bytes => (peak as f64, MemoryFigure::CgroupPeak),
-        _ => (facts.memory_peak_bytes, MemoryFigure::Rss),
-    }
-}
-
 /// Without a histogram, the percentile that is there stands for the whole run.
-fn cpu(run: &Run, facts: &Facts) -> (CpuHistogram, bool) {
+fn cpu(run: &CompleteRun, facts: &ContainerSummary) -> (CpuHistogram, bool) {
     match &facts.cpu_cores_histogram {
         Some(histogram) if histogram.seconds() > 0.0 => (histogram.clone(), true),
         _ => {
@@ -128,13 +115,4 @@ fn cpu(run: &Run, facts: &Facts) -> (CpuHistogram, bool) {
             (histogram, false)
         }
     }
-}
-
-/// By periods; by time where they are not known.
-fn throttled_share(run: &Run, facts: &Facts) -> Option<f64> {
-    if let (Some(throttled), Some(periods)) = (facts.cpu_throttled_periods, facts.cpu_periods) {
-        return (periods > 0).then(|| throttled as f64 / periods as f64);
-    }
-    let seconds = facts.cpu_throttled_seconds?;
-    (run.duration_seconds > 0.0).then(|| seconds / run.duration_seconds)
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::StoreError;
 
 /// A piece of work, done in a transaction of its own between batches of pushes; it should take some milliseconds.
-pub(super) struct Background(Box<dyn Work>);
+pub(super) struct Deferred(Box<dyn Work>);
 
 trait Work: Send {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
@@ -20,7 +20,7 @@ struct Task<F, T> {
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl Background {
+impl Deferred {
     /// The work, and where its result will be once it is on disk.
     pub(super) fn new<T: Send + 'static>(
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -69,8 +69,8 @@ where
     }
 }
 
-impl std::fmt::Debug for Background {
+impl std::fmt::Debug for Deferred {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Background")
+        f.write_str("Deferred")
     }
 }

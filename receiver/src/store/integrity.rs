@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
 
-use super::log;
+use super::wal;
 
 /// The check at start takes no longer; `receiver check` reads everything.
 const CHECK_TIME: Duration = Duration::from_secs(5);
@@ -29,8 +29,8 @@ pub enum OpenError {
     Newer {
         /// Its version.
         found: i64,
-        /// The newest one known.
-        known: usize,
+        /// The one that this program knows.
+        known: i64,
     },
     /// It belongs to another program.
     #[error("the file is a database of another program; name another file")]
@@ -135,7 +135,7 @@ const FRAME_HEADER: usize = 24;
 /// transaction follows another. Where one does, each frame continuing the sums of the one before, the second was written
 /// after the first was synced and acknowledged: both are lost by damage.
 pub(super) fn check_log(database: &Path) -> Result<(), OpenError> {
-    let mut file = match std::fs::File::open(log::path_of(database)) {
+    let mut file = match std::fs::File::open(wal::path_of(database)) {
         Ok(file) => std::io::BufReader::with_capacity(1 << 20, file),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),

@@ -1,8 +1,8 @@
-//! Named queries.
+//! Runs with their payloads.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
-use wire::{Scope, Source};
+use wire::{Scope, Source, StoredRun};
 
 /// A job by its four parts.
 pub(super) const JOB: &str = "
@@ -37,11 +37,13 @@ pub struct RunQuery {
     pub limit: u32,
 }
 
-/// One run as it is stored.
+/// A run with its payload, and whose it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RunRow {
+pub struct WholeRun {
     /// Row.
     pub id: i64,
+    /// Whose it is.
+    pub scope: Scope,
     /// The CI system's identifier of the run.
     pub run_id: String,
     /// When it came.
@@ -52,18 +54,36 @@ pub struct RunRow {
     pub sources: Vec<Source>,
 }
 
+impl WholeRun {
+    /// The run as it is answered, with its payload in some form.
+    pub fn with_payload<P>(self, payload: P) -> StoredRun<P> {
+        let [organization, _, workflow, job] = self.scope.names().map(str::to_owned);
+        StoredRun {
+            id: self.id,
+            repository: self.scope.full_repository().unwrap_or_default(),
+            organization,
+            workflow,
+            job,
+            run_id: self.run_id,
+            received_at: self.received_at,
+            sources: self.sources,
+            payload,
+        }
+    }
+}
+
 /// The row of a job; `None` if nothing of it is stored.
 pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<i64>> {
     let parts = scope.parts().map(|(_, part)| part);
     connection.prepare_cached(JOB)?.query_row(parts, |row| row.get(0)).optional()
 }
 
-/// Who measured a run, as it is stored; nobody is known of what came before that was kept.
+/// Who measured a run, as it is stored.
 pub(super) fn sources(text: Option<String>) -> Vec<Source> {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<RunRow>> {
+pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<WholeRun>> {
     let Some(job) = job(connection, &query.scope)? else { return Ok(vec![]) };
     let before = query.before.unwrap_or(i64::MAX);
     let since = query.since.map_or(i64::MIN, Timestamp::as_millisecond);
@@ -82,8 +102,9 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Resul
     let sql = if query.run_id.is_some() { RUNS_WITH_ID } else { RUNS };
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(parameters.as_slice(), |row| {
-        Ok(RunRow {
+        Ok(WholeRun {
             id: row.get(0)?,
+            scope: query.scope.clone(),
             run_id: row.get(1)?,
             received_at: Timestamp::from_millisecond(row.get(2)?).unwrap_or_default(),
             payload: row.get(3)?,

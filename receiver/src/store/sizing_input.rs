@@ -1,11 +1,10 @@
-//! Histories for sizing, and the figures of jobs that are made from them.
+//! The runs that recommendations are made from, and the figures of jobs that are computed from them.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params, params};
-use wire::{CpuHistogram, Scope};
+use wire::{ContainerSummary, Scope};
 
-use crate::sizing::figures::JobFigures;
-use crate::sizing::history::{Facts, Run};
+use super::containers;
 
 /// The jobs of a repository or workflow that ran last; what is `None` does not restrict.
 pub(super) const JOBS: &str = "
@@ -35,17 +34,28 @@ pub(super) const RUNS: &str = "
     WHERE job_id = ?1 AND is_final = 1 AND complete IS NOT 0 AND received_at_ms >= ?2
     ORDER BY id DESC LIMIT ?3";
 
-/// The containers of a run.
-pub(super) const CONTAINERS: &str = "
-    SELECT name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores, cpu_limit_cores,
-        cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes, working_set_peak_bytes,
-        cgroup_memory_peak_bytes, memory_request_bytes, memory_limit_bytes, oom_kills, cpu_cores_histogram,
-        cpu_bound_cores, memory_bound_bytes, machine_cpus, machine_memory_bytes
-    FROM containers WHERE run = ?1 ORDER BY position";
-
 /// Jobs whose figures are to be computed anew.
 pub(super) const STALE: &str = "
     SELECT id, stale, run_count, last_run FROM jobs WHERE stale > 0 AND id > ?1 ORDER BY id LIMIT ?2";
+
+/// A complete run: its last summary, and all of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompleteRun {
+    /// Row.
+    pub id: i64,
+    /// Row of its job.
+    pub job_id: i64,
+    /// The CI system's identifier of it.
+    pub run_id: String,
+    /// For how long it was measured.
+    pub duration_seconds: f64,
+    /// CPU time in all.
+    pub cpu_seconds: Option<f64>,
+    /// When its last summary came.
+    pub received_at: Timestamp,
+    /// Its containers.
+    pub containers: Vec<ContainerSummary>,
+}
 
 /// Of which jobs, and how much of each.
 #[derive(Debug, Clone)]
@@ -70,7 +80,7 @@ pub struct JobHistory {
     /// Job.
     pub job: String,
     /// Newest first.
-    pub runs: Vec<Run>,
+    pub runs: Vec<CompleteRun>,
 }
 
 /// A job as it was when its runs were read.
@@ -92,7 +102,20 @@ pub struct StaleJob {
     /// As it was before its runs were read: what is stored while they are read is not taken for known.
     pub state: JobState,
     /// Its last complete runs, newest first.
-    pub runs: Vec<Run>,
+    pub runs: Vec<CompleteRun>,
+}
+
+/// What was computed of a job's last runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredFigures {
+    /// The job as it was when its runs were read.
+    pub state: JobState,
+    /// All of it, as JSON.
+    pub figures: String,
+    /// What lists of jobs are sorted by: how much is requested in vain …
+    pub waste: f64,
+    /// … and how near to its limits the job is.
+    pub risk: f64,
 }
 
 pub(super) fn of_scope(connection: &Connection, query: &HistoryQuery) -> rusqlite::Result<Vec<JobHistory>> {
@@ -154,11 +177,11 @@ fn runs(
     job: i64,
     since: Option<Timestamp>,
     limit: u32,
-) -> rusqlite::Result<Vec<Run>> {
+) -> rusqlite::Result<Vec<CompleteRun>> {
     let since = since.map_or(i64::MIN, Timestamp::as_millisecond);
     let mut statement = connection.prepare_cached(RUNS)?;
     let rows = statement.query_map(params![job, since, limit], |row| {
-        Ok(Run {
+        Ok(CompleteRun {
             id: row.get(0)?,
             job_id: job,
             run_id: row.get(1)?,
@@ -168,62 +191,26 @@ fn runs(
             containers: Vec::new(),
         })
     })?;
-    let mut runs: Vec<Run> = rows.collect::<rusqlite::Result<_>>()?;
-    let mut statement = connection.prepare_cached(CONTAINERS)?;
+    let mut runs: Vec<CompleteRun> = rows.collect::<rusqlite::Result<_>>()?;
     for run in &mut runs {
-        run.containers = statement.query_map([run.id], facts)?.collect::<rusqlite::Result<_>>()?;
+        run.containers = containers::select(connection, containers::WITH_HISTOGRAMS, run.id)?;
     }
     Ok(runs)
 }
 
-fn facts(row: &Row<'_>) -> rusqlite::Result<Facts> {
-    let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(i64::cast_unsigned));
-    let histogram: Option<String> = row.get(15)?;
-    Ok(Facts {
-        name: row.get(0)?,
-        cpu_seconds: row.get(1)?,
-        cpu_peak_cores: row.get(2)?,
-        cpu_p95_cores: row.get(3)?,
-        cpu_request_cores: row.get(4)?,
-        cpu_limit_cores: row.get(5)?,
-        cpu_throttled_seconds: row.get(6)?,
-        cpu_periods: count(7)?,
-        cpu_throttled_periods: count(8)?,
-        memory_peak_bytes: row.get(9)?,
-        working_set_peak_bytes: row.get(10)?,
-        cgroup_memory_peak_bytes: count(11)?,
-        memory_request_bytes: count(12)?,
-        memory_limit_bytes: count(13)?,
-        oom_kills: count(14)?,
-        cpu_bound_cores: row.get(16)?,
-        memory_bound_bytes: count(17)?,
-        machine_cpus: row.get(18)?,
-        machine_memory_bytes: count(19)?,
-        // What was stored was sound; whatever is not is as good as none.
-        cpu_cores_histogram: histogram
-            .and_then(|text| serde_json::from_str::<CpuHistogram>(&text).ok())
-            .filter(CpuHistogram::is_sound),
-    })
-}
-
 /// Stores figures; a job of which something was stored since its state was read remains stale.
-pub(super) fn store_figures(
-    connection: &Connection,
-    figures: &[(JobState, JobFigures)],
-) -> rusqlite::Result<()> {
+pub(super) fn store_figures(connection: &Connection, figures: &[StoredFigures]) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "UPDATE jobs SET figures = :figures, waste = :waste, risk = :risk,
              stale = CASE WHEN stale = :stale AND run_count = :run_count AND last_run = :last_run THEN 0 ELSE stale END
          WHERE id = :id",
     )?;
-    for (state, figures) in figures {
-        let text = serde_json::to_string(figures)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    for StoredFigures { state, figures, waste, risk } in figures {
         statement.execute(named_params! {
             ":id": state.id,
-            ":figures": text,
-            ":waste": figures.waste(),
-            ":risk": figures.risk(),
+            ":figures": figures,
+            ":waste": waste,
+            ":risk": risk,
             ":stale": state.stale,
             ":run_count": state.run_count,
             ":last_run": state.last_run,

@@ -13,7 +13,7 @@ const ALARM_FRAMES: i64 = 32 * 1024;
 
 /// What is known of the log's length.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct Wal {
     /// Frames that were in it when copying last stopped half way.
     tried_frames: i64,
     alarmed: bool,
@@ -26,7 +26,7 @@ pub(super) fn path_of(database: &Path) -> PathBuf {
     path.into()
 }
 
-impl Log {
+impl Wal {
     /// Copies it if it is long. The answers are out by then; nobody waits for this but who is next.
     pub(super) fn after_batch(&mut self, connection: &Connection) {
         let (frames, copied) = match checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)") {

@@ -39,7 +39,7 @@ pub struct Sums {
     pub jobs_at_risk: u64,
 }
 
-pub(super) fn sums(connection: &Connection, within: &Within) -> rusqlite::Result<Sums> {
+pub(super) fn totals(connection: &Connection, within: &Within) -> rusqlite::Result<Sums> {
     let sums = |row: &Row<'_>| {
         Ok(Sums {
             jobs: row.get::<_, i64>(0)?.cast_unsigned(),
@@ -107,7 +107,7 @@ mod tests {
         connection.execute(add, []).unwrap();
         let figures = |names: &[&str]| {
             let Sums { jobs, runs, waste, wasteful_jobs, jobs_at_risk } =
-                sums(&connection, &within(names)).unwrap();
+                totals(&connection, &within(names)).unwrap();
             (jobs, runs, waste, wasteful_jobs, jobs_at_risk)
         };
         assert_eq!(figures(&[]), (4, 11, 3.5, 2, 2));

@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use wire::Scope;
+use wire::{CpuHistogram, Scope};
 
-use super::super::background::Background;
+use super::super::deferred::Deferred;
 use super::super::write::{self, Command, Insert, Writer};
-use super::super::{NewContainer, NewRun, Outcome, Store, StoreError, SummaryKey, schema};
+use super::super::{ContainerSummary, NewRun, Outcome, Store, StoreError, SummaryKey, schema};
 use super::*;
 
 fn run(workflow: &str, job: &str, seq: Option<u64>, is_final: bool, complete: Option<bool>) -> NewRun {
@@ -29,7 +29,7 @@ fn run(workflow: &str, job: &str, seq: Option<u64>, is_final: bool, complete: Op
         payload: "{}".to_owned(),
         sources: vec![],
         places: vec![],
-        containers: vec![NewContainer {
+        containers: vec![ContainerSummary {
             name: "c".to_owned(),
             cpu_periods: Some(u64::MAX >> 1),
             memory_limit_bytes: Some(7),
@@ -37,8 +37,8 @@ fn run(workflow: &str, job: &str, seq: Option<u64>, is_final: bool, complete: Op
             memory_bound_bytes: Some(8),
             machine_cpus: Some(2),
             machine_memory_bytes: Some(9),
-            cpu_cores_histogram: serde_json::to_string(&histogram).ok(),
-            ..NewContainer::default()
+            cpu_cores_histogram: Some(histogram),
+            ..ContainerSummary::default()
         }],
     }
 }
@@ -101,20 +101,24 @@ fn figures_of_an_older_state_clear_nothing_newer() {
     let read = stale(&connection, 0, 9, 9).unwrap()[0].state;
     // Another summary of the same run: neither the count of runs nor the newest row changes, nor the time.
     assert_eq!(insert(&mut connection, run("w", "j", Some(2), true, None)), Outcome::Replaced(1));
-    let figures = JobFigures { runs: 1, ..JobFigures::default() };
-    store_figures(&connection, &[(read, figures.clone())]).unwrap();
+    let figures = |state| StoredFigures { state, figures: "{}".to_owned(), waste: 0.5, risk: 0.25 };
+    store_figures(&connection, &[figures(read)]).unwrap();
     assert!(is_stale(&connection) > 0, "old figures are better than none, and remain stale");
     let read = stale(&connection, 0, 9, 9).unwrap()[0].state;
     // A run that is deleted, whoever does it.
     connection.execute_batch("UPDATE jobs SET run_count = run_count - 1").unwrap();
-    store_figures(&connection, &[(read, figures.clone())]).unwrap();
+    store_figures(&connection, &[figures(read)]).unwrap();
     assert!(is_stale(&connection) > 0);
     let read = stale(&connection, 0, 9, 9).unwrap()[0].state;
-    store_figures(&connection, &[(read, figures.clone())]).unwrap();
+    store_figures(&connection, &[figures(read)]).unwrap();
     assert_eq!(is_stale(&connection), 0);
     assert!(stale(&connection, 0, 9, 9).unwrap().is_empty());
-    let text: String = connection.query_row("SELECT figures FROM jobs", [], |row| row.get(0)).unwrap();
-    assert_eq!(serde_json::from_str::<JobFigures>(&text).unwrap(), figures);
+    let stored: (String, f64, f64) = connection
+        .query_row("SELECT figures, waste, risk FROM jobs", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!(stored, ("{}".to_owned(), 0.5, 0.25));
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn each_query_is_served_by_an_index() {
         ),
         (COUNT, "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (organization=? AND repository=?)"),
         (RUNS, "SEARCH runs USING INDEX runs_of_job (job_id=?)"),
-        (CONTAINERS, "SEARCH containers USING PRIMARY KEY (run=?)"),
+        (containers::WITH_HISTOGRAMS, "SEARCH containers USING PRIMARY KEY (run=?)"),
         (STALE, "SEARCH jobs USING INDEX jobs_stale (id>?)"),
     ] {
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -165,22 +169,22 @@ fn push() -> (Command, Told<Outcome>) {
 
 fn count() -> (Command, Told<i64>) {
     let sql = "SELECT count(*) FROM runs";
-    let (work, told) = Background::new(move |connection| connection.query_row(sql, [], |row| row.get(0)));
-    (Command::Background(work), told)
+    let (work, told) = Deferred::new(move |connection| connection.query_row(sql, [], |row| row.get(0)));
+    (Command::Deferred(work), told)
 }
 
 #[test]
 fn pushes_go_first_and_what_nobody_waits_for_is_not_done() {
     let done = Arc::new(Mutex::new(false));
     let mark = Arc::clone(&done);
-    let (abandoned, told) = Background::new(move |_| {
+    let (abandoned, told) = Deferred::new(move |_| {
         *mark.lock().unwrap() = true;
         Ok(())
     });
     drop(told);
     let ((first, mut counted), (one, _one), (two, _two), (second, mut counted_too)) =
         (count(), push(), push(), count());
-    order(vec![first, one, Command::Background(abandoned), two, second]);
+    order(vec![first, one, Command::Deferred(abandoned), two, second]);
     assert_eq!(counted.try_recv().unwrap().unwrap(), 2, "both pushes were stored before it");
     assert_eq!(counted_too.try_recv().unwrap().unwrap(), 2);
     assert!(!*done.lock().unwrap());
@@ -188,12 +192,11 @@ fn pushes_go_first_and_what_nobody_waits_for_is_not_done() {
 
 #[test]
 fn work_that_fails_takes_back_only_itself() {
-    let (work, mut told) = Background::new(|connection| {
-        connection.execute_batch("DELETE FROM containers; DELETE FROM nowhere;")
-    });
+    let (work, mut told) =
+        Deferred::new(|connection| connection.execute_batch("DELETE FROM containers; DELETE FROM nowhere;"));
     let (one, mut stored) = push();
     let (two, mut counted) = count();
-    let directory = order(vec![Command::Background(work), one, two]);
+    let directory = order(vec![Command::Deferred(work), one, two]);
     assert!(matches!(told.try_recv().unwrap(), Err(StoreError::Failed(text)) if text.contains("nowhere")));
     assert!(stored.try_recv().unwrap().is_ok());
     assert_eq!(counted.try_recv().unwrap().unwrap(), 1);
