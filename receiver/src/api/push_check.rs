@@ -7,12 +7,24 @@ use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use wire::{Problem, RECEIVER_VERSION_HEADER, Scope};
 
-use crate::api::error::AppError;
-use crate::api::openapi::{PushCheckParameters, ReadProblems};
-use crate::api::query::Parameters;
-use crate::api::state::AppState;
+use super::error::AppError;
+use super::openapi::ReadProblems;
+use super::query::parse;
+use super::state::AppState;
 
-const KNOWN: [&str; 4] = ["organization", "repository", "workflow", "job"];
+/// The scope of a push. Later parts left out: all below those that are given.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PushCheckQuery {
+    /// Organization.
+    organization: String,
+    /// Repository, with or without its organization; if it is left out, every one.
+    repository: Option<String>,
+    /// Workflow; if it is left out, every one.
+    workflow: Option<String>,
+    /// Job; if it is left out, every one.
+    job: Option<String>,
+}
 
 /// Whether a push would be let in
 ///
@@ -20,7 +32,7 @@ const KNOWN: [&str; 4] = ["organization", "repository", "workflow", "job"];
 /// written. Nothing is stored. Names are made normal as for `POST /api/v1/token`.
 #[utoipa::path(
     get, path = "/api/v1/push-check", tag = "push", security(("push_token" = [])),
-    params(PushCheckParameters),
+    params(PushCheckQuery),
     responses(
         (status = NO_CONTENT, description = "It would", headers(("Receiver-Version" = String, description = "Version of the receiver; other answers have it as well"))),
         (status = FORBIDDEN, description = "The token is for another scope, has expired, or is a read token: `detail` says which", body = Problem, content_type = "application/problem+json"),
@@ -39,10 +51,8 @@ pub(crate) async fn push_check(
 
 async fn check(state: &AppState, headers: &HeaderMap, query: Option<&str>) -> Result<(), AppError> {
     let token = state.push_token(headers)?;
-    let parameters = Parameters::parse(query, &KNOWN)?;
-    let [organization, repository, workflow, job] = KNOWN.map(|name| parameters.text(name));
-    let organization = organization.ok_or_else(|| AppError::invalid(KNOWN[0], "is missing"))?;
-    let scope = Scope::named(organization, repository, workflow, job)?;
+    let (PushCheckQuery { organization, repository, workflow, job }, _) = parse(query)?;
+    let scope = Scope::named(&organization, repository.as_deref(), workflow.as_deref(), job.as_deref())?;
     state.authorize_push(&token, &scope, Timestamp::now())?;
     Ok(state.store.check().await?)
 }

@@ -6,11 +6,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use wire::{Problem, Scope};
 
 use super::error::AppError;
-use super::openapi::{ReadProblems, SizingParameters};
-use super::query;
+use super::openapi::ReadProblems;
+use super::query::{self, fields};
 use super::state::AppState;
 use crate::sizing::format::{Format, Target};
 use crate::sizing::parameters::Parameters;
@@ -27,7 +28,9 @@ use crate::sizing::sizing;
         ("repository" = String, Path, description = "Repository, with or without its organization"),
         ("workflow" = String, Path, description = "Workflow"),
         ("job" = String, Path, description = "Job"),
-        SizingParameters,
+        FormQuery,
+        Target,
+        Parameters,
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
@@ -55,7 +58,9 @@ pub(crate) async fn of_job(
         ("organization" = String, Path, description = "Organization"),
         ("repository" = String, Path, description = "Repository, with or without its organization"),
         ("workflow" = String, Path, description = "Workflow"),
-        SizingParameters,
+        FormQuery,
+        Target,
+        Parameters,
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
@@ -82,7 +87,9 @@ pub(crate) async fn of_workflow(
     params(
         ("organization" = String, Path, description = "Organization"),
         ("repository" = String, Path, description = "Repository, with or without its organization"),
-        SizingParameters,
+        FormQuery,
+        Target,
+        Parameters,
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
@@ -107,7 +114,7 @@ async fn answer(
     scope: Scope,
     query: Option<&str>,
 ) -> Result<Response, AppError> {
-    let SizingQuery { parameters, format, target } = asked(query.unwrap_or_default())?;
+    let (FormQuery { format }, target, parameters) = parse(query)?;
     let format = match format {
         Some(format) => format,
         None => accepted(headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()))?,
@@ -118,35 +125,22 @@ async fn answer(
     Ok(([(CONTENT_TYPE, content_type), (VARY, HeaderValue::from_static("accept"))], body).into_response())
 }
 
-/// The query of a request.
-#[derive(Debug, Default)]
-struct SizingQuery {
-    parameters: Parameters,
+/// In which form to answer.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct FormQuery {
+    /// JSON, a `resources:` block, a strategic-merge patch, the value of `CGROUP_LIMITS`, variables of GitLab's runner or
+    /// Markdown; what `Accept` asks for if it is left out.
+    #[param(inline)]
     format: Option<Format>,
-    target: Target,
 }
 
-fn asked(query: &str) -> Result<SizingQuery, AppError> {
-    let known: Vec<_> = ["format", "name", "kind"].into_iter().chain(Parameters::NAMES).collect();
-    let given = query::Parameters::parse(Some(query), &known)?;
-    let mut asked = SizingQuery::default();
-    for (name, value) in given.all() {
-        match name {
-            "format" => {
-                let wrong = || {
-                    let names = Format::ALL.map(Format::name).join(", ");
-                    AppError::invalid(name, format!("is {value:?}; {names} are accepted"))
-                };
-                asked.format = Some(Format::named(value).ok_or_else(wrong)?);
-            }
-            "name" => asked.target.set_name(value)?,
-            "kind" => asked.target.set_kind(value)?,
-            // All others are its own.
-            _ => _ = asked.parameters.set(name, value)?,
-        }
-    }
-    asked.parameters.check()?;
-    Ok(asked)
+fn parse(query: Option<&str>) -> Result<(FormQuery, Target, Parameters), AppError> {
+    let known = [fields::<FormQuery>(), fields::<Target>(), fields::<Parameters>()].concat();
+    let given = query::Parameters::parse(query, &known)?;
+    let parameters: Parameters = given.read()?;
+    parameters.check()?;
+    Ok((given.read()?, given.read()?, parameters))
 }
 
 /// The media types in `Accept` that ask for a form.

@@ -5,16 +5,13 @@
 
 pub(crate) mod page;
 
-mod parameters;
+mod problems;
 mod refine;
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-pub(crate) use self::parameters::{
-    ExportParameters, JobParameters, NameParameters, PushCheckParameters, ReadProblems, SizingParameters,
-    WriteProblems,
-};
+pub(crate) use self::problems::{ReadProblems, WriteProblems};
 
 /// What the document says beside what the handlers say.
 #[derive(Debug, OpenApi)]

@@ -4,15 +4,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::auth::MAX_TOKEN_SECONDS;
+use crate::sizing::parameters::{CPU, MEMORY};
 
 /// Text that is a name: something that is not only white space, no control character, at most 512 of them.
 const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
 /// Text that is a name once it was made normal: anything that is not white space or control characters alone.
 const ANY_NAME: &str = "[^\\s\\x00-\\x1f\\x7f-\\x9f]";
-/// CPU such as `500m`, `0.5`, `2` or `1e3`.
-const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,11}u|[1-9][0-9]{0,14}n|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0?\\.[0-9]{0,8}[1-9]|[1-9]([eE][0-5]|k))$";
-/// Memory such as `512Mi`, plain bytes or `1e9`.
-const MEMORY: &str = "^((0?\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|K|M|G)|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T|[eE]([0-9]|1[0-2])))$";
 /// Parameters and fields of requests that are names.
 const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
 
@@ -53,12 +50,27 @@ pub(super) fn refine(document: &mut Value) {
             &json!({"minimum": 1, "maximum": MAX_TOKEN_SECONDS}),
         );
     }
+    if let Some(parameters) = schemas.get_mut("SizingParameters") {
+        answered(parameters);
+    }
     if let Some(histogram) = schemas.get_mut("CpuHistogram") {
         let bucket = json!({"type": "integer", "minimum": 0, "maximum": wire::CpuHistogram::LAST_BUCKET});
         let seconds = json!({"type": "number", "minimum": 0});
         let pair = json!({"type": "array", "prefixItems": [bucket, seconds], "minItems": 2, "maxItems": 2});
         extend(histogram, &json!({"items": pair}));
     }
+}
+
+/// What a query may leave out is in the answer all the same, unless it may be unknown.
+fn answered(schema: &mut Value) {
+    let mut required = vec![];
+    for (name, property) in schema["properties"].as_object_mut().into_iter().flatten() {
+        property.as_object_mut().map(|property| property.remove("default"));
+        if property["type"].is_string() {
+            required.push(name.clone());
+        }
+    }
+    extend(schema, &json!({"required": required}));
 }
 
 /// Of the fields `all`, exactly those of one of the `combinations` are given.
@@ -129,12 +141,11 @@ fn refine_parameter(parameter: &mut Value, accepted_name: &Value) {
     // A parameter that is left out is not null.
     not_null(schema);
     match name.as_str() {
-        // Quantities as Kubernetes writes them; patterns that every value which they take is taken by.
+        // Quantities as Kubernetes writes them; a pattern cannot be named in an attribute of a type.
         "cpu_floor" | "cpu_cap" => extend(schema, &json!({"pattern": CPU, "examples": ["500m", "2"]})),
         "memory_floor" | "memory_cap" | "oom_bytes" => {
             extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
         }
-        "limit" => extend(schema, &json!({"minimum": 1, "maximum": 1000})),
         "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
         name if NAMES.contains(&name) => extend(schema, accepted_name),
         _ => {}
@@ -193,31 +204,5 @@ fn not_null(schema: &mut Value) {
 fn extend(schema: &mut Value, more: &Value) {
     if let (Some(schema), Some(more)) = (schema.as_object_mut(), more.as_object()) {
         schema.extend(more.clone());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use proptest::string::string_regex;
-
-    use super::*;
-    use crate::sizing::parameters::Parameters;
-
-    /// Texts that a pattern which is anchored at both ends takes.
-    fn taken_by(pattern: &str) -> impl Strategy<Value = String> {
-        string_regex(pattern.trim_start_matches('^').trim_end_matches('$')).unwrap()
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_described_as_cpu_is_accepted(text in taken_by(CPU)) {
-            prop_assert!(Parameters::default().set("cpu_cap", &text).is_ok());
-        }
-
-        #[test]
-        fn what_is_described_as_memory_is_accepted(text in taken_by(MEMORY)) {
-            prop_assert!(Parameters::default().set("memory_cap", &text).is_ok());
-        }
     }
 }

@@ -4,32 +4,140 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{OriginalUri, Path, RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
 use wire::{Group, Problem, Scope};
 
-use super::parameters::{decode, encode};
-use super::{JobAnswer, Page, Parameters};
+use super::parameters::{PageLimit, Time, check_name, decode, encode};
+use super::{JobAnswer, NoParameters, Page, Parameters, parse};
 use crate::api::error::AppError;
-use crate::api::openapi::{JobParameters, NameParameters, ReadProblems};
+use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+
+/// Which organizations.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct OrganizationsQuery {
+    /// Only names with this in them, in upper or lower case; parts are joined by slashes.
+    search: Option<String>,
+    /// Where the page begins, as the `Link` of the one before says.
+    after: Option<String>,
+    /// At most this many; 100 if it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: PageLimit,
+}
+
+/// Which repositories.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RepositoriesQuery {
+    /// Only of this organization.
+    organization: Option<String>,
+    /// Only names with this in them, in upper or lower case; parts are joined by slashes.
+    search: Option<String>,
+    /// Where the page begins, as the `Link` of the one before says.
+    after: Option<String>,
+    /// At most this many; 100 if it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: PageLimit,
+}
+
+/// Which workflows.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WorkflowsQuery {
+    /// Only of this organization.
+    organization: Option<String>,
+    /// Only of this repository, with or without its organization.
+    repository: Option<String>,
+    /// Only names with this in them, in upper or lower case; parts are joined by slashes.
+    search: Option<String>,
+    /// Where the page begins, as the `Link` of the one before says.
+    after: Option<String>,
+    /// At most this many; 100 if it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: PageLimit,
+}
+
+/// Which jobs, and in which order.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct JobsQuery {
+    /// Only jobs of this organization.
+    organization: Option<String>,
+    /// Only jobs of this repository, with or without its organization.
+    repository: Option<String>,
+    /// Only jobs of this workflow.
+    workflow: Option<String>,
+    /// Only jobs with this in `organization/repository/workflow/job`, in upper or lower case.
+    search: Option<String>,
+    /// Only jobs whose last run came then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Time>,
+    /// `waste` if it is left out. All but `name` begin with the highest or latest.
+    #[param(inline)]
+    sort: Option<Sort>,
+    /// Where the page begins, as the `Link` of the one before says.
+    after: Option<String>,
+    /// At most this many; 100 if it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: PageLimit,
+}
+
+/// In which order.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Sort {
+    #[default]
+    Waste,
+    Risk,
+    LastRun,
+    Name,
+}
+
+impl From<Sort> for JobSort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Waste => Self::Waste,
+            Sort::Risk => Self::Risk,
+            Sort::LastRun => Self::LastRun,
+            Sort::Name => Self::Name,
+        }
+    }
+}
 
 /// Organizations, by name
 ///
 /// Each with how many jobs and runs of it are stored.
 #[utoipa::path(
     get, path = "/api/v1/organizations", tag = "catalog", security(("read_token" = [])),
-    params(NameParameters),
+    params(OrganizationsQuery),
     responses((status = OK, description = "A page", body = [Group], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))), ReadProblems)
 )]
 pub(crate) async fn organizations(
-    state: State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     headers: HeaderMap,
-    uri: OriginalUri,
-    query: RawQuery,
+    OriginalUri(uri): OriginalUri,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
-    names(Level::Organizations, state, &headers, uri, query).await
+    state.authorize_reader(&headers)?;
+    let (OrganizationsQuery { search, after, limit }, parameters) = parse(query.as_deref())?;
+    let level = Level::Organizations;
+    names(
+        &state,
+        NameQuery { level, within: Within::default(), search, after: None, limit: limit.0 },
+        after,
+        &uri,
+        &parameters,
+    )
+    .await
 }
 
 /// Repositories, by name
@@ -37,16 +145,20 @@ pub(crate) async fn organizations(
 /// Of one organization or of all.
 #[utoipa::path(
     get, path = "/api/v1/repositories", tag = "catalog", security(("read_token" = [])),
-    params(NameParameters, ("organization" = Option<String>, Query, description = "Only of this organization")),
+    params(RepositoriesQuery),
     responses((status = OK, description = "A page", body = [Group], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))), ReadProblems)
 )]
 pub(crate) async fn repositories(
-    state: State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     headers: HeaderMap,
-    uri: OriginalUri,
-    query: RawQuery,
+    OriginalUri(uri): OriginalUri,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
-    names(Level::Repositories, state, &headers, uri, query).await
+    state.authorize_reader(&headers)?;
+    let (RepositoriesQuery { organization, search, after, limit }, parameters) = parse(query.as_deref())?;
+    let (level, within) = (Level::Repositories, within(organization, None, None)?);
+    names(&state, NameQuery { level, within, search, after: None, limit: limit.0 }, after, &uri, &parameters)
+        .await
 }
 
 /// Workflows, by name
@@ -54,46 +166,39 @@ pub(crate) async fn repositories(
 /// Of one organization, of one repository or of all.
 #[utoipa::path(
     get, path = "/api/v1/workflows", tag = "catalog", security(("read_token" = [])),
-    params(
-        NameParameters,
-        ("organization" = Option<String>, Query, description = "Only of this organization"),
-        ("repository" = Option<String>, Query, description = "Only of this repository, with or without its organization"),
-    ),
+    params(WorkflowsQuery),
     responses((status = OK, description = "A page", body = [Group], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))), ReadProblems)
 )]
 pub(crate) async fn workflows(
-    state: State<Arc<AppState>>,
-    headers: HeaderMap,
-    uri: OriginalUri,
-    query: RawQuery,
-) -> Result<Response, AppError> {
-    names(Level::Workflows, state, &headers, uri, query).await
-}
-
-async fn names(
-    level: Level,
     State(state): State<Arc<AppState>>,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
-    state.authorize_reader(headers)?;
-    let (known, length): (&[_], _) = match level {
-        Level::Organizations => (&["search", "after", "limit"], 1),
-        Level::Repositories => (&["organization", "search", "after", "limit"], 2),
-        Level::Workflows => (&["organization", "repository", "search", "after", "limit"], 3),
+    state.authorize_reader(&headers)?;
+    let (WorkflowsQuery { organization, repository, search, after, limit }, parameters) =
+        parse(query.as_deref())?;
+    let (level, within) = (Level::Workflows, within(organization, repository, None)?);
+    names(&state, NameQuery { level, within, search, after: None, limit: limit.0 }, after, &uri, &parameters)
+        .await
+}
+
+/// A page of names. `asked` holds no cursor yet, and the number of elements that the page may have.
+async fn names(
+    state: &AppState,
+    asked: NameQuery,
+    after: Option<String>,
+    uri: &Uri,
+    parameters: &Parameters,
+) -> Result<Response, AppError> {
+    let limit = asked.limit;
+    let length = match asked.level {
+        Level::Organizations => 1,
+        Level::Repositories => 2,
+        Level::Workflows => 3,
     };
-    let parameters = Parameters::parse(query.as_deref(), known)?;
-    let limit = parameters.limit()?;
-    let after = parameters.get("after", CURSOR, |text| split(text, length))?;
-    let query = NameQuery {
-        level,
-        within: within(&parameters)?,
-        search: parameters.text("search").map(ToOwned::to_owned),
-        after,
-        limit: limit + 1,
-    };
-    let rows = state.store.names(query).await?;
+    let after = cursor_of(after, |text| split(text, length))?;
+    let rows = state.store.names(NameQuery { after, limit: limit + 1, ..asked }).await?;
     let page = Page::new(rows, limit, |last| parameters.next(uri.path(), "after", &join(&last.names)));
     Ok(page.map(group).into_response())
 }
@@ -104,7 +209,7 @@ async fn names(
 /// is requested. `waste` and `risk` are computed in the background some seconds after a run came.
 #[utoipa::path(
     get, path = "/api/v1/jobs", tag = "catalog", security(("read_token" = [])),
-    params(JobParameters),
+    params(JobsQuery),
     responses((status = OK, description = "A page", body = [JobAnswer], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))), ReadProblems)
 )]
 pub(crate) async fn jobs(
@@ -114,25 +219,15 @@ pub(crate) async fn jobs(
     RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
-    let known = ["organization", "repository", "workflow", "search", "since", "sort", "after", "limit"];
-    let parameters = Parameters::parse(query.as_deref(), &known)?;
-    let limit = parameters.limit()?;
-    let sort = parameters.get("sort", "waste, risk, last_run or name", |text| {
-        Some(match text {
-            "waste" => JobSort::Waste,
-            "risk" => JobSort::Risk,
-            "last_run" => JobSort::LastRun,
-            "name" => JobSort::Name,
-            _ => return None,
-        })
-    })?;
-    let sort = sort.unwrap_or(JobSort::Waste);
+    let (asked, parameters) = parse::<JobsQuery>(query.as_deref())?;
+    let PageLimit(limit) = asked.limit;
+    let sort = JobSort::from(asked.sort.unwrap_or_default());
     let query = JobQuery {
-        within: within(&parameters)?,
-        search: parameters.text("search").map(ToOwned::to_owned),
-        since: parameters.time("since")?,
+        within: within(asked.organization, asked.repository, asked.workflow)?,
+        search: asked.search,
+        since: asked.since.map(|Time(time)| time),
         sort,
-        after: parameters.get("after", CURSOR, |text| cursor(sort, text))?,
+        after: cursor_of(asked.after, |text| cursor(sort, text))?,
         limit: limit + 1,
     };
     let rows = state.store.jobs(query).await?;
@@ -166,20 +261,28 @@ pub(crate) async fn job(
 ) -> Result<Json<JobAnswer>, AppError> {
     state.authorize_reader(&headers)?;
     let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
-    Parameters::parse(query.as_deref(), &[])?;
+    parse::<NoParameters>(query.as_deref())?;
     let row = state.store.job(scope).await?;
     row.map(|row| Json(row.into())).ok_or(AppError::Missing("no run of this job is stored".to_owned()))
 }
 
-const CURSOR: &str = "what the Link to the next page in this order says";
+/// Where a page begins, as `read` finds it in `after`.
+fn cursor_of<T>(after: Option<String>, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, AppError> {
+    let Some(text) = after else { return Ok(None) };
+    let wrong = || format!("is {text:?}; what the Link to the next page in this order says is accepted");
+    read(&text).map(Some).ok_or_else(|| AppError::invalid("after", wrong()))
+}
 
-/// Below what the parameters ask to look.
-pub(super) fn within(parameters: &Parameters) -> Result<Within, AppError> {
-    Ok(Within {
-        organization: parameters.name("organization")?,
-        repository: parameters.name("repository")?,
-        workflow: parameters.name("workflow")?,
-    })
+/// Below which names to look.
+pub(super) fn within(
+    organization: Option<String>,
+    repository: Option<String>,
+    workflow: Option<String>,
+) -> Result<Within, AppError> {
+    check_name("organization", organization.as_ref())?;
+    check_name("repository", repository.as_ref())?;
+    check_name("workflow", workflow.as_ref())?;
+    Ok(Within { organization, repository, workflow })
 }
 
 fn group(row: NameRow) -> Group {

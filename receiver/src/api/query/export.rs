@@ -12,23 +12,51 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Frame;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::error;
+use utoipa::ToSchema;
 
 use super::catalog::within;
-use super::{Parameters, summaries};
+use super::parameters::Time;
+use super::{parse, summaries};
 use wire::ContainerSummary;
 
 use crate::api::error::AppError;
-use crate::api::openapi::{ExportParameters, ReadProblems};
+use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::{ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun};
 
 /// Form of an export.
-#[derive(Debug, Clone, Copy)]
-enum Format {
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ExportFormat {
+    #[default]
     Ndjson,
     Csv,
+}
+
+/// Which runs, and in which form.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ExportParameters {
+    /// `ndjson` if it is left out.
+    #[param(inline)]
+    format: Option<ExportFormat>,
+    /// Only runs of this organization.
+    organization: Option<String>,
+    /// Only runs of this repository, with or without its organization.
+    repository: Option<String>,
+    /// Only runs of this workflow.
+    workflow: Option<String>,
+    /// Only runs of jobs with this in `organization/repository/workflow/job`, in upper or lower case.
+    search: Option<String>,
+    /// Only runs that came then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Time>,
+    /// Only runs that came before.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Time>,
 }
 
 /// All runs, streamed
@@ -50,19 +78,13 @@ pub(crate) async fn export(
     RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
-    let known = ["format", "organization", "repository", "workflow", "search", "since", "until"];
-    let parameters = Parameters::parse(query.as_deref(), &known)?;
-    let format = parameters.get("format", "ndjson or csv", |text| match text {
-        "ndjson" => Some(Format::Ndjson),
-        "csv" => Some(Format::Csv),
-        _ => None,
-    })?;
-    let format = format.unwrap_or(Format::Ndjson);
+    let (asked, _) = parse::<ExportParameters>(query.as_deref())?;
+    let format = asked.format.unwrap_or_default();
     let query = ExportQuery {
-        within: within(&parameters)?,
-        search: parameters.text("search").map(ToOwned::to_owned),
-        since: parameters.time("since")?,
-        until: parameters.time("until")?,
+        within: within(asked.organization, asked.repository, asked.workflow)?,
+        search: asked.search,
+        since: asked.since.map(|Time(time)| time),
+        until: asked.until.map(|Time(time)| time),
     };
     let source = Source { store: state.store.clone(), query, format };
     // What fails at once is answered as what it is.
@@ -70,8 +92,8 @@ pub(crate) async fn export(
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(source.send(first, sender));
     let (content_type, name) = match format {
-        Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"runs.ndjson\""),
-        Format::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"runs.csv\""),
+        ExportFormat::Ndjson => ("application/x-ndjson", "attachment; filename=\"runs.ndjson\""),
+        ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"runs.csv\""),
     };
     let headers = [(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, name)];
     Ok((headers, Body::new(Chunks(receiver))).into_response())
@@ -81,7 +103,7 @@ pub(crate) async fn export(
 struct Source {
     store: Store,
     query: ExportQuery,
-    format: Format,
+    format: ExportFormat,
 }
 
 /// A page as text, and where the next one begins.
@@ -91,8 +113,8 @@ impl Source {
     async fn page(&self, cursor: ExportCursor, first: bool) -> Result<Text, AppError> {
         let query = self.query.clone();
         match self.format {
-            Format::Ndjson => ndjson(self.store.export_payloads(query, cursor).await?),
-            Format::Csv => csv(&self.store.export_figures(query, cursor).await?, first),
+            ExportFormat::Ndjson => ndjson(self.store.export_payloads(query, cursor).await?),
+            ExportFormat::Csv => csv(&self.store.export_figures(query, cursor).await?, first),
         }
     }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::sizing::job_figures::JobFigures;
 use crate::store::JobRow;
 
-pub(crate) use self::parameters::Parameters;
+pub(crate) use self::parameters::{NoParameters, Parameters, fields, parse};
 
 /// A job, and what is known of it without looking at its runs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -71,11 +71,6 @@ impl From<JobRow> for JobAnswer {
         }
     }
 }
-
-/// A page has so many elements unless another number is asked for.
-const DEFAULT_LIMIT: u32 = 100;
-/// It never has more.
-const MAX_LIMIT: u32 = 1000;
 
 /// A page of a list, and where the next one is (RFC 8288).
 struct Page<T> {

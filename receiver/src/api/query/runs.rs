@@ -5,14 +5,37 @@ use std::sync::Arc;
 use axum::extract::{OriginalUri, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use wire::{Scope, StoredRun};
 
+use super::parameters::{PageLimit, RunId, Time, check_name};
 use super::summaries::whole;
-use super::{Page, Parameters};
+use super::{Page, parse};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::RunQuery;
+
+/// Which runs of a job.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RunsQuery {
+    /// Only runs with this identifier of the CI system.
+    run_id: Option<String>,
+    /// Only runs with an id below this.
+    #[param(value_type = Option<i64>)]
+    before: Option<RunId>,
+    /// Only runs that came then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Time>,
+    /// Only runs that came before.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Time>,
+    /// At most this many; 100 if it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: PageLimit,
+}
 
 /// Runs of a job, newest first, with their payloads
 #[utoipa::path(
@@ -23,11 +46,7 @@ use crate::store::RunQuery;
         ("repository" = String, Path, description = "Repository, with or without its organization"),
         ("workflow" = String, Path, description = "Workflow"),
         ("job" = String, Path, description = "Job"),
-        ("run_id" = Option<String>, Query, description = "Only runs with this identifier of the CI system"),
-        ("before" = Option<i64>, Query, description = "Only runs with an id below this"),
-        ("since" = Option<String>, Query, description = "Only runs that came then or later", format = DateTime),
-        ("until" = Option<String>, Query, description = "Only runs that came before", format = DateTime),
-        ("limit" = Option<u32>, Query, description = "At most so many; 100 if it is left out"),
+        RunsQuery,
     ),
     responses(
         (status = OK, description = "A page; empty if there is no such job", body = [StoredRun], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))),
@@ -43,14 +62,15 @@ pub(crate) async fn runs(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
-    let parameters = Parameters::parse(query.as_deref(), &["limit", "before", "since", "until", "run_id"])?;
-    let limit = parameters.limit()?;
+    let (RunsQuery { run_id, before, since, until, limit: PageLimit(limit) }, parameters) =
+        parse(query.as_deref())?;
+    check_name("run_id", run_id.as_ref())?;
     let query = RunQuery {
         scope,
-        run_id: parameters.name("run_id")?,
-        before: parameters.run("before")?,
-        since: parameters.time("since")?,
-        until: parameters.time("until")?,
+        run_id,
+        before: before.map(|RunId(id)| id),
+        since: since.map(|Time(time)| time),
+        until: until.map(|Time(time)| time),
         limit: limit + 1,
     };
     let rows = state.store.runs(query).await?;

@@ -6,14 +6,29 @@ use axum::Json;
 use axum::extract::{OriginalUri, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::{Problem, RunSummary, Scope, StoredRun};
 
-use super::{Page, Parameters};
+use super::parameters::{PageLimit, RunId};
+use super::{NoParameters, Page, parse};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::{SummaryQuery, WholeRun};
+
+/// Which runs of a job.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct SummariesQuery {
+    /// Only runs with an id below this.
+    #[param(value_type = Option<i64>)]
+    before: Option<RunId>,
+    /// At most this many; 100 if it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: PageLimit,
+}
 
 /// Runs of a job, newest first, without their payloads
 ///
@@ -26,8 +41,7 @@ use crate::store::{SummaryQuery, WholeRun};
         ("repository" = String, Path, description = "Repository, with or without its organization"),
         ("workflow" = String, Path, description = "Workflow"),
         ("job" = String, Path, description = "Job"),
-        ("before" = Option<i64>, Query, description = "Only runs with an id below this"),
-        ("limit" = Option<u32>, Query, description = "At most so many; 100 if it is left out"),
+        SummariesQuery,
     ),
     responses(
         (status = OK, description = "A page", body = [RunSummary], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))),
@@ -44,9 +58,8 @@ pub(crate) async fn summaries(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
-    let parameters = Parameters::parse(query.as_deref(), &["before", "limit"])?;
-    let limit = parameters.limit()?;
-    let query = SummaryQuery { scope, before: parameters.run("before")?, limit: limit + 1 };
+    let (SummariesQuery { before, limit: PageLimit(limit) }, parameters) = parse(query.as_deref())?;
+    let query = SummaryQuery { scope, before: before.map(|RunId(id)| id), limit: limit + 1 };
     let rows = state.store.summaries(query).await?;
     let rows = rows.ok_or(AppError::Missing("no run of this job is stored".to_owned()))?;
     let page = Page::new(rows, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()));
@@ -70,7 +83,7 @@ pub(crate) async fn run(
     RawQuery(query): RawQuery,
 ) -> Result<Json<StoredRun<Box<RawValue>>>, AppError> {
     state.authorize_reader(&headers)?;
-    Parameters::parse(query.as_deref(), &[])?;
+    parse::<NoParameters>(query.as_deref())?;
     let number = id.parse().ok().filter(|id: &i64| *id > 0);
     let number =
         number.ok_or_else(|| AppError::invalid("id", format!("is {id:?}; the id of a run is accepted")))?;

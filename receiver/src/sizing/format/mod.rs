@@ -8,14 +8,17 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::recommendation::{ContainerSizing, Sizing, Status};
 
 pub use kubernetes::Target;
 
-/// A form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Form of a recommendation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Everything.
     Json,
