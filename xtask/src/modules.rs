@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
@@ -48,7 +48,10 @@ fn orders(document: &str) -> Result<Vec<(String, Vec<Vec<String>>)>> {
             (name.to_owned(), stages.map(modules).collect())
         })
         .collect();
-    if orders.is_empty() { bail!("the table below {HEADING:?} has no rows") } else { Ok(orders) }
+    if orders.is_empty() {
+        bail!("the table below {HEADING:?} has no rows");
+    }
+    Ok(orders)
 }
 
 /// What the modules of a crate import.
@@ -66,18 +69,18 @@ impl Crate {
         let roots = ["lib.rs", "main.rs"].map(|name| source.join(name));
         let file = roots.iter().find(|file| file.exists()).context("neither lib.rs nor main.rs")?;
         let mut modules = Self::default();
-        modules.read_file(file, source, vec![])?;
+        modules.read_file(file, source, &vec![])?;
         Ok(modules)
     }
 
-    fn read_file(&mut self, file: &Path, directory: &Path, module: Module) -> Result<()> {
+    fn read_file(&mut self, file: &Path, directory: &Path, module: &Module) -> Result<()> {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let tokens: TokenStream =
             text.parse().map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
         self.read_module(tokens, directory, module)
     }
 
-    fn read_module(&mut self, tokens: TokenStream, directory: &Path, module: Module) -> Result<()> {
+    fn read_module(&mut self, tokens: TokenStream, directory: &Path, module: &Module) -> Result<()> {
         self.modules.insert(module.clone(), vec![]);
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut at = 0;
@@ -92,13 +95,13 @@ impl Crate {
                     let child = [module.as_slice(), std::slice::from_ref(&name)].concat();
                     let below = directory.join(&name);
                     if let TokenTree::Group(body) = rest {
-                        self.read_module(body.stream(), &below, child)?;
+                        self.read_module(body.stream(), &below, &child)?;
                     } else {
                         let files = [below.with_extension("rs"), below.join("mod.rs")];
                         let file = files.iter().find(|file| file.exists());
                         let file =
                             file.with_context(|| format!("module {} has no file", child.join("::")))?;
-                        self.read_file(file, &below, child)?;
+                        self.read_file(file, &below, &child)?;
                     }
                     at += 3;
                 }
@@ -312,7 +315,7 @@ mod tests {
     fn of(files: &[(&str, &str)]) -> Crate {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            let file: PathBuf = directory.path().join(name);
+            let file = directory.path().join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();
         }

@@ -1,6 +1,7 @@
 //! Everything that speaks HTTP to programs: what may be pushed and asked, and `/openapi.json`, which describes it.
 
 mod body;
+mod docs;
 mod ingest;
 mod metrics;
 mod openapi;
@@ -30,16 +31,15 @@ use self::state::AppState;
 pub(crate) fn routes() -> Router<Arc<AppState>> {
     let (router, described) = described().split_for_parts();
     let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
-    let html = openapi::page::render(&document).unwrap_or_default();
-    let docs = get(async move || openapi::page::page(html));
     let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
     router
         // An address that was completed by hand ends with a slash as often as not, and after a build it is too late to say so.
         .route("/api/v1/metrics/", post(ingest::push).fallback(only("POST")))
         .route("/api/v1/token/", post(token::mint).fallback(only("POST")))
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
-        .route("/docs", docs.fallback(only("GET, HEAD")))
-        .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
+        .route("/docs", get(docs::index).fallback(only("GET, HEAD")))
+        .route("/docs/", get(docs::page).fallback(only("GET, HEAD")))
+        .route("/docs/{*file}", get(docs::file).fallback(only("GET, HEAD")))
 }
 
 /// The routes that `/openapi.json` describes.

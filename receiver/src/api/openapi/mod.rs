@@ -3,8 +3,6 @@
 //! Types and routes come from the handlers; what Rust's types cannot say (which texts are names, which numbers are
 //! quantities) is added here, so that the description accepts exactly what the receiver does.
 
-pub(crate) mod page;
-
 mod problems;
 mod refine;
 
