@@ -1,43 +1,25 @@
-//! What the receiver answers to.
+//! The whole service: the API, the page, and the layers around them.
 
 use std::any::Any;
-use std::future::Ready;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
-use utoipa::OpenApi;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
-use utoipa_axum::routes;
-use wire::Problem;
 
-use crate::error::{AppError, Denied, Wrong};
+use crate::api::error::{AppError, AuthFailed, TokenGuess};
+use crate::api::state::AppState;
 use crate::serve::Peer;
-use crate::state::AppState;
-use crate::{ingest, metrics, mint, openapi, push_check, query, sizing, ui};
+use crate::{api, ui};
 
 /// The whole service.
 pub fn app(state: Arc<AppState>) -> Router {
-    let (router, described) = described().split_for_parts();
-    let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
-    let html = openapi::page::render(&document).unwrap_or_default();
-    let docs = get(async move || openapi::page::page(html));
-    let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
-    router
-        // Whoever completes an address by hand ends it as often with a slash, and after a build it is too late to say so.
-        .route("/api/v1/metrics/", post(ingest::push).fallback(only("POST")))
-        .route("/api/v1/token/", post(mint::mint).fallback(only("POST")))
-        .route("/openapi.json", document.fallback(only("GET, HEAD")))
-        .route("/docs", docs.fallback(only("GET, HEAD")))
-        .route("/docs/style.css", get(openapi::page::style).fallback(only("GET, HEAD")))
+    api::routes()
         .merge(ui::routes(&state))
         .fallback(ui::not_found)
         .layer(CatchPanicLayer::custom(broke))
@@ -46,90 +28,22 @@ pub fn app(state: Arc<AppState>) -> Router {
         .with_state(state)
 }
 
-/// The routes that `/openapi.json` describes.
-fn described() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::with_openapi(openapi::Described::openapi())
-        .routes(taking("POST", routes!(ingest::push)))
-        .routes(taking("POST", routes!(mint::mint)))
-        .routes(reading(routes!(push_check::push_check)))
-        .routes(reading(routes!(query::runs::runs)))
-        .routes(reading(routes!(query::catalog::organizations)))
-        .routes(reading(routes!(query::catalog::repositories)))
-        .routes(reading(routes!(query::catalog::workflows)))
-        .routes(reading(routes!(query::catalog::jobs)))
-        .routes(reading(routes!(query::catalog::job)))
-        .routes(reading(routes!(query::summaries::summaries)))
-        .routes(reading(routes!(query::summaries::run)))
-        .routes(reading(routes!(query::compare::two)))
-        .routes(reading(routes!(query::export::export)))
-        .routes(reading(routes!(sizing::query::of_repository)))
-        .routes(reading(routes!(sizing::query::of_workflow)))
-        .routes(reading(routes!(sizing::query::of_job)))
-        .routes(reading(routes!(healthy)))
-        .routes(reading(routes!(ready)))
-        .routes(reading(routes!(metrics::metrics)))
-}
-
-/// The description of what the receiver answers to, OpenAPI 3.1 in JSON.
-pub fn description() -> serde_json::Result<String> {
-    openapi::render(&described().split_for_parts().1)
-}
-
-fn reading(routes: UtoipaMethodRouter<Arc<AppState>>) -> UtoipaMethodRouter<Arc<AppState>> {
-    taking("GET, HEAD", routes)
-}
-
-/// Other methods are told those that are allowed.
-fn taking(
-    allowed: &'static str,
-    (schemas, paths, router): UtoipaMethodRouter<Arc<AppState>>,
-) -> UtoipaMethodRouter<Arc<AppState>> {
-    (schemas, paths, router.fallback(only(allowed)))
-}
-
-fn only(allowed: &'static str) -> impl Fn() -> Ready<AppError> + Clone + Send + Sync + 'static {
-    move || std::future::ready(AppError::MethodNotAllowed(allowed))
-}
-
-/// What is answered where answering ended in a panic; the log has it already.
+/// The answer to a request whose handler panicked; the panic is logged already.
 fn broke(_: Box<dyn Any + Send>) -> Response {
     AppError::Internal("a panic".to_owned()).into_response()
 }
 
-/// Whether it runs
-#[utoipa::path(
-    get, path = "/healthz", tag = "operation", security(()),
-    responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
-)]
-async fn healthy() -> &'static str {
-    "ok\n"
-}
-
-/// Whether it can store and answer
-#[utoipa::path(
-    get, path = "/readyz", tag = "operation", security(()),
-    responses(
-        (status = OK, description = "It can", body = String, content_type = "text/plain"),
-        (status = INTERNAL_SERVER_ERROR, description = "Something broke", body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Not now, or not until the database can be written: `detail` says why", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {
-    state.store.check().await?;
-    Ok("ready\n")
-}
-
-/// Holds the answer to a wrong token, longer each time.
+/// Delays the answer to a wrong token, longer each time.
 async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     let response = next.run(request).await;
-    if let (Some(Peer(address)), Some(Wrong)) = (peer, response.extensions().get()) {
+    if let (Some(Peer(address)), Some(TokenGuess)) = (peer, response.extensions().get()) {
         tokio::time::sleep(state.guesses.failed(address, Instant::now())).await;
     }
     response
 }
 
-/// What metrics and the log call a route, whichever of its two forms was asked for.
+/// The route as metrics and the log name it, with or without a slash at its end.
 fn without_slash(path: &str) -> &str {
     path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
 }
@@ -144,7 +58,7 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
     let elapsed = begin.elapsed();
     let route = route.as_deref().map_or("(none)", without_slash);
     state.metrics.answered(route, &method, status, elapsed);
-    if response.extensions().get::<Denied>().is_some() {
+    if response.extensions().get::<AuthFailed>().is_some() {
         state.metrics.denied();
     }
     let probe = matches!(route, "/healthz" | "/readyz" | "/metrics") && status == StatusCode::OK;
@@ -158,8 +72,11 @@ async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use axum::http::header::CONTENT_TYPE;
+    use axum::routing::get;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
+    use wire::Problem;
 
     use super::*;
 

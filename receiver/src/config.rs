@@ -9,7 +9,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
 use crate::retention::Retention;
-use crate::ui;
 
 /// Shorter secrets can be guessed.
 const MIN_SECRET: usize = 8;
@@ -40,7 +39,24 @@ pub struct Config {
     /// Time for requests in flight once told to stop.
     pub shutdown_timeout: Duration,
     /// How the page is served.
-    pub page: ui::Options,
+    pub page: PageOptions,
+}
+
+/// How the page is served.
+#[derive(Debug, Clone, Copy)]
+pub struct PageOptions {
+    /// By TLS.
+    pub tls: bool,
+    /// `X-Forwarded-Proto` can be trusted: only a proxy that sets it can reach the receiver.
+    pub behind_proxy: bool,
+    /// A session ends after this.
+    pub session_time: Duration,
+}
+
+impl Default for PageOptions {
+    fn default() -> Self {
+        Self { tls: false, behind_proxy: false, session_time: Duration::from_hours(12) }
+    }
 }
 
 /// Where the secrets are.
@@ -80,7 +96,7 @@ impl Config {
             max_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
             retention: Retention { age: args.retention, runs_per_job: args.keep_runs_per_job },
             shutdown_timeout: args.shutdown_timeout,
-            page: ui::Options {
+            page: PageOptions {
                 tls: args.tls_cert.is_some(),
                 behind_proxy: args.behind_proxy,
                 session_time: args.session_time,

@@ -1,15 +1,12 @@
-//! `GET /metrics`: what the receiver tells of itself, in the text format of Prometheus.
+//! The receiver's own metrics, in the text format of Prometheus.
 //!
-//! Nothing in it names a job: routes are told as they are written in the code, methods and statuses are few. So it is
-//! open to whoever reaches the receiver, like the probes.
+//! No label names a job: routes are those in the code, methods and statuses are few. That bounds the number of series, and
+//! lets `/metrics` be open like the probes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,54 +15,52 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::error::AppError;
-use crate::state::AppState;
-use crate::store::{Outcome, StoreError};
+use crate::store::{Outcome, Store, StoreError};
 
-/// From what a probe takes to what a client waits for, in seconds.
+/// Buckets in seconds, from a probe to what a client waits for.
 const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// What is counted as it happens, and what is looked up when it is asked for.
+/// Counters, and gauges that are set when they are read.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<Request, Counter>,
-    durations: Family<Route, Histogram>,
-    summaries: Family<Stored, Counter>,
-    rejected: Family<Rejected, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabel, Histogram>,
+    summaries: Family<OutcomeLabel, Counter>,
+    rejected: Family<ReasonLabel, Counter>,
     failed_authentications: Counter,
     deleted_runs: Counter,
     lost_log_lines: Counter,
     queue: Gauge,
-    sizes: Family<File, Gauge<u64, AtomicU64>>,
+    sizes: Family<FileLabel, Gauge<u64, AtomicU64>>,
     runs: Gauge,
     jobs: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
+struct RequestLabels {
     route: String,
     method: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Route {
+struct RouteLabel {
     route: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Stored {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Rejected {
+struct ReasonLabel {
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct File {
+struct FileLabel {
     file: &'static str,
 }
 
@@ -139,9 +134,9 @@ impl Metrics {
             "Version of the receiver",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        // What has not happened yet is told as 0, so that the first time is seen as an increase.
+        // Exported as 0 from the start, so that the first one is seen as an increase.
         for outcome in ["created", "replaced", "joined", "repeated", "superseded"] {
-            drop(self.summaries.get_or_create(&Stored { outcome }));
+            drop(self.summaries.get_or_create(&OutcomeLabel { outcome }));
         }
     }
 
@@ -158,8 +153,8 @@ impl Metrics {
             _ => "other",
         };
         let route = route.to_owned();
-        self.durations.get_or_create(&Route { route: route.clone() }).observe(took.as_secs_f64());
-        self.requests.get_or_create(&Request { route, method, status: status.as_u16() }).inc();
+        self.durations.get_or_create(&RouteLabel { route: route.clone() }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { route, method, status: status.as_u16() }).inc();
     }
 
     /// A token was missing, wrong or not for what was asked.
@@ -167,22 +162,22 @@ impl Metrics {
         self.failed_authentications.inc();
     }
 
-    /// A push was answered.
-    pub(crate) fn pushed(&self, result: Result<Outcome, &AppError>) {
-        let outcome = match result {
-            Ok(Outcome::Created(_)) => "created",
-            Ok(Outcome::Replaced(_)) => "replaced",
-            Ok(Outcome::Joined(_)) => "joined",
-            Ok(Outcome::Repeated(_)) => "repeated",
-            Ok(Outcome::Superseded(_)) => "superseded",
-            Ok(Outcome::Conflict) => return self.rejected("conflict"),
-            Err(error) => return self.rejected(error.reason()),
+    /// A summary was stored, or was there already.
+    pub(crate) fn accepted(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Created(_) => "created",
+            Outcome::Replaced(_) => "replaced",
+            Outcome::Joined(_) => "joined",
+            Outcome::Repeated(_) => "repeated",
+            Outcome::Superseded(_) => "superseded",
+            Outcome::Conflict => return self.rejected("conflict"),
         };
-        self.summaries.get_or_create(&Stored { outcome }).inc();
+        self.summaries.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    fn rejected(&self, reason: &'static str) {
-        self.rejected.get_or_create(&Rejected { reason }).inc();
+    /// A summary was refused.
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        self.rejected.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Runs were deleted because of their age or number.
@@ -190,43 +185,25 @@ impl Metrics {
         self.deleted_runs.inc_by(runs);
     }
 
-    /// All of it as text, with what the database is like now.
-    async fn text(&self, state: &AppState) -> Result<String, AppError> {
+    /// Encodes all of them; gauges of the database are read now.
+    pub(crate) async fn text(&self, store: &Store) -> Result<String, std::fmt::Error> {
         self.lost_log_lines.inner().store(program::log::lost(), Ordering::Relaxed);
-        self.queue.set(state.store.queue_length() as i64);
-        let sizes = state.store.sizes();
+        self.queue.set(store.queue_length() as i64);
+        let sizes = store.sizes();
         for (file, size) in [("database", sizes.database), ("write_ahead_log", sizes.log)] {
-            self.sizes.get_or_create(&File { file }).set(size);
+            self.sizes.get_or_create(&FileLabel { file }).set(size);
         }
-        match state.store.totals().await {
+        match store.totals().await {
             Ok(totals) => {
                 self.runs.set(totals.runs);
                 self.jobs.set(totals.jobs);
             }
-            // What is known is told all the same; that the database fails is told by the probe and by statuses.
+            // The other metrics are known; probes and statuses report the database.
             Err(StoreError::Busy | StoreError::TooSlow | StoreError::Unusable { .. }) => {}
             Err(failed) => tracing::warn!(error = %failed, "the number of runs is not known"),
         }
         let mut text = String::new();
-        prometheus_text::encode(&mut text, &self.registry)
-            .map_err(|error| AppError::Internal(format!("metrics: {error}")))?;
+        prometheus_text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
-}
-
-/// Metrics of the receiver
-///
-/// In the text format of Prometheus; without a token, as nothing in it names a job.
-#[utoipa::path(
-    get, path = "/metrics", tag = "operation", security(()),
-    responses(
-        (status = OK, description = "Metrics", body = String, content_type = "text/plain"),
-        (status = INTERNAL_SERVER_ERROR, description = "They could not be told", body = wire::Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(crate) async fn metrics(
-    State(state): State<Arc<AppState>>,
-) -> Result<([(HeaderName, &'static str); 1], String), AppError> {
-    let text = state.metrics.text(&state).await?;
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tracing::{error, info};
 
+use crate::api::state::AppState;
 use crate::config::Sources;
-use crate::state::AppState;
 use crate::tls::Tls;
 
 /// Reads them again on each signal; what cannot be read stays as it was.

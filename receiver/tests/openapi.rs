@@ -4,7 +4,7 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
 
 #[test]
 fn the_api_is_as_it_was_described() {
-    let described = receiver::app::description().unwrap();
+    let described = receiver::api::description().unwrap();
     if std::env::var_os("RENEW").is_some() {
         std::fs::write(GOLDEN, &described).unwrap();
     }

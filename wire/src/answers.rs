@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Payload;
+use crate::{CollectorInfo, ContainerUsage, CpuHistogram, Payload};
 
 /// An organization, a repository or a workflow: an element of `GET /api/v1/organizations`, `/repositories` and
 /// `/workflows`.
@@ -117,6 +117,44 @@ pub struct ContainerSummary {
     /// Processes killed for want of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// CPUs of the machine. The receiver keeps it, and the next two, for its recommendations: they are in no answer.
+    #[serde(skip)]
+    pub machine_cpus: Option<u32>,
+    /// Memory of the machine, in bytes.
+    #[serde(skip)]
+    pub machine_memory_bytes: Option<u64>,
+    /// All samples of its CPU use by size.
+    #[serde(skip)]
+    pub cpu_cores_histogram: Option<CpuHistogram>,
+}
+
+impl ContainerSummary {
+    /// The figures of a container that are kept beside the payload, and those of the machine that it ran on.
+    pub fn new(usage: &ContainerUsage, collector: Option<&CollectorInfo>) -> Self {
+        Self {
+            name: usage.name.clone(),
+            cpu_seconds: usage.cpu_seconds,
+            cpu_peak_cores: usage.cpu_cores.peak,
+            cpu_p95_cores: usage.cpu_cores.p95,
+            cpu_request_cores: usage.cpu_request_cores,
+            cpu_limit_cores: usage.cpu_limit_cores,
+            cpu_bound_cores: usage.cpu_bound_cores,
+            cpu_throttled_seconds: usage.cpu_throttled_seconds,
+            cpu_periods: usage.cpu_periods,
+            cpu_throttled_periods: usage.cpu_throttled_periods,
+            memory_peak_bytes: usage.memory_bytes.peak,
+            memory_p95_bytes: usage.memory_bytes.p95,
+            working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
+            cgroup_memory_peak_bytes: usage.memory_peak_bytes,
+            memory_request_bytes: usage.memory_request_bytes,
+            memory_limit_bytes: usage.memory_limit_bytes,
+            memory_bound_bytes: usage.memory_bound_bytes,
+            oom_kills: usage.oom_kills,
+            machine_cpus: collector.map(|collector| collector.cpu_count),
+            machine_memory_bytes: collector.and_then(|collector| collector.memory_total_bytes),
+            cpu_cores_histogram: usage.cpu_cores_histogram.clone(),
+        }
+    }
 }
 
 /// A collector that measured a run.

@@ -1,6 +1,6 @@
 //! The contract between the collector and the receiver, version 1.
 //!
-//! Types only. Every unit is in the field's name; a value that is not known is absent, never 0. A reader
+//! Types, and in [`rules`] what both programs say of them. Every unit is in the field's name; a value that is not known is absent, never 0. A reader
 //! accepts and keeps fields that it does not know, so that an older receiver loses nothing of a newer
 //! collector.
 
@@ -8,6 +8,7 @@ mod answers;
 mod histogram;
 mod names;
 mod payload;
+pub mod rules;
 mod scope;
 
 pub use answers::{
@@ -20,6 +21,7 @@ pub use payload::{
     Attribution, Certainty, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
     ProcessCpu, ProcessMemory, QuantileMethod, Series, Stats,
 };
+pub use rules::MemoryFigure;
 pub use scope::{Scope, ScopeError};
 
 use serde::{Deserialize, Serialize};

@@ -67,6 +67,11 @@ impl Scope {
         Self::of_parts(&organization, repository.as_deref(), workflow.as_deref(), job.as_deref())
     }
 
+    /// A scope of all four parts as another one [has them](Self::names).
+    pub fn of_names([organization, repository, workflow, job]: [&str; 4]) -> Result<Self, ScopeError> {
+        Self::of_parts(organization, Some(repository), Some(workflow), Some(job))
+    }
+
     /// Of parts none of which stands in front of another.
     fn of_parts(
         organization: &str,
@@ -100,6 +105,11 @@ impl Scope {
             ("workflow", self.workflow.as_deref()),
             ("job", self.job.as_deref()),
         ]
+    }
+
+    /// The names of the four parts, outermost first; empty for one that is left out.
+    pub fn names(&self) -> [&str; 4] {
+        self.parts().map(|(_, name)| name.unwrap_or_default())
     }
 
     /// Whether a text can be a part of a scope.
@@ -237,6 +247,8 @@ mod tests {
                 [scope.organization().to_owned(), scope.full_repository().unwrap()];
             assert_eq!(Scope::named(&organization, Some(&repository), Some("w"), None).unwrap(), scope);
             assert_eq!(Scope::new(&organization, Some(&repository), Some("w"), None).unwrap(), scope);
+            let run = Scope::new(&organization, Some(&repository), Some("w"), Some("j")).unwrap();
+            assert_eq!(Scope::of_names(run.names()).unwrap(), run);
         }
         // Both spellings are one scope at any length.
         let [short, full] =

@@ -1,13 +1,14 @@
-//! Form, lints, documentation and licences.
+//! Imports, form, lints, documentation and licences.
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::build::{cargo, checked, root};
-use crate::{ebpf, setup};
+use crate::{ebpf, modules, setup};
 
 pub(crate) fn run() -> Result<()> {
+    modules::check()?;
     checked(cargo().args(["fmt", "--all", "--check"]))?;
     let everything = ["--locked", "--workspace", "--all-targets", "--all-features"];
     checked(cargo().arg("clippy").args(everything).args(["--", "--deny", "warnings"]))?;

@@ -21,6 +21,7 @@ mod failures;
 mod fuzz;
 mod kernels;
 mod lint;
+mod modules;
 mod programs;
 mod setup;
 mod test;

@@ -6,18 +6,18 @@
 //! `0x01` and the expiry in Unix seconds as 8 bytes big-endian. A token that expires is followed by `.` and its
 //! expiry in decimal. Lengths come first so that no two scopes share an encoding.
 
-mod guesses;
 mod secrets;
 mod session;
+mod throttle;
 
 use hmac::{Hmac, KeyInit, Mac};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use wire::Scope;
 
-pub use self::guesses::Guesses;
 pub use self::secrets::{Access, Secrets};
+pub use self::throttle::Guesses;
 
 /// Separates these tokens from anything else that the same key might sign.
 const DOMAIN: &[u8] = b"runner-resource-collector/push/v1\0";
@@ -54,6 +54,21 @@ impl std::fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(secret)")
     }
+}
+
+/// The longest time that a token can be valid for, in seconds: 1000 years.
+pub(crate) const MAX_TOKEN_SECONDS: u64 = 1000 * 365 * 24 * 60 * 60;
+
+/// When a token that is made `now` for this many seconds expires, in whole seconds as tokens carry it.
+pub fn expiry(now: Timestamp, seconds: u64) -> Result<Timestamp, String> {
+    let expires_at = i64::try_from(seconds)
+        .ok()
+        .filter(|_| (1..=MAX_TOKEN_SECONDS).contains(&seconds))
+        .and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok())
+        .and_then(|time| Timestamp::from_second(time.as_second()).ok());
+    expires_at.ok_or_else(|| {
+        format!("is {seconds}; 1 to {MAX_TOKEN_SECONDS} seconds from now, 1000 years, are accepted")
+    })
 }
 
 /// A push token as it was sent: well formed, not yet verified.

@@ -1,7 +1,7 @@
 //! Connections: accepted, served, and let go.
 
 mod idle;
-mod undecided;
+mod preface_timeout;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use self::idle::Activity;
-use self::undecided::Undecided;
+use self::preface_timeout::PrefaceTimeout;
 use crate::tls::Tls;
 
 /// So many connections are served at a time; more wait to be accepted.
@@ -147,7 +147,7 @@ impl Server {
                 Ok::<_, Infallible>(response.map(|body| in_flight.until_sent(body)))
             }
         });
-        let stream = TokioIo::new(Undecided::new(stream, self.header_timeout));
+        let stream = TokioIo::new(PrefaceTimeout::new(stream, self.header_timeout));
         let connection = watcher.watch(self.builder.serve_connection(stream, service));
         tokio::select! {
             ended = connection => if let Err(error) = ended {

@@ -3,14 +3,15 @@
 use std::fmt::Write as _;
 
 use wire::CpuHistogram;
+use wire::rules::Whose;
 
-use super::answer::{Change, CpuSizing};
 use super::bounds;
-use super::ceiling::{self, Whose};
-use super::observe::Observation;
+use super::ceiling;
+use super::guard_rails::{Decision, GuardRails};
+use super::observation::Observation;
 use super::parameters::Parameters;
 use super::quantity::{round_cores, say_cores, write_cores};
-use super::rails::{Rails, Settled};
+use super::recommendation::{Change, CpuSizing};
 
 /// What a container should request; `None` for what is requested now if that is not known.
 pub(super) fn size(
@@ -22,10 +23,10 @@ pub(super) fn size(
     let with_margin = |cores: f64| cores * (1.0 + parameters.cpu_margin / 100.0);
     let used = at(parameters.cpu_percentile);
     let told = observations.iter().filter(|one| !one.is_cpu_censored()).count();
-    let rails = Rails {
+    let rails = GuardRails {
         floor: parameters.cpu_floor,
         cap: parameters.cpu_cap.unwrap_or(f64::INFINITY),
-        allowed: ceiling::allowed(observations.iter().map(|one| one.facts.cpu_allowed())),
+        allowed: ceiling::allowed(observations.iter().map(|one| ceiling::cpu_allowed(one.facts))),
         current: current.request.or(current.limit),
         may_lower: told > 0,
         needed: used,
@@ -39,7 +40,7 @@ pub(super) fn size(
     if let (None, Some(bound)) = (current.limit, current.bound) {
         reasons.push(format!("it has no limit of its own; {} {}", Whose::Above.allows(), say_cores(bound)));
     }
-    let Settled { request, target, change, reasons: rails_reasons } = rails.settle(raw);
+    let Decision { request, target, change, reasons: rails_reasons } = rails.settle(raw);
     reasons.extend(rails_reasons);
     let upper = parameters.cpu_percentile.max(99.0);
     let (lower_bound, upper_bound) =

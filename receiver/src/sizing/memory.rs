@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::answer::{Change, MemoryFigure, MemorySizing};
+use wire::MemoryFigure;
+use wire::rules::Whose;
+
 use super::bounds;
-use super::ceiling::{self, Whose};
-use super::observe::Observation;
+use super::ceiling;
+use super::guard_rails::{Decision, GuardRails};
+use super::observation::Observation;
 use super::parameters::Parameters;
 use super::quantity::{MIB, round_bytes, say_bytes, write_bytes};
-use super::rails::{Rails, Settled};
+use super::recommendation::{Change, MemorySizing};
 
 /// So many runs, each with a higher peak than the one before, are growth and not chance.
 const GROWING_RUNS: usize = 4;
@@ -43,10 +46,10 @@ pub(super) fn size(
     let next = grown(own, parameters);
     let raw = with_margin(used).max(after_kill).max(next.unwrap_or(0.0));
     let told: Vec<_> = observations.iter().filter(|one| !one.is_memory_censored()).collect();
-    let rails = Rails {
+    let rails = GuardRails {
         floor: parameters.memory_floor as f64,
         cap: parameters.memory_cap.map_or(f64::INFINITY, |cap| cap as f64),
-        allowed: ceiling::allowed(observations.iter().map(|one| one.facts.memory_allowed())),
+        allowed: ceiling::allowed(observations.iter().map(|one| ceiling::memory_allowed(one.facts))),
         current: current.request.or(current.limit).map(|bytes| bytes as f64),
         may_lower: !told.is_empty(),
         needed: used.max(after_kill).max(next.unwrap_or(0.0)),
@@ -66,7 +69,7 @@ pub(super) fn size(
         let bound = say_bytes(bound as f64);
         reasons.push(format!("it has no limit of its own; {} {bound}", Whose::Above.allows()));
     }
-    let Settled { request, target, change, reasons: rails_reasons } = rails.settle(raw);
+    let Decision { request, target, change, reasons: rails_reasons } = rails.settle(raw);
     reasons.extend(rails_reasons);
     // Where a run was stopped, less than what stopped it is too little.
     let censored = observations.iter().filter(|one| one.is_memory_censored());

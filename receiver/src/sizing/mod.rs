@@ -1,26 +1,27 @@
 //! What a job should request, from what its runs used: see `docs/sizing.md`.
 //!
-//! `history` is what is looked at and `answer` what is said; what lies between reads no clock and no database.
+//! From the runs that the store returns to `answer` all is pure; `scope` asks the store, and `refresh` keeps `jobs.figures`.
 
-pub mod answer;
-pub mod figures;
-pub mod history;
+pub mod job_figures;
 pub mod parameters;
 pub mod quantity;
+pub mod recommendation;
 
 mod bounds;
 mod ceiling;
 mod cpu;
+mod guard_rails;
 mod memory;
-mod observe;
-mod rails;
+mod observation;
 mod recommend;
 
-pub mod format;
-pub mod query;
-pub mod refresh;
+mod scope;
 
-pub use recommend::{Ladder, is_short, recommend};
+pub mod background;
+pub mod format;
+
+pub use self::recommend::{Fallbacks, is_short, recommend};
+pub use self::scope::sizing;
 
 #[cfg(test)]
 mod tests;

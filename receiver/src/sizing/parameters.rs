@@ -1,65 +1,124 @@
 //! The rules' parameters, as a query gives them. `docs/sizing.md` says where each default comes from.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 use program::quantity;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::{IntoParams, ToSchema};
+use wire::rules::{NEAR_LIMIT, THROTTLED};
 
 use super::quantity::MIB;
-use crate::error::AppError;
+
+/// A parameter with a value that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidParameter {
+    /// Its name.
+    pub name: String,
+    /// What is wrong and what would be accepted.
+    pub detail: String,
+}
+
+impl InvalidParameter {
+    /// Of a name and what is wrong with its value.
+    pub fn new(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), detail: detail.into() }
+    }
+}
 
 /// More memory than this no machine has, in bytes.
 const MOST_BYTES: u64 = 1 << 50;
 
+/// CPU such as `500m`, `0.5`, `2` or `1e3`.
+pub(crate) const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,11}u|[1-9][0-9]{0,14}n|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0?\\.[0-9]{0,8}[1-9]|[1-9]([eE][0-5]|k))$";
+/// Memory such as `512Mi`, plain bytes or `1e9`.
+pub(crate) const MEMORY: &str = "^((0?\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|K|M|G)|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T|[eE]([0-9]|1[0-2])))$";
 /// The rules' parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[serde(default)]
 #[schema(as = SizingParameters)]
+#[into_params(parameter_in = Query)]
 pub struct Parameters {
-    /// Complete runs of each job that are looked at, the newest ones.
+    /// Complete runs of each job that are looked at, the newest ones; 20 if it is left out.
+    #[serde(deserialize_with = "count")]
+    #[param(minimum = 1, maximum = 1000)]
     pub runs: u32,
     /// Only runs whose summary came then or later.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "time", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
-    /// Fewer runs than this make no recommendation.
+    /// Fewer runs than this make no recommendation; 3 if it is left out; at most `runs`.
+    #[serde(deserialize_with = "count")]
+    #[param(minimum = 1, maximum = 1000)]
     pub min_runs: u32,
-    /// Percentile of the CPU samples that the request is made from.
+    /// Percentile of the CPU samples that the request is made from; 95 if it is left out.
+    #[serde(deserialize_with = "percentile")]
+    #[param(minimum = 1, maximum = 100)]
     pub cpu_percentile: f64,
-    /// Added to it, in percent.
+    /// Added to it, in percent; 15 if it is left out.
+    #[serde(deserialize_with = "margin")]
+    #[param(minimum = 0, maximum = 1000)]
     pub cpu_margin: f64,
-    /// Percentile of the CPU samples for a CPU limit; absent: none is recommended.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Percentile of the CPU samples for a CPU limit, no lower than `cpu_percentile`; no limit if it is left out.
+    #[serde(deserialize_with = "limit_percentile", skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 100)]
     pub cpu_limit_percentile: Option<f64>,
-    /// Added to the highest peak of memory, in percent.
+    /// Added to the highest peak of memory, in percent; 15 if it is left out.
+    #[serde(deserialize_with = "margin")]
+    #[param(minimum = 0, maximum = 1000)]
     pub memory_margin: f64,
-    /// Where the peak grew in each of the last runs, so many times its largest step are added to the last one.
+    /// Where the peak grew in each of the last runs, this many times its largest step are added; 2 if it is left out.
+    #[serde(deserialize_with = "steps")]
+    #[param(minimum = 0, maximum = 100)]
     pub growth_steps: f64,
-    /// After an OOM kill, at least the limit times this …
+    /// After an OOM kill, at least the limit times this; 1.2 if it is left out.
+    #[serde(deserialize_with = "factor")]
+    #[param(minimum = 1, maximum = 100)]
     pub oom_factor: f64,
-    /// … and at least the limit and so many bytes.
+    /// After an OOM kill, at least the limit and this, in bytes; 100Mi if it is left out.
+    #[serde(deserialize_with = "bytes")]
+    #[param(value_type = String)]
     pub oom_bytes: u64,
-    /// Least CPU request, in cores.
+    /// Least CPU request, in cores; 10m if it is left out.
+    #[serde(deserialize_with = "cores")]
+    #[param(value_type = String)]
     pub cpu_floor: f64,
-    /// Least memory request, in bytes.
+    /// Least memory request, in bytes; 32Mi if it is left out.
+    #[serde(deserialize_with = "bytes")]
+    #[param(value_type = String)]
     pub memory_floor: u64,
-    /// Highest CPU request, in cores.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Highest CPU request, in cores, no lower than `cpu_floor`.
+    #[serde(deserialize_with = "cpu_cap", skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub cpu_cap: Option<f64>,
-    /// Highest memory request, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Highest memory request, in bytes, no lower than `memory_floor`.
+    #[serde(deserialize_with = "memory_cap", skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub memory_cap: Option<u64>,
-    /// No lower than what is requested now less this, in percent.
+    /// No lower than what is requested now less this, in percent; 25 if it is left out.
+    #[serde(deserialize_with = "percent")]
+    #[param(minimum = 0, maximum = 100)]
     pub max_step_down: f64,
-    /// A change by less than this is none, in percent of what is requested now.
+    /// A change by less than this is none, in percent of what is requested now; 10 if it is left out.
+    #[serde(deserialize_with = "percent")]
+    #[param(minimum = 0, maximum = 100)]
     pub ignore_below: f64,
-    /// A run that was throttled for more than this is censored, in percent of its periods.
+    /// A run that was throttled for more than this is censored, in percent of its periods; 5 if it is left out.
+    #[serde(deserialize_with = "percent")]
+    #[param(minimum = 0, maximum = 100)]
     pub throttled_above: f64,
-    /// A run that came to this or more of a limit is censored, in percent of the limit.
+    /// A run that came to this or more of a limit is censored, in percent of the limit; 95 if it is left out.
+    #[serde(deserialize_with = "limit_share")]
+    #[param(minimum = 1, maximum = 100)]
     pub at_limit: f64,
     /// Price of a core for an hour.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "price", skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0, maximum = 1_000_000_000)]
     pub price_core_hour: Option<f64>,
     /// Price of a GiB for an hour.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "price", skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0, maximum = 1_000_000_000)]
     pub price_gib_hour: Option<f64>,
 }
 
@@ -82,8 +141,8 @@ impl Default for Parameters {
             memory_cap: None,
             max_step_down: 25.0,
             ignore_below: 10.0,
-            throttled_above: 5.0,
-            at_limit: 95.0,
+            throttled_above: 100.0 * THROTTLED,
+            at_limit: 100.0 * NEAR_LIMIT,
             price_core_hour: None,
             price_gib_hour: None,
         }
@@ -91,114 +150,123 @@ impl Default for Parameters {
 }
 
 impl Parameters {
-    /// The names that a query may give.
-    pub const NAMES: [&str; 20] = [
-        "runs",
-        "since",
-        "min_runs",
-        "cpu_percentile",
-        "cpu_margin",
-        "cpu_limit_percentile",
-        "memory_margin",
-        "growth_steps",
-        "oom_factor",
-        "oom_bytes",
-        "cpu_floor",
-        "memory_floor",
-        "cpu_cap",
-        "memory_cap",
-        "max_step_down",
-        "ignore_below",
-        "throttled_above",
-        "at_limit",
-        "price_core_hour",
-        "price_gib_hour",
-    ];
-
-    /// Takes one over from a query; false if there is none of this name.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, AppError> {
-        let wrong = |accepted: &str| AppError::invalid(name, format!("is {value:?}; {accepted} is accepted"));
-        let number = |from: f64, to: f64, accepted: &str| {
-            let number = value.parse::<f64>().ok().filter(|number| (from..=to).contains(number));
-            number.ok_or_else(|| wrong(accepted))
-        };
-        let count = |to: u32, accepted: &str| {
-            let count = value.parse::<u32>().ok().filter(|count| (1..=to).contains(count));
-            count.ok_or_else(|| wrong(accepted))
-        };
-        let percentile = || number(1.0, 100.0, "a percentile from 1 to 100");
-        let margin = || number(0.0, 1000.0, "percent from 0 to 1000");
-        let percent = || number(0.0, 100.0, "percent from 0 to 100");
-        let price = || number(0.0, 1e9, "a price from 0 to 1000000000");
-        let cores = || quantity::cpu_cores(value).map_err(|error| AppError::invalid(name, error.to_string()));
-        let bytes = || match quantity::memory_bytes(value) {
-            Ok(bytes) if bytes > MOST_BYTES => Err(wrong("memory of at most 1Pi")),
-            Ok(bytes) => Ok(bytes),
-            Err(error) => Err(AppError::invalid(name, error.to_string())),
-        };
-        match name {
-            "runs" => self.runs = count(1000, "a number from 1 to 1000")?,
-            "since" => {
-                let time = value.parse().map_err(|_| wrong("a time such as 2026-02-06T14:30:00Z"))?;
-                self.since = Some(time);
-            }
-            "min_runs" => self.min_runs = count(1000, "a number from 1 to 1000")?,
-            "cpu_percentile" => self.cpu_percentile = percentile()?,
-            "cpu_margin" => self.cpu_margin = margin()?,
-            "cpu_limit_percentile" => self.cpu_limit_percentile = Some(percentile()?),
-            "memory_margin" => self.memory_margin = margin()?,
-            "growth_steps" => self.growth_steps = number(0.0, 100.0, "a number from 0 to 100")?,
-            "oom_factor" => self.oom_factor = number(1.0, 100.0, "a factor from 1 to 100")?,
-            "oom_bytes" => self.oom_bytes = bytes()?,
-            "cpu_floor" => self.cpu_floor = cores()?,
-            "memory_floor" => self.memory_floor = bytes()?,
-            "cpu_cap" => self.cpu_cap = Some(cores()?),
-            "memory_cap" => self.memory_cap = Some(bytes()?),
-            "max_step_down" => self.max_step_down = percent()?,
-            "ignore_below" => self.ignore_below = percent()?,
-            "throttled_above" => self.throttled_above = percent()?,
-            "at_limit" => self.at_limit = number(1.0, 100.0, "percent from 1 to 100")?,
-            "price_core_hour" => self.price_core_hour = Some(price()?),
-            "price_gib_hour" => self.price_gib_hour = Some(price()?),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
     /// What cannot be told of one value alone.
-    pub fn check(&self) -> Result<(), AppError> {
+    pub fn check(&self) -> Result<(), InvalidParameter> {
         if self.min_runs > self.runs {
             let detail = format!("is {}, more than runs, which is {}", self.min_runs, self.runs);
-            return Err(AppError::invalid("min_runs", detail));
+            return Err(InvalidParameter::new("min_runs", detail));
         }
         if self.cpu_limit_percentile.is_some_and(|limit| limit < self.cpu_percentile) {
             let detail = format!("is below cpu_percentile, which is {}", self.cpu_percentile);
-            return Err(AppError::invalid("cpu_limit_percentile", detail));
+            return Err(InvalidParameter::new("cpu_limit_percentile", detail));
         }
         if self.cpu_cap.is_some_and(|cap| cap < self.cpu_floor) {
-            return Err(AppError::invalid("cpu_cap", "is below cpu_floor"));
+            return Err(InvalidParameter::new("cpu_cap", "is below cpu_floor"));
         }
         if self.memory_cap.is_some_and(|cap| cap < self.memory_floor) {
-            return Err(AppError::invalid("memory_cap", "is below memory_floor"));
+            return Err(InvalidParameter::new("memory_cap", "is below memory_floor"));
         }
         Ok(())
     }
 }
 
+/// What `read` makes of a text; if that is nothing, the error says what would be `accepted`.
+fn value<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    accepted: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    read(&text).ok_or_else(|| de::Error::custom(format!("is {text:?}; {accepted} is accepted")))
+}
+
+fn number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    range: RangeInclusive<f64>,
+    accepted: &str,
+) -> Result<f64, D::Error> {
+    value(deserializer, accepted, |text| text.parse().ok().filter(|number| range.contains(number)))
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let count = |text: &str| text.parse().ok().filter(|count| (1..=1000).contains(count));
+    value(deserializer, "a number from 1 to 1000", count)
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    value(deserializer, "a time such as 2026-02-06T14:30:00Z", |text| text.parse().ok().map(Some))
+}
+
+fn percentile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 1.0..=100.0, "a percentile from 1 to 100")
+}
+
+fn limit_percentile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    percentile(deserializer).map(Some)
+}
+
+fn margin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 0.0..=1000.0, "percent from 0 to 1000")
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 0.0..=100.0, "percent from 0 to 100")
+}
+
+fn limit_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 1.0..=100.0, "percent from 1 to 100")
+}
+
+fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 0.0..=100.0, "a number from 0 to 100")
+}
+
+fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 1.0..=100.0, "a factor from 1 to 100")
+}
+
+fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    number(deserializer, 0.0..=1e9, "a price from 0 to 1000000000").map(Some)
+}
+
+fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    quantity::cpu_cores(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+fn cpu_cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    cores(deserializer).map(Some)
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = quantity::memory_bytes(&text).map_err(de::Error::custom)?;
+    let fits = Some(bytes).filter(|bytes| *bytes <= MOST_BYTES);
+    fits.ok_or_else(|| de::Error::custom(format!("is {text:?}; memory of at most 1Pi is accepted")))
+}
+
+fn memory_cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+    use serde::de::value::{Error, MapDeserializer};
+
     use super::*;
+
+    fn given(name: &str, value: &str) -> Result<Parameters, String> {
+        let pairs = MapDeserializer::<_, Error>::new(std::iter::once((name, value)));
+        Parameters::deserialize(pairs).map_err(|error| error.to_string())
+    }
 
     #[test]
     fn quantities_are_those_of_kubernetes_in_reason() {
-        let mut parameters = Parameters::default();
-        for (name, value) in
-            [("cpu_floor", "1e-1"), ("cpu_cap", "250m"), ("memory_floor", "1e6"), ("memory_cap", "1Pi")]
-        {
-            assert!(parameters.set(name, value).unwrap(), "{name}");
-        }
-        assert_eq!((parameters.cpu_floor, parameters.cpu_cap), (0.1, Some(0.25)));
-        assert_eq!((parameters.memory_floor, parameters.memory_cap), (1_000_000, Some(1 << 50)));
+        assert_eq!(given("cpu_floor", "1e-1").unwrap().cpu_floor, 0.1);
+        assert_eq!(given("cpu_cap", "250m").unwrap().cpu_cap, Some(0.25));
+        assert_eq!(given("memory_floor", "1e6").unwrap().memory_floor, 1_000_000);
+        assert_eq!(given("memory_cap", "1Pi").unwrap().memory_cap, Some(1 << 50));
         for (name, value, words) in [
             ("memory_cap", "512m", "(did you mean 512Mi?)"),
             ("memory_cap", "1.5", "(did you mean 1.5Gi?)"),
@@ -207,10 +275,25 @@ mod tests {
             ("cpu_cap", "1e7", "more than a million cores"),
             ("cpu_floor", "0", "no CPU at all"),
         ] {
-            let error = parameters.set(name, value).unwrap_err();
-            let AppError::Invalid { field, detail } = error else { panic!("{error:?}") };
-            assert_eq!(field, name);
+            let detail = given(name, value).unwrap_err();
             assert!(detail.contains(words), "{value}: {detail}");
+        }
+    }
+
+    /// Texts that a pattern which is anchored at both ends takes.
+    fn taken_by(pattern: &str) -> impl Strategy<Value = String> {
+        string_regex(pattern.trim_start_matches('^').trim_end_matches('$')).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_described_as_cpu_is_accepted(text in taken_by(CPU)) {
+            prop_assert!(given("cpu_cap", &text).is_ok());
+        }
+
+        #[test]
+        fn what_is_described_as_memory_is_accepted(text in taken_by(MEMORY)) {
+            prop_assert!(given("memory_cap", &text).is_ok());
         }
     }
 }

@@ -2,48 +2,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answer::{
-    Basis, ContainerSizing, CpuSizing, Level, MemoryFigure, MemorySizing, Savings, Status, Window,
-};
-use super::history::Run;
-use super::observe::Observation;
+use wire::MemoryFigure;
+
+use super::observation::Observation;
 use super::parameters::Parameters;
 use super::quantity::GIB;
+use super::recommendation::{
+    Basis, ContainerSizing, CpuSizing, Level, MemorySizing, Savings, Status, Window,
+};
 use super::{cpu, memory};
+use crate::store::CompleteRun;
 
 /// Names that the collector gives to what is in no container: nobody can request anything for it.
 const NO_CONTAINERS: [&str; 2] = ["host", "kernel"];
 
 /// Runs of others that are looked at where a job has too few, from the nearest on; each newest first.
-pub type Ladder<'a> = [(Level, &'a [Run])];
+pub type Fallbacks<'a> = [(Level, &'a [CompleteRun])];
 
 /// What the containers of these runs (newest first) should request. Where a container has too few of them, the first step
-/// of the ladder that has enough is taken, together with what there is.
-pub fn recommend(own: &[Run], ladder: &Ladder<'_>, parameters: &Parameters) -> Vec<ContainerSizing> {
-    recommend_at(Level::Job, own, ladder, parameters)
+/// of the fallbacks that has enough is taken, together with what there is.
+pub fn recommend(
+    own: &[CompleteRun],
+    fallbacks: &Fallbacks<'_>,
+    parameters: &Parameters,
+) -> Vec<ContainerSizing> {
+    recommend_at(Level::Job, own, fallbacks, parameters)
 }
 
 /// The same for runs that are not of one job.
 pub(super) fn recommend_at(
     level: Level,
-    own: &[Run],
-    ladder: &Ladder<'_>,
+    own: &[CompleteRun],
+    fallbacks: &Fallbacks<'_>,
     parameters: &Parameters,
 ) -> Vec<ContainerSizing> {
-    let names = names(own, ladder, parameters);
-    names.into_iter().map(|name| container(name, level, own, ladder, parameters)).collect()
+    let names = names(own, fallbacks, parameters);
+    names.into_iter().map(|name| container(name, level, own, fallbacks, parameters)).collect()
 }
 
-/// Whether some container has fewer runs than a recommendation takes, so that a ladder is of use.
-pub fn is_short(own: &[Run], parameters: &Parameters) -> bool {
+/// Whether some container has fewer runs than a recommendation takes, so that a fallbacks is of use.
+pub fn is_short(own: &[CompleteRun], parameters: &Parameters) -> bool {
     let enough = parameters.min_runs as usize;
     own.is_empty() || names(own, &[], parameters).into_iter().any(|name| runs_with(own, name) < enough)
 }
 
 /// The containers of the newest run, and those of several: what was there once and is not any more needs no advice.
 /// Without any run, those that others have.
-fn names<'a>(own: &'a [Run], ladder: &'a Ladder<'_>, parameters: &Parameters) -> Vec<&'a str> {
-    let nearest = ladder.iter().map(|(_, runs)| *runs).find(|runs| !runs.is_empty());
+fn names<'a>(own: &'a [CompleteRun], fallbacks: &'a Fallbacks<'_>, parameters: &Parameters) -> Vec<&'a str> {
+    let nearest = fallbacks.iter().map(|(_, runs)| *runs).find(|runs| !runs.is_empty());
     let runs = if own.is_empty() { nearest.unwrap_or_default() } else { own };
     let mut names: Vec<&str> = Vec::new();
     let mut seen = BTreeSet::new();
@@ -62,12 +68,12 @@ fn names<'a>(own: &'a [Run], ladder: &'a Ladder<'_>, parameters: &Parameters) ->
     names
 }
 
-fn runs_with(runs: &[Run], name: &str) -> usize {
+fn runs_with(runs: &[CompleteRun], name: &str) -> usize {
     runs.iter().filter(|run| run.containers.iter().any(|facts| facts.name == name)).count()
 }
 
-fn observations<'a>(runs: &'a [Run], name: &str, parameters: &Parameters) -> Vec<Observation<'a>> {
-    let of_run = |run: &'a Run| {
+fn observations<'a>(runs: &'a [CompleteRun], name: &str, parameters: &Parameters) -> Vec<Observation<'a>> {
+    let of_run = |run: &'a CompleteRun| {
         let those = run.containers.iter().filter(|facts| facts.name == name);
         those.map(|facts| Observation::new(run, facts, parameters)).collect::<Vec<_>>()
     };
@@ -77,8 +83,8 @@ fn observations<'a>(runs: &'a [Run], name: &str, parameters: &Parameters) -> Vec
 fn container(
     name: &str,
     level: Level,
-    own: &[Run],
-    ladder: &Ladder<'_>,
+    own: &[CompleteRun],
+    fallbacks: &Fallbacks<'_>,
     parameters: &Parameters,
 ) -> ContainerSizing {
     let own_observations = observations(own, name, parameters);
@@ -86,7 +92,7 @@ fn container(
     let enough = |runs: usize| runs >= parameters.min_runs as usize;
     let mut basis = (level, own_observations.clone());
     let mut notes = Vec::new();
-    for (step, runs) in ladder {
+    for (step, runs) in fallbacks {
         if enough(runs_of(&basis.1)) {
             break;
         }
@@ -97,7 +103,7 @@ fn container(
     }
     let (level, basis) = basis;
     let runs = runs_of(&basis);
-    let now = Now::of(&own_observations);
+    let now = CurrentRequests::of(&own_observations);
     let (cpu_current, memory_current) = now.highest();
     // From one job's run to the next of another, nothing grows.
     let course = if now.jobs.len() == 1 { own_observations.as_slice() } else { &[] };
@@ -114,7 +120,7 @@ fn container(
         status = Status::InsufficientData;
         cpu = cpu::none(&basis, &cpu_current, parameters);
         memory = memory::none(&basis, &memory_current);
-        let looked = if ladder.is_empty() { "" } else { ", even in the whole repository" };
+        let looked = if fallbacks.is_empty() { "" } else { ", even in the whole repository" };
         notes.push(format!("nothing is recommended, as there {}{looked}", there_are(runs, parameters)));
     }
     cpu.reasons.extend(notes.iter().cloned());
@@ -169,11 +175,11 @@ fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
 }
 
 /// What each job requests for a container now: what its newest run had; and for how long its runs took.
-struct Now {
+struct CurrentRequests {
     jobs: BTreeMap<i64, (cpu::Current, memory::Current, f64)>,
 }
 
-impl Now {
+impl CurrentRequests {
     /// Observations are newest first.
     fn of(observations: &[Observation<'_>]) -> Self {
         let mut jobs = BTreeMap::new();
@@ -206,7 +212,12 @@ impl Now {
 }
 
 /// What requesting this would have freed in these runs.
-fn savings(now: &Now, cpu: &CpuSizing, memory: &MemorySizing, parameters: &Parameters) -> Savings {
+fn savings(
+    now: &CurrentRequests,
+    cpu: &CpuSizing,
+    memory: &MemorySizing,
+    parameters: &Parameters,
+) -> Savings {
     let mut savings = Savings { known: true, ..Savings::default() };
     for (cpu_now, memory_now, seconds) in now.jobs.values() {
         let hours = seconds / 3600.0;
@@ -246,7 +257,7 @@ impl Savings {
 
 impl Window {
     /// Of runs, newest first.
-    pub fn of(runs: &[Run]) -> Self {
+    pub fn of(runs: &[CompleteRun]) -> Self {
         Self {
             runs: runs.len(),
             oldest: runs.iter().map(|run| run.received_at).min(),

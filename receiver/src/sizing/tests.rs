@@ -2,33 +2,33 @@ mod ceilings;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use wire::CpuHistogram;
+use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
 
-use super::answer::{Change, ContainerSizing, Level, MemoryFigure, Status};
-use super::figures::JobFigures;
-use super::history::{Facts, Run};
+use super::job_figures::JobFigures;
 use super::parameters::Parameters;
 use super::quantity::{GIB, MIB};
 use super::recommend;
+use super::recommendation::{Change, ContainerSizing, Level, Status};
+use crate::store::CompleteRun;
 
 /// A container that used so many cores for 100 s and so much memory.
-fn facts(cores: f64, peak_mib: u64) -> Facts {
+fn facts(cores: f64, peak_mib: u64) -> ContainerSummary {
     let mut histogram = CpuHistogram::default();
     histogram.add(cores, 100.0);
-    Facts {
+    ContainerSummary {
         name: "c".to_owned(),
         cpu_peak_cores: cores,
         cpu_p95_cores: Some(cores),
         memory_peak_bytes: (peak_mib * MIB) as f64,
         working_set_peak_bytes: Some((peak_mib * MIB) as f64),
         cpu_cores_histogram: Some(histogram),
-        ..Facts::default()
+        ..ContainerSummary::default()
     }
 }
 
 /// Runs of one container, given oldest first and returned newest first.
-fn runs(containers: Vec<Facts>) -> Vec<Run> {
-    let run = |(at, facts): (usize, Facts)| Run {
+fn runs(containers: Vec<ContainerSummary>) -> Vec<CompleteRun> {
+    let run = |(at, facts): (usize, ContainerSummary)| CompleteRun {
         id: at as i64 + 1,
         job_id: 1,
         run_id: (at + 1).to_string(),
@@ -42,7 +42,7 @@ fn runs(containers: Vec<Facts>) -> Vec<Run> {
     runs
 }
 
-fn size(containers: Vec<Facts>) -> ContainerSizing {
+fn size(containers: Vec<ContainerSummary>) -> ContainerSizing {
     recommend(&runs(containers), &[], &Parameters::default()).remove(0)
 }
 
@@ -53,7 +53,7 @@ fn mib(bytes: Option<u64>) -> u64 {
 #[test]
 fn memory_is_the_working_set_else_rss_within_what_was_charged() {
     let figure = |working_set: Option<f64>, rss: f64, charged: Option<u64>| {
-        let facts = Facts {
+        let facts = ContainerSummary {
             working_set_peak_bytes: working_set,
             memory_peak_bytes: rss,
             cgroup_memory_peak_bytes: charged,
@@ -71,7 +71,7 @@ fn memory_is_the_working_set_else_rss_within_what_was_charged() {
 #[test]
 fn throttling_is_told_by_periods_and_by_time_where_they_are_not_known() {
     let throttled = |periods: Option<(u64, u64)>, seconds: Option<f64>| {
-        let facts = Facts {
+        let facts = ContainerSummary {
             cpu_throttled_periods: periods.map(|(throttled, _)| throttled),
             cpu_periods: periods.map(|(_, all)| all),
             cpu_throttled_seconds: seconds,
@@ -101,7 +101,7 @@ fn growth_goes_on_and_a_jump_does_not() {
 
 #[test]
 fn kills_in_a_row_ask_for_more_at_once() {
-    let killed = |limit_mib: u64| Facts {
+    let killed = |limit_mib: u64| ContainerSummary {
         memory_limit_bytes: Some(limit_mib * MIB),
         oom_kills: Some(1),
         ..facts(1.0, limit_mib)
@@ -116,14 +116,15 @@ fn kills_in_a_row_ask_for_more_at_once() {
     let small = |limit_mib| target(vec![facts(1.0, 10), facts(1.0, 10), killed(limit_mib)]);
     assert_eq!((small(64), small(400)), (164, 500), "at least 100 MiB more");
     // Killed by somebody else's limit: what was seen is all that is known.
-    let unlimited = Facts { oom_kills: Some(1), ..facts(1.0, 1000) };
+    let unlimited = ContainerSummary { oom_kills: Some(1), ..facts(1.0, 1000) };
     assert_eq!(target(vec![fine(), fine(), unlimited]), 1200);
 }
 
 #[test]
 fn rails_hold_in_their_order() {
     let with = |current_mib: u64, peak_mib: u64, parameters: &Parameters| {
-        let facts = Facts { memory_request_bytes: Some(current_mib * MIB), ..facts(1.0, peak_mib) };
+        let facts =
+            ContainerSummary { memory_request_bytes: Some(current_mib * MIB), ..facts(1.0, peak_mib) };
         let sizing = recommend(&runs(vec![facts; 3]), &[], parameters).remove(0);
         (mib(sizing.memory.request_bytes), sizing.memory.change)
     };
@@ -145,7 +146,11 @@ fn rails_hold_in_their_order() {
 
 #[test]
 fn a_request_that_is_not_known_is_the_limit() {
-    let facts = Facts { memory_limit_bytes: Some(1000 * MIB), cpu_limit_cores: Some(4.0), ..facts(1.0, 400) };
+    let facts = ContainerSummary {
+        memory_limit_bytes: Some(1000 * MIB),
+        cpu_limit_cores: Some(4.0),
+        ..facts(1.0, 400)
+    };
     let sizing = size(vec![facts; 3]);
     assert_eq!((mib(sizing.memory.request_bytes), sizing.cpu.request_cores), (750, Some(3.0)));
     let hours = 300.0 / 3600.0;
@@ -157,10 +162,10 @@ fn a_request_that_is_not_known_is_the_limit() {
 fn only_containers_that_are_there_are_told_of() {
     let mut history = runs(vec![facts(1.0, 100); 4]);
     for (at, name) in [(0, "kernel"), (0, "host"), (3, "once"), (0, "new")] {
-        history[at].containers.push(Facts { name: name.to_owned(), ..facts(1.0, 100) });
+        history[at].containers.push(ContainerSummary { name: name.to_owned(), ..facts(1.0, 100) });
     }
     for run in &mut history[1..] {
-        run.containers.push(Facts { name: "gone".to_owned(), ..facts(1.0, 100) });
+        run.containers.push(ContainerSummary { name: "gone".to_owned(), ..facts(1.0, 100) });
     }
     let sizings = recommend(&history, &[], &Parameters::default());
     let told: Vec<_> = sizings.iter().map(|one| (one.name.as_str(), one.status)).collect();
@@ -168,9 +173,10 @@ fn only_containers_that_are_there_are_told_of() {
         told,
         [("c", Status::Recommended), ("new", Status::InsufficientData), ("gone", Status::Recommended)]
     );
-    // The ladder is for those that need it.
-    let others = runs(vec![Facts { name: "new".to_owned(), ..facts(1.0, 300) }; 3]);
-    let others: Vec<Run> = others.into_iter().map(|run| Run { id: run.id + 100, job_id: 2, ..run }).collect();
+    // The fallbacks is for those that need it.
+    let others = runs(vec![ContainerSummary { name: "new".to_owned(), ..facts(1.0, 300) }; 3]);
+    let others: Vec<CompleteRun> =
+        others.into_iter().map(|run| CompleteRun { id: run.id + 100, job_id: 2, ..run }).collect();
     let sizings =
         recommend(&history, &[(Level::Workflow, &[]), (Level::Repository, &others)], &Parameters::default());
     let told: Vec<_> = sizings.iter().map(|one| (one.basis.level, one.basis.runs)).collect();
@@ -179,7 +185,7 @@ fn only_containers_that_are_there_are_told_of() {
 
 #[test]
 fn figures_count_runs_once() {
-    let killed = Facts {
+    let killed = ContainerSummary {
         memory_limit_bytes: Some(100 * MIB),
         memory_request_bytes: Some(100 * MIB),
         oom_kills: Some(3),
@@ -188,7 +194,7 @@ fn figures_count_runs_once() {
         ..facts(1.0, 100)
     };
     let mut history = runs(vec![facts(1.0, 50), facts(1.0, 50), killed.clone()]);
-    history[0].containers.push(Facts { name: "d".to_owned(), oom_kills: None, ..killed });
+    history[0].containers.push(ContainerSummary { name: "d".to_owned(), oom_kills: None, ..killed });
     let figures = JobFigures::of(&history, &Parameters::default());
     assert_eq!((figures.runs, figures.mean_duration_seconds), (3, 100.0));
     assert_eq!(
@@ -225,11 +231,11 @@ prop_compose! {
         bound_mib in proptest::option::of(1..8000_u64),
         cpu_bound in proptest::option::of(0.1..16.0_f64),
         machine in proptest::option::of((1..16_u32, 1..8000_u64)),
-    ) -> Facts {
+    ) -> ContainerSummary {
         let mut histogram = CpuHistogram::default();
         histogram.add(cores, seconds);
         histogram.add(cores / 3.0, seconds * 2.0);
-        Facts {
+        ContainerSummary {
             memory_limit_bytes: limit_mib.map(|mib| mib * MIB),
             memory_request_bytes: request_mib.map(|mib| mib * MIB),
             cpu_limit_cores: cpu_limit,

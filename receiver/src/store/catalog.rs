@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::types::Value;
+use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use wire::Scope;
 
@@ -71,14 +71,8 @@ pub struct JobQuery {
 pub struct JobRow {
     /// Row.
     pub id: i64,
-    /// Organization.
-    pub organization: String,
-    /// Repository, without its organization.
-    pub repository: String,
-    /// Workflow.
-    pub workflow: String,
-    /// Job.
-    pub job: String,
+    /// Whose runs they are.
+    pub scope: Scope,
     /// How many runs are stored.
     pub run_count: u64,
     /// The row of the last one.
@@ -141,9 +135,7 @@ impl JobSort {
             Self::Waste => JobCursor::Number(row.waste, row.id),
             Self::Risk => JobCursor::Number(row.risk, row.id),
             Self::LastRun => JobCursor::LastRun(row.last_run),
-            Self::Name => JobCursor::Name(
-                [&row.organization, &row.repository, &row.workflow, &row.job].map(Clone::clone),
-            ),
+            Self::Name => JobCursor::Name(row.scope.names().map(str::to_owned)),
         }
     }
 }
@@ -282,10 +274,7 @@ fn job_sql() -> String {
 fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     Ok(JobRow {
         id: row.get(0)?,
-        organization: row.get(1)?,
-        repository: row.get(2)?,
-        workflow: row.get(3)?,
-        job: row.get(4)?,
+        scope: scope(row, 1)?,
         run_count: row.get::<_, i64>(5)?.cast_unsigned(),
         last_run: row.get(6)?,
         last_received_at: time(row.get(7)?),
@@ -309,6 +298,13 @@ pub(super) fn names(connection: &Connection, query: &NameQuery) -> rusqlite::Res
         })
     })?;
     rows.collect()
+}
+
+/// The scope whose four parts are in a row from this column on.
+pub(super) fn scope(row: &Row<'_>, first: usize) -> rusqlite::Result<Scope> {
+    let text = |at: usize| row.get_ref(first + at)?.as_str().map_err(rusqlite::Error::from);
+    let scope = Scope::of_names([text(0)?, text(1)?, text(2)?, text(3)?]);
+    scope.map_err(|error| rusqlite::Error::FromSqlConversionFailure(first, Type::Text, Box::new(error)))
 }
 
 /// Milliseconds since 1970, as they are stored.

@@ -1,6 +1,6 @@
 //! What can go wrong, as those who ask need to tell it apart.
 
-use super::Cause;
+use rusqlite::{ErrorCode, ffi};
 
 /// Why something could not be stored or read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,5 +42,63 @@ impl StoreError {
     /// Whether a connection is not to be relied upon after this.
     pub(super) fn breaks_connection(&self) -> bool {
         matches!(self, Self::Unusable { cause, .. } if cause.breaks_connection())
+    }
+}
+
+/// Why the database cannot be used: the state of the disk or of what is on it, and no fault of what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// `SQLITE_FULL`.
+    #[error("the disk is full")]
+    Full,
+    /// `SQLITE_IOERR`.
+    #[error("the disk of the database failed")]
+    Disk,
+    /// `SQLITE_IOERR_GETTEMPPATH`: only what is larger than memory should hold goes to a file.
+    #[error("there is no directory for temporary files: that of the database is not writable")]
+    NoTemporaryDirectory,
+    /// `SQLITE_CANTOPEN`, `SQLITE_PERM`.
+    #[error("a file of the database cannot be opened")]
+    CannotOpen,
+    /// `SQLITE_READONLY`.
+    #[error("the database is read-only")]
+    ReadOnly,
+    /// `SQLITE_CORRUPT`, `SQLITE_NOTADB`.
+    #[error("the database is corrupt")]
+    Corrupt,
+    /// `SQLITE_PROTOCOL`.
+    #[error("the files of the database cannot be locked")]
+    NoLocks,
+    /// `SQLITE_NOMEM`.
+    #[error("there is too little memory")]
+    NoMemory,
+}
+
+impl Cause {
+    /// What the state of the database made of this error; `None`: it is something else.
+    pub(super) fn of(error: &rusqlite::Error) -> Option<Self> {
+        let extended = error.sqlite_error()?.extended_code;
+        match extended {
+            ffi::SQLITE_IOERR_GETTEMPPATH => return Some(Self::NoTemporaryDirectory),
+            ffi::SQLITE_IOERR_NOMEM => return Some(Self::NoMemory),
+            ffi::SQLITE_IOERR_CORRUPTFS => return Some(Self::Corrupt),
+            _ => {}
+        }
+        match error.sqlite_error_code()? {
+            ErrorCode::DiskFull => Some(Self::Full),
+            ErrorCode::SystemIoFailure | ErrorCode::NoLargeFileSupport => Some(Self::Disk),
+            ErrorCode::CannotOpen | ErrorCode::PermissionDenied => Some(Self::CannotOpen),
+            ErrorCode::ReadOnly => Some(Self::ReadOnly),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Some(Self::Corrupt),
+            ErrorCode::FileLockingProtocolFailed => Some(Self::NoLocks),
+            ErrorCode::OutOfMemory => Some(Self::NoMemory),
+            _ => None,
+        }
+    }
+
+    /// Whether a connection is not to be relied upon any more. A full disk and too little memory are told before
+    /// anything is changed; after everything else the kernel and SQLite may believe different things of the file.
+    pub(super) fn breaks_connection(self) -> bool {
+        !matches!(self, Self::Full | Self::NoMemory)
     }
 }

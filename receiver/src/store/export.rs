@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
 use super::catalog::{self, time};
-use wire::{ContainerSummary, RunSummary};
+use wire::{ContainerSummary, RunSummary, Scope};
 
-use super::summaries::{self, WholeRun};
-use super::{JobCursor, JobQuery, JobRow, JobSort, Within, read};
+use super::runs::WholeRun;
+use super::{JobCursor, JobQuery, JobRow, JobSort, Within, containers, runs};
 
 /// So many rows are looked at for one page.
 const PAGE_ROWS: u32 = 256;
@@ -59,14 +59,8 @@ pub struct ExportPage<T> {
 /// A run without its payload, and whose it is.
 #[derive(Debug, Clone)]
 pub struct ExportedFigures {
-    /// Organization.
-    pub organization: String,
-    /// Repository, without its organization.
-    pub repository: String,
-    /// Workflow.
-    pub workflow: String,
-    /// Job.
-    pub job: String,
+    /// Whose it is.
+    pub scope: Scope,
     /// The run.
     pub run: RunSummary,
 }
@@ -82,14 +76,11 @@ pub(super) fn payloads(
         let bytes = payload.len();
         let run = WholeRun {
             id: row.get(0)?,
-            organization: job.organization.clone(),
-            repository: job.repository.clone(),
-            workflow: job.workflow.clone(),
-            job: job.job.clone(),
+            scope: job.scope.clone(),
             run_id: row.get(2)?,
             received_at: time(row.get(1)?),
             payload,
-            sources: read::sources(row.get(4)?),
+            sources: runs::sources(row.get(4)?),
         };
         Ok(Some((run, bytes)))
     })
@@ -106,7 +97,7 @@ pub(super) fn figures(
             return Ok(None);
         }
         let id = row.get(0)?;
-        let containers = summaries::containers(connection, id)?;
+        let containers = containers::select(connection, containers::OF_RUN, id)?;
         let bytes = containers.len() * size_of::<ContainerSummary>();
         let run = RunSummary {
             id,
@@ -121,13 +112,7 @@ pub(super) fn figures(
             cpu_seconds: row.get(9)?,
             containers,
         };
-        let run = ExportedFigures {
-            organization: job.organization.clone(),
-            repository: job.repository.clone(),
-            workflow: job.workflow.clone(),
-            job: job.job.clone(),
-            run,
-        };
+        let run = ExportedFigures { scope: job.scope.clone(), run };
         Ok(Some((run, bytes)))
     })
 }

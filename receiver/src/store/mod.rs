@@ -3,24 +3,26 @@
 //! One thread owns the connection that writes; readers have connections of their own. A write is answered after
 //! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
 
-mod background;
 mod catalog;
+mod containers;
+mod deferred;
 mod error;
 mod export;
-mod history;
-mod log;
+mod health;
+mod integrity;
 mod parts;
-mod read;
 mod received;
 mod retention;
+mod rows;
+mod runs;
 mod schema;
-mod sound;
+mod sizing_input;
 mod summaries;
-mod sums;
-mod trouble;
+mod totals;
+mod wal;
 mod write;
 
-pub mod copy;
+pub mod backup;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -29,23 +31,20 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use wire::{RunSummary, Scope, Source};
+use wire::{ContainerSummary, RunSummary, Scope, Source};
 
-use crate::sizing::figures::JobFigures;
-
-use self::background::Background;
 pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
-pub use self::error::StoreError;
+use self::deferred::Deferred;
+pub use self::error::{Cause, StoreError};
 pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
-pub use self::history::{HistoryQuery, JobHistory, JobState, StaleJob};
-pub use self::read::{RunQuery, RunRow};
+use self::health::Health;
+pub use self::integrity::OpenError;
 pub use self::received::{Place, Received};
 pub use self::retention::Deleted;
-pub use self::sound::OpenError;
-pub use self::summaries::{SummaryQuery, WholeRun};
-pub use self::sums::Sums;
-pub use self::trouble::Cause;
-use self::trouble::Health;
+pub use self::runs::{RunQuery, WholeRun};
+pub use self::sizing_input::{CompleteRun, HistoryQuery, JobHistory, JobState, StaleJob, StoredFigures};
+pub use self::summaries::SummaryQuery;
+pub use self::totals::Sums;
 use self::write::{Command, Insert, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
@@ -109,8 +108,8 @@ pub struct NewRun {
     pub digest: [u8; 32],
     /// The payload as it came.
     pub payload: String,
-    /// What is asked for by container.
-    pub containers: Vec<NewContainer>,
+    /// What its containers used.
+    pub containers: Vec<ContainerSummary>,
     /// Who measured it.
     pub sources: Vec<Source>,
     /// By what other summaries of the same containers are found; nothing if there can be none.
@@ -142,53 +141,6 @@ pub struct SummaryKey {
     pub summary_id: String,
     /// Counts them.
     pub seq: u64,
-}
-
-/// What is asked for by container.
-#[derive(Debug, Clone, Default)]
-pub struct NewContainer {
-    /// Its name.
-    pub name: String,
-    /// CPU time charged to it.
-    pub cpu_seconds: Option<f64>,
-    /// Highest CPU use.
-    pub cpu_peak_cores: f64,
-    /// 95th percentile of CPU use.
-    pub cpu_p95_cores: Option<f64>,
-    /// CPU request.
-    pub cpu_request_cores: Option<f64>,
-    /// Its own CPU limit.
-    pub cpu_limit_cores: Option<f64>,
-    /// The tightest CPU limit of the cgroups above it.
-    pub cpu_bound_cores: Option<f64>,
-    /// Time for which it was throttled.
-    pub cpu_throttled_seconds: Option<f64>,
-    /// Enforcement periods.
-    pub cpu_periods: Option<u64>,
-    /// Those of them in which it was throttled.
-    pub cpu_throttled_periods: Option<u64>,
-    /// Highest sum of RSS.
-    pub memory_peak_bytes: f64,
-    /// 95th percentile of the sum of RSS.
-    pub memory_p95_bytes: Option<f64>,
-    /// Highest working set.
-    pub working_set_peak_bytes: Option<f64>,
-    /// The cgroup's own peak, page cache included.
-    pub cgroup_memory_peak_bytes: Option<u64>,
-    /// Memory request.
-    pub memory_request_bytes: Option<u64>,
-    /// Its own memory limit.
-    pub memory_limit_bytes: Option<u64>,
-    /// The tightest memory limit of the cgroups above it.
-    pub memory_bound_bytes: Option<u64>,
-    /// CPUs of the machine.
-    pub machine_cpus: Option<u32>,
-    /// Memory of the machine.
-    pub machine_memory_bytes: Option<u64>,
-    /// Processes killed for want of memory.
-    pub oom_kills: Option<u64>,
-    /// All samples of its CPU use: [`wire::CpuHistogram`] as JSON.
-    pub cpu_cores_histogram: Option<String>,
 }
 
 /// What became of a summary.
@@ -242,8 +194,8 @@ impl Store {
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (work, answer) = Background::new(work);
-        self.send(Command::Background(work))?;
+        let (work, answer) = Deferred::new(work);
+        self.send(Command::Deferred(work))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
 
@@ -255,18 +207,18 @@ impl Store {
     }
 
     /// The runs of a job, newest first.
-    pub async fn runs(&self, query: RunQuery) -> Result<Vec<RunRow>, StoreError> {
-        self.read(move |connection| read::runs(connection, &query)).await
+    pub async fn runs(&self, query: RunQuery) -> Result<Vec<WholeRun>, StoreError> {
+        self.read(move |connection| runs::runs(connection, &query)).await
     }
 
     /// The last complete runs of a job, or of each job of a workflow or repository.
     pub async fn history(&self, query: HistoryQuery) -> Result<Vec<JobHistory>, StoreError> {
-        self.read(move |connection| history::of_scope(connection, &query)).await
+        self.read(move |connection| sizing_input::of_scope(connection, &query)).await
     }
 
     /// How many jobs there are in a repository or workflow.
     pub async fn count_jobs(&self, scope: Scope) -> Result<usize, StoreError> {
-        self.read(move |connection| history::count_jobs(connection, &scope)).await
+        self.read(move |connection| sizing_input::count_jobs(connection, &scope)).await
     }
 
     /// Jobs whose figures are to be computed anew, with their last complete runs.
@@ -276,12 +228,12 @@ impl Store {
         jobs: u32,
         runs: u32,
     ) -> Result<Vec<StaleJob>, StoreError> {
-        self.read(move |connection| history::stale(connection, after, jobs, runs)).await
+        self.read(move |connection| sizing_input::stale(connection, after, jobs, runs)).await
     }
 
     /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
-    pub(crate) async fn store_figures(&self, figures: Vec<(JobState, JobFigures)>) -> Result<(), StoreError> {
-        self.background(move |connection| history::store_figures(connection, &figures)).await
+    pub(crate) async fn store_figures(&self, figures: Vec<StoredFigures>) -> Result<(), StoreError> {
+        self.background(move |connection| sizing_input::store_figures(connection, &figures)).await
     }
 
     /// The jobs that are asked for.
@@ -291,7 +243,7 @@ impl Store {
 
     /// What all jobs below a name come to.
     pub async fn sums(&self, within: Within) -> Result<Sums, StoreError> {
-        self.read(move |connection| sums::sums(connection, &within)).await
+        self.read(move |connection| totals::totals(connection, &within)).await
     }
 
     /// One job by all four parts; `None` if there is none.
@@ -363,7 +315,7 @@ impl Store {
     pub fn sizes(&self) -> Sizes {
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
         let database = &self.readers.path;
-        Sizes { database: size(database), log: size(&log::path_of(database)) }
+        Sizes { database: size(database), log: size(&wal::path_of(database)) }
     }
 
     /// How much is stored.

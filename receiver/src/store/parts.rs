@@ -12,7 +12,7 @@ use wire::Payload;
 
 use super::catalog::time;
 use super::received::{Place, Received, places};
-use super::write::{self, Stored};
+use super::rows::{self, StoredSummary};
 use super::{NewRun, Outcome, SummaryKey};
 use crate::join::{self, Part};
 
@@ -43,7 +43,7 @@ pub(super) fn join(
     connection: &Connection,
     job: i64,
     run: &NewRun,
-    stored: Option<&Stored>,
+    stored: Option<&StoredSummary>,
 ) -> rusqlite::Result<Option<Outcome>> {
     let is_alone = stored.is_none_or(|stored| !stored.is_part);
     let Some(key) = &run.summary else { return Ok(None) };
@@ -155,7 +155,7 @@ impl<'a> Near<'a> {
                 });
             }
         }
-        write::count(self.connection, self.job, after - before, 0, run)?;
+        rows::count(self.connection, self.job, after - before, 0, run)?;
         // Of several rows the newest may be gone.
         let newest = "UPDATE jobs SET last_run = (SELECT max(id) FROM runs WHERE job_id = ?1) WHERE id = ?1";
         self.connection.prepare_cached(newest)?.execute([self.job])?;
@@ -167,7 +167,7 @@ impl<'a> Near<'a> {
         if let [one] = group {
             let received = self.loaded[*one].received.clone();
             let run = NewRun::new(scope, received, &self.parts[*one].payload);
-            return write::insert_row(self.connection, id, self.job, &run);
+            return rows::insert_row(self.connection, id, self.job, &run);
         }
         let parts: Vec<Part> = group.iter().map(|at| self.parts[*at].clone()).collect();
         let received: Vec<&Received> = group.iter().map(|at| &self.loaded[*at].received).collect();
@@ -177,7 +177,7 @@ impl<'a> Near<'a> {
         let last = received.iter().map(|received| received.received_at).max().unwrap_or(run.received_at);
         let places: BTreeSet<Place> = parts.iter().flat_map(|part| places(&part.payload)).collect();
         let row = NewRun::joined(scope, joined, text, last, places.into_iter().collect());
-        let id = write::insert_row(self.connection, id, self.job, &row)?;
+        let id = rows::insert_row(self.connection, id, self.job, &row)?;
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO parts (run, job_id, run_id, run_attempt, summary_id, seq, is_final, received_at_ms, digest, payload)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",

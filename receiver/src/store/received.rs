@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use wire::{CollectorInfo, ContainerUsage, Payload, Scope, Source};
+use wire::{ContainerSummary, Payload, Scope, Source};
 
-use super::{NewContainer, NewRun, SummaryKey};
+use super::{NewRun, SummaryKey};
 use crate::join;
 
 /// A summary as it was received.
@@ -49,7 +49,7 @@ impl NewRun {
             containers: payload
                 .containers
                 .iter()
-                .map(|usage| NewContainer::new(usage, payload.collector.as_ref()))
+                .map(|usage| ContainerSummary::new(usage, payload.collector.as_ref()))
                 .collect(),
             payload: received.payload,
             sources,
@@ -97,36 +97,4 @@ pub(super) fn places(payload: &Payload) -> Vec<Place> {
     let (mode, other) = if is_node { ("node", "sidecar") } else { ("sidecar", "node") };
     let place = |place| Place { key: number(mode, place), other: number(other, place) };
     join::places(payload).into_iter().map(place).collect()
-}
-
-impl NewContainer {
-    /// Of a container, and who measured it on which machine.
-    fn new(usage: &ContainerUsage, collector: Option<&CollectorInfo>) -> Self {
-        Self {
-            name: usage.name.clone(),
-            cpu_seconds: usage.cpu_seconds,
-            cpu_peak_cores: usage.cpu_cores.peak,
-            cpu_p95_cores: usage.cpu_cores.p95,
-            cpu_request_cores: usage.cpu_request_cores,
-            cpu_limit_cores: usage.cpu_limit_cores,
-            cpu_bound_cores: usage.cpu_bound_cores,
-            cpu_throttled_seconds: usage.cpu_throttled_seconds,
-            cpu_periods: usage.cpu_periods,
-            cpu_throttled_periods: usage.cpu_throttled_periods,
-            memory_peak_bytes: usage.memory_bytes.peak,
-            memory_p95_bytes: usage.memory_bytes.p95,
-            working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
-            cgroup_memory_peak_bytes: usage.memory_peak_bytes,
-            memory_request_bytes: usage.memory_request_bytes,
-            memory_limit_bytes: usage.memory_limit_bytes,
-            memory_bound_bytes: usage.memory_bound_bytes,
-            machine_cpus: collector.map(|collector| collector.cpu_count),
-            machine_memory_bytes: collector.and_then(|collector| collector.memory_total_bytes),
-            oom_kills: usage.oom_kills,
-            cpu_cores_histogram: usage
-                .cpu_cores_histogram
-                .as_ref()
-                .and_then(|histogram| serde_json::to_string(histogram).ok()),
-        }
-    }
 }

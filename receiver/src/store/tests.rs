@@ -15,7 +15,7 @@ fn run(seq: Option<u64>, is_final: bool, body: &str) -> NewRun {
         received_at: Timestamp::UNIX_EPOCH,
         digest: <sha2::Sha256 as sha2::Digest>::digest(body).into(),
         payload: body.to_owned(),
-        containers: vec![NewContainer { name: body.to_owned(), ..NewContainer::default() }],
+        containers: vec![ContainerSummary { name: body.to_owned(), ..ContainerSummary::default() }],
         sources: vec![],
         places: vec![],
     }
@@ -73,7 +73,7 @@ fn a_batch_is_one_transaction_in_order() {
 fn the_query_of_a_job_is_served_by_its_index() {
     let directory = tempfile::tempdir().unwrap();
     let connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
-    for (sql, index) in [(read::RUNS, "runs_of_job"), (read::RUNS_WITH_ID, "runs_by_run_id")] {
+    for (sql, index) in [(runs::RUNS, "runs_of_job"), (runs::RUNS_WITH_ID, "runs_by_run_id")] {
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let plan: Vec<String> =
             statement.raw_query().mapped(|row| row.get(3)).collect::<rusqlite::Result<_>>().unwrap();
@@ -81,55 +81,6 @@ fn the_query_of_a_job_is_served_by_its_index() {
         assert!(plan.starts_with(&format!("SEARCH runs USING INDEX {index} (")), "{plan}");
         assert!(plan.contains("id<?") && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
     }
-}
-
-#[test]
-fn what_the_first_version_stored_is_there_after_the_update() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("db");
-    let old = schema::create_at(&path, 1).unwrap();
-    for (id, job, received) in [(1, "j", 5), (2, "other", 6), (7, "j", 4)] {
-        old.execute(
-            "INSERT INTO runs (id, organization, repository, workflow, job, run_id, summary_id, seq, is_final,
-                 start_time_ms, end_time_ms, duration_seconds, received_at_ms, digest, payload)
-             VALUES (?1, 'o', 'r', 'w', ?2, 'run', ?1, 1, 1, 0, 0, 1.0, ?3, zeroblob(32), ?1)",
-            rusqlite::params![id, job, received],
-        )
-        .unwrap();
-        old.execute("INSERT INTO containers (run, position, name, cpu_peak_cores, memory_peak_bytes, oom_kills) VALUES (?1, 0, 'c', 1, 2, 3)", [id])
-            .unwrap();
-    }
-    drop(old);
-    let mut new = schema::open_for_writing(&path).unwrap();
-    let scope = run(None, true, "").scope;
-    let query = RunQuery { scope, run_id: None, before: None, since: None, until: None, limit: 10 };
-    let runs = |connection: &rusqlite::Connection| {
-        let rows = read::runs(connection, &query).unwrap();
-        rows.into_iter().map(|row| (row.id, row.payload)).collect::<Vec<_>>()
-    };
-    assert_eq!(runs(&new), [(7, "7".to_owned()), (1, "1".to_owned())]);
-    let jobs = "SELECT run_count, last_run, last_received_at_ms FROM jobs WHERE job = 'j'";
-    let job = new.query_row(jobs, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
-    assert_eq!(job, (2, 7, 5));
-    let kills: i64 = new.query_row("SELECT sum(oom_kills) FROM containers", [], |row| row.get(0)).unwrap();
-    assert_eq!(kills, 9);
-    assert_eq!(
-        write::execute(&mut new, vec![run(None, true, "next")]).remove(0).unwrap(),
-        Outcome::Created(8)
-    );
-    assert_eq!(runs(&new).len(), 3);
-    let found: String = new.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(found, "ok");
-    assert!(!new.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
-    // The tables and indexes are those of a database that was made today.
-    let schema = |connection: &rusqlite::Connection| {
-        let mut statement =
-            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name").unwrap();
-        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        rows.collect::<rusqlite::Result<Vec<_>>>().unwrap()
-    };
-    let made = schema::open_for_writing(&directory.path().join("made")).unwrap();
-    assert_eq!(schema(&new), schema(&made));
 }
 
 #[test]

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::background::Background;
-use super::log::Log;
-use super::trouble::Health;
-use super::{NewRun, Outcome, StoreError, SummaryKey, parts, read, schema};
+use super::deferred::Deferred;
+use super::health::Health;
+use super::rows::{count, insert_job, insert_row, stored};
+use super::wal::Wal;
+use super::{NewRun, Outcome, StoreError, parts, runs, schema};
 
 /// So many writes share a transaction at the most.
 const MAX_BATCH: usize = 256;
@@ -26,7 +27,7 @@ pub(super) enum Command {
     /// A summary; somebody waits for it to be on disk.
     Insert(Box<Insert>),
     /// Something that can wait.
-    Background(Background),
+    Deferred(Deferred),
 }
 
 /// A summary and who waits for it.
@@ -42,13 +43,13 @@ pub(super) struct Writer {
     path: PathBuf,
     /// `None` after it failed: what a connection believes of a disk that failed is not to be relied upon.
     connection: Option<Connection>,
-    log: Log,
+    wal: Wal,
     health: Arc<Health>,
 }
 
 impl Writer {
     pub(super) fn new(path: &Path, connection: Connection, health: Arc<Health>) -> Self {
-        Self { path: path.to_owned(), connection: Some(connection), log: Log::default(), health }
+        Self { path: path.to_owned(), connection: Some(connection), wal: Wal::default(), health }
     }
 
     /// Writes until nobody is left who could ask for it.
@@ -56,7 +57,7 @@ impl Writer {
     /// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut batch = Vec::new();
-        let mut waiting: VecDeque<(Instant, Background)> = VecDeque::new();
+        let mut waiting: VecDeque<(Instant, Deferred)> = VecDeque::new();
         loop {
             let first = if waiting.is_empty() { queue.blocking_recv() } else { queue.try_recv().ok() };
             if first.is_none() && waiting.is_empty() {
@@ -66,7 +67,7 @@ impl Writer {
             for command in first.into_iter().chain(rest).take(MAX_BATCH) {
                 match command {
                     Command::Insert(insert) => batch.push(*insert),
-                    Command::Background(work) => waiting.push_back((Instant::now(), work)),
+                    Command::Deferred(work) => waiting.push_back((Instant::now(), work)),
                 }
             }
             let idle = batch.is_empty();
@@ -78,7 +79,7 @@ impl Writer {
                 self.work(work);
             }
             if let Some(connection) = &self.connection {
-                self.log.after_batch(connection);
+                self.wal.after_batch(connection);
             }
         }
         let close = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;";
@@ -119,7 +120,7 @@ impl Writer {
     }
 
     /// Does a piece of background work in a transaction of its own, unless nobody waits for it any more.
-    fn work(&mut self, mut work: Background) {
+    fn work(&mut self, mut work: Deferred) {
         if work.is_abandoned() {
             return;
         }
@@ -176,7 +177,7 @@ fn write(
 }
 
 fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
-    let job = read::job(connection, &run.scope)?;
+    let job = runs::job(connection, &run.scope)?;
     let stored = match (&run.summary, job) {
         (Some(key), Some(job)) => stored(connection, job, key)?,
         _ => None,
@@ -207,153 +208,6 @@ fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
     insert_row(connection, Some(stored.id), job, run)?;
     count(connection, job, 0, stored.id, run)?;
     Ok(Outcome::Replaced(stored.id))
-}
-
-/// A summary that another one may take the place of.
-pub(super) struct Stored {
-    /// Its row.
-    pub(super) id: i64,
-    seq: u64,
-    is_final: bool,
-    digest: [u8; 32],
-    /// Of the row.
-    pub(super) start_time_ms: i64,
-    pub(super) end_time_ms: i64,
-    /// Whether the row is put together from several.
-    pub(super) is_part: bool,
-}
-
-/// By its `summary_id`: a run's own, or a part's.
-pub(super) const STORED: &str = "
-    SELECT id, seq, is_final, digest, start_time_ms, end_time_ms, 0 FROM runs WHERE job_id = ?1 AND summary_id = ?2
-    UNION ALL
-    SELECT runs.id, parts.seq, parts.is_final, parts.digest, start_time_ms, end_time_ms, 1
-    FROM parts JOIN runs ON runs.id = parts.run WHERE parts.job_id = ?1 AND parts.summary_id = ?2";
-
-fn stored(connection: &Connection, job: i64, key: &SummaryKey) -> rusqlite::Result<Option<Stored>> {
-    let mut statement = connection.prepare_cached(STORED)?;
-    let row = statement.query_row(params![job, key.summary_id], |row| {
-        let seq: i64 = row.get(1)?;
-        Ok(Stored {
-            id: row.get(0)?,
-            seq: seq.cast_unsigned(),
-            is_final: row.get(2)?,
-            digest: row.get(3)?,
-            start_time_ms: row.get(4)?,
-            end_time_ms: row.get(5)?,
-            is_part: row.get(6)?,
-        })
-    });
-    row.optional()
-}
-
-/// The row of a job of which nothing is stored yet.
-fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
-         VALUES (?1, ?2, ?3, ?4, 0, 0, 0)",
-    )?;
-    statement.insert(run.scope.parts().map(|(_, part)| part))
-}
-
-/// What is told of a job without looking at its runs; its figures are to be computed anew.
-pub(super) fn count(
-    connection: &Connection,
-    job: i64,
-    more: i64,
-    id: i64,
-    run: &NewRun,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE jobs SET run_count = run_count + ?2, last_run = max(last_run, ?3),
-             last_received_at_ms = max(last_received_at_ms, ?4), stale = stale + 1
-         WHERE id = ?1",
-    )?;
-    statement.execute(params![job, more, id, run.received_at.as_millisecond()])?;
-    Ok(())
-}
-
-/// A new row; with an id of its own choice if none is given.
-pub(super) fn insert_row(
-    connection: &Connection,
-    id: Option<i64>,
-    job: i64,
-    run: &NewRun,
-) -> rusqlite::Result<i64> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO runs (id, job_id, run_id, run_attempt, summary_id, seq, is_final, complete, start_time_ms,
-             end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload, sources)
-         VALUES (:id, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final, :complete, :start_time_ms,
-             :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest, :payload, :sources)",
-    )?;
-    let sources = serde_json::to_string(&run.sources)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    statement.execute(named_params! {
-        ":id": id,
-        ":job": job,
-        ":run_id": run.run_id,
-        ":run_attempt": run.run_attempt,
-        ":summary_id": run.summary.as_ref().map(|key| &key.summary_id),
-        ":seq": run.summary.as_ref().map(|key| key.seq.cast_signed()),
-        ":is_final": run.is_final,
-        ":complete": run.complete,
-        ":start_time_ms": run.start_time.as_millisecond(),
-        ":end_time_ms": run.end_time.as_millisecond(),
-        ":duration_seconds": run.duration_seconds,
-        ":cpu_seconds": run.cpu_seconds,
-        ":received_at_ms": run.received_at.as_millisecond(),
-        ":digest": run.digest,
-        ":payload": run.payload,
-        ":sources": (!run.sources.is_empty()).then_some(sources),
-    })?;
-    let id = connection.last_insert_rowid();
-    insert_containers(connection, id, run)?;
-    let mut seen =
-        connection.prepare_cached("INSERT INTO seen (run, key, end_time_ms) VALUES (?1, ?2, ?3)")?;
-    for place in &run.places {
-        seen.execute(params![id, place.key, run.end_time.as_millisecond()])?;
-    }
-    Ok(id)
-}
-
-fn insert_containers(connection: &Connection, id: i64, run: &NewRun) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO containers (run, position, name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores,
-             cpu_limit_cores, cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes,
-             memory_p95_bytes, working_set_peak_bytes, cgroup_memory_peak_bytes, memory_request_bytes,
-             memory_limit_bytes, oom_kills, cpu_cores_histogram, cpu_bound_cores, memory_bound_bytes, machine_cpus,
-             machine_memory_bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-             ?23)",
-    )?;
-    for (position, container) in run.containers.iter().enumerate() {
-        statement.execute(params![
-            id,
-            position as i64,
-            container.name,
-            container.cpu_seconds,
-            container.cpu_peak_cores,
-            container.cpu_p95_cores,
-            container.cpu_request_cores,
-            container.cpu_limit_cores,
-            container.cpu_throttled_seconds,
-            container.cpu_periods.map(u64::cast_signed),
-            container.cpu_throttled_periods.map(u64::cast_signed),
-            container.memory_peak_bytes,
-            container.memory_p95_bytes,
-            container.working_set_peak_bytes,
-            container.cgroup_memory_peak_bytes.map(u64::cast_signed),
-            container.memory_request_bytes.map(u64::cast_signed),
-            container.memory_limit_bytes.map(u64::cast_signed),
-            container.oom_kills.map(u64::cast_signed),
-            container.cpu_cores_histogram,
-            container.cpu_bound_cores,
-            container.memory_bound_bytes.map(u64::cast_signed),
-            container.machine_cpus,
-            container.machine_memory_bytes.map(u64::cast_signed),
-        ])?;
-    }
-    Ok(())
 }
 
 /// Only for rows that a test wants to look at.

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use wire::{Change, Comparison, Payload, Presence, Series};
 
 use super::chart::{Chart, Unit, X};
+use super::components::Crumbs;
 use super::error::PageError;
 use super::format::{self, Time};
 use super::page;
-use super::parts::Crumbs;
 use super::run::{Loaded, places};
+use crate::api::state::AppState;
 use crate::compare::compare;
-use crate::state::AppState;
 
 #[derive(Template)]
 #[template(path = "compare.html")]
@@ -120,7 +120,7 @@ fn side(letter: &'static str, loaded: &Loaded, now: Timestamp) -> Side {
         letter,
         href: format!("/runs/{}", run.id),
         run_id: run.run_id.clone(),
-        job: format!("{}/{} · {} · {}", run.organization, run.repository, run.workflow, run.job),
+        job: run.scope.names().join(" · ").replacen(" · ", "/", 1),
         began: Time::new(loaded.payload.start_time, now),
     }
 }

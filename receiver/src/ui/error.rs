@@ -7,8 +7,8 @@ use axum::http::header::{ACCEPT, RETRY_AFTER};
 use axum::response::{Html, IntoResponse, Response};
 use tracing::error;
 
-use super::protect;
-use crate::error::AppError;
+use super::security_headers;
+use crate::api::error::AppError;
 use crate::store::StoreError;
 
 /// Why there is no page.
@@ -104,7 +104,7 @@ impl IntoResponse for PageError {
 pub(crate) async fn not_found(request: Request) -> Response {
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/html") && !request.uri().path().starts_with("/api/") {
-        protect::protected(PageError::NotFound.into_response())
+        security_headers::protected(PageError::NotFound.into_response())
     } else {
         AppError::NotFound.into_response()
     }

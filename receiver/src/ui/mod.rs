@@ -4,20 +4,19 @@
 mod assets;
 mod chart;
 mod compare;
+mod components;
 mod error;
 mod format;
 mod job;
 mod overview;
-mod parts;
-mod paths;
-mod protect;
 mod run;
+mod security_headers;
 mod session;
 mod sign_in;
 mod svg;
+mod urls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -28,24 +27,7 @@ use axum::routing::{get, post};
 
 use self::error::PageError;
 pub(crate) use self::error::not_found;
-use crate::state::AppState;
-
-/// How the page is served.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// By TLS.
-    pub tls: bool,
-    /// What `X-Forwarded-Proto` says is true: nobody but a proxy can reach the receiver.
-    pub behind_proxy: bool,
-    /// A session ends after this.
-    pub session_time: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { tls: false, behind_proxy: false, session_time: Duration::from_hours(12) }
-    }
-}
+use crate::api::state::AppState;
 
 /// Everything that is not the API.
 pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
@@ -63,7 +45,7 @@ pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .route("/assets/{digest}/{name}", get(assets::by_digest))
         .route("/assets/{name}", get(assets::by_name))
         .route("/favicon.ico", get(assets::by_name));
-    pages.merge(open).layer(from_fn(protect::protect))
+    pages.merge(open).layer(from_fn(security_headers::protect))
 }
 
 /// A page; it holds what only readers may see, so no copy is kept anywhere.

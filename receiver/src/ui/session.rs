@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 
-use super::paths;
-use crate::state::AppState;
+use super::urls;
+use crate::api::state::AppState;
 
 /// A cookie outlives its session by this, so that who comes back later is told why to sign in again.
 const REMEMBER_SECONDS: u64 = 7 * 86_400;
@@ -77,7 +77,7 @@ pub(super) async fn required(State(state): State<Arc<AppState>>, request: Reques
     let mut form = "/sign-in".to_owned();
     if to != "/" {
         form.push_str("?next=");
-        form.push_str(&paths::value(to));
+        form.push_str(&urls::value(to));
     }
     if session == Session::Ended {
         form.push(if form.contains('?') { '&' } else { '?' });

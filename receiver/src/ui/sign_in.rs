@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use super::error::PageError;
 use super::session::Session;
-use super::{page, paths, protect, session};
-use crate::error::Wrong;
-use crate::state::AppState;
+use super::{page, security_headers, session, urls};
+use crate::api::error::TokenGuess;
+use crate::api::state::AppState;
 
 /// A form holds a token and an address.
 const MAX_FORM: usize = 16 * 1024;
@@ -52,7 +52,7 @@ pub(super) async fn form(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, PageError> {
     let asked = asked.map(|Query(asked)| asked).unwrap_or_default();
-    let next = paths::next(&asked.next).unwrap_or_else(|| "/".to_owned());
+    let next = urls::next(&asked.next).unwrap_or_else(|| "/".to_owned());
     if session::find(&state, &headers) == Session::Open {
         return Ok(Redirect::to(&next).into_response());
     }
@@ -67,11 +67,11 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, PageError> {
-    if !protect::is_ours(&headers, &uri) {
+    if !security_headers::is_ours(&headers, &uri) {
         return Err(PageError::Forbidden);
     }
     let Typed { token, next } = typed(&state, request).await?;
-    let next = paths::next(&next).unwrap_or_else(|| "/".to_owned());
+    let next = urls::next(&next).unwrap_or_else(|| "/".to_owned());
     // Copied tokens bring blanks and ends of lines.
     if let Some(cookie) = session::begin(&state, &headers, token.trim()) {
         return Ok(([(SET_COOKIE, cookie)], Redirect::to(&next)).into_response());
@@ -79,7 +79,7 @@ pub(super) async fn sign_in(
     let wrong = Some("This is not the read token. It is what --read-token of the receiver was given.");
     let form = page(&SignInPage { next, told: None, wrong })?;
     let mut response = (StatusCode::FORBIDDEN, form).into_response();
-    response.extensions_mut().insert(Wrong);
+    response.extensions_mut().insert(TokenGuess);
     Ok(response)
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn sign_out(
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    if !protect::is_ours(&headers, &uri) {
+    if !security_headers::is_ours(&headers, &uri) {
         return Err(PageError::Forbidden);
     }
     let mut response = Redirect::to("/sign-in").into_response();

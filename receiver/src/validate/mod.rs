@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 use wire::{CpuHistogram, Payload, Scope, ScopeError, Stats, Submission};
 
 use self::strict::Strict;
-use crate::error::AppError;
 
 /// More containers than this no pod has.
 const MAX_CONTAINERS: usize = 1000;
@@ -16,6 +15,28 @@ const MAX_CONTAINERS: usize = 1000;
 const MAX_LISTED: usize = 10_000;
 /// The longest name that is accepted, in characters.
 const MAX_NAME: usize = 512;
+
+/// Why a body was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is not JSON.
+    #[error("{0}")]
+    Malformed(String),
+    /// A field has a value that is not accepted.
+    #[error("{field} {detail}")]
+    Invalid {
+        /// The field, by its path into the body.
+        field: String,
+        /// What is wrong and what would be accepted.
+        detail: String,
+    },
+}
+
+impl BodyError {
+    fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), detail: detail.into() }
+    }
+}
 
 /// A submission that makes sense.
 #[derive(Debug)]
@@ -29,7 +50,7 @@ pub struct Valid {
 }
 
 /// Reads and checks the body of a push.
-pub fn submission(body: &[u8]) -> Result<Valid, AppError> {
+pub fn submission(body: &[u8]) -> Result<Valid, BodyError> {
     let submission: Submission<Box<RawValue>> = parse(body, "")?;
     let payload: Payload = parse(submission.payload.get().as_bytes(), "payload.")?;
     let scope = Scope::new(
@@ -43,15 +64,15 @@ pub fn submission(body: &[u8]) -> Result<Valid, AppError> {
         (Some(id), Some(seq)) => {
             name("summary_id", id)?;
             if seq > i64::MAX.cast_unsigned() {
-                return Err(AppError::invalid("seq", format!("is {seq}; at most {} is accepted", i64::MAX)));
+                return Err(BodyError::invalid("seq", format!("is {seq}; at most {} is accepted", i64::MAX)));
             }
         }
         (None, None) => {}
         (Some(_), None) => {
-            return Err(AppError::invalid("seq", "is missing, but summary_id is given; they go together"));
+            return Err(BodyError::invalid("seq", "is missing, but summary_id is given; they go together"));
         }
         (None, Some(_)) => {
-            return Err(AppError::invalid("summary_id", "is missing, but seq is given; they go together"));
+            return Err(BodyError::invalid("summary_id", "is missing, but seq is given; they go together"));
         }
     }
     check_payload(&payload)?;
@@ -61,7 +82,7 @@ pub fn submission(body: &[u8]) -> Result<Valid, AppError> {
 }
 
 /// Reads JSON: what is no JSON is told by line and column, what has the wrong type by its path.
-pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, AppError> {
+pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, BodyError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -78,12 +99,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, AppErr
                 } else {
                     ""
                 };
-                AppError::invalid(missing_field(&field, &inner), format!("{inner}{hint}"))
+                BodyError::invalid(missing_field(&field, &inner), format!("{inner}{hint}"))
             }
-            _ => AppError::Malformed(format!("the body is no JSON: {inner}")),
+            _ => BodyError::Malformed(format!("the body is no JSON: {inner}")),
         }
     })?;
-    deserializer.end().map_err(|error| AppError::Malformed(format!("the body is no JSON: {error}")))?;
+    deserializer.end().map_err(|error| BodyError::Malformed(format!("the body is no JSON: {error}")))?;
     Ok(parsed)
 }
 
@@ -98,16 +119,16 @@ fn missing_field(path: &str, error: &serde_json::Error) -> String {
     }
 }
 
-impl From<ScopeError> for AppError {
+impl From<ScopeError> for BodyError {
     fn from(error: ScopeError) -> Self {
         Self::invalid(error.field, error.to_string())
     }
 }
 
-fn check_payload(payload: &Payload) -> Result<(), AppError> {
+fn check_payload(payload: &Payload) -> Result<(), BodyError> {
     if payload.end_time < payload.start_time {
         let detail = format!("{} is before start_time {}", payload.end_time, payload.start_time);
-        return Err(AppError::invalid("payload.end_time", detail));
+        return Err(BodyError::invalid("payload.end_time", detail));
     }
     number("payload.duration_seconds", payload.duration_seconds)?;
     optional_stats("payload.cpu_total_percent", payload.cpu_total_percent.as_ref())?;
@@ -115,7 +136,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
     if payload.containers.len() > MAX_CONTAINERS {
         let detail =
             format!("has {} elements; at most {MAX_CONTAINERS} are accepted", payload.containers.len());
-        return Err(AppError::invalid("payload.containers", detail));
+        return Err(BodyError::invalid("payload.containers", detail));
     }
     for (index, container) in payload.containers.iter().enumerate() {
         let field = |rest: &str| format!("payload.containers[{index}].{rest}");
@@ -144,7 +165,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
             ("restarts", container.restarts),
         ] {
             if value.is_some_and(|value| value > i64::MAX.cast_unsigned()) {
-                return Err(AppError::invalid(field(rest), "is more than 63 bits"));
+                return Err(BodyError::invalid(field(rest), "is more than 63 bits"));
             }
         }
         if let Some(series) = &container.series {
@@ -159,7 +180,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
         if !container.cpu_cores_histogram.as_ref().is_none_or(CpuHistogram::is_sound) {
             let accepted = "pairs of a bucket, ascending, and its seconds, 0 or more, are accepted";
             let last = CpuHistogram::LAST_BUCKET;
-            return Err(AppError::invalid(
+            return Err(BodyError::invalid(
                 field("cpu_cores_histogram"),
                 format!("is no histogram; {accepted}; the last bucket is {last}"),
             ));
@@ -175,7 +196,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
         ("payload.top_commands", payload.top_commands.len()),
     ];
     if let Some((field, length)) = lists.into_iter().find(|(_, length)| *length > MAX_LISTED) {
-        return Err(AppError::invalid(
+        return Err(BodyError::invalid(
             field,
             format!("has {length} elements; at most {MAX_LISTED} are accepted"),
         ));
@@ -206,7 +227,7 @@ fn check_payload(payload: &Payload) -> Result<(), AppError> {
     Ok(())
 }
 
-fn stats(field: &str, stats: &Stats) -> Result<(), AppError> {
+fn stats(field: &str, stats: &Stats) -> Result<(), BodyError> {
     let values = [("peak", Some(stats.peak)), ("avg", Some(stats.avg))];
     let percentiles = [("p99", stats.p99), ("p95", stats.p95), ("p75", stats.p75), ("p50", stats.p50)];
     values
@@ -215,23 +236,23 @@ fn stats(field: &str, stats: &Stats) -> Result<(), AppError> {
         .try_for_each(|(rest, value)| optional_number(&format!("{field}.{rest}"), value))
 }
 
-fn optional_stats(field: &str, value: Option<&Stats>) -> Result<(), AppError> {
+fn optional_stats(field: &str, value: Option<&Stats>) -> Result<(), BodyError> {
     value.map_or(Ok(()), |value| stats(field, value))
 }
 
-fn optional_number(field: &str, value: Option<f64>) -> Result<(), AppError> {
+fn optional_number(field: &str, value: Option<f64>) -> Result<(), BodyError> {
     value.map_or(Ok(()), |value| number(field, value))
 }
 
 /// A quantity: JSON has no infinities and no NaN, but a number may be negative.
-fn number(field: &str, value: f64) -> Result<(), AppError> {
+fn number(field: &str, value: f64) -> Result<(), BodyError> {
     if value.is_finite() && value >= 0.0 {
         return Ok(());
     }
-    Err(AppError::invalid(field, format!("is {value}; a number that is 0 or more is accepted")))
+    Err(BodyError::invalid(field, format!("is {value}; a number that is 0 or more is accepted")))
 }
 
-fn name(field: &str, text: &str) -> Result<(), AppError> {
+fn name(field: &str, text: &str) -> Result<(), BodyError> {
     let detail = if text.trim().is_empty() {
         "is empty".to_owned()
     } else if text.chars().count() > MAX_NAME {
@@ -241,5 +262,5 @@ fn name(field: &str, text: &str) -> Result<(), AppError> {
     } else {
         return Ok(());
     };
-    Err(AppError::invalid(field, detail))
+    Err(BodyError::invalid(field, detail))
 }

@@ -1,8 +1,8 @@
 //! Histories that are made up to be hard, the same each time.
 
 use jiff::Timestamp;
-use receiver::sizing::history::{Facts, Run};
-use wire::CpuHistogram;
+use receiver::store::CompleteRun;
+use wire::{ContainerSummary, CpuHistogram};
 
 use super::{History, MIB, Past};
 
@@ -75,7 +75,7 @@ fn history(name: &str, seed: u64, course: Course) -> History {
         let limit = limit_mib.map(|limit| limit * MIB);
         let killed = limit.is_some_and(|limit| need_bytes > limit);
         let peak = limit.map_or(need_bytes, |limit| need_bytes.min(limit));
-        let facts = Facts {
+        let facts = ContainerSummary {
             name: "job".to_owned(),
             memory_peak_bytes: peak,
             working_set_peak_bytes: Some(peak),
@@ -84,7 +84,7 @@ fn history(name: &str, seed: u64, course: Course) -> History {
             ..cpu(&mut noise)
         };
         let at_hours = at as f64 * HOURS;
-        let run = Run {
+        let run = CompleteRun {
             id: at as i64 + 1,
             job_id: 1,
             run_id: at.to_string(),
@@ -99,7 +99,7 @@ fn history(name: &str, seed: u64, course: Course) -> History {
 }
 
 /// A build: waiting, compiling, and linking that some runs do more of than others.
-fn cpu(noise: &mut Noise) -> Facts {
+fn cpu(noise: &mut Noise) -> ContainerSummary {
     let mut histogram = CpuHistogram::default();
     let (scale, linking) = (noise.around(0.2), 0.1 * noise.next());
     let mut peak = 0.0_f64;
@@ -116,10 +116,10 @@ fn cpu(noise: &mut Noise) -> Facts {
         peak = peak.max(cores);
         histogram.add(cores, 1.0);
     }
-    Facts {
+    ContainerSummary {
         cpu_peak_cores: peak,
         cpu_p95_cores: histogram.quantile(0.95),
         cpu_cores_histogram: Some(histogram),
-        ..Facts::default()
+        ..ContainerSummary::default()
     }
 }

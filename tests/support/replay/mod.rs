@@ -4,7 +4,8 @@
 mod histories;
 mod rules;
 
-use receiver::sizing::history::{Facts, Run};
+use receiver::store::CompleteRun;
+use wire::ContainerSummary;
 use wire::CpuHistogram;
 
 pub use self::histories::synthetic;
@@ -22,7 +23,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 #[derive(Debug, Clone)]
 pub struct Past {
     /// What was stored of it; one container.
-    pub run: Run,
+    pub run: CompleteRun,
     /// The memory that it needs in truth, whatever was seen of it, in bytes.
     pub need_bytes: f64,
     /// When it was, in hours from the first one.
@@ -163,7 +164,7 @@ fn could_tell(past: &[Past], need_bytes: f64) -> bool {
     need_bytes <= known
 }
 
-fn peak(facts: &Facts) -> f64 {
+fn peak(facts: &ContainerSummary) -> f64 {
     facts.working_set_peak_bytes.unwrap_or(facts.memory_peak_bytes)
 }
 

@@ -1,8 +1,8 @@
 //! Rules, as their authors publish them.
 
-use receiver::sizing::history::Run;
 use receiver::sizing::parameters::Parameters;
 use receiver::sizing::recommend;
+use receiver::store::CompleteRun;
 use wire::CpuHistogram;
 
 use super::{MIB, Past, cpu, peak};
@@ -52,7 +52,7 @@ impl Rule {
 
 fn ours(past: &[Past]) -> Recommended {
     let parameters = Parameters::default();
-    let runs: Vec<Run> =
+    let runs: Vec<CompleteRun> =
         past.iter().rev().take(parameters.runs as usize).map(|past| past.run.clone()).collect();
     let sizing = &recommend(&runs, &[], &parameters)[0];
     let none = Recommended { bytes: f64::NAN, cores: f64::NAN };

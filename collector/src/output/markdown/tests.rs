@@ -11,6 +11,8 @@ fn golden() -> Payload {
     runner.cpu_periods = Some(200);
     runner.cpu_throttled_periods = Some(24);
     runner.memory_bytes.peak = 1e9;
+    runner.memory_peak_bytes = None;
+    runner.working_set_bytes.as_mut().unwrap().peak = 1.03e9;
     let series = runner.series.as_mut().unwrap();
     series.step_seconds = 0.5;
     series.cpu_cores = (0..40).map(|at| [0.02, 0.5, 1.9, 2.0, 1.7, 2.0, 1.0, 0.3][at / 5]).collect();
@@ -121,7 +123,7 @@ fn every_warning_has_its_reason() {
     let items = seen(&render(&golden(), None)).items;
     for (item, expected) in items.iter().zip([
         "cache ran out of memory: 2 processes killed.",
-        "runner used 954 MiB of memory, 93 % of its limit, 1.0 GiB.",
+        "runner used 982 MiB of memory, 96 % of its limit, 1.0 GiB.",
         "runner was throttled in 12 % of its CPU periods (1.20 s in all): its limit of 2.00 cores slowed it down.",
         "The measurement is incomplete: 3 of 14 samples were missed.",
         "cache used 0.01 cores (p95), 2.0 % of the 0.50 that are its limit.",
@@ -145,15 +147,15 @@ fn on_either_side_of_a_threshold() {
     };
     assert_eq!(shown(&|_| {}), [""; 0]);
     let limit = f64::from(1 << 30);
-    assert_eq!(shown(&|usage| usage.memory_bytes.peak = 0.9 * limit), [""; 0]);
-    assert!(shown(&|usage| usage.memory_bytes.peak = 0.91 * limit)[0].contains("91 % of its limit"));
+    assert_eq!(shown(&|usage| usage.memory_bytes.peak = 0.94 * limit), [""; 0]);
+    assert!(shown(&|usage| usage.memory_bytes.peak = 0.96 * limit)[0].contains("96 % of its limit"));
     assert!(shown(&|usage| usage.memory_bytes.peak = 0.19 * limit)[0].contains("19 % of the 1.0 GiB"));
     assert_eq!(shown(&|usage| usage.memory_bytes.peak = 0.21 * limit), [""; 0]);
     let periods = |throttled| {
         shown(&move |usage| (usage.cpu_periods, usage.cpu_throttled_periods) = (Some(100), Some(throttled)))
     };
-    assert_eq!(periods(4), [""; 0]);
-    assert!(periods(5)[0].contains("5.0 % of its CPU periods"));
+    assert_eq!(periods(5), [""; 0]);
+    assert!(periods(6)[0].contains("6.0 % of its CPU periods"));
     // A request is what is set aside, whatever the limit is.
     assert!(
         shown(&|usage| usage.cpu_cores.p95 = Some(0.19))[0].contains("19 % of the 1.00 that are its request")
@@ -171,6 +173,7 @@ fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
         (usage.cpu_limit_cores, usage.memory_limit_bytes, usage.cpu_periods) = (None, None, None);
         (usage.cpu_bound_cores, usage.memory_bound_bytes) = (Some(0.5), Some(1 << 30));
         usage.memory_bytes.peak = 5e8;
+        usage.working_set_bytes = None;
         change(usage);
         render(&payload, None)
     };
@@ -186,7 +189,10 @@ fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
         let items = seen(&bare(change)).items;
         assert!(items.len() == 1 && items[0].contains(expected), "{items:?}");
     };
-    warned(&|usage| usage.memory_bytes.peak = 1e9, "93 % of the 1.0 GiB that its pod, slice or node allows");
+    warned(
+        &|usage| usage.memory_bytes.peak = 1.03e9,
+        "96 % of the 1.0 GiB that its pod, slice or node allows",
+    );
     warned(
         &|usage| usage.oom_kills = Some(1),
         "killed, it has no limit of its own, its pod, slice or node allows 1.0 GiB",

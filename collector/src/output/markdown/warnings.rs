@@ -1,16 +1,13 @@
 //! What a reader should not overlook.
 
-use wire::{ContainerUsage, Payload};
+use wire::rules::{NEAR_LIMIT, is_throttled};
+use wire::{ContainerSummary, ContainerUsage, Payload};
 
 use super::escape;
 use crate::output::shown::{ABOVE_ALLOWS, bytes, cores, cpu_bound, memory_bound, seconds};
 
-/// Memory use beyond this share of the limit is close to being killed.
-const MUCH_MEMORY: f64 = 0.9;
 /// Use below this share of what was asked for is waste.
 const LITTLE: f64 = 0.2;
-/// Throttled in this share of the periods or more: the job was slowed down by its limit.
-const THROTTLED: f64 = 0.05;
 /// More CPU time than this share without a container makes the others' figures too low.
 const UNATTRIBUTED: f64 = 0.05;
 
@@ -45,16 +42,16 @@ fn oom_kills(usage: &ContainerUsage) -> Option<String> {
     Some(format!("ran out of memory: {processes} killed{limit}"))
 }
 
-/// What it needed of its memory limit. The page cache, which its cgroup's own peak includes, gives way.
+/// The memory that it needed, by the rule of recommendations.
 fn needed_bytes(usage: &ContainerUsage) -> f64 {
-    usage.working_set_bytes.map_or(0.0, |set| set.peak).max(usage.memory_bytes.peak)
+    ContainerSummary::new(usage, None).memory_needed().0
 }
 
 fn memory(usage: &ContainerUsage) -> Option<String> {
     let bound = memory_bound(usage);
     let limit = bound.or(usage.memory_limit_bytes.map(|limit| limit as f64))?;
     let needed = needed_bytes(usage);
-    (needed > MUCH_MEMORY * limit).then(|| {
+    (needed >= NEAR_LIMIT * limit).then(|| {
         let (used, share, limit) = (bytes(needed), percent(needed / limit), bytes(limit));
         match bound {
             Some(_) => format!("used {used} of memory, {share} of the {limit} that {ABOVE_ALLOWS}"),
@@ -74,7 +71,7 @@ fn throttled(usage: &ContainerUsage) -> Option<String> {
         (None, Some(limit)) => format!("its limit of {} cores", cores(limit)),
         (None, None) => "its limit".to_owned(),
     };
-    (share >= THROTTLED).then(|| {
+    is_throttled(share).then(|| {
         format!("was throttled in {} of its CPU periods{time}: {slowed} slowed it down", percent(share))
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::answer::{ContainerSizing, Sizing, Status};
+use super::super::recommendation::{ContainerSizing, Sizing, Status};
 use super::recommended;
 use super::text::{comment, quoted, subject, window};
 

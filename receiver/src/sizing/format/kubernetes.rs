@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::super::answer::{ContainerSizing, Sizing, Status};
+use serde::{Deserialize, Deserializer, de};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::recommendation::{ContainerSizing, Sizing, Status};
 use super::recommended;
 use super::text::{comment, quoted, subject, window};
-use crate::error::AppError;
 
 /// The longest name of a container (RFC 1123 label).
 const MAX_LABEL: usize = 63;
@@ -13,15 +15,21 @@ const MAX_LABEL: usize = 63;
 const MAX_NAME: usize = 253;
 
 /// What a patch is for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
 pub struct Target {
-    /// Its name; absent: the job's, as far as Kubernetes takes it.
+    /// Name of the object that a patch is for; the job's, as far as Kubernetes takes it, if it is left out.
+    #[serde(deserialize_with = "object_name")]
+    #[param(max_length = 253, pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
     name: Option<String>,
+    /// Its kind; `Deployment` if it is left out.
+    #[param(inline)]
     kind: Kind,
 }
 
-/// Kinds that hold a pod's specification, and where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Kinds that hold a pod's specification.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 enum Kind {
     CronJob,
     DaemonSet,
@@ -34,20 +42,6 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [(&'static str, Self); 7] = [
-        ("CronJob", Self::CronJob),
-        ("DaemonSet", Self::DaemonSet),
-        ("Deployment", Self::Deployment),
-        ("Job", Self::Job),
-        ("Pod", Self::Pod),
-        ("ReplicaSet", Self::ReplicaSet),
-        ("StatefulSet", Self::StatefulSet),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
-    }
-
     fn api_version(self) -> &'static str {
         match self {
             Self::Pod => "v1",
@@ -65,25 +59,13 @@ impl Kind {
     }
 }
 
-impl Target {
-    /// Takes over `name=`.
-    pub(in super::super) fn set_name(&mut self, value: &str) -> Result<(), AppError> {
-        if !is_name(value) {
-            let detail = "of an object of Kubernetes: at most 253 of a-z, 0-9, - and ., and at both ends a letter or digit";
-            return Err(AppError::invalid("name", format!("is {value:?}; a name {detail} is accepted")));
-        }
-        self.name = Some(value.to_owned());
-        Ok(())
+fn object_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if is_name(&name) {
+        return Ok(Some(name));
     }
-
-    /// Takes over `kind=`.
-    pub(in super::super) fn set_kind(&mut self, value: &str) -> Result<(), AppError> {
-        let kind = Kind::ALL.iter().find(|(name, _)| *name == value);
-        let names = || Kind::ALL.map(|(name, _)| name).join(", ");
-        let wrong = || AppError::invalid("kind", format!("is {value:?}; {} are accepted", names()));
-        self.kind = kind.ok_or_else(wrong)?.1;
-        Ok(())
-    }
+    let accepted = "a name of an object of Kubernetes: at most 253 of a-z, 0-9, - and ., and at both ends a letter or digit";
+    Err(de::Error::custom(format!("is {name:?}; {accepted} is accepted")))
 }
 
 /// A `resources:` block per container.
@@ -98,9 +80,9 @@ pub(super) fn patch(sizing: &Sizing, target: &Target) -> String {
     let mut patch = head(sizing);
     let _ = writeln!(
         patch,
-        "apiVersion: {}\nkind: {}\nmetadata:\n  name: {}",
+        "apiVersion: {}\nkind: {:?}\nmetadata:\n  name: {}",
         kind.api_version(),
-        kind.name(),
+        kind,
         quoted(&name)
     );
     let mut indent = String::new();

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::super::answer::{ContainerSizing, Savings, Sizing};
 use super::super::quantity::{say_bytes, say_cores};
+use super::super::recommendation::{ContainerSizing, Savings, Sizing};
 use super::text::{line, subject, window};
 
 /// Tables, reasons and what would be freed.

@@ -8,15 +8,17 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
-use super::answer::{ContainerSizing, Sizing, Status};
-use crate::error::AppError;
+use super::recommendation::{ContainerSizing, Sizing, Status};
 
 pub use kubernetes::Target;
 
-/// A form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Form of a recommendation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Everything.
     Json,
@@ -63,54 +65,13 @@ impl Format {
         }
     }
 
-    /// The media types that ask for it, in `Accept`.
-    fn media_types(self) -> &'static [&'static str] {
-        match self {
-            Self::Json => &["application/json", "application/*", "*/*"],
-            Self::Yaml => &["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"],
-            Self::Patch => &["application/strategic-merge-patch+yaml"],
-            Self::Limits | Self::Gitlab => &[],
-            Self::Markdown => &["text/markdown", "text/plain", "text/*"],
-        }
-    }
-
-    /// What `Accept` headers (RFC 9110) prefer; JSON if there are none.
-    pub fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Result<Self, AppError> {
-        let mut any = false;
-        let mut best: Option<(f32, Self)> = None;
-        for range in
-            headers.flat_map(|header| header.split(',')).map(str::trim).filter(|range| !range.is_empty())
-        {
-            any = true;
-            let mut parts = range.split(';').map(str::trim);
-            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let quality =
-                parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse().ok());
-            let format =
-                Self::ALL.into_iter().find(|format| format.media_types().contains(&media_type.as_str()));
-            if let Some((quality, format)) = quality.zip(format)
-                && quality > best.map_or(0.0, |(best, _)| best)
-            {
-                best = Some((quality, format));
-            }
-        }
-        match best {
-            Some((_, format)) => Ok(format),
-            None if !any => Ok(Self::Json),
-            None => Err(AppError::NotAcceptable(
-                "application/json, application/yaml, application/strategic-merge-patch+yaml and text/markdown can be accepted; format= has more",
-            )),
-        }
-    }
-
     /// Writes it.
-    pub fn write(self, sizing: &Sizing, target: &Target) -> Result<String, AppError> {
-        let internal = |error: serde_json::Error| AppError::Internal(error.to_string());
+    pub fn write(self, sizing: &Sizing, target: &Target) -> serde_json::Result<String> {
         Ok(match self {
-            Self::Json => serde_json::to_string(sizing).map_err(internal)?,
+            Self::Json => serde_json::to_string(sizing)?,
             Self::Yaml => kubernetes::resources(sizing),
             Self::Patch => kubernetes::patch(sizing, target),
-            Self::Limits => serde_json::to_string(&limits(sizing)).map_err(internal)?,
+            Self::Limits => serde_json::to_string(&limits(sizing))?,
             Self::Gitlab => gitlab::variables(sizing),
             Self::Markdown => markdown::write(sizing),
         })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::answer::{Sizing, Window};
+use super::super::recommendation::{Sizing, Window};
 
 /// Whose figures these are: `my-org/my-repo, workflow ci.yml, job build`.
 pub(super) fn subject(sizing: &Sizing) -> String {

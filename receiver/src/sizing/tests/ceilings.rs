@@ -5,8 +5,8 @@ use super::*;
 const GIB: u64 = 1 << 30;
 
 /// On a machine with 8 CPUs and 32 GiB, whose kubelet gives pods 23.5 GiB.
-fn on_node(facts: Facts) -> Facts {
-    Facts {
+fn on_node(facts: ContainerSummary) -> ContainerSummary {
+    ContainerSummary {
         memory_bound_bytes: Some(47 * GIB / 2),
         machine_cpus: Some(8),
         machine_memory_bytes: Some(32 * GIB),
@@ -38,17 +38,18 @@ fn without_a_limit_of_its_own_there_is_nothing_to_step_down_from() {
 
 #[test]
 fn its_own_limit_is_stepped_down_from_whatever_is_above_it() {
-    let with_limit = Facts { memory_limit_bytes: Some(GIB), ..on_node(facts(0.2, 32)) };
+    let with_limit = ContainerSummary { memory_limit_bytes: Some(GIB), ..on_node(facts(0.2, 32)) };
     let sizing = size(vec![with_limit.clone(); 3]);
     assert_eq!((sizing.memory.request.as_deref(), sizing.memory.change), (Some("768Mi"), Change::Lower));
     // The pod's limit is the sum of its containers', and goes with them.
-    let alone = Facts { memory_limit_bytes: Some(GIB), memory_bound_bytes: Some(GIB), ..facts(0.2, 1000) };
+    let alone =
+        ContainerSummary { memory_limit_bytes: Some(GIB), memory_bound_bytes: Some(GIB), ..facts(0.2, 1000) };
     let sizing = size(vec![alone; 3]);
     assert_eq!((sizing.basis.at_memory_limit_runs, sizing.basis.at_memory_bound_runs), (3, 0));
     assert_eq!((mib(sizing.memory.request_bytes), sizing.memory.change), (1150, Change::Raise));
     assert!(!said(&sizing.memory.reasons).contains("allows"), "{:?}", sizing.memory.reasons);
     // A limit beyond what the machine has is one all the same.
-    let far = Facts { memory_limit_bytes: Some(64 * GIB), ..with_limit };
+    let far = ContainerSummary { memory_limit_bytes: Some(64 * GIB), ..with_limit };
     let sizing = size(vec![far; 3]);
     assert_eq!(sizing.memory.current_limit_bytes, Some(64 * GIB));
     assert_eq!(mib(sizing.memory.request_bytes), 48 * 1024, "a quarter less");
@@ -61,7 +62,7 @@ fn its_own_limit_is_stepped_down_from_whatever_is_above_it() {
 
 #[test]
 fn a_run_that_met_what_is_above_it_is_censored_by_that() {
-    let pod = |peak_mib| Facts { memory_bound_bytes: Some(GIB), ..on_node(facts(0.2, peak_mib)) };
+    let pod = |peak_mib| ContainerSummary { memory_bound_bytes: Some(GIB), ..on_node(facts(0.2, peak_mib)) };
     let sizing = size(vec![pod(400), pod(400), pod(1000)]);
     let basis = &sizing.basis;
     assert_eq!((basis.at_memory_limit_runs, basis.at_memory_bound_runs, basis.censored_runs), (0, 1, 1));
@@ -72,13 +73,13 @@ fn a_run_that_met_what_is_above_it_is_censored_by_that() {
     assert_eq!(mib(sizing.memory.request_bytes), 1024);
     assert!(reasons.contains("cut to 1.0 GiB: its pod, slice or node allows no more"), "{reasons}");
     // Killed by the pod's limit: what it needs is not the whole pod's.
-    let killed = Facts { oom_kills: Some(1), ..pod(300) };
+    let killed = ContainerSummary { oom_kills: Some(1), ..pod(300) };
     let sizing = size(vec![pod(200), pod(200), killed]);
     assert_eq!(mib(sizing.memory.request_bytes), 400, "what was seen, + 100 MiB");
     let reasons = said(&sizing.memory.reasons);
     assert!(reasons.contains("1 of 3 runs was OOM-killed at 300 MiB, by no limit of their own"), "{reasons}");
     // More than there is, and said to be.
-    let killed = Facts { oom_kills: Some(1), ..pod(1020) };
+    let killed = ContainerSummary { oom_kills: Some(1), ..pod(1020) };
     let sizing = size(vec![killed; 3]);
     assert!(mib(sizing.memory.request_bytes) > 1024);
     let reasons = said(&sizing.memory.reasons);
@@ -88,7 +89,7 @@ fn a_run_that_met_what_is_above_it_is_censored_by_that() {
 
 #[test]
 fn a_pods_quota_throttles_containers_without_limits() {
-    let throttled = Facts {
+    let throttled = ContainerSummary {
         cpu_bound_cores: Some(0.5),
         cpu_periods: Some(100),
         cpu_throttled_periods: Some(60),
@@ -101,14 +102,15 @@ fn a_pods_quota_throttles_containers_without_limits() {
     assert!(reasons.contains(met) && reasons.contains("needed at the least"), "{reasons}");
     assert_eq!((sizing.cpu.current_limit_cores, sizing.cpu.current_bound_cores), (None, Some(0.5)));
     // With a tighter one of its own, it is that.
-    let own = Facts { cpu_limit_cores: Some(0.25), ..throttled };
+    let own = ContainerSummary { cpu_limit_cores: Some(0.25), ..throttled };
     let reasons = said(&size(vec![own; 3]).cpu.reasons);
     assert!(reasons.contains("throttled") && !reasons.contains("allows"), "{reasons}");
 }
 
 #[test]
 fn a_run_that_filled_its_machine_gets_no_more_than_the_machine() {
-    let small = |facts| Facts { machine_cpus: Some(2), machine_memory_bytes: Some(4 * GIB), ..facts };
+    let small =
+        |facts| ContainerSummary { machine_cpus: Some(2), machine_memory_bytes: Some(4 * GIB), ..facts };
     let full = small(facts(2.0, 4000));
     let sizing = size(vec![full.clone(); 3]);
     assert_eq!((sizing.cpu.request.as_deref(), sizing.memory.request.as_deref()), (Some("2"), Some("4Gi")));
@@ -116,11 +118,13 @@ fn a_run_that_filled_its_machine_gets_no_more_than_the_machine() {
     assert!(said(&sizing.cpu.reasons).contains("cut to 2.00 cores: its machine has no more"));
     assert!(said(&sizing.memory.reasons).contains("met the 4.0 GiB that its machine has"));
     // A limit as high as that cannot be what was met.
-    let limited = Facts { cpu_limit_cores: Some(2.0), memory_limit_bytes: Some(4 * GIB), ..full.clone() };
+    let limited =
+        ContainerSummary { cpu_limit_cores: Some(2.0), memory_limit_bytes: Some(4 * GIB), ..full.clone() };
     let basis = size(vec![limited; 3]).basis;
     assert_eq!((basis.at_cpu_limit_runs, basis.at_memory_limit_runs, basis.at_cpu_bound_runs), (0, 0, 3));
     // There is a larger machine, or it is not known what there is.
-    let larger = Facts { machine_cpus: Some(16), machine_memory_bytes: Some(64 * GIB), ..facts(2.0, 4000) };
+    let larger =
+        ContainerSummary { machine_cpus: Some(16), machine_memory_bytes: Some(64 * GIB), ..facts(2.0, 4000) };
     let unknown = facts(2.0, 4000);
     for other in [larger, unknown] {
         let sizing = size(vec![full.clone(), full.clone(), other]);

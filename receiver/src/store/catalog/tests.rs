@@ -176,7 +176,7 @@ fn runs_are_found_by_an_index() {
     let (_directory, connection) = database();
     let page = plan(&connection, summaries::PAGE);
     assert_eq!(page, "SEARCH runs USING INDEX runs_of_job (job_id=? AND id<?)");
-    let containers = plan(&connection, summaries::CONTAINERS);
+    let containers = plan(&connection, super::super::containers::OF_RUN);
     assert_eq!(containers, "SEARCH containers USING PRIMARY KEY (run=?)");
     for sql in [export::PAYLOADS, export::FIGURES] {
         assert_eq!(plan(&connection, sql), "SEARCH runs USING INDEX runs_of_job (job_id=? AND id>?)");

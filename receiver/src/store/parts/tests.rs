@@ -153,7 +153,7 @@ fn an_index_leads_to_what_is_beside_a_summary() {
         plan(BESIDE),
         "SEARCH seen USING COVERING INDEX seen_by_key (key=? AND end_time_ms>?)\nSEARCH runs USING INTEGER PRIMARY KEY (rowid=?)"
     );
-    for sql in [PARTS, write::STORED] {
+    for sql in [PARTS, rows::STORED] {
         let plan = plan(sql);
         assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
     }

@@ -1,9 +1,11 @@
 //! What each container should request, why, and how to write it.
 
-use crate::sizing::answer::{Basis, Change, ContainerSizing, Level, MemoryFigure, Sizing, Status};
+use wire::MemoryFigure;
+
 use crate::sizing::format::{Format, Target};
+use crate::sizing::recommendation::{Basis, Change, ContainerSizing, Level, Sizing, Status};
+use crate::ui::components::Badge;
 use crate::ui::format;
-use crate::ui::parts::Badge;
 
 /// A container's recommendation.
 pub(super) struct Advice {

@@ -1,12 +1,13 @@
 //! How the runs of a job went.
 
 use jiff::Timestamp;
+use wire::rules::is_throttled;
 use wire::{ContainerSummary, RunSummary};
 
-use crate::sizing::answer::Sizing;
+use crate::sizing::recommendation::Sizing;
 use crate::ui::chart::{Chart, Unit, X};
+use crate::ui::components::Badge;
 use crate::ui::format::{self, Time};
-use crate::ui::parts::Badge;
 
 /// A container over the runs.
 pub(super) struct ContainerCourse {
@@ -38,9 +39,9 @@ pub(super) struct RunRow {
     pub(super) is_b: bool,
 }
 
-/// The working set where it is known, as recommendations do.
+/// The memory that it needed, by the rule of recommendations.
 fn memory(container: &ContainerSummary) -> f64 {
-    container.working_set_peak_bytes.unwrap_or(container.memory_peak_bytes)
+    container.memory_needed().0
 }
 
 /// Each container, in the order of the newest run; runs come newest first and are drawn oldest first.
@@ -162,11 +163,8 @@ fn badges(run: &RunSummary) -> Vec<Badge> {
     if killed > 0 {
         badges.push(Badge { kind: "bad", text: "OOM-killed".to_owned() });
     }
-    let throttled = run.containers.iter().any(|container| {
-        let periods = container.cpu_periods.unwrap_or(0);
-        periods > 0 && container.cpu_throttled_periods.unwrap_or(0) as f64 > 0.05 * periods as f64
-    });
-    if throttled {
+    let share = |container: &ContainerSummary| container.throttled_share(run.duration_seconds);
+    if run.containers.iter().filter_map(share).any(is_throttled) {
         badges.push(Badge { kind: "warn", text: "throttled".to_owned() });
     }
     if run.complete == Some(false) || !run.is_final {

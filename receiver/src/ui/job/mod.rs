@@ -15,16 +15,16 @@ use wire::Scope;
 
 use self::advice::{Advice, Written};
 use self::history::{ContainerCourse, RunRow};
+use super::components::{Badge, Crumbs, Tile};
 use super::error::PageError;
 use super::format::{self, Time};
 use super::overview::risks;
-use super::parts::{Badge, Crumbs, Tile};
-use super::{page, paths};
-use crate::sizing::figures::JobFigures;
+use super::{page, urls};
+use crate::api::state::AppState;
 use crate::sizing::format::{Format, Target};
+use crate::sizing::job_figures::JobFigures;
 use crate::sizing::parameters::Parameters;
-use crate::sizing::query::sizing;
-use crate::state::AppState;
+use crate::sizing::sizing;
 use crate::store::{JobRow, SummaryQuery};
 
 /// Runs on a page, and in a chart.
@@ -56,7 +56,7 @@ type Names = (String, String, String, String);
 
 fn scope(names: &Names) -> Result<Scope, PageError> {
     let [organization, repository, workflow, job] =
-        [&names.0, &names.1, &names.2, &names.3].map(|part| paths::name(part));
+        [&names.0, &names.1, &names.2, &names.3].map(|part| urls::name(part));
     Ok(Scope::new(organization, Some(repository), Some(workflow), Some(job))?)
 }
 
@@ -87,20 +87,20 @@ pub(super) async fn recommendation(
     if state.store.job(scope.clone()).await?.is_none() {
         return Err(PageError::NotFound);
     }
-    let text =
-        format.write(&sizing(&state.store, scope, Parameters::default()).await?, &Target::default())?;
+    let text = format.write(&sizing(&state.store, scope, Parameters::default()).await?, &Target::default());
+    let text = text.map_err(|error| PageError::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response())
 }
 
 fn view(
     row: &JobRow,
     mut runs: Vec<wire::RunSummary>,
-    sizing: &crate::sizing::answer::Sizing,
+    sizing: &crate::sizing::recommendation::Sizing,
     later_page: bool,
     now: Timestamp,
 ) -> JobPage {
-    let names = [row.organization.as_str(), &row.repository, &row.workflow, &row.job];
-    let href = paths::job(names);
+    let names = row.scope.names();
+    let href = urls::job(names);
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
     let next = runs.last().filter(|_| more).map(|last| format!("{href}?before={}#runs", last.id));
@@ -122,7 +122,7 @@ fn view(
 fn tiles(
     row: &JobRow,
     figures: Option<&JobFigures>,
-    sizing: &crate::sizing::answer::Sizing,
+    sizing: &crate::sizing::recommendation::Sizing,
     now: Timestamp,
 ) -> Vec<Tile> {
     let last = Time::new(row.last_received_at, now);

@@ -1,6 +1,6 @@
 //! All jobs, the most wasteful or the most endangered first.
 
-mod address;
+mod query;
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use axum::http::uri::Authority;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 
-use self::address::Asked;
+use self::query::Asked;
+use super::components::{Badge, Tile};
 use super::error::PageError;
 use super::format::{self, Time};
-use super::parts::{Badge, Tile};
 use super::svg::{self, Bullet};
-use super::{page, paths, session};
-use crate::sizing::figures::{JobFigures, ResourceFigures};
-use crate::state::AppState;
+use super::{page, session, urls};
+use crate::api::state::AppState;
+use crate::sizing::job_figures::{JobFigures, ResourceFigures};
 use crate::store::{JobQuery, JobRow, Sums};
 
 /// Jobs on a page.
@@ -144,20 +144,20 @@ fn tiles(sums: &Sums) -> Vec<Tile> {
 
 fn job(row: &JobRow, now: Timestamp) -> Job {
     let figures: Option<JobFigures> = row.figures.as_deref().and_then(|json| serde_json::from_str(json).ok());
-    let JobRow { organization, repository, workflow, job, .. } = row;
-    let names = [organization.as_str(), repository, workflow, job];
+    let names = row.scope.names();
+    let [_, _, workflow, job] = names;
     let within = |parts: usize| {
         let above = ["organization", "repository", "workflow"].iter().zip(names).take(parts);
-        let pairs = above.map(|(name, value)| format!("{name}={}", paths::value(value)));
+        let pairs = above.map(|(name, value)| format!("{name}={}", urls::value(value)));
         format!("/?{}", pairs.collect::<Vec<_>>().join("&"))
     };
     let (cpu, memory, waste, badges, spark) = figures.as_ref().map(told).unwrap_or_default();
     Job {
-        href: paths::job(names),
-        name: job.clone(),
-        repository: format!("{organization}/{repository}"),
+        href: urls::job(names),
+        name: job.to_owned(),
+        repository: row.scope.full_repository().unwrap_or_default(),
         repository_href: within(2),
-        workflow: workflow.clone(),
+        workflow: workflow.to_owned(),
         workflow_href: within(3),
         spark,
         cpu,

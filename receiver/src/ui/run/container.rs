@@ -1,11 +1,12 @@
 //! A container of a run.
 
-use wire::{ContainerUsage, Stats};
+use wire::rules::{Whose, is_throttled};
+use wire::{ContainerSummary, ContainerUsage, Stats};
 
 use super::unknown;
 use crate::ui::chart::{Chart, Unit, X};
+use crate::ui::components::Badge;
 use crate::ui::format;
-use crate::ui::parts::Badge;
 
 /// What is shown of it.
 pub(super) struct Container {
@@ -32,22 +33,18 @@ pub(super) fn container(usage: &ContainerUsage) -> Container {
     if let Some(kills) = usage.oom_kills.filter(|kills| *kills > 0) {
         badges.push(Badge { kind: "bad", text: format!("{kills} OOM-killed") });
     }
-    if let Some(share) = throttled(usage).filter(|share| *share > 0.05) {
+    if let Some(share) = throttled(usage).filter(|share| is_throttled(*share)) {
         badges.push(Badge {
             kind: "warn",
             text: format!("throttled in {} of periods", format::percent(share)),
         });
     }
-    if let Some(limit) = usage.memory_limit_bytes
-        && usage.memory_bytes.peak >= 0.95 * limit as f64
-        && usage.oom_kills.unwrap_or(0) == 0
-    {
-        badges.push(Badge { kind: "warn", text: "at its memory limit".to_owned() });
-    } else if let Some(bound) = usage.memory_bound_bytes
-        && usage.memory_bytes.peak >= 0.95 * bound as f64
-        && usage.oom_kills.unwrap_or(0) == 0
-    {
-        badges.push(Badge { kind: "warn", text: "at its pod's or node's memory limit".to_owned() });
+    if let Some(near) = ContainerSummary::new(usage, None).memory_near() {
+        let text = match near.whose {
+            Whose::Own => "at its memory limit",
+            Whose::Above | Whose::Machine => "at its pod's or node's memory limit",
+        };
+        badges.push(Badge { kind: "warn", text: text.to_owned() });
     }
     let mut stats = vec![
         stat_row("CPU", &usage.cpu_cores, format::cores),
@@ -184,7 +181,7 @@ mod tests {
             let usage = ContainerUsage {
                 memory_limit_bytes: gib(own),
                 memory_bound_bytes: gib(bound),
-                memory_bytes: Stats { peak: 4e9, ..usage.memory_bytes },
+                working_set_bytes: Some(Stats { peak: 4e9, ..usage.memory_bytes }),
                 ..usage.clone()
             };
             let of_it = container(&usage);

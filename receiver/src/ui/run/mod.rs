@@ -15,11 +15,11 @@ use wire::Payload;
 pub(super) use self::container::places;
 use self::container::{Container, container};
 use self::quality::quality;
+use super::components::{Badge, Crumbs, Tile};
 use super::error::PageError;
 use super::format::{self, Time};
-use super::parts::{Badge, Crumbs, Tile};
 use super::{page, svg};
-use crate::state::AppState;
+use crate::api::state::AppState;
 use crate::store::WholeRun;
 
 /// A run as pages need it.
@@ -37,18 +37,13 @@ impl Loaded {
         Ok(Self { run, payload })
     }
 
-    /// As the API tells of it.
+    /// As the API answers it.
     pub(super) fn stored(&self) -> wire::StoredRun {
-        let WholeRun { id, organization, repository, workflow, job, run_id, received_at, sources, .. } =
-            self.run.clone();
-        let repository = format!("{organization}/{repository}");
-        let payload = self.payload.clone();
-        wire::StoredRun { id, organization, repository, workflow, job, run_id, received_at, sources, payload }
+        self.run.clone().with_payload(self.payload.clone())
     }
 
     pub(super) fn crumbs(&self) -> Crumbs {
-        let WholeRun { organization, repository, workflow, job, .. } = &self.run;
-        Crumbs::new([organization, repository, workflow, job])
+        Crumbs::new(self.run.scope.names())
     }
 }
 

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use receiver::sizing::history::{Facts, Run};
+use receiver::store::CompleteRun;
 use serde_json::{Value, json};
 use tests::jail::Jail;
 use tests::replay::{History, Past, Rule};
-use wire::{CollectorInfo, ContainerUsage, Payload};
+use wire::{ContainerSummary, ContainerUsage, Payload};
 
 use super::table;
 use crate::build::Programs;
@@ -136,13 +136,16 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
     let payload: Payload = serde_json::from_slice(&std::fs::read(&report)?)?;
     let usage = payload.containers.iter().find(|usage| usage.id.as_deref() == Some(jail.id()));
     let usage = usage.with_context(|| format!("{}: the container was not seen", workload.name))?;
-    let facts = facts(usage, payload.collector.as_ref());
+    let facts = ContainerSummary {
+        name: "job".to_owned(),
+        ..ContainerSummary::new(usage, payload.collector.as_ref())
+    };
     let working_set = facts.working_set_peak_bytes.context("no working set")?;
     let charged = facts.cgroup_memory_peak_bytes.context("no peak of the cgroup")? as f64;
     // What it would have needed is known by what it holds, where it was not let have it.
     let hold = ((workload.hold_mib)(at) * MIB) as f64;
     let need_bytes = if workload.files { working_set } else { charged }.max(hold);
-    let run = Run {
+    let run = CompleteRun {
         id: at as i64 + 1,
         job_id: 1,
         run_id: (at + 1).to_string(),
@@ -194,31 +197,6 @@ fn work(
     }
     child.wait()?;
     Ok(())
-}
-
-fn facts(usage: &ContainerUsage, machine: Option<&CollectorInfo>) -> Facts {
-    Facts {
-        name: "job".to_owned(),
-        cpu_seconds: usage.cpu_seconds,
-        cpu_peak_cores: usage.cpu_cores.peak,
-        cpu_p95_cores: usage.cpu_cores.p95,
-        cpu_request_cores: usage.cpu_request_cores,
-        cpu_limit_cores: usage.cpu_limit_cores,
-        cpu_bound_cores: usage.cpu_bound_cores,
-        machine_cpus: machine.map(|machine| machine.cpu_count),
-        cpu_throttled_seconds: usage.cpu_throttled_seconds,
-        cpu_periods: usage.cpu_periods,
-        cpu_throttled_periods: usage.cpu_throttled_periods,
-        memory_peak_bytes: usage.memory_bytes.peak,
-        working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
-        cgroup_memory_peak_bytes: usage.memory_peak_bytes,
-        memory_request_bytes: usage.memory_request_bytes,
-        memory_limit_bytes: usage.memory_limit_bytes,
-        memory_bound_bytes: usage.memory_bound_bytes,
-        machine_memory_bytes: machine.and_then(|machine| machine.memory_total_bytes),
-        oom_kills: usage.oom_kills,
-        cpu_cores_histogram: usage.cpu_cores_histogram.clone(),
-    }
 }
 
 /// What the shipped receiver answers after these runs.

@@ -125,7 +125,7 @@ fn every_question_is_answered(receiver: &Receiver, run: u64) {
         assert_eq!(answer.status, 200, "{format}: {}", answer.body);
         assert!(answer.body.len() > 1000, "{format}");
     }
-    for page in ["/", "/docs", "/docs/style.css"] {
+    for page in ["/", "/docs", "/docs/", "/docs/swagger-ui.css"] {
         assert!(get(page).status < 400, "{page}");
     }
 }

@@ -1,0 +1,203 @@
+//! Errors as clients read them (RFC 9457) and as the log gets them: two texts.
+
+use axum::Json;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tracing::error;
+use wire::{Problem, ScopeError};
+
+use crate::sizing::parameters::InvalidParameter;
+use crate::store::{Cause, StoreError};
+use crate::validate::BodyError;
+
+/// When a client may come back after 503.
+const RETRY_SECONDS: &str = "1";
+
+/// Why a request was not granted.
+#[derive(Debug)]
+pub enum AppError {
+    /// No token, or none that has the form of one.
+    Unauthorized(&'static str),
+    /// A token that is none of ours.
+    WrongToken(&'static str),
+    /// A token that is not for this.
+    Forbidden(String),
+    /// No such path.
+    NotFound,
+    /// What is asked for is not stored.
+    Missing(String),
+    /// Not with this method; those that are allowed.
+    MethodNotAllowed(&'static str),
+    /// In none of the forms that the client accepts; those that there are.
+    NotAcceptable(&'static str),
+    /// The body did not come in time.
+    Timeout,
+    /// The body is larger than this many bytes.
+    TooLarge(usize),
+    /// The body is not of a type that is read.
+    UnsupportedMediaType(&'static str),
+    /// The request makes no sense.
+    Malformed(String),
+    /// A field, named by its path, has a value that cannot be.
+    Invalid {
+        /// The field.
+        field: String,
+        /// What is wrong and what would be accepted.
+        detail: String,
+    },
+    /// The same summary was stored with another content.
+    Conflict(String),
+    /// Not now.
+    Unavailable(&'static str),
+    /// Not as long as the database is as it is.
+    Unusable(Cause),
+    /// Something broke here: the text is for the log.
+    Internal(String),
+}
+
+/// Marks the answer to a request whose token is missing, wrong or for something else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AuthFailed;
+
+/// Marks the answer to a wrong token, which may have been a guess.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenGuess;
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::Unavailable("the receiver has too much to do; nothing was stored"),
+            StoreError::Unusable { cause, .. } => Self::Unusable(cause),
+            StoreError::TooSlow => Self::Unavailable("the query took too long; ask for less, or later"),
+            StoreError::Failed(text) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<ScopeError> for AppError {
+    fn from(error: ScopeError) -> Self {
+        Self::invalid(error.field, error.to_string())
+    }
+}
+
+impl From<BodyError> for AppError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Malformed(detail) => Self::Malformed(detail),
+            BodyError::Invalid { field, detail } => Self::Invalid { field, detail },
+        }
+    }
+}
+
+impl From<InvalidParameter> for AppError {
+    fn from(InvalidParameter { name, detail }: InvalidParameter) -> Self {
+        Self::Invalid { field: name, detail }
+    }
+}
+
+impl AppError {
+    /// A field of the request that cannot be.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), detail: detail.into() }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized(_) | Self::WrongToken(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Unavailable(_) | Self::Unusable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What a metric calls it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized(_) | Self::WrongToken(_) => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound | Self::Missing(_) | Self::MethodNotAllowed(_) => "not_found",
+            Self::Timeout => "timeout",
+            Self::TooLarge(_) => "too_large",
+            Self::NotAcceptable(_) => "not_acceptable",
+            Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::Malformed(_) => "malformed",
+            Self::Invalid { .. } => "invalid",
+            Self::Conflict(_) => "conflict",
+            Self::Unavailable(_) | Self::Unusable(_) => "unavailable",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Unauthorized(detail)
+            | Self::WrongToken(detail)
+            | Self::NotAcceptable(detail)
+            | Self::UnsupportedMediaType(detail)
+            | Self::Unavailable(detail) => (*detail).to_owned(),
+            Self::NotFound => "there is nothing at this path; GET /openapi.json tells what there is, above all POST /api/v1/metrics, POST /api/v1/token and GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}".to_owned(),
+            Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
+            Self::Timeout => "the body did not come in time".to_owned(),
+            Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Self::Forbidden(detail)
+            | Self::Malformed(detail)
+            | Self::Missing(detail)
+            | Self::Conflict(detail)
+            | Self::Invalid { detail, .. } => detail.clone(),
+            Self::Unusable(cause) => format!("the database cannot be used: {cause}; nothing was stored"),
+            Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
+        }
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(text) = &self {
+            error!(error = text, "a request failed");
+        }
+        let status = self.status();
+        let field = match &self {
+            Self::Invalid { field, .. } => Some(field.clone()),
+            _ => None,
+        };
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: self.detail(),
+            field,
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match &self {
+            Self::Unauthorized(_) | Self::WrongToken(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"receiver\""));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Unavailable(_) | Self::Unusable(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+            }
+            _ => {}
+        }
+        if matches!(self, Self::Unauthorized(_) | Self::WrongToken(_) | Self::Forbidden(_)) {
+            response.extensions_mut().insert(AuthFailed);
+        }
+        if matches!(self, Self::WrongToken(_) | Self::Forbidden(_)) {
+            response.extensions_mut().insert(TokenGuess);
+        }
+        response
+    }
+}

@@ -1,0 +1,208 @@
+//! What Rust's types cannot say of what is accepted: which texts are names, which numbers are quantities, which fields go
+//! together.
+
+use serde_json::{Map, Value, json};
+
+use crate::auth::MAX_TOKEN_SECONDS;
+use crate::sizing::parameters::{CPU, MEMORY};
+
+/// Text that is a name: something that is not only white space, no control character, at most 512 of them.
+const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
+/// Text that is a name once it was made normal: anything that is not white space or control characters alone.
+const ANY_NAME: &str = "[^\\s\\x00-\\x1f\\x7f-\\x9f]";
+/// Parameters and fields of requests that are names.
+const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
+
+/// Adds to a document what Rust's types cannot say.
+pub(super) fn refine(document: &mut Value) {
+    if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
+        for (path, operations) in paths {
+            let name = name_of(path == "/api/v1/push-check");
+            for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
+                let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+                parameters.into_iter().flatten().for_each(|parameter| refine_parameter(parameter, &name));
+            }
+        }
+    }
+    name_schemas(document);
+    let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, schema) in schemas.iter_mut() {
+        let request = matches!(name.as_str(), "Submission" | "TokenRequest");
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            for (field, property) in properties {
+                if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
+                    extend(property, &name_of(name == "TokenRequest"));
+                }
+                quantity(property, PAYLOAD.contains(&name.as_str()));
+            }
+        }
+    }
+    if let Some(submission) = schemas.get_mut("Submission") {
+        together(submission, &[&[], &["summary_id", "seq"]], &["summary_id", "seq"]);
+    }
+    if let Some(request) = schemas.get_mut("TokenRequest") {
+        let parts = ["repository", "workflow", "job"];
+        together(request, &[&[], &parts[..1], &parts[..2], &parts], &parts);
+        extend(
+            &mut request["properties"]["expires_in_seconds"],
+            &json!({"minimum": 1, "maximum": MAX_TOKEN_SECONDS}),
+        );
+    }
+    if let Some(parameters) = schemas.get_mut("SizingParameters") {
+        answered(parameters);
+    }
+    if let Some(histogram) = schemas.get_mut("CpuHistogram") {
+        let bucket = json!({"type": "integer", "minimum": 0, "maximum": wire::CpuHistogram::LAST_BUCKET});
+        let seconds = json!({"type": "number", "minimum": 0});
+        let pair = json!({"type": "array", "prefixItems": [bucket, seconds], "minItems": 2, "maxItems": 2});
+        extend(histogram, &json!({"items": pair}));
+    }
+}
+
+/// What a query may leave out is in the answer all the same, unless it may be unknown.
+fn answered(schema: &mut Value) {
+    let mut required = vec![];
+    for (name, property) in schema["properties"].as_object_mut().into_iter().flatten() {
+        property.as_object_mut().map(|property| property.remove("default"));
+        if property["type"].is_string() {
+            required.push(name.clone());
+        }
+    }
+    extend(schema, &json!({"required": required}));
+}
+
+/// Of the fields `all`, exactly those of one of the `combinations` are given.
+fn together(schema: &mut Value, combinations: &[&[&str]], all: &[&str]) {
+    let combination = |given: &&[&str]| {
+        let left_out = all.iter().filter(|field| !given.contains(field));
+        let fields: Map<String, Value> = given
+            .iter()
+            .map(|field| ((*field).to_owned(), json!({"not": {"type": "null"}})))
+            .chain(left_out.map(|field| ((*field).to_owned(), json!({"type": "null"}))))
+            .collect();
+        json!({"required": given, "properties": fields})
+    };
+    extend(schema, &json!({"anyOf": combinations.iter().map(combination).collect::<Vec<_>>()}));
+}
+
+/// Types with parameters are named like those without, and what has a name is told by it.
+fn name_schemas(document: &mut Value) {
+    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
+        && let Some(mut submission) = schemas.remove("Submission_Payload")
+    {
+        submission["properties"]["payload"] = reference("Payload");
+        let first = submission["description"].as_str().and_then(|text| text.split("\n\n").next());
+        submission["description"] = json!(first);
+        schemas.insert("Submission".to_owned(), submission);
+    }
+    let contents = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let operations = contents.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    for operation in operations {
+        if let Some(body) = operation.pointer_mut("/requestBody/content/application~1json/schema")
+            && body["$ref"] == "#/components/schemas/Submission_Payload"
+        {
+            *body = reference("Submission");
+        }
+        // `format=limits` is JSON as well.
+        if let Some(sizing) = operation.pointer_mut("/responses/200/content/application~1json/schema")
+            && sizing["$ref"] == "#/components/schemas/Sizing"
+        {
+            let limits = json!({"type": "object", "additionalProperties": {"type": "object"}});
+            *sizing = json!({"anyOf": [reference("Sizing"), limits]});
+            // What is written in it depends on the form.
+            if let Some(yaml) = operation.pointer_mut("/responses/200/content/application~1yaml/schema") {
+                *yaml = json!({});
+            }
+        }
+        let responses = operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut);
+        for response in responses {
+            if let Some(problem) = response.pointer_mut("/content/application~1problem+json/schema") {
+                *problem = reference("Problem");
+            }
+        }
+    }
+}
+
+/// What is accepted as a name: as it is, or made normal first.
+fn name_of(normalizing: bool) -> Value {
+    if normalizing {
+        json!({"minLength": 1, "pattern": ANY_NAME})
+    } else {
+        json!({"minLength": 1, "maxLength": 512, "pattern": NAME})
+    }
+}
+
+fn refine_parameter(parameter: &mut Value, accepted_name: &Value) {
+    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+    let Some(schema) = parameter.get_mut("schema") else { return };
+    // A parameter that is left out is not null.
+    not_null(schema);
+    match name.as_str() {
+        // Quantities as Kubernetes writes them; a pattern cannot be named in an attribute of a type.
+        "cpu_floor" | "cpu_cap" => extend(schema, &json!({"pattern": CPU, "examples": ["500m", "2"]})),
+        "memory_floor" | "memory_cap" | "oom_bytes" => {
+            extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
+        }
+        "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
+        name if NAMES.contains(&name) => extend(schema, accepted_name),
+        _ => {}
+    }
+}
+
+/// What a payload is made of.
+const PAYLOAD: [&str; 11] = [
+    "Attribution",
+    "CollectorInfo",
+    "CommandUsage",
+    "ContainerUsage",
+    "NestedUsage",
+    "Payload",
+    "PodOverhead",
+    "ProcessCpu",
+    "ProcessMemory",
+    "Series",
+    "Stats",
+];
+
+/// Integers are not larger than is stored; every number of a payload is a quantity of something, 0 or more.
+fn quantity(property: &mut Value, of_payload: bool) {
+    if let Some(items) = property.get_mut("items") {
+        quantity(items, of_payload);
+    }
+    let of_type = |kind: &str| match &property["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(several) => several.iter().any(|one| one == kind),
+        _ => false,
+    };
+    if of_type("integer") && property["minimum"] == 0 {
+        let maximum =
+            if property["format"] == "int32" { u64::from(u32::MAX) } else { i64::MAX.cast_unsigned() };
+        extend(property, &json!({"maximum": maximum}));
+    } else if of_payload && of_type("number") {
+        extend(property, &json!({"minimum": 0}));
+    }
+}
+
+fn not_null(schema: &mut Value) {
+    if let Some(kinds) = schema["type"].as_array_mut() {
+        kinds.retain(|kind| kind != "null");
+        if let [one] = kinds.as_slice() {
+            schema["type"] = one.clone();
+        }
+    }
+    // What is `null` or something else is the something else.
+    if let Some(other) =
+        schema["oneOf"].as_array().and_then(|kinds| kinds.iter().find(|kind| kind["type"] != "null")).cloned()
+    {
+        *schema = other;
+    }
+}
+
+fn extend(schema: &mut Value, more: &Value) {
+    if let (Some(schema), Some(more)) = (schema.as_object_mut(), more.as_object()) {
+        schema.extend(more.clone());
+    }
+}

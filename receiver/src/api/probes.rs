@@ -1,0 +1,32 @@
+//! `GET /healthz` and `GET /readyz`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use wire::Problem;
+
+use super::error::AppError;
+use super::state::AppState;
+
+/// Whether it runs
+#[utoipa::path(
+    get, path = "/healthz", tag = "operation", security(()),
+    responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it can store and answer
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation", security(()),
+    responses(
+        (status = OK, description = "It can", body = String, content_type = "text/plain"),
+        (status = INTERNAL_SERVER_ERROR, description = "Something broke", body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Not now, or not until the database can be written: `detail` says why", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {
+    state.store.check().await?;
+    Ok("ready\n")
+}

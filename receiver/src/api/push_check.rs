@@ -1,0 +1,58 @@
+//! `GET /api/v1/push-check`: whether a push would be let in, asked before there is anything to push.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use wire::{Problem, RECEIVER_VERSION_HEADER, Scope};
+
+use super::error::AppError;
+use super::openapi::ReadProblems;
+use super::query::parse;
+use super::state::AppState;
+
+/// The scope of a push. Later parts left out: all below those that are given.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PushCheckQuery {
+    /// Organization.
+    organization: String,
+    /// Repository, with or without its organization; if it is left out, every one.
+    repository: Option<String>,
+    /// Workflow; if it is left out, every one.
+    workflow: Option<String>,
+    /// Job; if it is left out, every one.
+    job: Option<String>,
+}
+
+/// Whether a push would be let in
+///
+/// For who is about to measure something: whether this is a receiver, whether the token fits, and whether the database can be
+/// written. Nothing is stored. Names are made normal as for `POST /api/v1/token`.
+#[utoipa::path(
+    get, path = "/api/v1/push-check", tag = "push", security(("push_token" = [])),
+    params(PushCheckQuery),
+    responses(
+        (status = NO_CONTENT, description = "It would", headers(("Receiver-Version" = String, description = "Version of the receiver; other answers have it as well"))),
+        (status = FORBIDDEN, description = "The token is for another scope, has expired, or is a read token: `detail` says which", body = Problem, content_type = "application/problem+json"),
+        (status = INTERNAL_SERVER_ERROR, description = "Something broke", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(crate) async fn push_check(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> ([(&'static str, &'static str); 1], Result<StatusCode, AppError>) {
+    let answer = check(&state, &headers, query.as_deref()).await;
+    ([(RECEIVER_VERSION_HEADER, env!("CARGO_PKG_VERSION"))], answer.map(|()| StatusCode::NO_CONTENT))
+}
+
+async fn check(state: &AppState, headers: &HeaderMap, query: Option<&str>) -> Result<(), AppError> {
+    let token = state.push_token(headers)?;
+    let (PushCheckQuery { organization, repository, workflow, job }, _) = parse(query)?;
+    let scope = Scope::named(&organization, repository.as_deref(), workflow.as_deref(), job.as_deref())?;
+    state.authorize_push(&token, &scope, Timestamp::now())?;
+    Ok(state.store.check().await?)
+}

@@ -1,0 +1,314 @@
+//! `GET /api/v1/export`: every run below something, as lines of JSON or CSV, in constant memory.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Frame;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tracing::error;
+use utoipa::ToSchema;
+
+use super::catalog::within;
+use super::parameters::Time;
+use super::{parse, summaries};
+use wire::ContainerSummary;
+
+use crate::api::error::AppError;
+use crate::api::openapi::ReadProblems;
+use crate::api::state::AppState;
+use crate::store::{ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun};
+
+/// Form of an export.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ExportFormat {
+    #[default]
+    Ndjson,
+    Csv,
+}
+
+/// Which runs, and in which form.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ExportParameters {
+    /// `ndjson` if it is left out.
+    #[param(inline)]
+    format: Option<ExportFormat>,
+    /// Only runs of this organization.
+    organization: Option<String>,
+    /// Only runs of this repository, with or without its organization.
+    repository: Option<String>,
+    /// Only runs of this workflow.
+    workflow: Option<String>,
+    /// Only runs of jobs with this in `organization/repository/workflow/job`, in upper or lower case.
+    search: Option<String>,
+    /// Only runs that came then or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Time>,
+    /// Only runs that came before.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Time>,
+}
+
+/// All runs, streamed
+///
+/// As newline-delimited JSON: a run with its payload a line. As CSV (RFC 4180): a container of a run a line, without its
+/// course; text that a spreadsheet would take for a formula begins with an apostrophe. Runs come by the name of their job
+/// and then by id. An answer that ends early is cut off, never ended properly.
+#[utoipa::path(
+    get, path = "/api/v1/export", tag = "runs", security(("read_token" = [])),
+    params(ExportParameters),
+    responses(
+        (status = OK, description = "The runs", content((String = "application/x-ndjson"), (String = "text/csv"))),
+        ReadProblems,
+    )
+)]
+pub(crate) async fn export(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, AppError> {
+    state.authorize_reader(&headers)?;
+    let (asked, _) = parse::<ExportParameters>(query.as_deref())?;
+    let format = asked.format.unwrap_or_default();
+    let query = ExportQuery {
+        within: within(asked.organization, asked.repository, asked.workflow)?,
+        search: asked.search,
+        since: asked.since.map(|Time(time)| time),
+        until: asked.until.map(|Time(time)| time),
+    };
+    let source = Source { store: state.store.clone(), query, format };
+    // What fails at once is answered as what it is.
+    let first = source.page(ExportCursor::default(), true).await?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(source.send(first, sender));
+    let (content_type, name) = match format {
+        ExportFormat::Ndjson => ("application/x-ndjson", "attachment; filename=\"runs.ndjson\""),
+        ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"runs.csv\""),
+    };
+    let headers = [(CONTENT_TYPE, content_type), (CONTENT_DISPOSITION, name)];
+    Ok((headers, Body::new(Chunks(receiver))).into_response())
+}
+
+/// Where pages come from.
+struct Source {
+    store: Store,
+    query: ExportQuery,
+    format: ExportFormat,
+}
+
+/// A page as text, and where the next one begins.
+type Text = (Vec<u8>, Option<ExportCursor>);
+
+impl Source {
+    async fn page(&self, cursor: ExportCursor, first: bool) -> Result<Text, AppError> {
+        let query = self.query.clone();
+        match self.format {
+            ExportFormat::Ndjson => ndjson(self.store.export_payloads(query, cursor).await?),
+            ExportFormat::Csv => csv(&self.store.export_figures(query, cursor).await?, first),
+        }
+    }
+
+    /// Sends page after page, reading the next one when the last was taken; ends when nobody takes them any more.
+    async fn send(self, first: Text, sender: mpsc::Sender<Result<Bytes, Aborted>>) {
+        let (mut text, mut next) = first;
+        loop {
+            if !text.is_empty() && sender.send(Ok(text.into())).await.is_err() {
+                return;
+            }
+            let Some(cursor) = next else { return };
+            // A page may be empty where all runs in it came at another time.
+            if sender.is_closed() {
+                return;
+            }
+            match self.page(cursor, false).await {
+                Ok(page) => (text, next) = page,
+                Err(failed) => {
+                    error!(error = ?failed, "an export ended early");
+                    let _ = sender.send(Err(Aborted)).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Why an answer is cut off.
+#[derive(Debug, thiserror::Error)]
+#[error("the export ended early")]
+struct Aborted;
+
+/// The body: what comes through the channel.
+struct Chunks(mpsc::Receiver<Result<Bytes, Aborted>>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
+    let mut text = Vec::new();
+    for run in page.runs {
+        let mut run = summaries::whole(run)?;
+        // A payload is kept as it came, which may be in several lines.
+        if run.payload.get().contains(['\n', '\r']) {
+            run.payload = summaries::on_one_line(&run)?;
+        }
+        serde_json::to_writer(&mut text, &run).map_err(|error| AppError::Internal(error.to_string()))?;
+        text.push(b'\n');
+    }
+    Ok((text, page.next))
+}
+
+/// Names of the columns, units in them.
+const COLUMNS: [&str; 31] = [
+    "run",
+    "organization",
+    "repository",
+    "workflow",
+    "job",
+    "run_id",
+    "run_attempt",
+    "received_at",
+    "start_time",
+    "end_time",
+    "duration_seconds",
+    "final",
+    "complete",
+    "container",
+    "cpu_seconds",
+    "cpu_peak_cores",
+    "cpu_p95_cores",
+    "cpu_request_cores",
+    "cpu_limit_cores",
+    "cpu_bound_cores",
+    "cpu_throttled_seconds",
+    "cpu_periods",
+    "cpu_throttled_periods",
+    "memory_peak_bytes",
+    "memory_p95_bytes",
+    "working_set_peak_bytes",
+    "cgroup_memory_peak_bytes",
+    "memory_request_bytes",
+    "memory_limit_bytes",
+    "memory_bound_bytes",
+    "oom_kills",
+];
+
+fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError> {
+    let failed = |error: String| AppError::Internal(error);
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    if first {
+        writer.write_record(COLUMNS).map_err(|error| failed(error.to_string()))?;
+    }
+    for run in &page.runs {
+        // A run without containers is a line too.
+        let containers: Vec<_> = if run.run.containers.is_empty() {
+            vec![None]
+        } else {
+            run.run.containers.iter().map(Some).collect()
+        };
+        for container in containers {
+            writer.write_record(record(run, container)).map_err(|error| failed(error.to_string()))?;
+        }
+    }
+    let text = writer.into_inner().map_err(|error| failed(error.to_string()))?;
+    Ok((text, page.next.clone()))
+}
+
+fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [String; COLUMNS.len()] {
+    let run = &exported.run;
+    let [organization, _, workflow, job] = exported.scope.names();
+    let text = |text: &str| literal(text).into_owned();
+    let number = |figure: fn(&ContainerSummary) -> Option<f64>| shown(container.and_then(figure));
+    let count = |figure: fn(&ContainerSummary) -> Option<u64>| shown(container.and_then(figure));
+    [
+        run.id.to_string(),
+        text(organization),
+        text(&exported.scope.full_repository().unwrap_or_default()),
+        text(workflow),
+        text(job),
+        text(&run.run_id),
+        shown(run.run_attempt),
+        run.received_at.to_string(),
+        run.start_time.to_string(),
+        run.end_time.to_string(),
+        run.duration_seconds.to_string(),
+        run.is_final.to_string(),
+        shown(run.complete),
+        container.map(|container| text(&container.name)).unwrap_or_default(),
+        number(|container| container.cpu_seconds),
+        number(|container| Some(container.cpu_peak_cores)),
+        number(|container| container.cpu_p95_cores),
+        number(|container| container.cpu_request_cores),
+        number(|container| container.cpu_limit_cores),
+        number(|container| container.cpu_bound_cores),
+        number(|container| container.cpu_throttled_seconds),
+        count(|container| container.cpu_periods),
+        count(|container| container.cpu_throttled_periods),
+        number(|container| Some(container.memory_peak_bytes)),
+        number(|container| container.memory_p95_bytes),
+        number(|container| container.working_set_peak_bytes),
+        count(|container| container.cgroup_memory_peak_bytes),
+        count(|container| container.memory_request_bytes),
+        count(|container| container.memory_limit_bytes),
+        count(|container| container.memory_bound_bytes),
+        count(|container| container.oom_kills),
+    ]
+}
+
+/// What is not known is an empty cell.
+fn shown(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// A cell that begins like a formula is run by the spreadsheet that opens it: names come from whoever pushes.
+fn literal(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_no_formulas_and_break_no_line() {
+        for (text, expected) in [
+            ("=HYPERLINK(\"http://x\")", "'=HYPERLINK(\"http://x\")"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("-1+2", "'-1+2"),
+            ("+1", "'+1"),
+            ("build", "build"),
+            ("a=b", "a=b"),
+        ] {
+            assert_eq!(literal(text), expected);
+        }
+        let container = ContainerSummary { name: "a,\"b".to_owned(), ..ContainerSummary::default() };
+        let run = wire::RunSummary { containers: vec![container], ..Default::default() };
+        let exported = ExportedFigures { scope: wire::Scope::of_names(["o", "r", "w", "=1"]).unwrap(), run };
+        let (text, _) = csv(&ExportPage { runs: vec![exported], next: None }, true).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<_> = text.split("\r\n").collect();
+        assert_eq!(lines[0].split(',').count(), COLUMNS.len());
+        assert!(lines[1].starts_with("0,o,o/r,w,'=1,"), "{text}");
+        assert!(lines[1].contains(",\"a,\"\"b\","), "{text}");
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(reader.records().next().unwrap().unwrap().len(), COLUMNS.len());
+    }
+}

@@ -1,0 +1,79 @@
+//! Computes the figures of jobs anew, in the background: a few at a time, and resting in between.
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info, warn};
+
+use super::job_figures::JobFigures;
+use super::parameters::Parameters;
+use crate::store::{StaleJob, Store, StoreError, StoredFigures};
+
+/// So many jobs at a time: some milliseconds to read, and less to write.
+const JOBS: u32 = 16;
+/// It rests so many times as long as it worked, so that it takes no more than a quarter of a CPU …
+const REST: u32 = 3;
+/// … and at least so long.
+const SHORTEST_REST: Duration = Duration::from_millis(50);
+/// Between two looks when nothing is stale.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After an error it is tried again so much later, and each further time twice as much later …
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// … up to this.
+const LAST_RETRY: Duration = Duration::from_mins(1);
+
+/// Refreshes until it is dropped. What is being written then is finished or not begun.
+pub async fn refresh(store: Store) {
+    let parameters = Parameters::default();
+    let mut after = 0;
+    let mut retry = FIRST_RETRY;
+    let mut failed = false;
+    loop {
+        let began = Instant::now();
+        let pause = match step(&store, after, &parameters).await {
+            Ok(last) => {
+                if std::mem::take(&mut failed) {
+                    info!("the figures of jobs are computed again");
+                }
+                retry = FIRST_RETRY;
+                // From the first job on again, once the last one is done.
+                after = last.unwrap_or(0);
+                let rest = (began.elapsed() * REST).max(SHORTEST_REST);
+                if last.is_some() { rest } else { rest.max(PAUSE) }
+            }
+            // Pushes have the disk for themselves.
+            Err(StoreError::Busy) => PAUSE,
+            Err(error) => {
+                // Once, not each time: pushes tell of the same disk.
+                if !std::mem::replace(&mut failed, true) {
+                    warn!(error = %error, "the figures of jobs are not up to date; it will be tried again");
+                }
+                let pause = retry;
+                retry = (retry * 2).min(LAST_RETRY);
+                pause
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Refreshes some jobs behind this row; the last one's row, `None` if there was none.
+async fn step(store: &Store, after: i64, parameters: &Parameters) -> Result<Option<i64>, StoreError> {
+    let jobs = store.stale_jobs(after, JOBS, parameters.runs).await?;
+    let Some(last) = jobs.last().map(|job| job.state.id) else { return Ok(None) };
+    let count = jobs.len();
+    let compute = move |parameters: &Parameters| {
+        let stored = |job: &StaleJob| {
+            let figures = JobFigures::of(&job.runs, parameters);
+            let (waste, risk) = (figures.waste(), figures.risk());
+            Ok(StoredFigures { state: job.state, figures: serde_json::to_string(&figures)?, waste, risk })
+        };
+        jobs.iter().map(stored).collect::<serde_json::Result<Vec<_>>>()
+    };
+    let parameters = parameters.clone();
+    let figures = tokio::task::spawn_blocking(move || compute(&parameters)).await;
+    let figures = figures.map_err(|error| StoreError::Failed(error.to_string()))?;
+    let figures = figures.map_err(|error| StoreError::Failed(error.to_string()))?;
+    store.store_figures(figures).await?;
+    debug!(jobs = count, "figures");
+    Ok(Some(last))
+}

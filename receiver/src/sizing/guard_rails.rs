@@ -1,0 +1,121 @@
+//! Guard rails: from what the runs say to what is to be requested, given what is requested now.
+
+use wire::rules::Ceiling;
+
+use super::parameters::Parameters;
+use super::recommendation::Change;
+
+/// What holds for one resource of one container, in its unit.
+pub(super) struct GuardRails<'a> {
+    pub(super) floor: f64,
+    pub(super) cap: f64,
+    /// What the cgroups above and the machines allowed at the most.
+    pub(super) allowed: Option<Ceiling>,
+    /// What is requested now.
+    pub(super) current: Option<f64>,
+    /// Whether a run tells that less than now is enough.
+    pub(super) may_lower: bool,
+    /// What was seen to be needed: with less than this now, no change is too small.
+    pub(super) needed: f64,
+    /// Rounds up to what Kubernetes writes.
+    pub(super) round: fn(f64) -> f64,
+    /// So many of what Kubernetes writes are one.
+    pub(super) per_one: f64,
+    /// For a sentence.
+    pub(super) say: fn(f64) -> String,
+    pub(super) parameters: &'a Parameters,
+}
+
+/// What is to be requested.
+pub(super) struct Decision {
+    pub(super) request: f64,
+    /// Before what is requested now was looked at.
+    pub(super) target: f64,
+    pub(super) change: Change,
+    pub(super) reasons: Vec<String>,
+}
+
+impl GuardRails<'_> {
+    /// Between floor and cap, rounded up.
+    pub(super) fn clamp(&self, value: f64) -> f64 {
+        (self.round)(value).max(self.floor).min(self.cap)
+    }
+
+    /// No more than was allowed, rounded down, and no less than what was needed: a margin that nothing can give is of no
+    /// use, and a container that requests more than there is is never started.
+    pub(super) fn allow(&self, value: f64) -> f64 {
+        let Some(allowed) = self.allowed else { return value };
+        let allowed = (allowed.at * self.per_one + 1e-6).floor() / self.per_one;
+        value.min(allowed.max(self.clamp(self.needed)))
+    }
+
+    pub(super) fn settle(&self, raw: f64) -> Decision {
+        let mut reasons = Vec::new();
+        let say = |value: f64| (self.say)(value);
+        let clamped = self.clamp(raw);
+        let target = self.allow(clamped);
+        if raw < self.floor {
+            reasons.push(format!("raised to {}, the least that is recommended", say(self.floor)));
+        }
+        if raw > self.cap {
+            reasons.push(format!("cut to {}, the most that is recommended", say(self.cap)));
+            if self.needed > self.cap {
+                reasons.push(format!("this is less than the {} that were needed", say(self.needed)));
+            }
+        }
+        if let Some(allowed) = self.allowed.filter(|allowed| target < clamped && target <= allowed.at) {
+            reasons.push(format!("cut to {}: {} no more", say(target), allowed.whose.allows()));
+        }
+        let Some(current) = self.current else {
+            reasons.extend(self.beyond(target));
+            return Decision { request: target, target, change: Change::Unknown, reasons };
+        };
+        let (request, reason) = self.step(current, target);
+        reasons.extend(reason);
+        // The cap is an order and not advice.
+        let request = (self.round)(request).min(self.cap);
+        reasons.extend(self.beyond(request));
+        let change = if request > (self.round)(current) {
+            Change::Raise
+        } else if request < (self.round)(current) {
+            Change::Lower
+        } else {
+            Change::Keep
+        };
+        Decision { request, target, change, reasons }
+    }
+
+    /// What is recommended may be more than there was.
+    fn beyond(&self, request: f64) -> Option<String> {
+        let allowed = self.allowed.filter(|allowed| request > (self.round)(allowed.at))?;
+        let (there, allows) = ((self.say)(allowed.at), allowed.whose.allows());
+        let needed = if self.needed > allowed.at { ", and so much is needed" } else { "" };
+        Some(format!("this is more than the {there} that {allows}{needed}"))
+    }
+
+    /// From what is requested now towards the target.
+    fn step(&self, current: f64, target: f64) -> (f64, Option<String>) {
+        let Parameters { ignore_below, max_step_down, .. } = self.parameters;
+        let say = |value: f64| (self.say)(value);
+        let share = 100.0 * (target - current).abs() / current.max(f64::MIN_POSITIVE);
+        let keep = |why: String| (current, Some(format!("kept at {}: {why}", say(current))));
+        if target < current && !self.may_lower {
+            return keep("every run was held back, and none of them tells that less is enough".to_owned());
+        }
+        let enough = current >= self.needed;
+        if share < *ignore_below && enough && target != current {
+            return keep(format!("{} would be a change of less than {ignore_below} %", say(target)));
+        }
+        let lowest = current * (1.0 - max_step_down / 100.0);
+        if target < lowest {
+            let why = format!(
+                "lowered to {} for now: at most {max_step_down} % at a time, from {} towards {}",
+                say(lowest),
+                say(current),
+                say(target)
+            );
+            return (lowest, Some(why));
+        }
+        (target, None)
+    }
+}

@@ -1,0 +1,118 @@
+//! Sizing of a job, a workflow or a repository: which runs are read, and what follows from them.
+
+use wire::Scope;
+
+use super::parameters::Parameters;
+use super::recommend::{is_short, recommend, recommend_at};
+use super::recommendation::{JobSizing, Level, Savings, Sizing, Window};
+use crate::store::CompleteRun;
+use crate::store::{HistoryQuery, JobHistory, Store, StoreError};
+
+/// At most this many jobs of a workflow or repository are looked at, those that ran last …
+const MAX_JOBS: u32 = 200;
+/// … and at most this many runs of all of them together.
+const MAX_RUNS: u32 = 10_000;
+
+/// What the containers of a job, or of all jobs of a workflow or repository, should request.
+pub async fn sizing(store: &Store, scope: Scope, parameters: Parameters) -> Result<Sizing, StoreError> {
+    let histories = Histories::read(store, &scope, &parameters).await?;
+    // Some thousand histograms are added up.
+    let sizing = tokio::task::spawn_blocking(move || size(&scope, &histories, &parameters)).await;
+    sizing.map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+/// The histories that an answer is made from.
+struct Histories {
+    asked: Vec<JobHistory>,
+    left_out: usize,
+    /// The jobs of the workflow and of the repository, where those that were asked for have too few runs.
+    workflow: Vec<JobHistory>,
+    repository: Vec<JobHistory>,
+}
+
+impl Histories {
+    async fn read(store: &Store, scope: &Scope, parameters: &Parameters) -> Result<Self, StoreError> {
+        let read = async |scope: Scope, jobs: u32| {
+            let Parameters { runs, since, .. } = *parameters;
+            store.history(HistoryQuery { scope, jobs, runs, since }).await
+        };
+        let most = MAX_JOBS.min((MAX_RUNS / parameters.runs).max(1));
+        let asked = read(scope.clone(), most).await?;
+        let left_out = (store.count_jobs(scope.clone()).await?).saturating_sub(asked.len());
+        let mut histories = Self { asked, left_out, workflow: Vec::new(), repository: Vec::new() };
+        // The newest runs of a scope are among those of as many jobs that ran last.
+        let most = most.min(parameters.runs);
+        let mut wider = scope.clone();
+        while let Some(parent) = wider.parent().filter(|parent| parent.repository().is_some()) {
+            if !histories.is_short(parameters) {
+                break;
+            }
+            let jobs = read(parent.clone(), most).await?;
+            match parent.workflow() {
+                Some(_) => histories.workflow = jobs,
+                None => histories.repository = jobs,
+            }
+            wider = parent;
+        }
+        Ok(histories)
+    }
+
+    fn is_short(&self, parameters: &Parameters) -> bool {
+        self.asked.is_empty() || self.asked.iter().any(|job| is_short(&job.runs, parameters))
+    }
+
+    /// The newest runs of the jobs of a workflow, or of all of the repository, that were read.
+    fn newest(&self, workflow: Option<&str>, parameters: &Parameters) -> Vec<CompleteRun> {
+        let all = self.asked.iter().chain(&self.workflow).chain(&self.repository);
+        let those = all.filter(|job| workflow.is_none_or(|workflow| job.workflow == workflow));
+        let mut runs: Vec<&CompleteRun> = those.flat_map(|job| &job.runs).collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.id));
+        runs.dedup_by_key(|run| run.id);
+        runs.into_iter().take(parameters.runs as usize).cloned().collect()
+    }
+}
+
+fn size(scope: &Scope, histories: &Histories, parameters: &Parameters) -> Sizing {
+    let repository = histories.newest(None, parameters);
+    let of_job = |runs: &[CompleteRun], workflow: &str| {
+        let of_workflow = if is_short(runs, parameters) {
+            histories.newest(Some(workflow), parameters)
+        } else {
+            Vec::new()
+        };
+        recommend(runs, &[(Level::Workflow, &of_workflow), (Level::Repository, &repository)], parameters)
+    };
+    let mut sizing = Sizing {
+        organization: scope.organization().to_owned(),
+        repository: scope.full_repository().unwrap_or_default(),
+        workflow: scope.workflow().map(str::to_owned),
+        job: scope.job().map(str::to_owned),
+        window: Window::default(),
+        containers: Vec::new(),
+        savings: Savings::default(),
+        jobs: Vec::new(),
+        jobs_left_out: histories.left_out,
+        parameters: parameters.clone(),
+    };
+    if let (Some(workflow), Some(_)) = (scope.workflow(), scope.job()) {
+        let runs = histories.asked.first().map(|job| job.runs.as_slice()).unwrap_or_default();
+        sizing.window = Window::of(runs);
+        sizing.containers = of_job(runs, workflow);
+        sizing.savings = Savings::sum(sizing.containers.iter().map(|one| &one.savings), parameters);
+        return sizing;
+    }
+    for JobHistory { workflow, job, runs, .. } in &histories.asked {
+        let containers = of_job(runs, workflow);
+        let savings = Savings::sum(containers.iter().map(|one| &one.savings), parameters);
+        let (workflow, job, window) = (workflow.clone(), job.clone(), Window::of(runs));
+        sizing.jobs.push(JobSizing { workflow, job, window, containers, savings });
+    }
+    // What fits all of them: their runs taken together, and not only the newest ones of the whole.
+    let mut all: Vec<CompleteRun> = histories.asked.iter().flat_map(|job| &job.runs).cloned().collect();
+    all.sort_by_key(|run| std::cmp::Reverse(run.id));
+    sizing.window = Window::of(&all);
+    let level = if scope.workflow().is_some() { Level::Workflow } else { Level::Repository };
+    sizing.containers = recommend_at(level, &all, &[(Level::Repository, &repository)], parameters);
+    sizing.savings = Savings::sum(sizing.jobs.iter().map(|job| &job.savings), parameters);
+    sizing
+}

@@ -1,0 +1,115 @@
+//! Runs with their payloads.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
+use wire::{Scope, Source, StoredRun};
+
+/// A job by its four parts.
+pub(super) const JOB: &str = "
+    SELECT id FROM jobs WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4";
+
+/// The runs of a job, newest first; what is `None` does not restrict.
+pub(super) const RUNS: &str = "
+    SELECT id, run_id, received_at_ms, payload, sources FROM runs
+    WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
+    ORDER BY id DESC LIMIT :limit";
+
+/// Those with one run id.
+pub(super) const RUNS_WITH_ID: &str = "
+    SELECT id, run_id, received_at_ms, payload, sources FROM runs
+    WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
+    ORDER BY id DESC LIMIT :limit";
+
+/// Which runs of a job.
+#[derive(Debug, Clone)]
+pub struct RunQuery {
+    /// The job.
+    pub scope: Scope,
+    /// Only those with this run id.
+    pub run_id: Option<String>,
+    /// Only those with an id below this.
+    pub before: Option<i64>,
+    /// Only those that came then or later.
+    pub since: Option<Timestamp>,
+    /// Only those that came before.
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A run with its payload, and whose it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WholeRun {
+    /// Row.
+    pub id: i64,
+    /// Whose it is.
+    pub scope: Scope,
+    /// The CI system's identifier of the run.
+    pub run_id: String,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// The payload as it came, or what came of several.
+    pub payload: String,
+    /// Who measured it.
+    pub sources: Vec<Source>,
+}
+
+impl WholeRun {
+    /// The run as it is answered, with its payload in some form.
+    pub fn with_payload<P>(self, payload: P) -> StoredRun<P> {
+        let [organization, _, workflow, job] = self.scope.names().map(str::to_owned);
+        StoredRun {
+            id: self.id,
+            repository: self.scope.full_repository().unwrap_or_default(),
+            organization,
+            workflow,
+            job,
+            run_id: self.run_id,
+            received_at: self.received_at,
+            sources: self.sources,
+            payload,
+        }
+    }
+}
+
+/// The row of a job; `None` if nothing of it is stored.
+pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<i64>> {
+    let parts = scope.parts().map(|(_, part)| part);
+    connection.prepare_cached(JOB)?.query_row(parts, |row| row.get(0)).optional()
+}
+
+/// Who measured a run, as it is stored.
+pub(super) fn sources(text: Option<String>) -> Vec<Source> {
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<WholeRun>> {
+    let Some(job) = job(connection, &query.scope)? else { return Ok(vec![]) };
+    let before = query.before.unwrap_or(i64::MAX);
+    let since = query.since.map_or(i64::MIN, Timestamp::as_millisecond);
+    let until = query.until.map_or(i64::MAX, Timestamp::as_millisecond);
+    let parameters = named_params! {
+        ":job": job,
+        ":before": before,
+        ":since": since,
+        ":until": until,
+        ":limit": query.limit,
+    };
+    let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
+    if let Some(run_id) = &query.run_id {
+        parameters.push((":run_id", run_id));
+    }
+    let sql = if query.run_id.is_some() { RUNS_WITH_ID } else { RUNS };
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(parameters.as_slice(), |row| {
+        Ok(WholeRun {
+            id: row.get(0)?,
+            scope: query.scope.clone(),
+            run_id: row.get(1)?,
+            received_at: Timestamp::from_millisecond(row.get(2)?).unwrap_or_default(),
+            payload: row.get(3)?,
+            sources: sources(row.get(4)?),
+        })
+    })?;
+    rows.collect()
+}

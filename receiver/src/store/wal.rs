@@ -1,0 +1,80 @@
+//! The write-ahead log: when it is copied into the database, and whether it can be.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tracing::{debug, info, warn};
+
+/// Copied into the database once so many frames (of 4 KiB: 16 MiB) wait for it: enough that pages which change again
+/// and again are written once, few enough to be read back in a moment after a crash.
+const CHECKPOINT_FRAMES: i64 = 4096;
+/// So long (128 MiB) only if something keeps it from being begun anew.
+const ALARM_FRAMES: i64 = 32 * 1024;
+
+/// What is known of the log's length.
+#[derive(Debug, Default)]
+pub(super) struct Wal {
+    /// Frames that were in it when copying last stopped half way.
+    tried_frames: i64,
+    alarmed: bool,
+}
+
+/// The log of a database.
+pub(super) fn path_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
+}
+
+impl Wal {
+    /// Copies it if it is long. The answers are out by then; nobody waits for this but who is next.
+    pub(super) fn after_batch(&mut self, connection: &Connection) {
+        let (frames, copied) = match checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)") {
+            Ok(counts) => counts,
+            Err(error) => return debug!(error = %error, "the length of the write-ahead log is not known"),
+        };
+        if frames < self.tried_frames {
+            self.tried_frames = 0;
+        }
+        if frames - copied.max(self.tried_frames) < CHECKPOINT_FRAMES {
+            return;
+        }
+        match checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") {
+            Ok((frames, copied)) if frames == copied => {
+                self.tried_frames = 0;
+                if std::mem::take(&mut self.alarmed) {
+                    info!("the write-ahead log could be copied into the database again");
+                }
+            }
+            Ok((frames, copied)) => {
+                self.tried_frames = frames;
+                if frames >= ALARM_FRAMES && !self.alarmed {
+                    self.alarmed = true;
+                    warn!(
+                        frames,
+                        copied, "the write-ahead log grows, as another process keeps reading the database"
+                    );
+                }
+            }
+            Err(error) => {
+                self.tried_frames = frames;
+                warn!(error = %error, "the write-ahead log could not be copied into the database; it will be tried again");
+            }
+        }
+    }
+}
+
+/// Copies all of it into the database and begins it anew; false if somebody keeps reading from it.
+///
+/// After a sync that failed, the frames of the transaction that was refused are not on the disk, yet they are still in
+/// the kernel's cache. Whoever opens the database next reads them there, takes the transaction for a committed one and
+/// writes on behind it; a power loss then takes what follows along with it. What was copied was written again.
+pub(super) fn empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| busy == 0))
+}
+
+/// Frames in the log, and how many of them are copied.
+fn checkpoint(connection: &Connection, sql: &str) -> rusqlite::Result<(i64, i64)> {
+    connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+}

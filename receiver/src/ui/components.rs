@@ -1,0 +1,47 @@
+//! Parts that pages share.
+
+use super::urls;
+
+/// Where a page is.
+#[derive(Debug, Clone)]
+pub(super) struct Crumbs {
+    /// Repository with its organization, workflow: each with the overview of what is in it.
+    pub(super) above: Vec<(String, String)>,
+    pub(super) job: String,
+    pub(super) job_href: String,
+}
+
+impl Crumbs {
+    pub(super) fn new(names: [&str; 4]) -> Self {
+        let [organization, repository, workflow, job] = names;
+        let within = [("organization", organization), ("repository", repository), ("workflow", workflow)];
+        let query = |parts: usize| {
+            let pairs = within[..parts].iter().map(|(name, value)| format!("{name}={}", urls::value(value)));
+            format!("/?{}", pairs.collect::<Vec<_>>().join("&"))
+        };
+        Self {
+            above: vec![
+                (organization.to_owned(), query(1)),
+                (repository.to_owned(), query(2)),
+                (workflow.to_owned(), query(3)),
+            ],
+            job: job.to_owned(),
+            job_href: urls::job(names),
+        }
+    }
+}
+
+/// A word on what is remarkable.
+#[derive(Debug, Clone)]
+pub(super) struct Badge {
+    pub(super) kind: &'static str,
+    pub(super) text: String,
+}
+
+/// A figure that is looked for first.
+#[derive(Debug, Clone)]
+pub(super) struct Tile {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) detail: String,
+}
