@@ -16,7 +16,7 @@ use collector::host::Moment;
 use collector::run_identity::RunIdentity;
 use collector::sample::boot_id;
 use collector::sample::bpf::CgroupIds;
-use collector::sample::cgroupfs::{CgroupReading, Periods};
+use collector::sample::cgroupfs::{CgroupReading, Periods, SavedReadings};
 use collector::sample::pid_stat::Comm;
 use collector::sample::process_table::ProcessKey;
 use wire::CollectorInfo;
@@ -52,7 +52,7 @@ pub struct Day {
     accumulator: Accumulator,
     step: f64,
     limits: BTreeMap<String, Limits>,
-    cgroups: BTreeMap<ContainerIndex, (CgroupReading, CgroupReading)>,
+    cgroups: BTreeMap<ContainerIndex, SavedReadings>,
 }
 
 impl Day {
@@ -108,6 +108,7 @@ fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
         mode: "sidecar".to_owned(),
         source: "proc".to_owned(),
         source_reason: None,
+        account_reason: None,
         hidden: None,
         interval_seconds: *step,
         cpu_count: 2,
@@ -174,6 +175,7 @@ fn add(accumulator: &mut Accumulator, pass: u32, step: f64, places: &[Place]) {
         present: &present,
         exited: None,
         charges: &charges,
+        used: None,
         host_cpu_percent: Some(f64::from(pass % 100)),
         host_memory_bytes: Some(u64::from(pass) << 12),
     });
@@ -229,6 +231,7 @@ fn add_varied(accumulator: &mut Accumulator, pass: u32, step: f64, places: &[Pla
         present: &present,
         exited: None,
         charges: &charges,
+        used: None,
         host_cpu_percent: Some(100.0 * share(noise(pass, 8))),
         host_memory_bytes: Some(noise(pass, 9) >> 29 & !4095),
     });
@@ -237,7 +240,7 @@ fn add_varied(accumulator: &mut Accumulator, pass: u32, step: f64, places: &[Pla
     }
 }
 
-fn readings() -> (CgroupReading, CgroupReading) {
+fn readings() -> SavedReadings {
     let first = CgroupReading {
         cpu_ns: Some(1),
         throttled_ns: Some(1),
@@ -253,5 +256,5 @@ fn readings() -> (CgroupReading, CgroupReading) {
         periods: Some(Periods { all: 864_000, throttled: 123_456 }),
         ..CgroupReading::default()
     };
-    (first, last)
+    SavedReadings { first, last, ..SavedReadings::default() }
 }

@@ -301,6 +301,7 @@ fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> 
         mode: mode.to_owned(),
         source: if reason.is_none() { "ebpf" } else { "proc" }.to_owned(),
         source_reason: reason.map(ToString::to_string),
+        account_reason: None,
         hidden: hidepid::hidden(&config.proc_path),
         interval_seconds: config.interval.as_secs_f64(),
         cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
