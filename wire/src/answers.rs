@@ -105,6 +105,9 @@ pub struct ContainerSummary {
     /// The cgroup's own peak, page cache included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_memory_peak_bytes: Option<u64>,
+    /// The highest memory that it can have used without page cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_needed_bytes: Option<u64>,
     /// Memory request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_request_bytes: Option<u64>,
@@ -146,6 +149,7 @@ impl ContainerSummary {
             memory_p95_bytes: usage.memory_bytes.p95,
             working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
             cgroup_memory_peak_bytes: usage.memory_peak_bytes,
+            memory_needed_bytes: usage.memory_needed_at_most_bytes,
             memory_request_bytes: usage.memory_request_bytes,
             memory_limit_bytes: usage.memory_limit_bytes,
             memory_bound_bytes: usage.memory_bound_bytes,

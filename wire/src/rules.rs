@@ -21,6 +21,8 @@ pub fn is_throttled(share: f64) -> bool {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MemoryFigure {
+    /// The highest use without page cache that there can have been, by the kernel's account.
+    Needed,
     /// Highest working set of the cgroup: use less inactive page cache.
     WorkingSet,
     /// Highest sum of resident set sizes.
@@ -86,10 +88,13 @@ impl Ceiling {
 impl ContainerSummary {
     /// The memory that it needed, in bytes, and which figure that is.
     ///
-    /// The kernel could not have reclaimed the working set without harm, and counts each of its pages once. Where it is not
-    /// known, the sum of resident set sizes, which counts a shared page once for each process that has it; but never more
-    /// than the kernel ever charged to the cgroup.
+    /// Where the kernel's account bounds it from above, that bound. Else the working set: the kernel could not have
+    /// reclaimed it without harm, and counts each of its pages once. Else the sum of resident set sizes, which counts a
+    /// shared page once for each process that has it; but never more than the kernel ever charged to the cgroup.
     pub fn memory_needed(&self) -> (f64, MemoryFigure) {
+        if let Some(needed) = self.memory_needed_bytes {
+            return (needed as f64, MemoryFigure::Needed);
+        }
         if let Some(working_set) = self.working_set_peak_bytes {
             return (working_set, MemoryFigure::WorkingSet);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use wire::{ContainerUsage, CpuHistogram, Series, Stats};
+use wire::{Certainty, ContainerUsage, CpuHistogram, Series, Stats};
 
 use super::{Part, Watch, descending, ranked};
 
@@ -101,6 +101,8 @@ fn choose(parts: &[Part], told: Told) -> Chosen {
 fn counts(usage: &ContainerUsage) -> usize {
     let counts = [
         usage.cgroup_cpu_seconds.is_some(),
+        usage.cpu_certainty == Some(Certainty::Exact),
+        usage.memory_needed_at_most_bytes.is_some(),
         usage.memory_peak_bytes.is_some(),
         usage.oom_kills.is_some(),
         usage.working_set_bytes.is_some(),
@@ -137,6 +139,10 @@ impl Chosen {
             memory_bytes: highest(|usage| Some(&usage.memory_bytes)).unwrap_or(base.memory_bytes),
             working_set_bytes: highest(|usage| usage.working_set_bytes.as_ref()),
             memory_peak_bytes: all().filter_map(|usage| usage.memory_peak_bytes).max(),
+            memory_needed_at_least_bytes: all().filter_map(|usage| usage.memory_needed_at_least_bytes).max(),
+            memory_needed_at_most_bytes: all().filter_map(|usage| usage.memory_needed_at_most_bytes).max(),
+            exit_code: all().find_map(|usage| usage.exit_code),
+            exit_signal: all().find_map(|usage| usage.exit_signal),
             oom_kills: all().filter_map(|usage| usage.oom_kills).max(),
             cgroup_cpu_seconds: all().find_map(|usage| usage.cgroup_cpu_seconds),
             cpu_throttled_seconds: throttling.and_then(|usage| usage.cpu_throttled_seconds),

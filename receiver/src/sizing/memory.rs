@@ -163,6 +163,7 @@ fn reason(
     let mut reason = format!("memory {}: ", say_bytes(figure));
     if let Some(highest) = highest(observations) {
         let what = match highest.memory_figure {
+            MemoryFigure::Needed => "without page cache, by the kernel's account",
             MemoryFigure::WorkingSet => "working set",
             MemoryFigure::Rss => "sum of RSS",
             MemoryFigure::CgroupPeak => "peak of the cgroup, page cache included",

@@ -156,7 +156,8 @@ fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
         those.collect::<BTreeSet<_>>().len()
     };
     let of = |figure| observations.iter().filter(|one| one.memory_figure == figure).count();
-    let figures = [MemoryFigure::CgroupPeak, MemoryFigure::Rss, MemoryFigure::WorkingSet];
+    let figures =
+        [MemoryFigure::CgroupPeak, MemoryFigure::Rss, MemoryFigure::WorkingSet, MemoryFigure::Needed];
     Basis {
         level,
         runs: runs_of(observations),

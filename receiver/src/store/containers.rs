@@ -8,8 +8,8 @@ macro_rules! columns {
     () => {
         "name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores, cpu_limit_cores, cpu_bound_cores,
         cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes, memory_p95_bytes,
-        working_set_peak_bytes, cgroup_memory_peak_bytes, memory_request_bytes, memory_limit_bytes, memory_bound_bytes,
-        oom_kills, machine_cpus, machine_memory_bytes"
+        working_set_peak_bytes, cgroup_memory_peak_bytes, memory_needed_bytes, memory_request_bytes, memory_limit_bytes,
+        memory_bound_bytes, oom_kills, machine_cpus, machine_memory_bytes"
     };
 }
 
@@ -25,7 +25,7 @@ const INSERT: &str = concat!(
     "INSERT INTO containers (",
     columns!(),
     ", cpu_cores_histogram, run, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-        ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
+        ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
 );
 
 pub(super) fn insert(
@@ -51,6 +51,7 @@ pub(super) fn insert(
             container.memory_p95_bytes,
             container.working_set_peak_bytes,
             container.cgroup_memory_peak_bytes.map(u64::cast_signed),
+            container.memory_needed_bytes.map(u64::cast_signed),
             container.memory_request_bytes.map(u64::cast_signed),
             container.memory_limit_bytes.map(u64::cast_signed),
             container.memory_bound_bytes.map(u64::cast_signed),
@@ -76,7 +77,7 @@ pub(super) fn select(
 
 fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
     let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(i64::cast_unsigned));
-    let histogram: Option<String> = row.get(20)?;
+    let histogram: Option<String> = row.get(21)?;
     Ok(ContainerSummary {
         name: row.get(0)?,
         cpu_seconds: row.get(1)?,
@@ -92,12 +93,13 @@ fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
         memory_p95_bytes: row.get(11)?,
         working_set_peak_bytes: row.get(12)?,
         cgroup_memory_peak_bytes: count(13)?,
-        memory_request_bytes: count(14)?,
-        memory_limit_bytes: count(15)?,
-        memory_bound_bytes: count(16)?,
-        oom_kills: count(17)?,
-        machine_cpus: row.get(18)?,
-        machine_memory_bytes: count(19)?,
+        memory_needed_bytes: count(14)?,
+        memory_request_bytes: count(15)?,
+        memory_limit_bytes: count(16)?,
+        memory_bound_bytes: count(17)?,
+        oom_kills: count(18)?,
+        machine_cpus: row.get(19)?,
+        machine_memory_bytes: count(20)?,
         // Only sound histograms are stored. If one is not, the container is treated as one without.
         cpu_cores_histogram: histogram
             .and_then(|text| serde_json::from_str::<CpuHistogram>(&text).ok())

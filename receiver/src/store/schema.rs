@@ -84,6 +84,7 @@ const SCHEMA: &str = "
         memory_p95_bytes REAL,
         working_set_peak_bytes REAL,
         cgroup_memory_peak_bytes INTEGER,
+        memory_needed_bytes INTEGER,
         memory_request_bytes INTEGER,
         memory_limit_bytes INTEGER,
         memory_bound_bytes INTEGER,

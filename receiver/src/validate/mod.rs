@@ -149,6 +149,7 @@ fn check_payload(payload: &Payload) -> Result<(), BodyError> {
             ("cpu_request_cores", container.cpu_request_cores),
             ("cpu_limit_cores", container.cpu_limit_cores),
             ("cpu_bound_cores", container.cpu_bound_cores),
+            ("unnamed_cpu_seconds", container.unnamed_cpu_seconds),
             ("cgroup_cpu_seconds", container.cgroup_cpu_seconds),
             ("cpu_throttled_seconds", container.cpu_throttled_seconds),
         ] {
@@ -159,6 +160,8 @@ fn check_payload(payload: &Payload) -> Result<(), BodyError> {
             ("memory_limit_bytes", container.memory_limit_bytes),
             ("memory_bound_bytes", container.memory_bound_bytes),
             ("memory_peak_bytes", container.memory_peak_bytes),
+            ("memory_needed_at_least_bytes", container.memory_needed_at_least_bytes),
+            ("memory_needed_at_most_bytes", container.memory_needed_at_most_bytes),
             ("cpu_periods", container.cpu_periods),
             ("cpu_throttled_periods", container.cpu_throttled_periods),
             ("oom_kills", container.oom_kills),

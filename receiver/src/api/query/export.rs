@@ -177,7 +177,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
 }
 
 /// Names of the columns, units in them.
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 32] = [
     "run",
     "organization",
     "repository",
@@ -205,6 +205,7 @@ const COLUMNS: [&str; 31] = [
     "memory_p95_bytes",
     "working_set_peak_bytes",
     "cgroup_memory_peak_bytes",
+    "memory_needed_bytes",
     "memory_request_bytes",
     "memory_limit_bytes",
     "memory_bound_bytes",
@@ -266,6 +267,7 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         number(|container| container.memory_p95_bytes),
         number(|container| container.working_set_peak_bytes),
         count(|container| container.cgroup_memory_peak_bytes),
+        count(|container| container.memory_needed_bytes),
         count(|container| container.memory_request_bytes),
         count(|container| container.memory_limit_bytes),
         count(|container| container.memory_bound_bytes),

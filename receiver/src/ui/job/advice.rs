@@ -187,6 +187,7 @@ fn told(basis: &Basis, recommended: bool) -> String {
         Level::Repository => " of all jobs of the repository, as this one has too few".to_owned(),
     };
     let memory = match basis.memory_figure {
+        MemoryFigure::Needed => "memory without page cache",
         MemoryFigure::WorkingSet => "the working set",
         MemoryFigure::Rss => "the sum of resident sets",
         MemoryFigure::CgroupPeak => "the cgroup's peak",

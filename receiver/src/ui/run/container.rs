@@ -1,5 +1,6 @@
 //! A container of a run.
 
+use wire::Certainty;
 use wire::rules::{Whose, is_throttled};
 use wire::{ContainerSummary, ContainerUsage, Stats};
 
@@ -87,6 +88,7 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
     });
     let facts = [
         ("CPU time", usage.cpu_seconds.map(format::seconds)),
+        ("CPU time of no known process", usage.unnamed_cpu_seconds.map(format::seconds)),
         ("CPU time by the cgroup", usage.cgroup_cpu_seconds.map(format::seconds)),
         ("CPU request", usage.cpu_request_cores.map(format::cores)),
         ("CPU limit", limit(usage.cpu_limit_cores, usage.cpu_bound_cores, format::cores)),
@@ -97,11 +99,30 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
             limit(usage.memory_limit_bytes, usage.memory_bound_bytes, |value| format::bytes(value as f64)),
         ),
         ("Memory peak by the cgroup", usage.memory_peak_bytes.map(bytes)),
+        ("Memory without page cache", needed(usage)),
+        ("Ended by", ended(usage)),
         ("OOM kills", usage.oom_kills.map(format::count)),
         ("Restarts", usage.restarts.map(format::count)),
         ("Processes", usage.process_count.map(format::count)),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// What it could not do without, from both sides.
+fn needed(usage: &ContainerUsage) -> Option<String> {
+    let bytes = |value: u64| format::bytes(value as f64);
+    let (least, most) = (usage.memory_needed_at_least_bytes?, usage.memory_needed_at_most_bytes);
+    Some(match most {
+        Some(most) if usage.memory_certainty == Some(Certainty::Exact) => bytes(most),
+        Some(most) => format!("{} to {}", bytes(least), bytes(most)),
+        None => format!("{} or more", bytes(least)),
+    })
+}
+
+/// How its first process ended.
+fn ended(usage: &ContainerUsage) -> Option<String> {
+    let code = usage.exit_code.map(|code| format!("exit status {code}"));
+    code.or_else(|| usage.exit_signal.map(|signal| format!("signal {signal}")))
 }
 
 /// Its own limit, and what bounds it more tightly than that.
