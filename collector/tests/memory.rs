@@ -63,6 +63,7 @@ fn a_day_of_a_hundred_containers_fits() {
             present: &present,
             exited: None,
             charges: &charges,
+            used: None,
             host_cpu_percent: Some(f64::from(pass % 100)),
             host_memory_bytes: Some(u64::from(pass) << 12),
         });

@@ -15,7 +15,7 @@ use crate::attribute::containers::{CgroupKind, Containers};
 use crate::attribute::identity::{Identity, identify};
 use crate::sample::cgroup::{CgroupLines, has_own_namespace};
 use crate::sample::cgroupfs::{
-    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, through,
+    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, is_settled, through,
 };
 use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
@@ -192,11 +192,16 @@ impl CgroupStats {
         for (key, index) in present {
             let Some(tries) = self.closed.get_mut(index) else { continue };
             let CgroupKind::Container(id) = containers[*index].cgroup() else { continue };
-            *tries += 1;
-            let given_up = *tries >= MAX_TRIES;
             let content =
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
-            match through(&access.proc_path, key.pid, CgroupLines::parse(&content), id) {
+            let lines = CgroupLines::parse(&content);
+            if !is_settled(lines, id) {
+                continue;
+            }
+            *tries += 1;
+            let given_up = *tries >= MAX_TRIES;
+            let mounted = access.hierarchies.container(lines, id);
+            match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
                     self.closed.remove(index);
                     self.reasons.remove(index);
@@ -255,7 +260,10 @@ impl CgroupStats {
         let lines = CgroupLines::parse(&container.cgroup_content);
         let mut shared = None;
         let (reader, from_zero) = match container.cgroup() {
-            CgroupKind::Container(id) => (self.access.hierarchies.container(lines, id), is_new),
+            CgroupKind::Container(id) if is_settled(lines, id) => {
+                (self.access.hierarchies.container(lines, id), is_new)
+            }
+            CgroupKind::Container(_) => (None, is_new),
             CgroupKind::Path(path) => (self.access.hierarchies.cgroup(lines, path), false),
             CgroupKind::Own => (self.access.hierarchies.own(), self.from_the_beginning),
             CgroupKind::None => {

@@ -24,10 +24,11 @@ impl Endings {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         let created = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from);
-        // SAFETY: an OwnedFd is open and the same until it is dropped.
-        let registered = created.and_then(|fd| {
-            unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
-        });
+        let register = |fd: OwnedFd| {
+            // SAFETY: an OwnedFd is open and the same until it is dropped.
+            unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+        };
+        let registered = created.and_then(|fd| register(fd).map_err(Into::into));
         match registered {
             Ok(epoll) => Self { epoll: Some(epoll) },
             Err(error) => {

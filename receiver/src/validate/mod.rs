@@ -5,7 +5,7 @@ mod strict;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
-use wire::{CpuHistogram, Payload, Scope, ScopeError, Stats, Submission};
+use wire::{ContainerUsage, CpuHistogram, Payload, Scope, ScopeError, Stats, Submission};
 
 use self::strict::Strict;
 
@@ -125,6 +125,59 @@ impl From<ScopeError> for BodyError {
     }
 }
 
+fn check_container(index: usize, container: &ContainerUsage) -> Result<(), BodyError> {
+    let field = |rest: &str| format!("payload.containers[{index}].{rest}");
+    name(&field("name"), &container.name)?;
+    stats(&field("cpu_cores"), &container.cpu_cores)?;
+    stats(&field("memory_bytes"), &container.memory_bytes)?;
+    optional_stats(&field("working_set_bytes"), container.working_set_bytes.as_ref())?;
+    for (rest, value) in [
+        ("cpu_seconds", container.cpu_seconds),
+        ("cpu_request_cores", container.cpu_request_cores),
+        ("cpu_limit_cores", container.cpu_limit_cores),
+        ("cpu_bound_cores", container.cpu_bound_cores),
+        ("unnamed_cpu_seconds", container.unnamed_cpu_seconds),
+        ("cgroup_cpu_seconds", container.cgroup_cpu_seconds),
+        ("cpu_throttled_seconds", container.cpu_throttled_seconds),
+    ] {
+        optional_number(&field(rest), value)?;
+    }
+    for (rest, value) in [
+        ("memory_request_bytes", container.memory_request_bytes),
+        ("memory_limit_bytes", container.memory_limit_bytes),
+        ("memory_bound_bytes", container.memory_bound_bytes),
+        ("memory_peak_bytes", container.memory_peak_bytes),
+        ("memory_needed_at_least_bytes", container.memory_needed_at_least_bytes),
+        ("memory_needed_at_most_bytes", container.memory_needed_at_most_bytes),
+        ("cpu_periods", container.cpu_periods),
+        ("cpu_throttled_periods", container.cpu_throttled_periods),
+        ("oom_kills", container.oom_kills),
+        ("restarts", container.restarts),
+    ] {
+        if value.is_some_and(|value| value > i64::MAX.cast_unsigned()) {
+            return Err(BodyError::invalid(field(rest), "is more than 63 bits"));
+        }
+    }
+    if let Some(series) = &container.series {
+        number(&field("series.step_seconds"), series.step_seconds)?;
+        for (at, cores) in series.cpu_cores.iter().enumerate() {
+            number(&field(&format!("series.cpu_cores[{at}]")), *cores)?;
+        }
+    }
+    for (at, nested) in container.nested.iter().enumerate() {
+        number(&field(&format!("nested[{at}].cpu_seconds")), nested.cpu_seconds)?;
+    }
+    if !container.cpu_cores_histogram.as_ref().is_none_or(CpuHistogram::is_sound) {
+        let accepted = "pairs of a bucket, ascending, and its seconds, 0 or more, are accepted";
+        let last = CpuHistogram::LAST_BUCKET;
+        return Err(BodyError::invalid(
+            field("cpu_cores_histogram"),
+            format!("is no histogram; {accepted}; the last bucket is {last}"),
+        ));
+    }
+    Ok(())
+}
+
 fn check_payload(payload: &Payload) -> Result<(), BodyError> {
     if payload.end_time < payload.start_time {
         let detail = format!("{} is before start_time {}", payload.end_time, payload.start_time);
@@ -139,55 +192,7 @@ fn check_payload(payload: &Payload) -> Result<(), BodyError> {
         return Err(BodyError::invalid("payload.containers", detail));
     }
     for (index, container) in payload.containers.iter().enumerate() {
-        let field = |rest: &str| format!("payload.containers[{index}].{rest}");
-        name(&field("name"), &container.name)?;
-        stats(&field("cpu_cores"), &container.cpu_cores)?;
-        stats(&field("memory_bytes"), &container.memory_bytes)?;
-        optional_stats(&field("working_set_bytes"), container.working_set_bytes.as_ref())?;
-        for (rest, value) in [
-            ("cpu_seconds", container.cpu_seconds),
-            ("cpu_request_cores", container.cpu_request_cores),
-            ("cpu_limit_cores", container.cpu_limit_cores),
-            ("cpu_bound_cores", container.cpu_bound_cores),
-            ("unnamed_cpu_seconds", container.unnamed_cpu_seconds),
-            ("cgroup_cpu_seconds", container.cgroup_cpu_seconds),
-            ("cpu_throttled_seconds", container.cpu_throttled_seconds),
-        ] {
-            optional_number(&field(rest), value)?;
-        }
-        for (rest, value) in [
-            ("memory_request_bytes", container.memory_request_bytes),
-            ("memory_limit_bytes", container.memory_limit_bytes),
-            ("memory_bound_bytes", container.memory_bound_bytes),
-            ("memory_peak_bytes", container.memory_peak_bytes),
-            ("memory_needed_at_least_bytes", container.memory_needed_at_least_bytes),
-            ("memory_needed_at_most_bytes", container.memory_needed_at_most_bytes),
-            ("cpu_periods", container.cpu_periods),
-            ("cpu_throttled_periods", container.cpu_throttled_periods),
-            ("oom_kills", container.oom_kills),
-            ("restarts", container.restarts),
-        ] {
-            if value.is_some_and(|value| value > i64::MAX.cast_unsigned()) {
-                return Err(BodyError::invalid(field(rest), "is more than 63 bits"));
-            }
-        }
-        if let Some(series) = &container.series {
-            number(&field("series.step_seconds"), series.step_seconds)?;
-            for (at, cores) in series.cpu_cores.iter().enumerate() {
-                number(&field(&format!("series.cpu_cores[{at}]")), *cores)?;
-            }
-        }
-        for (at, nested) in container.nested.iter().enumerate() {
-            number(&field(&format!("nested[{at}].cpu_seconds")), nested.cpu_seconds)?;
-        }
-        if !container.cpu_cores_histogram.as_ref().is_none_or(CpuHistogram::is_sound) {
-            let accepted = "pairs of a bucket, ascending, and its seconds, 0 or more, are accepted";
-            let last = CpuHistogram::LAST_BUCKET;
-            return Err(BodyError::invalid(
-                field("cpu_cores_histogram"),
-                format!("is no histogram; {accepted}; the last bucket is {last}"),
-            ));
-        }
+        check_container(index, container)?;
     }
     if let Some(overhead) = &payload.pod_overhead {
         number("payload.pod_overhead.cpu_seconds", overhead.cpu_seconds)?;

@@ -191,7 +191,12 @@ impl Pod {
         self.resume_recovered(context);
         pass.apply_pod_rules(&mut self.containers, None);
         let is_empty = pass.present.is_empty();
-        self.empty_passes = if is_empty { self.empty_passes.saturating_add(1) } else { 0 };
+        // By samples: between two of them the last records of processes may not have come yet.
+        self.empty_passes = match (is_empty, pass.between) {
+            (false, _) => 0,
+            (true, true) => self.empty_passes,
+            (true, false) => self.empty_passes.saturating_add(1),
+        };
         if self.began_ticks.is_none() {
             self.begin(&pass, context);
         }
@@ -304,8 +309,8 @@ impl Pod {
                 (job.alive_at, job.quiet) = (context.now, false);
             } else if !job.quiet {
                 // What it used last it used since the pass before.
+                job.quiet = !pass.between;
                 job.recorder.add(pass, containers);
-                job.quiet = true;
             } else {
                 match job.held.last_mut() {
                     Some(before) if before.between => before.absorb(pass),

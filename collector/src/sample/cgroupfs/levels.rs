@@ -76,7 +76,7 @@ impl Levels {
 
     /// The same of memory, in bytes.
     pub(super) fn memory(&self, read: fn(&Directory) -> Option<u64>) -> (Option<u64>, Option<u64>) {
-        let tightest = |levels: &[Directory]| levels.iter().filter_map(|level| read(level)).min();
+        let tightest = |levels: &[Directory]| levels.iter().filter_map(read).min();
         (tightest(&self.own), tightest(&self.above))
     }
 }

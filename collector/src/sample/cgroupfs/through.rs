@@ -1,7 +1,7 @@
 //! The cgroup of a container as its own processes see it: `/proc/[pid]/root/sys/fs/cgroup`, where the runtime mounted it.
 //!
 //! A collector in a pod has no mount that shows the other containers' cgroups, but may look through the root of their
-//! processes wherever it may trace them (`ptrace(2)`, "PTRACE_MODE_READ_FSCREDS"): as the same user with no fewer
+//! processes wherever it may trace them (`ptrace(2)`, `PTRACE_MODE_READ_FSCREDS`): as the same user with no fewer
 //! capabilities. The job owns that mount namespace, so nothing in it is believed: a directory is taken only if the kernel
 //! says that it is one of a cgroup file system, and if it lists the process.
 
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::levels::Own;
 use super::reader::{CgroupReader, Directories};
-use crate::sample::cgroup::CgroupLines;
+use crate::sample::cgroup::{CgroupLine, CgroupLines};
 
 /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of `include/uapi/linux/magic.h`.
 const CGROUP: u64 = 0x0027_e0eb;
@@ -49,9 +49,10 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
             Some(controller) => !line.is_unified() && line.has_controller(controller),
             None => line.is_unified(),
         })?;
+        // A runtime moves a process into one hierarchy after another: into this one it may not have come yet.
+        let at = line.path.find(id)?;
         // What is below the container's own cgroup: a process may have been moved there.
-        let below =
-            line.path.find(id).and_then(|at| line.path[at..].split_once('/')).map_or("", |(_, below)| below);
+        let below = line.path[at..].split_once('/').map_or("", |(_, below)| below);
         let container = line.path.strip_suffix(below).unwrap_or(line.path).trim_matches('/');
         // v2 is mounted at the place itself, or beside v1 hierarchies.
         let places = controller.map_or(&["", "unified"][..], |_| &[""][..]);
@@ -77,6 +78,15 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
         own: Own::Exact,
     };
     CgroupReader::open(directories).ok_or(Closed::NotMounted)
+}
+
+/// Whether these are the cgroups of a process that its runtime has moved into the container with this id, in each hierarchy
+/// that counts.
+pub fn is_settled(lines: CgroupLines<'_>, id: &str) -> bool {
+    let v1 = |controller| lines.iter().find(|line| !line.is_unified() && line.has_controller(controller));
+    let cpu = v1("cpuacct").or_else(|| lines.iter().find(CgroupLine::is_unified));
+    let is_there = |line: CgroupLine<'_>| line.path.contains(id);
+    cpu.is_some_and(is_there) && v1("memory").is_none_or(is_there)
 }
 
 fn root_of(proc_path: &Path, pid: u32) -> Result<OwnedFd, Closed> {
@@ -118,4 +128,20 @@ fn lists(directory: BorrowedFd<'_>, pid: u32) -> bool {
     }
     let wanted = pid.to_string();
     text.split(|byte| *byte == b'\n').any(|line| line == wanted.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_settled_once_it_is_in_the_container_in_every_hierarchy_that_counts() {
+        let settled = |content: &str| is_settled(CgroupLines::parse(content.as_bytes()), "0123abcd");
+        assert!(settled("0::/kubepods/pod1/0123abcd\n"));
+        assert!(settled("9:memory:/p/0123abcd\n4:cpu,cpuacct:/p/0123abcd/init\n0::/daemons\n"));
+        assert!(!settled("9:memory:/p/0123abcd\n4:cpu,cpuacct:/\n0::/daemons\n"));
+        assert!(!settled("9:memory:/\n4:cpu,cpuacct:/p/0123abcd\n0::/p/0123abcd\n"));
+        assert!(!settled("0::/\n"));
+        assert!(!settled(""));
+    }
 }

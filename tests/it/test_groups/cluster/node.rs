@@ -10,8 +10,8 @@ use super::kinds::{self, BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
 use super::measured::{EXACT, Within, kernel, start, with_identity, wrong_cpu};
 
-/// After the end of a pod its last summary takes a pass or two, and a push.
-const DELIVERY: Duration = Duration::from_secs(20);
+/// After the end of a pod its last summary takes a pass or two, and a push; where many pods run at once, longer.
+const DELIVERY: Duration = Duration::from_mins(1);
 
 /// Runs pods of these kinds at once, so that they get in each other's way as on a busy node.
 pub(super) fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {

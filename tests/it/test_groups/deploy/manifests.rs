@@ -13,11 +13,12 @@ const NATIVE: [&str; 3] = ["1.29", "1.31", "1.37"];
 const IMAGES: &str = "runner-resource-collector/";
 
 /// A directory with a kustomization, and the versions that it is for.
-const KUSTOMIZATIONS: [(&str, [&str; 3]); 6] = [
+const KUSTOMIZATIONS: [(&str, [&str; 3]); 7] = [
     ("receiver", VERSIONS),
     ("node", VERSIONS),
     ("sidecar", NATIVE),
     ("sidecar-classic", VERSIONS),
+    ("sidecar-same-user", NATIVE),
     ("overlays/try", VERSIONS),
     ("overlays/tls", VERSIONS),
 ];
