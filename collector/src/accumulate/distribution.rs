@@ -66,9 +66,9 @@ impl Distribution {
 
     /// The same of what a clock of nanoseconds measured: a short time is no less true.
     pub fn add_measured(&mut self, amount: f64, seconds: f64) {
-        let rate = if seconds > 0.0 { amount / seconds } else { 0.0 };
-        let shown = if seconds < SHORTEST_SECONDS { amount / SHORTEST_SECONDS } else { rate };
-        self.add_shown(rate, shown, seconds);
+        if seconds > 0.0 {
+            self.add_shown(amount / seconds, amount / seconds.max(SHORTEST_SECONDS), seconds);
+        }
     }
 
     fn add_shown(&mut self, mean: f64, value: f64, seconds: f64) {

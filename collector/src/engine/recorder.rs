@@ -250,9 +250,14 @@ impl RunRecorder {
         }
     }
 
-    /// Makes a sample of the looks since the last one.
+    /// Makes a sample of the looks since the last one, if there were any.
     pub(crate) fn flush(&mut self) {
-        let Some(pass) = self.pending.take() else { return };
+        let pass = match self.pending.take() {
+            Some(pass) => pass,
+            None if self.used.is_empty() => return,
+            // An account was read after the last pass.
+            None => Pass { at: self.last, ..Pass::default() },
+        };
         let used = std::mem::take(&mut self.used);
         let since_start = pass.at.saturating_sub(self.started).as_secs_f64();
         let is_first = self.accumulator.passes() == 0;
