@@ -21,7 +21,7 @@ use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
 use crate::summarise::CgroupFigures;
 
-/// So many processes of a container are tried, one a pass, before its account is given up.
+/// So many processes of a container are tried before its account is given up, and so many looks wait for how one ended.
 const MAX_TRIES: u8 = 20;
 
 /// What the counters of all runs are read through.
@@ -36,8 +36,8 @@ pub(crate) struct CgroupAccess {
 #[derive(Debug)]
 pub(crate) struct CgroupStats {
     access: Rc<CgroupAccess>,
-    /// Containers that no mounted hierarchy shows, with how often one of their processes was tried.
-    closed: BTreeMap<ContainerIndex, u8>,
+    /// Containers whose accounts could not be opened yet.
+    closed: BTreeMap<ContainerIndex, Unopened>,
     /// How the first process of a container ended, where that is known.
     ended: BTreeMap<ContainerIndex, Ending>,
     /// Why the accounts of some containers cannot be read.
@@ -53,6 +53,15 @@ pub(crate) struct CgroupStats {
     before: BTreeMap<ContainerIndex, SavedReadings>,
     /// The cgroup of a command, which it shares with others, until it is opened.
     shared: Option<(CgroupReader, Shared)>,
+}
+
+/// A container whose account could not be opened yet.
+#[derive(Debug, Clone, Copy)]
+struct Unopened {
+    /// How many of its processes were tried.
+    tries: u8,
+    /// Whether all that the account counts is part of the run.
+    is_new: bool,
 }
 
 /// What the cgroup is that the collector shares with the command that it measures.
@@ -91,6 +100,8 @@ struct OpenCgroup {
     new: Option<bool>,
     /// The first of its processes, as far as is known.
     held: Option<HeldProcess>,
+    /// The one that ended, until the kernel tells how: it does so once its parent has waited for it.
+    finished: Option<(HeldProcess, u8)>,
     /// Whether that could not be held, and need not be tried again.
     unheld: bool,
     /// Whether the last reading was at the end of its first process, after which there is nothing to add.
@@ -165,32 +176,31 @@ impl CgroupStats {
             self.open(containers, index, is_new);
         }
         self.known = containers.len() as u32;
-        self.open_closed(containers, present, is_new);
+        self.open_closed(containers, present);
         self.hold_first(present);
         let mut looks = Vec::with_capacity(self.open.len());
         for (index, open) in &mut self.open {
             let ending = open.held.take_if(|held| held.has_ended());
-            if let Some(ending) = ending.as_ref().and_then(HeldProcess::ending) {
+            let at_end = ending.is_some();
+            if let Some(ending) = ending {
+                open.finished = Some((ending, 0));
+            }
+            if let Some(ending) = open.ending() {
                 self.ended.insert(*index, ending);
             }
-            looks.push(open.look(*index, all || ending.is_some(), ending.is_some()));
+            looks.push(open.look(*index, all || at_end, at_end));
         }
         looks
     }
 
     /// Reads the accounts that no mount shows through the containers' own processes.
-    fn open_closed(
-        &mut self,
-        containers: &Containers,
-        present: &[(ProcessKey, ContainerIndex)],
-        is_new: bool,
-    ) {
+    fn open_closed(&mut self, containers: &Containers, present: &[(ProcessKey, ContainerIndex)]) {
         if self.closed.is_empty() {
             return;
         }
         let access = Rc::clone(&self.access);
         for (key, index) in present {
-            let Some(tries) = self.closed.get_mut(index) else { continue };
+            let Some(unopened) = self.closed.get_mut(index) else { continue };
             let CgroupKind::Container(id) = containers[*index].cgroup() else { continue };
             let content =
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
@@ -198,8 +208,8 @@ impl CgroupStats {
             if !is_settled(lines, id) {
                 continue;
             }
-            *tries += 1;
-            let given_up = *tries >= MAX_TRIES;
+            unopened.tries += 1;
+            let Unopened { tries, is_new } = *unopened;
             let mounted = access.hierarchies.container(lines, id);
             match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
@@ -212,7 +222,7 @@ impl CgroupStats {
                     if reason != Closed::Gone {
                         self.reasons.insert(*index, reason);
                     }
-                    if given_up {
+                    if tries >= MAX_TRIES {
                         self.closed.remove(index);
                     }
                 }
@@ -275,7 +285,7 @@ impl CgroupStats {
         match reader {
             Some(reader) => self.begin(index, reader, shared, from_zero),
             None if matches!(container.cgroup(), CgroupKind::Container(_)) => {
-                self.closed.insert(index, 0);
+                self.closed.insert(index, Unopened { tries: 0, is_new });
             }
             None => {}
         }
@@ -310,6 +320,7 @@ impl CgroupStats {
             returned_ns: since.or(reading.cpu_ns).unwrap_or_default(),
             new: Some(from_zero),
             held: None,
+            finished: None,
             unheld: false,
             is_whole: false,
             gone: false,
@@ -347,6 +358,17 @@ impl CgroupStats {
 }
 
 impl OpenCgroup {
+    /// How its first process ended, once the kernel tells.
+    fn ending(&mut self) -> Option<Ending> {
+        let (process, looks) = self.finished.as_mut()?;
+        let ending = process.ending();
+        *looks += 1;
+        if ending.is_some() || *looks >= MAX_TRIES {
+            self.finished = None;
+        }
+        ending
+    }
+
     /// `all`: reads everything; else the CPU time, and the rest only if the peak of memory has moved. `at_end`: its first
     /// process has just ended.
     fn look(&mut self, container: ContainerIndex, all: bool, at_end: bool) -> AccountLook {
