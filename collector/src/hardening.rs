@@ -1,8 +1,33 @@
 //! Protects the push token from the job, which shares the PID namespace and may share the user.
 
 use std::ffi::CString;
+use std::sync::OnceLock;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+/// Variables that libraries read, for whom an empty one is a name.
+const OF_LIBRARIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// Those of them that were empty.
+static EMPTY: OnceLock<Vec<&str>> = OnceLock::new();
+
+/// Makes empty variables that libraries read unset ones, as all of ours are.
+///
+/// # Safety
+/// There must be no other thread: nothing else may use the environment meanwhile.
+pub unsafe fn unset_empty_variables() {
+    let is_empty = |name: &&str| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let empty: Vec<&str> = OF_LIBRARIES.into_iter().filter(is_empty).collect();
+    for name in &empty {
+        // SAFETY: there is no other thread, as the caller has made sure.
+        unsafe { std::env::remove_var(name) };
+    }
+    let _ = EMPTY.set(empty);
+}
+
+/// The variables that were empty and are unset here; a command inherits them as they were.
+pub fn empty_variables() -> &'static [&'static str] {
+    EMPTY.get().map_or(&[], Vec::as_slice)
+}
 
 /// Closes `/proc/[pid]/environ`, `mem`, `fd` and the like to processes of the same user, and prevents core files.
 ///

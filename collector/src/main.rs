@@ -27,7 +27,10 @@ fn main() -> ExitCode {
     let Parsed { mut args, sources, left_out } = arguments::parse(Args::is_tolerant);
     args.options.sources = sources;
     // SAFETY: this is the only thread until the runtime is there.
-    unsafe { hardening::forget_variables(&SECRET_VARIABLES) };
+    unsafe {
+        hardening::forget_variables(&SECRET_VARIABLES);
+        hardening::unset_empty_variables();
+    }
     let config = match Config::from_args(args) {
         Ok(config) => config,
         Err(error) => {

@@ -22,7 +22,7 @@ use crate::engine::publisher::RunPublisher;
 use crate::engine::single_run::SingleRun;
 use crate::engine::writer_thread::WriterThread;
 use crate::output::report::Redirected;
-use crate::{host, inherited};
+use crate::{hardening, host, inherited};
 
 /// What a shell answers when a command exists but cannot be run, and when it does not exist.
 const EXIT_CANNOT_RUN: u8 = 126;
@@ -65,7 +65,7 @@ fn cannot_run(command: &[OsString], error: &std::io::Error) -> ExitCode {
 /// The command, to be started as it would be without us.
 fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
     let mut child = Command::new(&command[0]);
-    child.args(&command[1..]);
+    child.args(&command[1..]).envs(hardening::empty_variables().iter().map(|name| (name, "")));
     // SAFETY: between fork and exec only plain system calls are made, and what executes another program is the one thread.
     unsafe {
         child.pre_exec(move || {

@@ -170,3 +170,18 @@ fn what_is_missing_for_a_push_is_a_warning() {
         assert!(!stderr.contains("s3cret") && !stderr.contains("t0ken"), "{stderr}");
     }
 }
+
+/// They are libraries', for whom an empty one names a file. The command has them as they were.
+#[test]
+fn empty_variables_of_libraries_are_unset_for_us_and_stay_empty_for_the_command() {
+    let mut command = bare();
+    command.env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", "");
+    command
+        .arg("--push-endpoint=https://127.0.0.1:1")
+        .env("COLLECTOR_PUSH_TOKEN", "0123456789abcdef".repeat(4));
+    command.envs(SCOPE).args(["run", "--", "sh", "-c", "echo ${SSL_CERT_FILE-unset},${SSL_CERT_DIR-unset}"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.stdout, b",\n", "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!stderr.contains("no certificate that the variable names"), "{stderr}");
+}
