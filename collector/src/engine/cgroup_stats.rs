@@ -15,7 +15,7 @@ use crate::attribute::containers::{CgroupKind, Containers};
 use crate::attribute::identity::{Identity, identify};
 use crate::sample::cgroup::{CgroupLines, has_own_namespace};
 use crate::sample::cgroupfs::{
-    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, is_settled, through,
+    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, Settled, through,
 };
 use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
@@ -23,6 +23,9 @@ use crate::summarise::CgroupFigures;
 
 /// So many processes of a container are tried before its account is given up, and so many looks wait for how one ended.
 const MAX_TRIES: u8 = 20;
+
+/// After so many looks a container that is not where memory is counted is taken to be nowhere there.
+const SETTLING_LOOKS: u8 = 4;
 
 /// What the counters of all runs are read through.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub(crate) struct CgroupStats {
 /// A container whose account could not be opened yet.
 #[derive(Debug, Clone, Copy)]
 struct Unopened {
+    /// How often it was looked for.
+    looks: u8,
     /// How many of its processes were tried.
     tries: u8,
     /// Whether all that the account counts is part of the run.
@@ -198,6 +203,9 @@ impl CgroupStats {
         if self.closed.is_empty() {
             return;
         }
+        for unopened in self.closed.values_mut() {
+            unopened.looks = unopened.looks.saturating_add(1);
+        }
         let access = Rc::clone(&self.access);
         for (key, index) in present {
             let Some(unopened) = self.closed.get_mut(index) else { continue };
@@ -205,11 +213,12 @@ impl CgroupStats {
             let content =
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
             let lines = CgroupLines::parse(&content);
-            if !is_settled(lines, id) {
+            let settled = Settled::of(lines, id);
+            if settled == Settled::No || settled == Settled::ForCpu && unopened.looks < SETTLING_LOOKS {
                 continue;
             }
             unopened.tries += 1;
-            let Unopened { tries, is_new } = *unopened;
+            let Unopened { tries, is_new, .. } = *unopened;
             let mounted = access.hierarchies.container(lines, id);
             match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
@@ -270,7 +279,7 @@ impl CgroupStats {
         let lines = CgroupLines::parse(&container.cgroup_content);
         let mut shared = None;
         let (reader, from_zero) = match container.cgroup() {
-            CgroupKind::Container(id) if is_settled(lines, id) => {
+            CgroupKind::Container(id) if Settled::of(lines, id) == Settled::Yes => {
                 (self.access.hierarchies.container(lines, id), is_new)
             }
             CgroupKind::Container(_) => (None, is_new),
@@ -285,7 +294,7 @@ impl CgroupStats {
         match reader {
             Some(reader) => self.begin(index, reader, shared, from_zero),
             None if matches!(container.cgroup(), CgroupKind::Container(_)) => {
-                self.closed.insert(index, Unopened { tries: 0, is_new });
+                self.closed.insert(index, Unopened { looks: 0, tries: 0, is_new });
             }
             None => {}
         }
