@@ -15,10 +15,12 @@ use self::distribution::Distribution;
 use self::processes::Processes;
 use self::time_series::TimeSeries;
 use crate::attribute::ContainerIndex;
-use crate::attribute::cpu::{Charge, RECORD_PATIENCE, Source};
+use crate::attribute::cpu::{Charge, Source};
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::ProcessKey;
 
+/// For how many samples a process that was seen last is kept for its exit record.
+const RECORD_PATIENCE: u64 = 16;
 /// Kept memory values are whole KiB: 4 TiB fit 32 bits, and RSS is in pages anyway.
 const MEMORY_SCALE: f64 = 1.0 / 1024.0;
 /// Kept CPU values are millionths of a core.

@@ -27,9 +27,9 @@ const ROUNDING_TICKS: u64 = 2;
 /// For how many passes a vanished process is searched for in the growth of its reaper. One is enough for a process that
 /// ended between the read of its parent and its own.
 const PATIENCE: u8 = 1;
-/// For how many passes a vanished process is remembered for its exit record. The kernel frees a process some
-/// milliseconds after it was reaped.
-pub const RECORD_PATIENCE: u64 = 16;
+/// For how many passes, looks among them, a vanished process is remembered for its exit record. The kernel frees a process
+/// some milliseconds after it was reaped, on a busy machine up to seconds.
+const RECORD_PATIENCE: u64 = 64;
 
 /// One process as a pass saw it, with its container resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
