@@ -15,7 +15,7 @@ use crate::attribute::containers::{CgroupKind, Containers};
 use crate::attribute::identity::{Identity, identify};
 use crate::sample::cgroup::{CgroupLines, has_own_namespace};
 use crate::sample::cgroupfs::{
-    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, Settled, through,
+    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, is_settled, through,
 };
 use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
@@ -24,7 +24,7 @@ use crate::summarise::CgroupFigures;
 /// So many processes of a container are tried before its account is given up, and so many looks wait for how one ended.
 const MAX_TRIES: u8 = 20;
 
-/// After so many looks a container that is not where memory is counted is taken to be nowhere there.
+/// After so many looks a container is taken to be in no other hierarchies than those in which it is.
 const SETTLING_LOOKS: u8 = 4;
 
 /// What the counters of all runs are read through.
@@ -213,8 +213,7 @@ impl CgroupStats {
             let content =
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
             let lines = CgroupLines::parse(&content);
-            let settled = Settled::of(lines, id);
-            if settled == Settled::No || settled == Settled::ForCpu && unopened.looks < SETTLING_LOOKS {
+            if unopened.looks < SETTLING_LOOKS && !is_settled(lines, id) {
                 continue;
             }
             unopened.tries += 1;
@@ -279,7 +278,7 @@ impl CgroupStats {
         let lines = CgroupLines::parse(&container.cgroup_content);
         let mut shared = None;
         let (reader, from_zero) = match container.cgroup() {
-            CgroupKind::Container(id) if Settled::of(lines, id) == Settled::Yes => {
+            CgroupKind::Container(id) if is_settled(lines, id) => {
                 (self.access.hierarchies.container(lines, id), is_new)
             }
             CgroupKind::Container(_) => (None, is_new),

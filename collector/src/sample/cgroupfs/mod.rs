@@ -14,7 +14,7 @@ pub use hierarchies::Hierarchies;
 pub use need::{MemoryLook, MemoryNeed};
 pub use reader::{Bounds, CgroupReader, CgroupReading, SavedReadings};
 pub use throttling::Periods;
-pub use through::{Closed, Settled, through};
+pub use through::{Closed, is_settled, through};
 
 #[cfg(test)]
 mod tests;

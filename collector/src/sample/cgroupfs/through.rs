@@ -80,29 +80,13 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
     CgroupReader::open(directories).ok_or(Closed::NotMounted)
 }
 
-/// In which hierarchies that count a runtime has moved a process into its container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Not where CPU time is counted.
-    No,
-    /// Where CPU time is counted, and not, or not yet, where memory is.
-    ForCpu,
-    /// In both.
-    Yes,
-}
-
-impl Settled {
-    /// Whether these are the cgroups of a process in the container with this id.
-    pub fn of(lines: CgroupLines<'_>, id: &str) -> Self {
-        let v1 = |controller| lines.iter().find(|line| !line.is_unified() && line.has_controller(controller));
-        let cpu = v1("cpuacct").or_else(|| lines.iter().find(CgroupLine::is_unified));
-        let is_there = |line: CgroupLine<'_>| line.path.contains(id);
-        match (cpu.is_some_and(is_there), v1("memory").is_none_or(is_there)) {
-            (false, _) => Self::No,
-            (true, false) => Self::ForCpu,
-            (true, true) => Self::Yes,
-        }
-    }
+/// Whether these are the cgroups of a process that its runtime has moved into the container with this id, wherever CPU time
+/// and memory are counted. A container that is made otherwise may be in one hierarchy alone.
+pub fn is_settled(lines: CgroupLines<'_>, id: &str) -> bool {
+    let v1 = |controller| lines.iter().find(|line| !line.is_unified() && line.has_controller(controller));
+    let cpu = v1("cpuacct").or_else(|| lines.iter().find(CgroupLine::is_unified));
+    let is_there = |line: CgroupLine<'_>| line.path.contains(id);
+    cpu.is_some_and(is_there) && v1("memory").is_none_or(is_there)
 }
 
 fn root_of(proc_path: &Path, pid: u32) -> Result<OwnedFd, Closed> {
@@ -152,15 +136,12 @@ mod tests {
 
     #[test]
     fn a_runtime_moves_a_process_from_hierarchy_to_hierarchy() {
-        let settled = |content: &str| Settled::of(CgroupLines::parse(content.as_bytes()), "0123abcd");
-        assert_eq!(settled("0::/kubepods/pod1/0123abcd\n"), Settled::Yes);
-        assert_eq!(
-            settled("9:memory:/p/0123abcd\n4:cpu,cpuacct:/p/0123abcd/init\n0::/daemons\n"),
-            Settled::Yes
-        );
-        assert_eq!(settled("9:memory:/p/0123abcd\n4:cpu,cpuacct:/\n0::/daemons\n"), Settled::No);
-        assert_eq!(settled("9:memory:/\n4:cpu,cpuacct:/p/0123abcd\n0::/p/0123abcd\n"), Settled::ForCpu);
-        assert_eq!(settled("0::/\n"), Settled::No);
-        assert_eq!(settled(""), Settled::No);
+        let settled = |content: &str| is_settled(CgroupLines::parse(content.as_bytes()), "0123abcd");
+        assert!(settled("0::/kubepods/pod1/0123abcd\n"));
+        assert!(settled("9:memory:/p/0123abcd\n4:cpu,cpuacct:/p/0123abcd/init\n0::/daemons\n"));
+        assert!(!settled("9:memory:/p/0123abcd\n4:cpu,cpuacct:/\n0::/daemons\n"));
+        assert!(!settled("9:memory:/\n4:cpu,cpuacct:/p/0123abcd\n0::/p/0123abcd\n"));
+        assert!(!settled("0::/\n"));
+        assert!(!settled(""));
     }
 }

@@ -106,7 +106,7 @@ fn the_programs_take_every_argument_and_variable() {
             }
         }
     }
-    assert_eq!(found, 7);
+    assert_eq!(found, 8);
 }
 
 /// Kubernetes refuses a `StatefulSet` whose claims changed, a name or a namespace that changed is another object, and what is
