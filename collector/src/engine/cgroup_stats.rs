@@ -98,6 +98,8 @@ struct OpenCgroup {
     shared: Option<Shared>,
     first: CgroupReading,
     last: CgroupReading,
+    /// What cgroups counted that the container had before: an engine that restarts one makes another of the same name.
+    earlier: CgroupReading,
     need: MemoryNeed,
     /// CPU time that was returned so far.
     returned_ns: u64,
@@ -181,6 +183,7 @@ impl CgroupStats {
             self.open(containers, index, is_new);
         }
         self.known = containers.len() as u32;
+        self.find_made_again(present);
         self.open_closed(containers, present);
         self.hold_first(present);
         let mut looks = Vec::with_capacity(self.open.len());
@@ -196,6 +199,18 @@ impl CgroupStats {
             looks.push(open.look(*index, all || at_end, at_end));
         }
         looks
+    }
+
+    /// Finds containers that have processes again after their cgroup was gone.
+    fn find_made_again(&mut self, present: &[(ProcessKey, ContainerIndex)]) {
+        for (_, index) in present {
+            let Some(open) = self.open.get_mut(index).filter(|open| open.gone && open.shared.is_none())
+            else {
+                continue;
+            };
+            open.is_whole = false;
+            self.closed.entry(*index).or_insert(Unopened { looks: 0, tries: 0, is_new: true });
+        }
     }
 
     /// Reads the accounts that no mount shows through the containers' own processes.
@@ -307,8 +322,17 @@ impl CgroupStats {
         from_zero: bool,
     ) {
         let Some(reading) = reader.read() else { return };
-        let reading = shared.map_or(reading, |shared| shared.part(reading));
+        let mut reading = shared.map_or(reading, |shared| shared.part(reading));
+        if let Some(open) = self.open.get_mut(&index) {
+            open.begin_again(reader, reading);
+            return;
+        }
         let before = self.before.get(&index);
+        let mut earlier = CgroupReading::default();
+        if let Some(before) = before.filter(|before| reading.cpu_ns < before.last.cpu_ns) {
+            earlier = before.last;
+            reading = reading.after(&earlier);
+        }
         let first = match before {
             Some(before) => before.first,
             None if from_zero => reader.beginning(&reading),
@@ -324,6 +348,7 @@ impl CgroupStats {
             shared,
             first,
             last: reading,
+            earlier,
             need,
             returned_ns: since.or(reading.cpu_ns).unwrap_or_default(),
             new: Some(from_zero),
@@ -366,6 +391,18 @@ impl CgroupStats {
 }
 
 impl OpenCgroup {
+    /// Goes on with another cgroup.
+    fn begin_again(&mut self, reader: CgroupReader, reading: CgroupReading) {
+        self.reader = reader;
+        self.earlier = self.last;
+        self.last = reading.after(&self.earlier);
+        self.need.begin_again();
+        if let Some(look) = reading.memory {
+            self.need.look(look);
+        }
+        (self.held, self.unheld, self.is_whole, self.gone) = (None, false, false, false);
+    }
+
     /// How its first process ended, once the kernel tells.
     fn ending(&mut self) -> Option<Ending> {
         let (process, looks) = self.finished.as_mut()?;
@@ -386,14 +423,15 @@ impl OpenCgroup {
             let reading = self.reader.read();
             self.gone = reading.is_none();
             if let Some(reading) = reading {
-                self.last = self.shared.map_or(reading, |shared| shared.part(reading));
+                self.last = self.shared.map_or(reading, |shared| shared.part(reading)).after(&self.earlier);
                 if let (Some(look), None) = (reading.memory, self.shared) {
                     self.need.look(look);
                 }
                 working_set_bytes = self.last.working_set_bytes;
             }
         } else if self.shared.is_none() {
-            let cpu_ns = self.reader.cpu_ns();
+            let earlier = self.earlier.cpu_ns.unwrap_or_default();
+            let cpu_ns = self.reader.cpu_ns().map(|ns| ns + earlier);
             self.gone = cpu_ns.is_none() && self.last.cpu_ns.is_some();
             self.last.cpu_ns = cpu_ns.or(self.last.cpu_ns);
         }

@@ -18,6 +18,7 @@ use crate::deliver::checkpoint::{Checkpoint, Head};
 use crate::host;
 use crate::run_identity::RunIdentity;
 use crate::sample::boot_id;
+use crate::sample::process_table::ProcessKey;
 use crate::summarise::Run;
 
 /// One run as it is recorded.
@@ -181,8 +182,11 @@ impl RunRecorder {
     /// Adds a pass: a sample, or a look whose figures become part of the next sample.
     pub(crate) fn add(&mut self, mut pass: Pass, containers: &Containers) {
         self.unite_restarts(containers);
+        // Each incarnation of a container has an account of its own.
+        let there = pass.present.iter().filter_map(|process| Some((process.key, process.container?)));
+        let there: Vec<_> = there.collect();
         pass.unite_restarts(containers);
-        self.look(&pass, containers);
+        self.look(&pass, &there, containers);
         self.last = pass.at;
         self.cost += std::mem::take(&mut pass.cost);
         let between = pass.between;
@@ -196,13 +200,11 @@ impl RunRecorder {
     }
 
     /// Reads the accounts of all containers, and adds up what each used.
-    fn look(&mut self, pass: &Pass, containers: &Containers) {
-        let mut present = Vec::with_capacity(pass.present.len());
+    fn look(&mut self, pass: &Pass, there: &[(ProcessKey, ContainerIndex)], containers: &Containers) {
         let mut processes_ns: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
         let mut rss: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
         for process in &pass.present {
             let Some(container) = process.container else { continue };
-            present.push((process.key, container));
             *rss.entry(container).or_default() += process.rss_bytes;
         }
         for charge in &pass.charges {
@@ -211,13 +213,14 @@ impl RunRecorder {
         }
         let mut kernel_ns: BTreeMap<ContainerIndex, (u64, bool)> = BTreeMap::new();
         let mut working_sets: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
-        for look in self.cgroups.look(containers, &present, !pass.between) {
+        let mut begun = BTreeSet::new();
+        for look in self.cgroups.look(containers, there, !pass.between) {
             let container = containers.root(look.container);
             if let Some(ns) = look.cpu_ns {
                 let sum = kernel_ns.entry(container).or_insert((0, true));
                 *sum = (sum.0 + ns, sum.1 && look.is_whole);
                 if look.begins_here {
-                    self.accounts.entry(container).or_default().begin();
+                    begun.insert(container);
                 }
             }
             if let Some(bytes) = look.working_set_bytes {
@@ -235,7 +238,14 @@ impl RunRecorder {
             let used = self.used.entry(container).or_default();
             let account = kernel_ns.get(&container);
             used.is_account = account.is_some();
-            used.cpu_ns += self.accounts.entry(container).or_default().add(account.copied(), processes);
+            let sums = self.accounts.entry(container).or_default();
+            if begun.contains(&container) {
+                // What was used before the account was opened is in the processes' times alone.
+                used.cpu_ns += sums.add(None, processes);
+                sums.begin();
+            } else {
+                used.cpu_ns += sums.add(account.copied(), processes);
+            }
             used.processes_ns += processes;
             used.seconds += elapsed;
             let rss = rss.get(&container).copied().unwrap_or_default();
@@ -277,7 +287,7 @@ impl RunRecorder {
 
     /// Whether the run had cgroups and none of them exists any more; `None`: it had none that could be read.
     pub(crate) fn cgroups_are_gone(&mut self, containers: &Containers) -> Option<bool> {
-        self.look(&Pass { between: true, ..Pass::default() }, containers);
+        self.look(&Pass { between: true, ..Pass::default() }, &[], containers);
         self.cgroups.are_gone()
     }
 

@@ -23,7 +23,7 @@ pub struct MemoryLook {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryNeed {
     last: Option<MemoryLook>,
-    at_least: u64,
+    at_least: Option<u64>,
     at_most: Option<u64>,
 }
 
@@ -31,7 +31,8 @@ impl MemoryNeed {
     /// Takes another look, later than those before.
     pub fn look(&mut self, look: MemoryLook) {
         let without_cache = look.usage.saturating_sub(look.cache);
-        self.at_least = self.at_least.max(without_cache);
+        let at_least = self.at_least.unwrap_or_default().max(without_cache);
+        self.at_least = Some(at_least);
         let last = self.last.unwrap_or_default();
         if let Some(peak) = look.peak
             && (self.last.is_none() || Some(peak) > last.peak)
@@ -40,8 +41,13 @@ impl MemoryNeed {
             let then = peak.saturating_sub(cache);
             self.at_most = Some(self.at_most.unwrap_or_default().max(then));
         }
-        self.at_most = self.at_most.map(|at_most| at_most.max(self.at_least));
+        self.at_most = self.at_most.map(|at_most| at_most.max(at_least));
         self.last = Some(look);
+    }
+
+    /// The cgroup is another one from now on, whose peak begins anew.
+    pub fn begin_again(&mut self) {
+        self.last = None;
     }
 
     /// Whether the peak has grown since the last look: then another one is worth its while.
@@ -51,7 +57,7 @@ impl MemoryNeed {
 
     /// The highest that was seen without cache, in bytes; `None` without a look.
     pub fn at_least(&self) -> Option<u64> {
-        self.last.map(|_| self.at_least)
+        self.at_least
     }
 
     /// The highest that it can have been without cache, in bytes; `None` where the kernel tells no peak.
@@ -66,7 +72,7 @@ impl MemoryNeed {
             last: newer.last,
             at_least: self.at_least.max(newer.at_least),
             // What one is not known to have stayed below is not known of both.
-            at_most: if self.last.is_none() {
+            at_most: if self.at_least.is_none() {
                 newer.at_most
             } else {
                 self.at_most.zip(newer.at_most).map(|(one, other)| one.max(other))

@@ -51,6 +51,26 @@ pub struct CgroupReading {
     pub bounds: Bounds,
 }
 
+impl CgroupReading {
+    /// The same reading with what an earlier cgroup of the same container counted, so that its counters go on.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        let sum = |one: Option<u64>, other: Option<u64>| one.map(|one| one + other.unwrap_or_default());
+        let periods = self.periods.map(|periods| {
+            let before = earlier.periods.unwrap_or_default();
+            Periods { all: periods.all + before.all, throttled: periods.throttled + before.throttled }
+        });
+        Self {
+            cpu_ns: sum(self.cpu_ns, earlier.cpu_ns),
+            throttled_ns: sum(self.throttled_ns, earlier.throttled_ns),
+            oom_kills: sum(self.oom_kills, earlier.oom_kills),
+            periods,
+            memory_peak_bytes: self.memory_peak_bytes.max(earlier.memory_peak_bytes),
+            ..self
+        }
+    }
+}
+
 /// The tightest limits of the cgroups above a container, as far as they can be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bounds {
