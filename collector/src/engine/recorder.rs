@@ -39,6 +39,8 @@ pub(crate) struct RunRecorder {
     pending: Option<Pass>,
     used: BTreeMap<ContainerIndex, Used>,
     accounts: BTreeMap<ContainerIndex, Account>,
+    /// Whether the accounts are another run's from now on.
+    is_left: bool,
     /// RSS and working set of each container in that pass, in bytes.
     memory: BTreeMap<ContainerIndex, (u64, Option<u64>)>,
 }
@@ -115,6 +117,7 @@ impl RunRecorder {
             pending: None,
             used: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            is_left: false,
             memory: BTreeMap::new(),
         }
     }
@@ -147,6 +150,7 @@ impl RunRecorder {
             pending: None,
             used: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            is_left: false,
             memory: BTreeMap::new(),
         }
     }
@@ -199,6 +203,11 @@ impl RunRecorder {
         }
     }
 
+    /// Leaves the containers to another run: what is added from now on is what the processes of this one used.
+    pub(crate) fn leave_containers(&mut self) {
+        self.is_left = true;
+    }
+
     /// Reads the accounts of all containers, and adds up what each used.
     fn look(&mut self, pass: &Pass, there: &[(ProcessKey, ContainerIndex)], containers: &Containers) {
         let mut processes_ns: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
@@ -214,7 +223,9 @@ impl RunRecorder {
         let mut kernel_ns: BTreeMap<ContainerIndex, (u64, bool)> = BTreeMap::new();
         let mut working_sets: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
         let mut begun = BTreeSet::new();
-        for look in self.cgroups.look(containers, there, !pass.between) {
+        let looks =
+            if self.is_left { Vec::new() } else { self.cgroups.look(containers, there, !pass.between) };
+        for look in looks {
             let container = containers.root(look.container);
             if let Some(ns) = look.cpu_ns {
                 let sum = kernel_ns.entry(container).or_insert((0, true));

@@ -288,6 +288,7 @@ impl Pod {
         let mut before = before?;
         before.recorder.unite_restarts(&self.containers);
         before.recorder.flush();
+        before.recorder.leave_containers();
         if let Some(rest) = rest.filter(|_| before.held.is_empty()) {
             before.recorder.add(rest, &self.containers);
             before.recorder.flush();
