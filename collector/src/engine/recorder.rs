@@ -67,7 +67,8 @@ impl Account {
     fn add(&mut self, kernel: Option<(u64, bool)>, processes: u64) -> u64 {
         self.processes += processes;
         let total = match kernel {
-            None => self.recorded + processes,
+            // What the kernel counted before may have been of processes that are only seen now.
+            None => self.processes.max(self.recorded),
             Some((ns, is_whole)) => {
                 self.kernel += ns;
                 if is_whole { self.kernel } else { self.kernel.max(self.processes) }
