@@ -65,9 +65,7 @@ impl Failures {
                     (None, Place::Failures(Some(name))) if line.contains("panicked at ") => {
                         Place::Message(name)
                     }
-                    (None, Place::Message(name)) if line.is_empty() || line.starts_with("note: run with") => {
-                        Place::Failures(Some(name))
-                    }
+                    (None, Place::Message(name)) if ends_message(line) => Place::Failures(Some(name)),
                     (None, Place::Message(name)) => {
                         let message = self.of.entry(name.clone()).or_default();
                         if message.chars().count() + line.chars().count() < MAX_CHARS {
@@ -86,6 +84,11 @@ impl Failures {
         let lines = self.of.iter().map(|(name, message)| format!("\n    {name}: {}", message.trim()));
         format!("{} failed:{}", self.of.len(), lines.collect::<String>())
     }
+}
+
+/// Whether a panic's message is over.
+fn ends_message(line: &str) -> bool {
+    line.is_empty() || line == "stack backtrace:" || line.starts_with("note: run with")
 }
 
 #[cfg(test)]
@@ -114,6 +117,8 @@ said before
 thread 'a::two' (2) panicked at tests/it/a.rs:1:2:
 assertion failed: no
   left: 1
+stack backtrace:
+   0: nothing
 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 
 ---- a::three stdout ----
