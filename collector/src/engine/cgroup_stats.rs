@@ -417,9 +417,12 @@ impl OpenCgroup {
     /// `all`: reads everything; else the CPU time, and the rest only if the peak of memory has moved. `at_end`: its first
     /// process has just ended.
     fn look(&mut self, container: ContainerIndex, all: bool, at_end: bool) -> AccountLook {
-        let moved = self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak));
+        // Nothing of a shared cgroup's memory is the container's.
+        let moved = || {
+            self.shared.is_none() && self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak))
+        };
         let mut working_set_bytes = None;
-        if all || moved {
+        if all || moved() {
             let reading = self.reader.read();
             self.gone = reading.is_none();
             if let Some(reading) = reading {
