@@ -219,9 +219,11 @@ pub struct ContainerUsage {
     pub memory_certainty: Option<Certainty>,
     /// Exit status of its first process, where the kernel tells it (`PIDFD_GET_INFO`, Linux 6.15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 255))]
     pub exit_code: Option<u8>,
     /// The signal that ended it, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 255))]
     pub exit_signal: Option<u8>,
     /// Memory in use less inactive page cache (`inactive_file`), in bytes: what the kubelet evicts by.
     #[serde(default, skip_serializing_if = "Option::is_none")]

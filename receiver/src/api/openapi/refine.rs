@@ -177,7 +177,7 @@ fn quantity(property: &mut Value, of_payload: bool) {
         Value::Array(several) => several.iter().any(|one| one == kind),
         _ => false,
     };
-    if of_type("integer") && property["minimum"] == 0 {
+    if of_type("integer") && property["minimum"] == 0 && property["maximum"].is_null() {
         let maximum =
             if property["format"] == "int32" { u64::from(u32::MAX) } else { i64::MAX.cast_unsigned() };
         extend(property, &json!({"maximum": maximum}));

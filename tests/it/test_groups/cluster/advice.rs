@@ -16,7 +16,7 @@ use super::measured::{kernel, start, with_identity};
 /// Runs before each piece of advice.
 const RUNS: usize = 3;
 /// After the end of a pod its last summary takes a pass or two, and a push.
-const DELIVERY: Duration = Duration::from_secs(8);
+const DELIVERY: Duration = Duration::from_secs(20);
 /// More than this many times what the kernel saw is waste.
 const WASTEFUL: f64 = 3.0;
 /// No limit below it is worth anything.

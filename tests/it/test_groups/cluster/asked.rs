@@ -128,6 +128,7 @@ pub(super) fn runs(job: &str) -> Vec<Run> {
             id: run["run_id"].as_str().unwrap().to_owned(),
             payload: serde_json::from_value(run["payload"].clone()).unwrap(),
             row: run,
+            is_final: false,
         })
         .collect()
 }
@@ -139,6 +140,8 @@ pub(super) struct Run {
     pub(super) id: String,
     pub(super) payload: Payload,
     pub(super) row: Value,
+    /// Whether that is its last summary.
+    pub(super) is_final: bool,
 }
 
 /// A run's identifier that no other has, also in a cluster that was tested before.
@@ -146,22 +149,25 @@ pub(super) fn run_id() -> String {
     tests::cgroup::new_id().unwrap()[..12].to_owned()
 }
 
-/// The rows of one run, once its last summary has come; none if it does not come for so long.
+/// The rows of one run, once its last summary has come. If it does not come for so long, those that are there, which say
+/// that they are not the last.
 pub(super) fn rows_of(job: &str, run_id: &str, patience: Duration) -> Vec<Run> {
     let end = Instant::now() + patience;
     loop {
-        let rows: Vec<Run> = runs(job).into_iter().filter(|run| run.id == run_id).collect();
-        let over = !rows.is_empty() && rows.iter().all(|run| is_final(job, run));
+        // What is final is asked for first: what is read then is what is final, or newer.
+        let listed = listed(job);
+        let is_final =
+            |run: &Run| listed.iter().any(|one| one["id"] == run.row["id"] && one["final"] == true);
+        let mut rows: Vec<Run> = runs(job).into_iter().filter(|run| run.id == run_id).collect();
+        for run in &mut rows {
+            run.is_final = is_final(run);
+        }
+        let over = !rows.is_empty() && rows.iter().all(|run| run.is_final);
         if over || Instant::now() > end {
             return rows;
         }
         std::thread::sleep(Duration::from_millis(250));
     }
-}
-
-fn is_final(job: &str, run: &Run) -> bool {
-    let listed = listed(job);
-    listed.iter().any(|one| one["id"] == run.row["id"] && one["final"] == true)
 }
 
 /// The runs of a job without their payloads.

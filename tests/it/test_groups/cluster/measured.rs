@@ -114,7 +114,15 @@ pub(super) fn wrong_cpu(
         let ours = row.cpu_seconds.unwrap_or_default();
         if !within.agree(ours, figures.cpu_seconds) {
             let share = ours / figures.cpu_seconds * 100.0;
-            wrong.push(format!("{name}: {ours:.3} of {:.3} s ({share:.1} %)", figures.cpu_seconds));
+            wrong.push(format!(
+                "{name}: {ours:.3} of {:.3} s ({share:.1} %); cgroup {:?}, unnamed {:?}, {:?}; {:?}, {:?}",
+                figures.cpu_seconds,
+                row.cgroup_cpu_seconds,
+                row.unnamed_cpu_seconds,
+                row.cpu_certainty,
+                summary.collector,
+                summary.attribution,
+            ));
         }
     }
     for row in &summary.containers {

@@ -50,6 +50,7 @@ impl Working {
         let pod = until_over(&self.pod);
         let charged = kernel(&self.account, &pod)["build"].cpu_seconds;
         let rows = rows_of(self.job, &self.run_id, patience);
+        assert!(rows.iter().all(|row| row.is_final), "no last summary within {patience:?}: {rows:#?}");
         assert_eq!(rows.len(), 1, "one run, one row: {rows:#?}");
         let row = rows.into_iter().next().unwrap();
         let ours: f64 = row
