@@ -27,6 +27,10 @@ const MAX_TRIES: u8 = 20;
 /// After so many looks a container is taken to be in no other hierarchies than those in which it is.
 const SETTLING_LOOKS: u8 = 4;
 
+/// What a process is called before it becomes a container's first: by then its runtime has put it into one hierarchy of v1
+/// after the other. runc, crun and youki begin with their names.
+const RUNTIMES: [&[u8]; 3] = [b"runc", b"crun", b"youki"];
+
 /// What the counters of all runs are read through.
 #[derive(Debug)]
 pub(crate) struct CgroupAccess {
@@ -107,6 +111,8 @@ struct OpenCgroup {
     new: Option<bool>,
     /// The first of its processes, as far as is known.
     held: Option<HeldProcess>,
+    /// The last one that was held: it may be there for a while after its end.
+    last_held: Option<ProcessKey>,
     /// The one that ended, until the kernel tells how: it does so once its parent has waited for it.
     finished: Option<(HeldProcess, u8)>,
     /// Whether that could not be held, and need not be tried again.
@@ -228,7 +234,8 @@ impl CgroupStats {
             let content =
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
             let lines = CgroupLines::parse(&content);
-            if unopened.looks < SETTLING_LOOKS && !is_settled(lines, id) {
+            let is_early = || unopened.looks < SETTLING_LOOKS || is_runtime(&access.proc_path, key.pid);
+            if !is_settled(lines, id) && is_early() {
                 continue;
             }
             unopened.tries += 1;
@@ -255,10 +262,12 @@ impl CgroupStats {
 
     /// Holds the earliest process of each container of which none is held.
     fn hold_first(&mut self, present: &[(ProcessKey, ContainerIndex)]) {
-        let wanted = |open: &OpenCgroup| open.held.is_none() && !open.unheld && open.shared.is_none();
+        let wanted = |open: &OpenCgroup, key: &ProcessKey| {
+            open.held.is_none() && !open.unheld && open.shared.is_none() && open.last_held != Some(*key)
+        };
         let mut first: BTreeMap<ContainerIndex, ProcessKey> = BTreeMap::new();
         for (key, index) in present {
-            if self.open.get(index).is_some_and(wanted) {
+            if self.open.get(index).is_some_and(|open| wanted(open, key)) {
                 let earliest = first.entry(*index).or_insert(*key);
                 if (key.start_ticks, key.pid) < (earliest.start_ticks, earliest.pid) {
                     *earliest = *key;
@@ -267,10 +276,14 @@ impl CgroupStats {
         }
         for (index, key) in first {
             let Some(open) = self.open.get_mut(&index) else { continue };
+            // What prepares a container ends when it has done so.
+            if is_runtime(&self.access.proc_path, key.pid) {
+                continue;
+            }
             match HeldProcess::hold(&self.access.proc_path, key) {
                 Ok(held) => {
                     self.access.endings.add(&held);
-                    open.held = Some(held);
+                    (open.held, open.last_held) = (Some(held), Some(key));
                 }
                 // It has ended meanwhile; there may be another one at the next look.
                 Err(error) if error == rustix::io::Errno::SRCH => {}
@@ -353,6 +366,7 @@ impl CgroupStats {
             returned_ns: since.or(reading.cpu_ns).unwrap_or_default(),
             new: Some(from_zero),
             held: None,
+            last_held: None,
             finished: None,
             unheld: false,
             is_whole: false,
@@ -388,6 +402,12 @@ impl CgroupStats {
     pub(crate) fn restore(&mut self, before: BTreeMap<ContainerIndex, SavedReadings>) {
         self.before = before;
     }
+}
+
+/// Whether a process is still its container's runtime.
+fn is_runtime(proc_path: &Path, pid: u32) -> bool {
+    let comm = std::fs::read(proc_path.join(format!("{pid}/comm"))).unwrap_or_default();
+    RUNTIMES.iter().any(|name| comm.starts_with(name))
 }
 
 impl OpenCgroup {

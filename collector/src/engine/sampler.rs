@@ -36,6 +36,9 @@ use crate::sample::{hidepid, uptime};
 const LOOKS_SHARE: f64 = 0.005;
 /// Looks come no faster than this. The first process of a container that lives for less is seen by chance.
 const LEAST_LOOK: Duration = Duration::from_millis(50);
+/// What passes may use of a core while the ends of containers follow upon each other, beyond so much CPU time.
+const ENDINGS_SHARE: f64 = 0.05;
+const ENDINGS_BURST: Duration = Duration::from_millis(100);
 /// Where the eBPF program tells of processes, looks only tell of memory and of new containers.
 const LEAST_LOOK_WITH_EVENTS: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,10 @@ pub(crate) struct Sampler {
     sample_is_due: bool,
     /// When to look next, at the earliest.
     next_look: tokio::time::Instant,
+    /// When the end of a container may be the reason of a pass, at the earliest.
+    next_ending: tokio::time::Instant,
+    /// CPU time of passes that is more than [`ENDINGS_SHARE`].
+    overspent: Duration,
     /// What a pass costs, in CPU time: of the last ones, the later count more.
     usual_cost: Duration,
     endings: Rc<Endings>,
@@ -93,6 +100,8 @@ impl Sampler {
             ticker: None,
             sample_is_due: false,
             next_look: tokio::time::Instant::now() + LEAST_LOOK,
+            next_ending: tokio::time::Instant::now(),
+            overspent: Duration::ZERO,
             usual_cost: Duration::ZERO,
             endings: Rc::new(Endings::new()),
             clock: Clock { host, began_ticks, started },
@@ -141,19 +150,24 @@ impl Sampler {
                     self.sample_is_due = true;
                     return;
                 }
-                () = self.endings.wait() => return,
+                () = ending(&self.endings, self.next_ending) => return,
                 () = sleep_until(self.next_look) => return,
                 () = relieve(self.events.as_mut()) => {}
             }
         }
     }
 
-    /// Decides when to look next: all looks together may use [`LOOKS_SHARE`] of a core.
-    fn plan_look(&mut self, cost: Duration) {
+    /// Decides when to look next: all looks together may use [`LOOKS_SHARE`] of a core, and those at the ends of
+    /// containers [`ENDINGS_SHARE`].
+    fn plan_look(&mut self, cost: Duration, since_last: Duration) {
         self.usual_cost = (self.usual_cost * 7 + cost) / 8;
         let least = if self.events.is_some() { LEAST_LOOK_WITH_EVENTS } else { LEAST_LOOK };
         let pause = self.usual_cost.max(cost / 4).mul_f64(1.0 / LOOKS_SHARE);
-        self.next_look = tokio::time::Instant::now() + pause.clamp(least, self.interval.max(least));
+        let now = tokio::time::Instant::now();
+        self.next_look = now + pause.clamp(least, self.interval.max(least));
+        self.overspent = (self.overspent + cost).saturating_sub(since_last.mul_f64(ENDINGS_SHARE));
+        let excess = self.overspent.saturating_sub(ENDINGS_BURST);
+        self.next_ending = now + excess.mul_f64(1.0 / ENDINGS_SHARE).min(self.interval);
     }
 
     /// Continues a run whose processes started at these ticks or later.
@@ -219,7 +233,7 @@ impl Sampler {
         let between = !std::mem::take(&mut self.sample_is_due) && !last && self.last.is_some();
         let (host_cpu_percent, host_memory_bytes) = if between { (None, None) } else { self.read_host() };
         let cost = self.take_cost();
-        self.plan_look(cost.collector_cpu);
+        self.plan_look(cost.collector_cpu, reading.elapsed);
         self.last = Some(reading.at);
         Pass {
             at: reading.at.boot,
@@ -273,6 +287,12 @@ impl Sampler {
         (self.lost_records, self.own_cpu) = (lost, own_cpu);
         cost
     }
+}
+
+/// Waits for the end of a container's first process, after this time.
+async fn ending(endings: &Endings, after: tokio::time::Instant) {
+    sleep_until(after).await;
+    endings.wait().await;
 }
 
 /// Waits until the buffer of the eBPF program should be emptied, and empties it.
