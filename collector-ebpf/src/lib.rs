@@ -18,6 +18,8 @@ pub mod kind {
     pub const CGROUP: u32 = 2;
     /// [`super::MoveRecord`].
     pub const MOVE: u32 = 3;
+    /// [`super::BeginRecord`].
+    pub const BEGIN: u32 = 4;
 }
 
 /// The last word on one process: written when its thread group leader is freed (`sched_process_free`).
@@ -76,6 +78,18 @@ pub struct MoveRecord {
     /// `sched_entity.sum_exec_runtime`).
     pub cpu_ns: u64,
     /// Where it is now.
+    pub cgroups: CgroupIds,
+}
+
+/// A program is executed in cgroups in which few were before: a container begins. It wakes the reader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeginRecord {
+    /// [`kind::BEGIN`].
+    pub kind: u32,
+    /// PID in the collector's PID namespace.
+    pub pid: u32,
+    /// Where it is.
     pub cgroups: CgroupIds,
 }
 
@@ -238,5 +252,6 @@ const _: () = {
     assert!(size_of::<CgroupRecord>() == 16 + (8 + NAME_LEN) * PATH_DEPTH);
     assert!(size_of::<Config>() == 124);
     assert!(size_of::<MoveRecord>() == 48);
+    assert!(size_of::<BeginRecord>() == 24);
     assert!(size_of::<Counters>() == 64);
 };

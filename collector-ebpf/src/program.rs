@@ -12,8 +12,8 @@ use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::{debug, trace};
 use collector_ebpf::{
-    COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, MoveRecord, NAME_LEN, PATH_DEPTH,
-    PID_NS_LEVELS, kind,
+    BeginRecord, COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, MoveRecord, NAME_LEN,
+    PATH_DEPTH, PID_NS_LEVELS, kind,
 };
 
 /// A reader polls; only a buffer that fills up wakes it.
@@ -25,6 +25,9 @@ const INITIAL_PID_NS: u32 = 0xEFFF_FFFC;
 /// An entry is made only where there is none (`BPF_NOEXIST`), or else refused so (`EEXIST`).
 const IF_NONE: u64 = 1;
 const THERE_IS_ONE: i32 = -17;
+/// So many programs that are executed in a cgroup wake the reader: a runtime executes itself there before the container's
+/// own, and a shell what it was started for.
+const FIRST_EXECS: u32 = 3;
 /// So many threads of a process that is moved are asked what they used: a runtime moves what it has just started.
 const MOVED_THREADS: u32 = 64;
 
@@ -46,6 +49,9 @@ static MEMBERS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
 /// Cgroups that the collector has been told of.
 #[map]
 static TOLD: LruHashMap<CgroupIds, u8> = LruHashMap::with_max_entries(4_096, 0);
+/// How many programs were executed in a cgroup, up to [`FIRST_EXECS`].
+#[map]
+static BEGUN: LruHashMap<CgroupIds, u32> = LruHashMap::with_max_entries(4_096, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
@@ -318,7 +324,30 @@ fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let pid = own_pid(task)?;
     trace!(context, "exec pid={}", pid);
     note_executed(task, comm(task)?);
+    if offset(&config.root_pid) == 0 {
+        tell_begin(pid, told_cgroups(task.step(offset(&config.task.cgroups))));
+    }
     Some(())
+}
+
+/// Wakes the collector where a container begins: a job can be over before it would look again.
+fn tell_begin(pid: u32, cgroups: CgroupIds) {
+    if let Some(executed) = BEGUN.get_ptr_mut(cgroups) {
+        // SAFETY: an entry is replaced, never freed while a program runs. Two that count at once wake it once more.
+        let executed = unsafe { &mut *executed };
+        if *executed >= FIRST_EXECS {
+            return;
+        }
+        *executed += 1;
+    } else if BEGUN.insert(cgroups, 1, 0).is_err() {
+        return;
+    }
+    let record = BeginRecord { kind: kind::BEGIN, pid, cgroups };
+    // It is looked at soon without it.
+    if let Some(mut entry) = RECORDS.reserve::<BeginRecord>(0) {
+        entry.write(record);
+        entry.submit(FORCE_WAKEUP);
+    }
 }
 
 /// A task was moved to another cgroup; what its process used before counts for where it was.

@@ -125,8 +125,9 @@ impl BpfEvents {
         })
     }
 
-    /// Waits until the ring buffer is half full, and empties it. Cancel-safe.
-    pub(super) async fn relieve(&mut self) {
+    /// Waits until the ring buffer is half full or a container begins, and empties it. Returns whether a container has
+    /// begun since the last pass. Cancel-safe.
+    pub(super) async fn relieve(&mut self) -> bool {
         match self.program.readable_mut().await {
             Ok(mut ready) => {
                 ready.get_inner_mut().drain(&mut self.waiting);
@@ -137,6 +138,7 @@ impl BpfEvents {
                 std::future::pending::<()>().await;
             }
         }
+        self.waiting.begun
     }
 
     /// Takes the records up to now.

@@ -17,6 +17,7 @@ use crate::sample::cgroup::{CgroupLines, has_own_namespace};
 use crate::sample::cgroupfs::{
     CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, is_settled, through,
 };
+use crate::sample::pid_stat::Comm;
 use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
 use crate::summarise::CgroupFigures;
@@ -26,10 +27,6 @@ const MAX_TRIES: u8 = 20;
 
 /// After so many looks a container is taken to be in no other hierarchies than those in which it is.
 const SETTLING_LOOKS: u8 = 4;
-
-/// What a process is called before it becomes a container's first: by then its runtime has put it into one hierarchy of v1
-/// after the other. runc, crun and youki begin with their names.
-const RUNTIMES: [&[u8]; 3] = [b"runc", b"crun", b"youki"];
 
 /// What the counters of all runs are read through.
 #[derive(Debug)]
@@ -234,13 +231,17 @@ impl CgroupStats {
             let content =
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
             let lines = CgroupLines::parse(&content);
-            let is_early = || unopened.looks < SETTLING_LOOKS || is_runtime(&access.proc_path, key.pid);
-            if !is_settled(lines, id) && is_early() {
+            let is_settled = is_settled(lines, id);
+            if !is_settled && unopened.looks < SETTLING_LOOKS {
+                continue;
+            }
+            let mounted = access.hierarchies.container(lines, id);
+            // It may not be in all hierarchies of v1 yet, and nobody may look through what is root's.
+            if !(is_settled && mounted.is_some()) && is_runtime(&access.proc_path, key.pid) {
                 continue;
             }
             unopened.tries += 1;
             let Unopened { tries, is_new, .. } = *unopened;
-            let mounted = access.hierarchies.container(lines, id);
             match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
                     self.closed.remove(index);
@@ -404,10 +405,10 @@ impl CgroupStats {
     }
 }
 
-/// Whether a process is still its container's runtime.
+/// Whether a process is still its container's runtime, or is gone.
 fn is_runtime(proc_path: &Path, pid: u32) -> bool {
     let comm = std::fs::read(proc_path.join(format!("{pid}/comm"))).unwrap_or_default();
-    RUNTIMES.iter().any(|name| comm.starts_with(name))
+    Comm::new(comm.trim_ascii_end()).is_runtimes()
 }
 
 impl OpenCgroup {

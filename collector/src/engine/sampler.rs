@@ -36,9 +36,9 @@ use crate::sample::{hidepid, uptime};
 const LOOKS_SHARE: f64 = 0.005;
 /// Looks come no faster than this. The first process of a container that lives for less is seen by chance.
 const LEAST_LOOK: Duration = Duration::from_millis(50);
-/// What passes may use of a core while the ends of containers follow upon each other, beyond so much CPU time.
-const ENDINGS_SHARE: f64 = 0.05;
-const ENDINGS_BURST: Duration = Duration::from_millis(100);
+/// What passes may use of a core while containers begin and end one after the other, beyond so much CPU time.
+const WAKES_SHARE: f64 = 0.05;
+const WAKES_BURST: Duration = Duration::from_millis(100);
 /// Where the eBPF program tells of processes, looks only tell of memory and of new containers.
 const LEAST_LOOK_WITH_EVENTS: Duration = Duration::from_millis(100);
 
@@ -52,9 +52,11 @@ pub(crate) struct Sampler {
     sample_is_due: bool,
     /// When to look next, at the earliest.
     next_look: tokio::time::Instant,
-    /// When the end of a container may be the reason of a pass, at the earliest.
-    next_ending: tokio::time::Instant,
-    /// CPU time of passes that is more than [`ENDINGS_SHARE`].
+    /// When the beginning or the end of a container may be the reason of a pass, at the earliest.
+    next_wake: tokio::time::Instant,
+    /// Whether a container has begun since the last pass.
+    has_begun: bool,
+    /// CPU time of passes that is more than [`WAKES_SHARE`].
     overspent: Duration,
     /// What a pass costs, in CPU time: of the last ones, the later count more.
     usual_cost: Duration,
@@ -100,7 +102,8 @@ impl Sampler {
             ticker: None,
             sample_is_due: false,
             next_look: tokio::time::Instant::now() + LEAST_LOOK,
-            next_ending: tokio::time::Instant::now(),
+            next_wake: tokio::time::Instant::now(),
+            has_begun: false,
             overspent: Duration::ZERO,
             usual_cost: Duration::ZERO,
             endings: Rc::new(Endings::new()),
@@ -139,7 +142,7 @@ impl Sampler {
 
     /// Waits until the next pass is due and reads the eBPF program's events before their buffer is full. A sample is due
     /// at each interval, the first one interval after the first call. Between samples a look is due as often as passes
-    /// are cheap, and when the first process of a container has ended. Cancel-safe.
+    /// are cheap, and when a container begins or its first process has ended. Cancel-safe.
     pub(crate) async fn due(&mut self) {
         let ticker = self.ticker.get_or_insert_with(|| Ticker::new(self.interval));
         loop {
@@ -150,24 +153,25 @@ impl Sampler {
                     self.sample_is_due = true;
                     return;
                 }
-                () = ending(&self.endings, self.next_ending) => return,
+                () = ending(&self.endings, self.next_wake) => return,
+                () = sleep_until(self.next_wake), if self.has_begun => return,
                 () = sleep_until(self.next_look) => return,
-                () = relieve(self.events.as_mut()) => {}
+                begun = relieve(self.events.as_mut()) => self.has_begun = begun,
             }
         }
     }
 
-    /// Decides when to look next: all looks together may use [`LOOKS_SHARE`] of a core, and those at the ends of
-    /// containers [`ENDINGS_SHARE`].
+    /// Decides when to look next: all looks together may use [`LOOKS_SHARE`] of a core, and those where
+    /// containers begin and end [`WAKES_SHARE`].
     fn plan_look(&mut self, cost: Duration, since_last: Duration) {
         self.usual_cost = (self.usual_cost * 7 + cost) / 8;
         let least = if self.events.is_some() { LEAST_LOOK_WITH_EVENTS } else { LEAST_LOOK };
         let pause = self.usual_cost.max(cost / 4).mul_f64(1.0 / LOOKS_SHARE);
         let now = tokio::time::Instant::now();
         self.next_look = now + pause.clamp(least, self.interval.max(least));
-        self.overspent = (self.overspent + cost).saturating_sub(since_last.mul_f64(ENDINGS_SHARE));
-        let excess = self.overspent.saturating_sub(ENDINGS_BURST);
-        self.next_ending = now + excess.mul_f64(1.0 / ENDINGS_SHARE).min(self.interval);
+        self.overspent = (self.overspent + cost).saturating_sub(since_last.mul_f64(WAKES_SHARE));
+        let excess = self.overspent.saturating_sub(WAKES_BURST);
+        self.next_wake = now + excess.mul_f64(1.0 / WAKES_SHARE).min(self.interval);
     }
 
     /// Continues a run whose processes started at these ticks or later.
@@ -190,6 +194,7 @@ impl Sampler {
     /// Reads the process table and locates every process.
     pub(crate) fn read(&mut self, locator: &mut impl Locator) -> io::Result<Reading> {
         let at = Moment::now();
+        self.has_begun = false;
         let elapsed = self.last.map_or(Duration::ZERO, |last| at.monotonic.saturating_sub(last.monotonic));
         let read = self.table.pass(at.monotonic)?;
         if read.forbidden + read.garbled > 0 && !std::mem::replace(&mut self.warned_of_unreadable, true) {
@@ -296,7 +301,7 @@ async fn ending(endings: &Endings, after: tokio::time::Instant) {
 }
 
 /// Waits until the buffer of the eBPF program should be emptied, and empties it.
-async fn relieve(events: Option<&mut BpfEvents>) {
+async fn relieve(events: Option<&mut BpfEvents>) -> bool {
     match events {
         Some(events) => events.relieve().await,
         None => std::future::pending().await,

@@ -31,6 +31,17 @@ impl Comm {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// Whether a container's runtime is called so, which prepares the container from within and becomes its program then:
+    /// until that has happened its mounts, user and cgroups can be another's. runc executes a copy of itself by the number of
+    /// a descriptor, or as `exe`.
+    pub fn is_runtimes(&self) -> bool {
+        let name = self.as_bytes();
+        let begins = |own: &&[u8]| name.starts_with(own);
+        name == b"exe"
+            || name.iter().all(u8::is_ascii_digit)
+            || [&b"runc"[..], b"crun", b"youki", b"conmon"].iter().any(begins)
+    }
 }
 
 impl Serialize for Comm {

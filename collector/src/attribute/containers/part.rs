@@ -44,14 +44,9 @@ impl Evidence {
 
     /// A process of it is called so; `settled`: it has been for a while.
     pub(super) fn runs(&mut self, comm: Comm, settled: bool) {
-        let name = comm.as_bytes();
-        // The runtime prepares a container from within, and becomes its program.
-        let is_runtimes = name.is_empty()
-            || [&b"runc"[..], b"crun", b"youki", b"conmon", b"exe"].iter().any(|own| name.starts_with(own))
-            || name.iter().all(u8::is_ascii_digit);
-        if name == b"pause" {
+        if comm.as_bytes() == b"pause" {
             self.pauses = true;
-        } else if settled && !is_runtimes {
+        } else if settled && !comm.is_runtimes() {
             self.works = true;
         }
     }

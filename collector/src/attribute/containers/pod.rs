@@ -46,7 +46,7 @@ impl Containers {
             && !container.is_certainly(Part::Sandbox)
             && matches!(container.key, ContainerKey::Id(_) | ContainerKey::Own)
             // It still has the node's mounts.
-            && !comm.as_bytes().starts_with(b"runc")
+            && !comm.is_runtimes()
     }
 
     /// Takes what the `mountinfo` of one of its processes tells.
@@ -95,7 +95,8 @@ impl Containers {
     /// A process of this container is called so; `settled`: it has been for a while.
     pub fn runs(&mut self, place: Place, comm: Comm, settled: bool) {
         let container = &mut self.list[place.container.0 as usize];
-        if place.nested.is_none() && !container.evidence.is_certain() && container.is_in_pod() {
+        let may_be_overhead = container.is_in_pod() || container.key == ContainerKey::Host;
+        if place.nested.is_none() && !container.evidence.is_certain() && may_be_overhead {
             container.evidence.runs(comm, settled);
         }
     }
@@ -268,6 +269,11 @@ impl Containers {
         let container = &self[index];
         match container.key {
             ContainerKey::Pod(_) => true,
+            // Where nothing but runtimes was seen outside of containers, they were on their way into one, as for
+            // `kubectl exec`.
+            ContainerKey::Host => {
+                container.mapped_name.is_none() && container.evidence.part() == Part::Unknown
+            }
             ContainerKey::Id(_) => container.mapped_name.is_none() && self.part(index) == Part::Sandbox,
             _ => false,
         }

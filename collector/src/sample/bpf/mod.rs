@@ -130,6 +130,8 @@ pub struct Drained {
     pub exits: Vec<Exit>,
     /// Processes that were moved, in the order of the moves.
     pub moves: Vec<Move>,
+    /// Whether a container began: one of the first programs in its cgroup was executed.
+    pub begun: bool,
 }
 
 /// What the program counted since it was asked last.
@@ -257,6 +259,7 @@ impl BpfProgram {
             match kind {
                 kind::EXIT => into.exits.extend(read(&record).map(|record| exit(clock, &record))),
                 kind::MOVE => into.moves.extend(read(&record).map(|record| moved(clock, &record))),
+                kind::BEGIN => into.begun = true,
                 kind::CGROUP => {
                     if let Some(cgroup) = read::<CgroupRecord>(&record) {
                         self.cgroups.learn(&cgroup);
@@ -329,7 +332,7 @@ impl AsRawFd for BpfProgram {
 }
 
 impl AsFd for BpfProgram {
-    /// Readable once the ring buffer is half full.
+    /// Readable once the ring buffer is half full, or a container begins.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.records.as_fd()
     }

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tests::cgroup::mount;
 
 /// A cgroup is still there for at least twice as long after its last process has ended.
 const PERIOD: Duration = Duration::from_millis(10);
+/// The priority of a thread that goes before all ordinary ones.
+const FIRST: i32 = -20;
 /// Digits of a container's id.
 const ID_DIGITS: usize = 64;
 
@@ -27,33 +27,37 @@ pub(super) struct Figures {
     pub(super) oom_kills: u64,
 }
 
-/// Reads what there is to read, in the background, until it is dropped.
-#[derive(Debug)]
+/// What is read in the background of all containers below one cgroup, by one thread for all tests: it is in a hurry.
+#[derive(Debug, Clone)]
 pub(super) struct Account {
     known: Arc<Mutex<HashMap<String, Figures>>>,
     /// By the id of a container, the name of the cgroup that it is in.
     pods: Arc<Mutex<HashMap<String, String>>>,
-    stop: Arc<AtomicBool>,
-    reader: Option<JoinHandle<()>>,
 }
 
 impl Account {
-    /// Of all containers below this cgroup.
+    /// Of all containers below this cgroup, from now on at the latest.
     pub(super) fn begin(cgroup: &str) -> Self {
+        static BEGUN: OnceLock<(String, Account)> = OnceLock::new();
+        let (of, account) = BEGUN.get_or_init(|| (cgroup.to_owned(), Self::start(cgroup)));
+        assert_eq!(of, cgroup, "all tests have one cluster");
+        account.clone()
+    }
+
+    fn start(cgroup: &str) -> Self {
         let roots = Roots::of(cgroup);
-        let (known, pods) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::<Mutex<HashMap<_, _>>>::default());
-        let stop = Arc::<AtomicBool>::default();
-        let reader = std::thread::spawn({
-            let (known, pods, stop) = (Arc::clone(&known), Arc::clone(&pods), Arc::clone(&stop));
-            move || {
-                let mut open = HashMap::new();
-                while !stop.load(Ordering::Relaxed) {
-                    read(&roots, &mut open, &known, &pods);
-                    std::thread::sleep(PERIOD);
-                }
+        let account = Self { known: Arc::default(), pods: Arc::default() };
+        let Self { known, pods } = account.clone();
+        std::thread::spawn(move || {
+            // What is to be read is gone some milliseconds after a container's end, whatever else the machine has to do.
+            rustix::process::setpriority_process(Some(rustix::thread::gettid()), FIRST).unwrap();
+            let mut open = HashMap::new();
+            loop {
+                read(&roots, &mut open, &known, &pods);
+                std::thread::sleep(PERIOD);
             }
         });
-        Self { known, pods, stop, reader: Some(reader) }
+        account
     }
 
     /// The ids of all containers that a pod had, its sandbox among them.
@@ -65,15 +69,6 @@ impl Account {
     /// Of the container with this id; all that it ever had, once it is gone.
     pub(super) fn of(&self, id: &str) -> Option<Figures> {
         self.known.lock().unwrap().get(id).copied()
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(reader) = self.reader.take() {
-            reader.join().unwrap();
-        }
     }
 }
 

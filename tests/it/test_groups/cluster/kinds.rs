@@ -98,3 +98,9 @@ pub(super) fn all() -> Vec<Kind> {
         Kind::of("other-user", spec(&[as_user(12345)])),
     ]
 }
+
+/// As many as a busy node has at once.
+pub(super) fn crowd() -> Vec<Kind> {
+    let burn = format!("{BURN}; sleep 3");
+    (0..30).map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)]))).collect()
+}

@@ -11,3 +11,4 @@ mod measured;
 mod node;
 mod runners;
 mod sidecar;
+mod ways;

@@ -9,6 +9,7 @@ use super::asked::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, u
 use super::kinds::{self, Kind};
 use super::known::Cases;
 use super::measured::{EXACT, Within, identity, kernel, start, wrong_cpu};
+use super::ways;
 
 /// A collector that may not read the job's account sees its processes every 50 ms: what ran last goes with the first one.
 const OTHER_USER: Within = Within { share: 0.05, least: 0.1 };
@@ -22,7 +23,7 @@ fn shipped(directory: &str) -> Value {
     job["spec"]["template"]["spec"].clone()
 }
 
-/// A job of a kind in the place of the shipped one's, with nothing else changed: and whose run it is told.
+/// A job of a kind in the place of the shipped one's, and whose run it is, with nothing else changed.
 fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     let mut pod = shipped.clone();
     let is_collector = |container: &Value| container["name"] == "collector";
@@ -34,7 +35,16 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         .find(|container| is_collector(container))
         .unwrap()
         .clone();
-    collector["env"] = identity(job, run_id);
+    // By its command line, which the node's collector takes for no job's variables: the figures are the sidecar's alone.
+    collector["env"] = json!([]);
+    let told = [
+        "--organization=my-org",
+        "--repository=my-org/my-repo",
+        "--workflow=ci.yml",
+        &format!("--job={job}"),
+        &format!("--run-id={run_id}"),
+    ];
+    collector["args"].as_array_mut().unwrap().extend(told.map(Into::into));
     let native = collector["restartPolicy"] == "Always";
     for list in lists {
         let mut containers = kind.spec[list].as_array().cloned().unwrap_or_default();
@@ -70,20 +80,29 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     pod
 }
 
+/// Every kind of job, and every way that a pod comes to one.
 fn every_kind(directory: &str, mode: &str, within: Within) {
+    let shipped = shipped(directory);
+    let mut cases = Cases::default();
+    let all = kinds::all();
+    follow(&mut cases, &all.iter().map(|kind| (kind, mode, &shipped, within)).collect::<Vec<_>>());
+    let place = |kind: &Kind, job: &str, run_id: &str| in_place(&shipped, kind, job, run_id);
+    ways::all(&mut cases, mode, &place, within, DELIVERY);
+    cases.finish();
+}
+
+/// Runs pods at once, each of a kind and with what is shipped in it, by the name of a mode.
+fn follow(cases: &mut Cases, pods: &[(&Kind, &str, &Value, Within)]) {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
-    let shipped = shipped(directory);
-    let kinds = kinds::all();
     let run_id = run_id();
-    let job = |kind: &Kind| format!("{mode}-{}", kind.name);
-    for kind in &kinds {
-        let spec = in_place(&shipped, kind, &job(kind), &run_id);
-        start(NAMESPACE, &format!("{}-{run_id}", job(kind)), &spec);
+    let job = |mode: &str, kind: &Kind| format!("{mode}-{}", kind.name);
+    for (kind, mode, shipped, _) in pods {
+        let job = job(mode, kind);
+        start(NAMESPACE, &format!("{job}-{run_id}"), &in_place(shipped, kind, &job, &run_id));
     }
-    let mut cases = Cases::default();
-    for kind in &kinds {
-        let job = job(kind);
+    for (kind, mode, _, within) in pods {
+        let job = job(mode, kind);
         let name = format!("{job}-{run_id}");
         let mut kernel = kernel(&account, &until_over(&name));
         // Of itself it knows what it used until its last pass.
@@ -96,13 +115,31 @@ fn every_kind(directory: &str, mode: &str, within: Within) {
                 [run] => {
                     let mut summary = run.payload.clone();
                     summary.containers.retain(|row| row.name != "collector");
-                    wrong_cpu(&summary, &kernel, within)
+                    wrong_cpu(&summary, &kernel, *within)
                 }
                 rows => vec![format!("{} rows of one run", rows.len())],
             },
         );
         kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
     }
+}
+
+#[test]
+fn thirty_pods_at_once_with_a_sidecar_in_each_are_told_apart_and_right() {
+    let modes = [
+        ("native", "sidecar", OTHER_USER),
+        ("classic", "sidecar-classic", OTHER_USER),
+        ("same-user", "sidecar-same-user", EXACT),
+    ];
+    let modes = modes.map(|(mode, directory, within)| (mode, shipped(directory), within));
+    let crowd = kinds::crowd();
+    let pods: Vec<_> = crowd
+        .iter()
+        .zip(modes.iter().cycle())
+        .map(|(kind, (mode, shipped, within))| (kind, *mode, shipped, *within))
+        .collect();
+    let mut cases = Cases::default();
+    follow(&mut cases, &pods);
     cases.finish();
 }
 

@@ -5,8 +5,9 @@ use serde_json::json;
 use super::super::asked::{COLLECTOR, kube, until};
 use super::super::kinds;
 use super::super::known::Cases;
-use super::super::measured::SAMPLED;
-use super::super::node::follow;
+use super::super::measured::{SAMPLED, with_identity};
+use super::super::node::{DELIVERY, follow};
+use super::super::ways;
 
 #[test]
 fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged_to_it() {
@@ -19,6 +20,8 @@ fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged
     let result = std::panic::catch_unwind(|| {
         let mut cases = Cases::default();
         follow(&mut cases, "node-proc", &kinds::all(), SAMPLED);
+        follow(&mut cases, "node-proc", &kinds::crowd(), SAMPLED);
+        ways::all(&mut cases, "node-proc", &with_identity, SAMPLED, DELIVERY);
         cases.finish();
     });
     set_arguments_of_the_collector(&shipped);
