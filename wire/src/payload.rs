@@ -126,8 +126,8 @@ pub enum Certainty {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ContainerUsage {
-    /// Name by `CGROUP_PROCESS_MAP`, else the container's name in its pod, else its short id; `host` for
-    /// processes in no container, `kernel` for kernel threads, `run` in run mode.
+    /// Name by `CGROUP_PROCESS_MAP`, else the container's name in its pod, else `job` for the one that the job's processes
+    /// run in, else its short id; `host` for processes in no container, `kernel` for kernel threads, `run` in run mode.
     pub name: String,
     /// The container's id, as the runtime wrote it into the cgroup path; of one that was restarted, the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use wire::normal_name;
 
+use super::ContainerIndex;
 use crate::config::node::JobVariables;
 use crate::run_identity::RunIdentity;
 use crate::sample::environ::variable;
@@ -64,6 +65,8 @@ pub struct JobEvidence {
     pub start_ticks: u64,
     /// Whether it descends from a process of the pod's current run: a job that claims to be another one.
     pub within: bool,
+    /// Its container; `None` for one inside another.
+    pub container: Option<ContainerIndex>,
 }
 
 /// What a pass changes about the job of a pod.
@@ -125,7 +128,7 @@ mod tests {
     }
 
     fn seen(id: &str, start_ticks: u64) -> JobEvidence {
-        JobEvidence { run: run(id), start_ticks, within: false }
+        JobEvidence { run: run(id), start_ticks, within: false, container: None }
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Container {
     key: ContainerKey,
     mapped_name: Option<String>,
     pod_name: Option<String>,
+    /// What it does for the job, where nobody gives it a name.
+    role: Option<String>,
     /// The id of the collector's own container, which no cgroup path shows.
     own_id: Option<String>,
     name_tries: u8,
@@ -407,6 +409,7 @@ impl Containers {
             key: key.clone(),
             mapped_name: None,
             pod_name: None,
+            role: None,
             own_id: None,
             name_tries: 0,
             log_tries: 0,
@@ -433,9 +436,9 @@ impl std::ops::Index<ContainerIndex> for Containers {
 }
 
 impl Container {
-    /// Its name: as mapped, else as its pod calls it, else its short id, else `host`.
+    /// Its name: as mapped, else as its pod calls it, else by its role, else its short id, else `host`.
     pub fn name(&self) -> &str {
-        let given = self.mapped_name.as_deref().or(self.pod_name.as_deref());
+        let given = self.mapped_name.as_deref().or(self.pod_name.as_deref()).or(self.role.as_deref());
         given.unwrap_or(match &self.key {
             _ if self.id().is_some() => self.id().map_or("", |id| id.get(..SHORT_ID).unwrap_or(id)),
             ContainerKey::Kernel => "kernel",

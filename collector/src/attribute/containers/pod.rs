@@ -141,6 +141,22 @@ impl Containers {
         nameless
     }
 
+    /// The job's own processes run in this container. Where nobody names it, that is its name: an engine gives it another id
+    /// in each run.
+    pub fn runs_the_job(&mut self, index: ContainerIndex) {
+        let is_nameless = |one: &Container| one.mapped_name.is_none() && one.pod_name.is_none();
+        let container = &self[index];
+        if !is_nameless(container)
+            || !matches!(container.key, ContainerKey::Id(_))
+            || container.role.is_some()
+        {
+            return;
+        }
+        let others = self.list.iter().filter(|one| is_nameless(one) && one.role.is_some()).count();
+        let role = if others == 0 { "job".to_owned() } else { format!("job-{}", others + 1) };
+        self.list[index.0 as usize].role = Some(role);
+    }
+
     /// Names a container whose pod calls it so.
     pub fn name(&mut self, index: ContainerIndex, linked: LinkedName) {
         let container = &mut self.list[index.0 as usize];

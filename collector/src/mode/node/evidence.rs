@@ -26,7 +26,8 @@ pub(super) fn job_evidence(
     let mut foreign = Vec::new();
     let mut runs: FxHashMap<u32, (Option<Rc<RunIdentity>>, u32)> = FxHashMap::default();
     for (process, place) in reading.located() {
-        let Some((number, _)) = place.and_then(|place| split(place.container)) else { continue };
+        let Some(place) = place else { continue };
+        let Some((number, container)) = split(place.container) else { continue };
         let run = environments.run_of(process, table);
         runs.insert(process.key.pid, (run.clone(), process.ppid));
         let Some(run) = run else { continue };
@@ -35,7 +36,12 @@ pub(super) fn job_evidence(
         if let Some(current) = current.filter(|current| **current != run) {
             foreign.push((number, of_pod.len(), process.ppid, Rc::clone(current)));
         }
-        of_pod.push(JobEvidence { run, start_ticks: process.key.start_ticks, within: false });
+        of_pod.push(JobEvidence {
+            run,
+            start_ticks: process.key.start_ticks,
+            within: false,
+            container: place.nested.is_none().then_some(container),
+        });
     }
     for (number, at, ppid, current) in foreign {
         let mut above = ppid;

@@ -210,6 +210,11 @@ impl Pod {
                 None
             }
         };
+        if let Some(job) = &self.job {
+            for container in seen.iter().filter(|one| one.run == job.run).filter_map(|one| one.container) {
+                self.containers.runs_the_job(container);
+            }
+        }
         replaced.map(|job| (job, JobEnd::Replaced)).or_else(|| self.ended(context))
     }
 

@@ -22,7 +22,7 @@ pub(super) const READ_TOKEN: &str = "dummyreadtoken";
 /// The image that jobs run in, a Debian with compilers.
 pub(super) const BUILD: &str = concat!("runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
 /// Pulling nothing and starting everything takes seconds; jobs take up to some tens of them.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What `cargo xtask test` told about it.
 pub(super) fn told(variable: &str) -> String {

@@ -1,7 +1,7 @@
 //! Pods that are not made for one job and do not end with it by themselves: an Indexed Job's, one that is deleted, and one in
 //! which a job is executed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,7 +72,14 @@ fn indexed(cases: &mut Cases, job: &str, place: Place<'_>, delivery: Duration) {
         let path = "--output=jsonpath={.status.succeeded}";
         (kube(&["--namespace", NAMESPACE, "get", "job", &name, path]) == "3").then_some(())
     });
-    let rows = rows_of(job, &run_id, delivery);
+    let end = Instant::now() + delivery;
+    let rows = loop {
+        let rows = rows_of(job, &run_id, end.saturating_duration_since(Instant::now()));
+        if rows.len() >= 3 || Instant::now() > end {
+            break rows;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    };
     let mut wrong = Vec::new();
     if rows.len() != 3 {
         wrong.push(format!("{} runs of 3 pods", rows.len()));

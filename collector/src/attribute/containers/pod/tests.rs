@@ -154,6 +154,19 @@ fn a_container_in_no_pod_is_one_whoever_keeps_its_files() {
 }
 
 #[test]
+fn a_container_without_a_name_that_runs_the_job_is_called_so() {
+    let mut scene = Scene::new(layouts()[1]);
+    let [one, other] = ['a', 'b'].map(|digit| scene.place_at(&format!("/docker/{}", id(digit))).container);
+    assert_eq!(scene.containers[one].name(), &id('a')[..12]);
+    for container in [one, one, other] {
+        scene.containers.runs_the_job(container);
+    }
+    assert_eq!([one, other].map(|index| scene.containers[index].name()), ["job", "job-2"]);
+    scene.containers.name(one, LinkedName { container: "build".to_owned(), restart: None });
+    assert_eq!(scene.containers[one].name(), "build", "its pod's name for it is better");
+}
+
+#[test]
 fn a_host_network_container_of_docker_keeps_its_own_files_and_is_one() {
     let layout = layouts()[3];
     let mut scene = Scene::new(layout);
