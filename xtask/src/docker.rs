@@ -8,8 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::build::{root, within};
@@ -196,7 +195,7 @@ impl Drop for Engine {
         if !matches!(self.daemon.try_wait(), Ok(None)) {
             return;
         }
-        if let Err(error) = kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM) {
+        if let Err(error) = kill_process(Pid::from_child(&self.daemon), Signal::TERM) {
             eprintln!("the engine could not be told to stop: {error:#}");
         }
         let until = Instant::now() + PATIENCE;

@@ -287,7 +287,7 @@ pub(crate) fn browser() -> Result<PathBuf> {
 
 /// Whether this may install Debian's packages.
 pub(crate) fn can_install() -> bool {
-    nix::unistd::geteuid().is_root() && has("apt-get")
+    rustix::process::geteuid().is_root() && has("apt-get")
 }
 
 /// Whether Debian's package manager has it.

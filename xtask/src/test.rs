@@ -61,7 +61,7 @@ impl Group {
 
     /// Why it cannot run here; without root the browser might have to be installed.
     fn obstacle(self) -> Option<String> {
-        let root = nix::unistd::geteuid().is_root();
+        let root = rustix::process::geteuid().is_root();
         match self {
             _ if self.needs_root() && !root => {
                 Some(format!("it needs root (sudo cargo xtask test --group {})", self.name()))

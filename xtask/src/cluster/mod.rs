@@ -78,7 +78,7 @@ pub(crate) fn run(action: &Action) -> Result<()> {
 
 /// Brings it up; what was left of one that is dead is removed first.
 pub(crate) fn up(release: bool) -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "a cluster needs root");
+    ensure!(rustix::process::geteuid().is_root(), "a cluster needs root");
     let began = Instant::now();
     if let Some(state) = State::read()? {
         let node = Node::of(state)?;
@@ -189,12 +189,13 @@ fn receiver_address(programs: &go::Programs) -> Result<String> {
 }
 
 fn restart(daemon: &str) -> Result<()> {
-    use nix::sys::signal::{Signal, kill};
+    use rustix::process::{Pid, Signal, kill_process};
     let state = State::read()?.context("there is no cluster")?;
     let mut node = Node::of(state)?;
     let pid = node.state.daemons.get(daemon).copied().filter(|pid| node.has(*pid));
     if let Some(pid) = pid {
-        kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)?;
+        let process = Pid::from_raw(pid.cast_signed()).context("no PID")?;
+        kill_process(process, Signal::TERM)?;
         wait("the end of the daemon", || Ok(!node.has(pid)))?;
     }
     let (programs, packages) = (go::programs()?, setup::tools().join("cluster"));
