@@ -11,10 +11,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::build::{root, within};
+use crate::command::{root, within};
 use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 use crate::debian::{self, From};
-use crate::dist::images;
 use crate::setup::{self, For};
 
 /// To end it takes some 2 s, and 15 s if a container does not heed SIGTERM.
@@ -175,11 +174,6 @@ impl Engine {
         let compose = shell.args(["-c", &format!("{compose} version --short")]).output()?.stdout;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         Ok(format!("Docker {}, Compose {}", text(&engine), text(&compose)))
-    }
-
-    /// Builds the images of `deploy/images`.
-    pub(crate) fn build_images(&self) -> Result<()> {
-        images::build(|| self.docker(), "latest").map(|_| ())
     }
 
     /// A command that uses it, run where the ports are that containers publish on localhost.
