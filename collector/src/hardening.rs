@@ -47,9 +47,9 @@ pub unsafe fn forget_variables(names: &[&str]) {
         // SAFETY: `getenv` returns a NUL-terminated string that belongs to the environment, or nothing; writing zeros
         // over it up to its end leaves it one. There is no other thread, as the caller has made sure.
         unsafe {
-            let value = nix::libc::getenv(variable.as_ptr());
+            let value = libc::getenv(variable.as_ptr());
             if !value.is_null() {
-                std::ptr::write_bytes(value, 0, nix::libc::strlen(value));
+                std::ptr::write_bytes(value, 0, libc::strlen(value));
             }
             std::env::remove_var(name);
         }

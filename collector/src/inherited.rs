@@ -6,8 +6,6 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
-use nix::libc;
-
 /// Signals that exist: the last real-time one is 64.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
 /// Standard streams.

@@ -1,7 +1,7 @@
 //! Measures what a CI job uses, container by container, and pushes one summary at the end.
 //!
-//! `args, host, run_identity → sample → config → attribute → accumulate → summarise → deliver, output → engine → mode`: a
-//! module imports only from its left. Only `sample` opens files of the kernel, only `deliver` talks to the network, only
+//! `args, host, run_identity → sample → config → attribute → accumulate → summarise → deliver, output → engine → mode → commands`:
+//! a module imports only from its left. Only `sample` opens files of the kernel, only `deliver` talks to the network, only
 //! `args` reads the environment.
 
 pub mod args;
@@ -24,3 +24,5 @@ pub mod output;
 pub(crate) mod engine;
 
 pub mod mode;
+
+pub mod commands;

@@ -62,12 +62,12 @@ impl Default for PageOptions {
 /// Where the secrets are.
 #[derive(Debug)]
 pub struct Sources {
-    read_token: Source,
-    key: Source,
+    read_token: SecretSource,
+    key: SecretSource,
 }
 
 /// Where secrets of one kind are.
-enum Source {
+enum SecretSource {
     Value { name: &'static str, value: String },
     File { name: &'static str, path: PathBuf },
 }
@@ -76,13 +76,13 @@ impl Config {
     /// Checks what was typed.
     pub fn from_args(args: &ServeArgs) -> Result<Self> {
         let sources = Sources {
-            read_token: Source::new(
+            read_token: SecretSource::new(
                 "--read-token (RECEIVER_READ_TOKEN)",
                 args.read_token.as_deref(),
                 "--read-token-file",
                 args.read_token_file.as_deref(),
             )?,
-            key: Source::of_key(&args.key)?,
+            key: SecretSource::of_key(&args.key)?,
         };
         let secrets = sources.load()?;
         Ok(Self {
@@ -122,10 +122,10 @@ impl Sources {
 
 /// The key that makes push tokens.
 pub fn hmac_key(args: &KeyArgs) -> Result<String> {
-    Ok(Source::of_key(args)?.load()?.swap_remove(0))
+    Ok(SecretSource::of_key(args)?.load()?.swap_remove(0))
 }
 
-impl Source {
+impl SecretSource {
     fn of_key(args: &KeyArgs) -> Result<Self> {
         let (value, file) = (args.hmac_key.as_deref(), args.hmac_key_file.as_deref());
         Self::new("--hmac-key (RECEIVER_HMAC_KEY)", value, "--hmac-key-file", file)
@@ -158,7 +158,7 @@ impl Source {
     }
 }
 
-impl std::fmt::Debug for Source {
+impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Value { name, .. } => write!(f, "{name}"),
@@ -230,8 +230,9 @@ mod tests {
 
     #[test]
     fn secrets_come_from_one_place() {
-        let source =
-            |value, file| Source::new("--x (X)", value, "--x-file", file).map_err(|error| error.to_string());
+        let source = |value, file| {
+            SecretSource::new("--x (X)", value, "--x-file", file).map_err(|error| error.to_string())
+        };
         assert!(source(None, None).unwrap_err().contains("--x (X) is required"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "from a file\n").unwrap();

@@ -2,8 +2,8 @@
 
 use std::panic;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
 use program::arguments::Sources;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing::{error, warn};
 
 /// Variables that hold secrets.
@@ -16,14 +16,14 @@ const SECRET_ARGUMENTS: [&str; 2] = ["read_token", "hmac_key"];
 /// # Errors
 /// If the kernel refuses.
 pub fn hide() -> std::io::Result<()> {
-    Ok(nix::sys::prctl::set_dumpable(false)?)
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Has a write to a file that may not become so large (`RLIMIT_FSIZE`) fail as on a full disk, where the kernel would end
 /// the process.
 pub fn outlive_file_limits() {
     // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
-    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Removes the secrets from the environment, where what is started next would inherit them. The kernel goes on showing

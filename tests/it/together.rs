@@ -73,7 +73,7 @@ fn a_receiver_that_comes_up_late_still_gets_the_summary() {
     receiver.stop();
     let program = Program::start(command.arg("--output=none"));
     program.wait_for("measuring");
-    program.signal(nix::sys::signal::Signal::SIGTERM);
+    program.signal(rustix::process::Signal::TERM);
     program.wait_for("the summary could not be pushed yet; trying again");
     let receiver = Receiver::start_with(&database, &[&format!("--addr={address}")]);
     let ended = program.wait();
@@ -91,11 +91,11 @@ fn the_shutdown_timeout_holds_and_a_second_signal_ends_it_sooner() {
         let program = Program::start(&mut command);
         program.wait_for("measuring");
         let begin = std::time::Instant::now();
-        program.signal(nix::sys::signal::Signal::SIGTERM);
+        program.signal(rustix::process::Signal::TERM);
         if again {
             program.wait_for("stopping: one last pass, then the summary");
             std::thread::sleep(std::time::Duration::from_millis(200));
-            program.signal(nix::sys::signal::Signal::SIGTERM);
+            program.signal(rustix::process::Signal::TERM);
         }
         let ended = program.wait();
         assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);

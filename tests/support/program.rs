@@ -7,8 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long anything may take.
@@ -124,12 +123,12 @@ impl Program {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("the program is gone");
+        kill_process(Pid::from_child(&self.child), signal).expect("the program is gone");
     }
 
     /// SIGTERM, and wait.
     pub fn stop(self) -> Ended {
-        self.signal(Signal::SIGTERM);
+        self.signal(Signal::TERM);
         self.wait()
     }
 

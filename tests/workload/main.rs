@@ -6,10 +6,12 @@ use std::path::Path;
 use std::process::{Command, exit};
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::wait::wait;
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{ForkResult, fork, pause};
+use rustix::event::pause;
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, setsid, wait, waitpid,
+};
+use rustix::thread::set_name;
+use rustix::time::{ClockId, clock_gettime};
 
 mod stress;
 
@@ -46,7 +48,7 @@ fn main() {
 
 /// Uses that much CPU time, however long it takes to get it.
 fn burn(time: Duration) {
-    let used = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock"));
+    let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a positive time");
     let end = used() + time;
     while used() < end {
         std::hint::spin_loop();
@@ -57,32 +59,37 @@ fn myself() -> Command {
     Command::new(std::env::current_exe().expect("this program's path"))
 }
 
+/// The child's PID in the parent, nothing in the child, which may do anything: there is one thread.
+fn fork() -> Option<Pid> {
+    assert_eq!(fs::read_dir("/proc/self/task").expect("threads").count(), 1, "a fork of several threads");
+    // SAFETY: no other thread exists, so that no lock is held for ever and no memory is half changed in the child.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    Pid::from_raw(pid)
+}
+
+fn wait_for_any() {
+    wait(WaitOptions::empty()).expect("wait");
+}
+
 /// Children whose parent ends before them.
 fn orphans(count: u64, ms: &str) {
     for _ in 0..count {
-        // SAFETY: there is one thread, so that a child may do anything.
-        match unsafe { fork() }.expect("fork") {
-            ForkResult::Child => {
-                myself().args(["burn", ms]).spawn().expect("burn");
-                exit(0);
-            }
-            ForkResult::Parent { .. } => {
-                wait().expect("wait");
-            }
+        if fork().is_none() {
+            myself().args(["burn", ms]).spawn().expect("burn");
+            exit(0);
         }
+        wait_for_any();
     }
 }
 
 /// A grandchild in a session of its own, left behind at once.
 fn daemon(ms: u64) {
     for _ in 0..2 {
-        // SAFETY: there is one thread, so that a child may do anything.
-        match unsafe { fork() }.expect("fork") {
-            ForkResult::Child => {
-                let _ = nix::unistd::setsid();
-            }
-            ForkResult::Parent { .. } => exit(0),
+        if fork().is_some() {
+            exit(0);
         }
+        let _ = setsid();
     }
     burn(Duration::from_millis(ms));
 }
@@ -90,13 +97,13 @@ fn daemon(ms: u64) {
 /// Children of a parent that ignores SIGCHLD: the kernel drops their time.
 fn deaf(count: u64, ms: &str) {
     // SAFETY: ignoring a signal runs no handler.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.expect("ignore SIGCHLD");
+    assert_ne!(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }, libc::SIG_ERR, "ignore SIGCHLD");
     for _ in 0..count {
         let child = myself().args(["burn", ms]).spawn().expect("burn");
         // Nobody can be waited for by name where SIGCHLD is ignored.
         drop(child);
         // Waits until there is no child left; there is nobody to be told about.
-        while wait().is_ok() {}
+        while wait(WaitOptions::empty()).is_ok() {}
     }
 }
 
@@ -159,7 +166,7 @@ fn vforks(count: u64) {
             }
             assert!(child > 0, "vfork");
         }
-        wait().expect("wait");
+        wait_for_any();
     }
 }
 
@@ -175,10 +182,9 @@ fn exits(per_second: u64, seconds: u64) {
 /// Calls itself something else than what was executed, and so does a child of it that executes nothing.
 fn alias(name: &str, ms: u64) {
     let name = std::ffi::CString::new(name).expect("a name");
-    nix::sys::prctl::set_name(&name).expect("set_name");
-    // SAFETY: there is one thread, so that a child may do anything.
-    if unsafe { fork() }.expect("fork").is_parent() {
-        wait().expect("wait");
+    set_name(&name).expect("set_name");
+    if fork().is_some() {
+        wait_for_any();
     }
     burn(Duration::from_millis(ms));
 }
@@ -201,25 +207,22 @@ fn rusage(command: &[String]) {
 fn idle(count: u64, bytes: usize) {
     let mut children = Vec::new();
     for _ in 0..count {
-        // SAFETY: there is one thread, so that a child may do anything.
-        match unsafe { fork() }.expect("fork") {
-            ForkResult::Child => {
-                // Should the parent be killed, so are its children.
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("set_pdeathsig");
-                let memory = vec![1u8; bytes];
-                loop {
-                    pause();
-                    std::hint::black_box(&memory);
-                }
+        let Some(child) = fork() else {
+            // Should the parent be killed, so are its children.
+            set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal at the parent's death");
+            let memory = vec![1u8; bytes];
+            loop {
+                pause();
+                std::hint::black_box(&memory);
             }
-            ForkResult::Parent { child } => children.push(child),
-        }
+        };
+        children.push(child);
     }
     println!("ready");
     std::io::stdout().flush().expect("standard output");
     let _ = std::io::stdin().read(&mut [0]);
     for child in children {
-        let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
-        let _ = nix::sys::wait::waitpid(child, None);
+        let _ = kill_process(child, Signal::KILL);
+        let _ = waitpid(Some(child), WaitOptions::empty());
     }
 }

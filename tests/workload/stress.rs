@@ -3,8 +3,8 @@
 use std::process::{Command, exit};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use rustix::process::{WaitOptions, wait};
+use rustix::thread::set_name;
 
 use super::{burn, myself};
 
@@ -14,7 +14,7 @@ const CHILD_MS: &str = "2";
 /// Calls itself `name` and does what the rest says.
 pub(crate) fn named(name: &str, what: &[String]) {
     let name = std::ffi::CString::new(name).expect("a name");
-    nix::sys::prctl::set_name(&name).expect("set_name");
+    set_name(&name).expect("set_name");
     let number = |at: usize| what[at].parse().expect("a number");
     match what[0].as_str() {
         "pause" => pause(),
@@ -33,13 +33,24 @@ pub(crate) fn named(name: &str, what: &[String]) {
 
 /// The first process of a PID namespace: waits for orphans, until it is told to stop.
 fn pause() {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
-        set.add(signal);
-    }
-    set.thread_block().expect("block signals");
-    while let Ok(Signal::SIGCHLD) = set.wait() {
-        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status.pid().is_some()) {}
+    // SAFETY: the set is initialised before it is used, and nothing else refers to it.
+    let set = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        assert_eq!(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()), 0);
+        set
+    };
+    loop {
+        let mut signal = 0;
+        // SAFETY: the set is whole, and the number of the signal is written to memory of ours.
+        let failed = unsafe { libc::sigwait(&raw const set, &raw mut signal) };
+        if failed != 0 || signal != libc::SIGCHLD {
+            break;
+        }
+        while wait(WaitOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}
     }
 }
 

@@ -2,43 +2,23 @@
 //! read by Prometheus' own checker.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::build::{Programs, checked, root};
+use crate::build::Programs;
+use crate::command::{checked, find, root};
 use crate::programs::{Receiver, random};
-use crate::setup;
+use crate::schemathesis;
 
-/// What is installed with pip; the version is part of what is tested.
-const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// So many cases an operation, positive and negative; all of it takes about a minute.
 const EXAMPLES: &str = "25";
 /// The same, in the long form.
 const LONG_EXAMPLES: &str = "200";
 /// Runs that a collector really measured, one after the other: their ids are 1 to this.
 const RUNS: usize = 5;
-
-/// Where it is installed.
-fn directory() -> PathBuf {
-    root().join("target/api-venv")
-}
-
-/// Whether schemathesis is there, in the version that is wanted.
-pub(crate) fn is_installed() -> bool {
-    let marker = std::fs::read_to_string(directory().join("installed"));
-    marker.is_ok_and(|installed| installed == SCHEMATHESIS) && directory().join("bin/schemathesis").is_file()
-}
-
-/// Installs it into a directory of its own.
-pub(crate) fn install() -> Result<()> {
-    checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(directory()))?;
-    let mut install = Command::new(directory().join("bin/pip"));
-    checked(install.args(["install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS]))?;
-    Ok(std::fs::write(directory().join("installed"), SCHEMATHESIS)?)
-}
 
 pub(crate) fn run(programs: &Programs, long: bool) -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -48,7 +28,7 @@ pub(crate) fn run(programs: &Programs, long: bool) -> Result<()> {
         measure(&programs.collector, &receiver, &token, run)?;
     }
     check_metrics(&receiver)?;
-    schemathesis(&receiver, &token, directory.path(), long)?;
+    ask(&receiver, &token, directory.path(), long)?;
     check_metrics(&receiver)?;
     receiver.stop()
 }
@@ -66,7 +46,7 @@ fn measure(collector: &Path, receiver: &Receiver, token: &str, run: usize) -> Re
 
 fn check_metrics(receiver: &Receiver) -> Result<()> {
     let metrics = ureq::get(format!("{}/metrics", receiver.base)).call()?.body_mut().read_to_string()?;
-    let promtool = setup::find("promtool").context("promtool is not installed")?;
+    let promtool = find("promtool").context("promtool is not installed")?;
     eprintln!("+ promtool check metrics");
     let mut check = Command::new(promtool).args(["check", "metrics"]).stdin(Stdio::piped()).spawn()?;
     check.stdin.take().context("standard input is not there")?.write_all(metrics.as_bytes())?;
@@ -77,12 +57,12 @@ fn check_metrics(receiver: &Receiver) -> Result<()> {
     Ok(())
 }
 
-fn schemathesis(receiver: &Receiver, token: &str, directory: &Path, long: bool) -> Result<()> {
+fn ask(receiver: &Receiver, token: &str, directory: &Path, long: bool) -> Result<()> {
     // Another one every time; what it finds is found again with it.
     let seed = u32::from_str_radix(&random()?[..8], 16)?;
     let seed = std::env::var("SCHEMATHESIS_SEED").unwrap_or_else(|_| seed.to_string());
     println!("schemathesis is seeded with {seed}; SCHEMATHESIS_SEED={seed} repeats it.");
-    let mut schemathesis = Command::new(self::directory().join("bin/schemathesis"));
+    let mut schemathesis = Command::new(schemathesis::program());
     schemathesis.args(["run", "--checks=all", "--no-color", "--continue-on-failure", "--workers=2"]);
     schemathesis.args(["--seed", &seed, "--max-examples", if long { LONG_EXAMPLES } else { EXAMPLES }]);
     schemathesis.arg(format!("{}/openapi.json", receiver.base));

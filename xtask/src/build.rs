@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use crate::command::cargo;
+pub(crate) use crate::command::{checked, root}; // `bench` imports them from here
 use crate::ebpf;
 use crate::setup::{self, For};
 
@@ -35,59 +37,6 @@ pub(crate) enum Object {
     Required,
     /// Without it the collector measures from /proc alone.
     IfPossible,
-}
-
-/// The workspace.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
-/// The cargo that runs this.
-pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
-    // What `cargo run` says of xtask: the build script of ring, which runs again if these change, would do so in turns, here
-    // and in `cargo xtask` itself, and with it all that is built on it.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text == "OUT_DIR" || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
-}
-
-/// Says what is run, runs it, and fails if it fails.
-pub(crate) fn checked(command: &mut Command) -> Result<()> {
-    let line = announced(command);
-    let status = command.status().with_context(|| format!("cannot run {line}"))?;
-    if !status.success() {
-        bail!("{line}: {status}");
-    }
-    Ok(())
-}
-
-/// Says what is run.
-pub(crate) fn announced(command: &Command) -> String {
-    let words = [command.get_program()].into_iter().chain(command.get_args());
-    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    eprintln!("+ {line}");
-    line
-}
-
-/// A command as what another one is told to run, which ends with words for it: `nsenter … COMMAND`.
-pub(crate) fn within(mut outer: Command, command: &Command) -> Command {
-    outer.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
-    if let Some(directory) = command.get_current_dir() {
-        outer.current_dir(directory);
-    }
-    outer
 }
 
 /// A collector as a plain `cargo build` makes it, without the eBPF program.

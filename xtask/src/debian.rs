@@ -6,8 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::checked;
-use crate::setup;
+use crate::command::{checked, tools};
 
 /// Debian 13.
 const NEWER: &str = "trixie";
@@ -24,7 +23,7 @@ pub(crate) enum From {
 
 /// Unpacks packages below the tools, unless they are there.
 pub(crate) fn unpack(name: &str, from: From, packages: &[&str]) -> Result<PathBuf> {
-    let root = setup::tools().join(name);
+    let root = tools().join(name);
     if root.exists() {
         return Ok(root);
     }

@@ -9,6 +9,7 @@ use collector::run_identity::RunIdentity;
 use serde_json::json;
 
 use crate::build::{self, Object};
+use crate::command::{cargo, root};
 use crate::programs::Receiver;
 
 pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
@@ -50,8 +51,8 @@ pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
     collector.arg("--");
     if command.is_empty() {
         step("measuring a clean build of the receiver (rustc, cc, ld), as `collector run -- cargo build …`");
-        let cargo = build::cargo();
-        collector.current_dir(build::root()).arg(cargo.get_program());
+        let cargo = cargo();
+        collector.current_dir(root()).arg(cargo.get_program());
         collector
             .args(["build", "--locked", "--package=receiver", "--target-dir"])
             .arg(directory.path().join("target"));

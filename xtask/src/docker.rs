@@ -8,14 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::build::{root, within};
+use crate::command::{root, within};
 use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 use crate::debian::{self, From};
-use crate::dist::images;
 use crate::setup::{self, For};
 
 /// To end it takes some 2 s, and 15 s if a container does not heed SIGTERM.
@@ -178,11 +176,6 @@ impl Engine {
         Ok(format!("Docker {}, Compose {}", text(&engine), text(&compose)))
     }
 
-    /// Builds the images of `deploy/images`.
-    pub(crate) fn build_images(&self) -> Result<()> {
-        images::build(|| self.docker(), "latest").map(|_| ())
-    }
-
     /// A command that uses it, run where the ports are that containers publish on localhost.
     pub(crate) fn inside(&self, command: &Command) -> Result<Command> {
         let mut inside = within(in_network_of(self.daemon.id()), command);
@@ -196,7 +189,7 @@ impl Drop for Engine {
         if !matches!(self.daemon.try_wait(), Ok(None)) {
             return;
         }
-        if let Err(error) = kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM) {
+        if let Err(error) = kill_process(Pid::from_child(&self.daemon), Signal::TERM) {
             eprintln!("the engine could not be told to stop: {error:#}");
         }
         let until = Instant::now() + PATIENCE;

@@ -8,8 +8,7 @@ use anyhow::{Context, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use object::elf;
 
-use crate::build::{cargo, checked, root};
-use crate::setup;
+use crate::command::{cargo, checked, find, root};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "bpf";
@@ -144,7 +143,7 @@ fn strip(object: &[u8]) -> Result<(Vec<u8>, Vec<String>)> {
 }
 
 pub(crate) fn linker() -> Option<PathBuf> {
-    setup::find("bpf-linker")
+    find("bpf-linker")
 }
 
 pub(crate) fn toolchain() -> Result<Toolchain> {

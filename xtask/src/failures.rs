@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::build::announced;
+use crate::command::announced;
 
 /// So much of what a test said of its failure stands in the closing table.
 const MAX_CHARS: usize = 400;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{self, checked};
+use crate::command::{cargo, checked, root};
 
 const TARGETS: [&str; 8] =
     ["stat", "cgroup", "mountinfo", "environ", "quantity", "submission", "token", "checkpoint"];
@@ -15,12 +15,12 @@ pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| !TARGETS.contains(&name.as_str())) {
         bail!("{unknown:?} is no target; there are {}", TARGETS.join(", "));
     }
-    let mut cargo = build::cargo();
+    let mut cargo = cargo();
     // The whole workspace is named so that its dependencies are those that are built already.
     cargo.args(["build", "--locked", "--workspace", "--features=fuzz/fuzzer"]);
     cargo.args(TARGETS.map(|target| format!("--bin={target}")));
-    checked(cargo.env("RUSTC_WORKSPACE_WRAPPER", build::root().join("fuzz/rustc.sh")))?;
-    let at = build::root().join("target/fuzz");
+    checked(cargo.env("RUSTC_WORKSPACE_WRAPPER", root().join("fuzz/rustc.sh")))?;
+    let at = root().join("target/fuzz");
     seed(&at.join("corpus"))?;
     let wanted: Vec<_> =
         TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
@@ -36,7 +36,7 @@ pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
 fn fuzz(at: &Path, target: &str, seconds: u64) -> Result<()> {
     let artifacts = at.join("artifacts").join(target);
     std::fs::create_dir_all(&artifacts)?;
-    let mut fuzzer = Command::new(build::root().join("target/debug").join(target));
+    let mut fuzzer = Command::new(root().join("target/debug").join(target));
     fuzzer.arg(at.join("corpus").join(target)).arg(format!("-max_total_time={seconds}"));
     fuzzer.args(["-max_len=16384", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"]);
     fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display()));
@@ -68,7 +68,7 @@ fn seed(corpus: &Path) -> Result<()> {
             }
         }
     }
-    let data = |path: &str| -> Result<PathBuf> { Ok(build::root().join(path)) };
+    let data = |path: &str| -> Result<PathBuf> { Ok(root().join(path)) };
     let paths = std::fs::read_to_string(data("collector/tests/data/cgroup-paths.tsv")?)?;
     for (number, row) in paths.lines().skip(1).enumerate() {
         let path = row.split('\t').nth(1).unwrap_or_default();

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use wire::{ContainerUsage, Payload};
 
-use crate::build::{self, Object, checked};
+use crate::build::{self, Object};
+use crate::command::checked;
 use crate::setup::{self, For};
 
 /// The first process there.

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::build::{cargo, checked, root};
-use crate::{ebpf, modules, setup};
+use crate::command::{cargo, checked, find, root};
+use crate::{ebpf, modules};
 
 pub(crate) fn run() -> Result<()> {
     modules::check()?;
@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     doc.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
     checked(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
     // The advisory database is not reachable from every machine that builds this; licences, bans and sources are.
-    let mut deny = Command::new(setup::find("cargo-deny").context("cargo-deny is not installed")?);
+    let mut deny = Command::new(find("cargo-deny").context("cargo-deny is not installed")?);
     deny.current_dir(root());
     checked(deny.args(["--locked", "check", "licenses", "bans", "sources"]))
 }

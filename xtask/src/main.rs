@@ -11,6 +11,7 @@ mod bench;
 mod btf;
 mod build;
 mod cluster;
+mod command;
 mod daemon;
 mod debian;
 mod demo;
@@ -23,6 +24,7 @@ mod kernels;
 mod lint;
 mod modules;
 mod programs;
+mod schemathesis;
 mod setup;
 mod test;
 
@@ -99,7 +101,7 @@ enum Command {
     Dist {
         /// Only for these processors; none: for all that this machine can build for.
         #[arg(long, value_enum)]
-        arch: Vec<dist::statics::Arch>,
+        arch: Vec<dist::arch::Arch>,
         /// Without images, which need a Docker Engine.
         #[arg(long)]
         no_images: bool,

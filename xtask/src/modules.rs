@@ -3,6 +3,8 @@
 //! The modules of a crate import only from their left in the order that `ARCHITECTURE.md` states, and modules side by side
 //! never import each other in a circle. Imports are `use` declarations and paths in code that begin with `crate`, `super` or
 //! `self`; re-exports are followed to the module that defines the name, and tests are left out.
+//!
+//! A type's name says what it is wherever it is read: no crate has two types of one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,13 +13,16 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-use crate::build::root;
+use crate::command::root;
 
 /// The heading in `ARCHITECTURE.md` above the table of orders.
 const HEADING: &str = "## Order of modules";
 
-/// Crates in which circles are looked for among the modules at the top alone.
-const ONLY_AT_TOP: [&str; 1] = ["collector"];
+/// Words that a definition of a type begins with.
+const TYPES: [&str; 5] = ["struct", "enum", "union", "trait", "type"];
+
+/// Names that private types of benchmarks share.
+const SHARED_NAMES: [&str; 3] = ["Bench", "Figure", "Workload"];
 
 /// A module by its path from the crate's root, which is the empty path.
 type Module = Vec<String>;
@@ -28,7 +33,7 @@ pub(crate) fn check() -> Result<()> {
     let mut problems = String::new();
     for (name, order) in orders(&document)? {
         let modules = Crate::read(&root().join(&name).join("src"))?;
-        for problem in modules.problems(&order, !ONLY_AT_TOP.contains(&name.as_str())) {
+        for problem in modules.problems(&order) {
             writeln!(problems, "{name}: {problem}")?;
         }
     }
@@ -61,6 +66,8 @@ struct Crate {
     modules: BTreeMap<Module, Vec<Vec<String>>>,
     /// Names that a module's `use` declarations bring into it, and the paths that they stand for.
     names: BTreeMap<(Module, String), Vec<String>>,
+    /// The modules in which a type of this name is defined.
+    types: BTreeMap<String, Vec<Module>>,
 }
 
 impl Crate {
@@ -104,6 +111,12 @@ impl Crate {
                         self.read_file(file, &below, &child)?;
                     }
                     at += 3;
+                }
+                Some([TokenTree::Ident(word), TokenTree::Ident(name), _])
+                    if TYPES.contains(&word.to_string().as_str()) =>
+                {
+                    self.types.entry(name.to_string()).or_default().push(module.clone());
+                    at += 2;
                 }
                 _ => at += 1,
             }
@@ -165,7 +178,7 @@ impl Crate {
         imports
     }
 
-    fn problems(&self, order: &[Vec<String>], below: bool) -> Vec<String> {
+    fn problems(&self, order: &[Vec<String>]) -> Vec<String> {
         let mut problems = vec![];
         let stage = |name: &str| order.iter().position(|stage| stage.iter().any(|one| one == name));
         let top = self
@@ -178,12 +191,17 @@ impl Crate {
         for name in order.iter().flatten().filter(|name| !self.modules.contains_key(&vec![(*name).clone()])) {
             problems.push(format!("there is no {name}, which ARCHITECTURE.md has in its order"));
         }
+        let shared = |name: &String| SHARED_NAMES.contains(&name.as_str());
+        for (name, modules) in self.types.iter().filter(|(name, all)| all.len() > 1 && !shared(name)) {
+            let modules: Vec<_> = modules.iter().map(|module| module.join("::")).collect();
+            problems.push(format!("{name} names several types: in {}", modules.join(" and in ")));
+        }
         for (parent, imports) in self.imports() {
             if parent.is_empty() {
                 let wrong = imports.iter().filter(|(from, to)| stage(from) <= stage(to));
                 problems
                     .extend(wrong.map(|(from, to)| format!("{from} imports {to}, which is not on its left")));
-            } else if let Some(circle) = circle(&imports).filter(|_| below) {
+            } else if let Some(circle) = circle(&imports) {
                 problems.push(format!("in {}: {} is a circle", parent.join("::"), circle.join(" → ")));
             }
         }
@@ -324,7 +342,7 @@ mod tests {
 
     fn problems(files: &[(&str, &str)]) -> Vec<String> {
         let order = orders("## Order of modules\n\n| `x` | `a`, `b` → `c` |\n").unwrap();
-        of(files).problems(&order[0].1, true)
+        of(files).problems(&order[0].1)
     }
 
     const ROOT: (&str, &str) = ("lib.rs", "mod a; mod b; pub(crate) mod c;");
@@ -367,6 +385,14 @@ mod tests {
             ("c/two.rs", "use crate::c::One as Other;"),
         ];
         assert_eq!(problems(&files), ["in c: one → two → one is a circle"]);
+    }
+
+    #[test]
+    fn a_name_of_a_type_is_found_twice_outside_of_tests_and_functions() {
+        let a = "pub(crate) struct One(u8); enum Two {} fn f() { struct Three; } impl Z for One { type Four = u8; }";
+        let b = "trait One {} struct Three; type Four = u8; #[cfg(test)] mod tests { enum Two {} }";
+        let found = problems(&[ROOT, ("a.rs", a), ("b.rs", b), ("c.rs", "")]);
+        assert_eq!(found, ["One names several types: in a and in b"]);
     }
 
     #[test]

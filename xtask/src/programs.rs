@@ -7,8 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A program that was started, told to stop when it is no longer needed.
@@ -59,7 +58,7 @@ impl Running {
 
     /// SIGTERM, and wait.
     pub(crate) fn stop(mut self) -> Result<ExitStatus> {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).context("cannot stop it")?;
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot stop it")?;
         Ok(self.child.wait()?)
     }
 

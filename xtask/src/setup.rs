@@ -5,9 +5,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::build::{cargo, checked, root};
+pub(crate) use crate::command::find; // `bench` imports it from here
+use crate::command::{cargo, checked, root, tools};
 use crate::debian::{self, From};
-use crate::{api, ebpf};
+use crate::{ebpf, schemathesis};
 
 /// The LLVM of Debian's `rustc-web`, which wrote its `core`: the linker must be of the same.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -118,8 +119,8 @@ const API: &[Need] = &[
         what_for: "asks the receiver for what its API promises",
         packages: &[],
         cargo: &[],
-        present: api::is_installed,
-        install: Some(api::install),
+        present: schemathesis::is_installed,
+        install: Some(schemathesis::install),
     },
 ];
 
@@ -287,7 +288,7 @@ pub(crate) fn browser() -> Result<PathBuf> {
 
 /// Whether this may install Debian's packages.
 pub(crate) fn can_install() -> bool {
-    nix::unistd::geteuid().is_root() && has("apt-get")
+    rustix::process::geteuid().is_root() && has("apt-get")
 }
 
 /// Whether Debian's package manager has it.
@@ -295,11 +296,6 @@ fn is_installed(package: &str) -> bool {
     let status =
         Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]).output();
     status.is_ok_and(|output| output.stdout == b"installed")
-}
-
-/// Where cargo installs what is needed here alone.
-pub(crate) fn tools() -> PathBuf {
-    root().join("target/tools")
 }
 
 /// Makes the directory with what validates manifests, and tells where it is.
@@ -326,13 +322,6 @@ pub(crate) fn deploy_tools() -> Result<PathBuf> {
 /// Whether the page can be tested without installing anything as root.
 pub(crate) fn has_browser() -> bool {
     For::Browser.needs().all(|need| (need.present)())
-}
-
-/// Where a program is, on the path or among the tools.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories = std::env::split_paths(&path).chain([tools().join("bin")]);
-    directories.find_map(|directory| Some(directory.join(program)).filter(|path| path.is_file()))
 }
 
 /// Whether a program ends well.

@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::build::{self, Object};
+use crate::command::cargo;
 use crate::dist::images;
 use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
@@ -61,7 +62,7 @@ impl Group {
 
     /// Why it cannot run here; without root the browser might have to be installed.
     fn obstacle(self) -> Option<String> {
-        let root = nix::unistd::geteuid().is_root();
+        let root = rustix::process::geteuid().is_root();
         match self {
             _ if self.needs_root() && !root => {
                 Some(format!("it needs root (sudo cargo xtask test --group {})", self.name()))
@@ -206,7 +207,7 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
     }
     // With the same features for all groups: else all of it would be compiled once more.
     let test = || {
-        let mut test = build::cargo();
+        let mut test = cargo();
         test.args(["test", "--locked", "--no-fail-fast", "--workspace"])
             .arg(format!("--features={features}"));
         test.env("COLLECTOR_BIN", &programs.collector).env("RECEIVER_BIN", &programs.receiver);
@@ -275,7 +276,7 @@ fn in_engines(test: &Command) -> Result<()> {
     for (release, compose) in [(Release::Installed, "docker-compose"), (Release::Newer, "docker compose")] {
         let engine = Engine::start(release)?;
         println!("{}", engine.versions(compose)?);
-        engine.build_images()?;
+        images::build(|| engine.docker(), "latest")?;
         failures::told(engine.inside(test)?.env("COMPOSE", compose))?;
     }
     Ok(())

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use url::{Host, Url};
 
 use super::problems::Problems;
+use super::secret::Secret;
 use super::tokens::{TokenTable, check_token};
 use super::{Mode, NONE, given};
 use crate::args::{Options, state_home};
@@ -17,28 +18,6 @@ const MIN_PUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where a receiver takes summaries, as the original has it.
 pub(crate) const PUSH_PATH: &str = "/api/v1/metrics";
-
-/// Something that no log may show.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps it.
-    pub fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    /// The secret itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
-}
 
 /// Where to push and with what right.
 #[derive(Debug, Clone)]
@@ -270,11 +249,6 @@ pub(super) fn push_target(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_does_not_show() {
-        assert_eq!(format!("{:?}", Secret::new("t0ken".to_owned())), "(secret)");
-    }
 
     #[test]
     fn a_token_in_the_clear_is_exposed_outside_the_cluster_only() {

@@ -5,6 +5,7 @@ pub mod limits;
 pub mod node;
 mod problems;
 pub mod process_map;
+mod secret;
 pub mod tokens;
 
 use std::collections::BTreeMap;
@@ -116,8 +117,9 @@ pub enum Mode {
 }
 
 pub(crate) use self::delivery::PUSH_PATH;
-pub use self::delivery::{PushTarget, Secret, SpoolConfig};
+pub use self::delivery::{PushTarget, SpoolConfig};
 pub use self::node::NodeConfig;
+pub use self::secret::Secret;
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
 
 impl Config {

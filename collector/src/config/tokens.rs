@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::Secret;
 use super::limits::Entries;
+use super::secret::Secret;
 
 /// Push tokens by organization.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,11 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
 use program::stream::tell;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
@@ -125,7 +124,7 @@ impl Begun {
                 return Ok(cannot_run(command, &error));
             }
         };
-        let pid = Pid::from_raw(child.id().cast_signed());
+        let pid = Pid::from_child(&child);
         let mut failed = false;
         let mut note = |read: std::io::Result<()>| {
             if let Err(error) = read
@@ -154,7 +153,7 @@ impl Begun {
         let status = child.wait();
         note(reading.map(|reading| run.record(&reading, true)));
         let status = status.context("cannot wait for the command")?;
-        let again = async { while !matches!(signals.recv().await, Signal::SIGINT | Signal::SIGTERM) {} };
+        let again = async { while !matches!(signals.recv().await, Signal::INT | Signal::TERM) {} };
         let delivered =
             publisher.finish(config, run.snapshot(), deadline, again).await.unwrap_or_else(|error| {
                 if error.is::<Redirected>() {
@@ -172,18 +171,32 @@ impl Begun {
 
 /// Reaps orphans that have ended. Returns whether the command has ended, which stays a zombie.
 fn has_ended(command: Pid) -> anyhow::Result<bool> {
-    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    if waitid(Id::Pid(command), peek)? != WaitStatus::StillAlive {
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::Pid(command), peek)?.is_some() {
         return Ok(true);
     }
     // The command lives, so that every zombie is an orphan. If the command ends meanwhile it may be the one found here, and
     // is left alone.
     loop {
-        match waitid(Id::All, peek)?.pid() {
+        match any_zombie()? {
             None => return Ok(false),
             Some(found) if found == command => return Ok(true),
-            Some(orphan) => waitpid(orphan, Some(WaitPidFlag::WNOHANG))?,
+            Some(orphan) => waitpid(Some(orphan), WaitOptions::NOHANG)?,
         };
+    }
+}
+
+/// One of our children that has ended and was not waited for. It stays a zombie.
+fn any_zombie() -> std::io::Result<Option<Pid>> {
+    // SAFETY: zeros are a valid `siginfo_t`, which the kernel fills in, or leaves as it is if there is none; either way the
+    // field for the PID is an integer. rustix has no accessor for it.
+    unsafe {
+        let mut child: libc::siginfo_t = std::mem::zeroed();
+        let peek = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        match libc::waitid(libc::P_ALL, 0, &raw mut child, peek) {
+            0 => Ok(Pid::from_raw(child.si_pid())),
+            _ => Err(std::io::Error::last_os_error()),
+        }
     }
 }
 
@@ -194,8 +207,8 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 
 fn forward(command: Pid, signal: Signal) {
     // A terminal sends its signals to the whole foreground group: the command has this one already.
-    let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && std::io::stdin().is_terminal();
-    if !from_terminal && let Err(error) = kill(command, signal) {
+    let from_terminal = matches!(signal, Signal::INT | Signal::QUIT) && std::io::stdin().is_terminal();
+    if !from_terminal && let Err(error) = kill_process(command, signal) {
         debug!(?signal, %error, "the command could not be signalled");
     }
 }
@@ -205,11 +218,10 @@ struct Forwarded(Vec<(Signal, tokio::signal::unix::Signal)>);
 
 impl Forwarded {
     fn new() -> std::io::Result<Self> {
-        use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-        let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+        let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
         // A parent that had a signal ignored (nohup, a shell in the background) wants it ignored.
-        let signals = signals.into_iter().filter(|one| !inherited::is_ignored(*one as i32));
-        let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one as i32))?)));
+        let signals = signals.into_iter().filter(|one| !inherited::is_ignored(one.as_raw()));
+        let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one.as_raw()))?)));
         Ok(Self(streams.collect::<std::io::Result<_>>()?))
     }
 

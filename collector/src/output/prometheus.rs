@@ -1,8 +1,12 @@
 //! Metrics in Prometheus' text format. Made anew for each scrape, so that the series of a job end with it.
 
-use prometheus::{CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder};
+use std::fmt::Error;
 
-/// What the text is.
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+/// The text's content type.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Families of metrics, as one scrape sees them.
@@ -11,45 +15,82 @@ pub struct Scrape {
     registry: Registry,
 }
 
-/// A value of a family: its labels' values, in the family's order.
+/// A value of a family, with the values of its labels in the family's order.
 pub type Labelled<'a> = (Vec<&'a str>, f64);
 
-impl Scrape {
-    /// A family of values that only grow.
-    pub fn counters<'a>(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        values: impl IntoIterator<Item = Labelled<'a>>,
-    ) -> prometheus::Result<()> {
-        let family = CounterVec::new(Opts::new(name, help), labels)?;
-        for (labels, value) in values {
-            family.get_metric_with_label_values(&labels)?.inc_by(value.max(0.0));
+/// The series of one family, in the order in which they are written.
+#[derive(Debug)]
+struct Family {
+    kind: MetricType,
+    series: Vec<(Vec<(String, String)>, f64)>,
+}
+
+impl EncodeMetric for Family {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
+        for (labels, value) in &self.series {
+            let mut series = encoder.encode_family(labels)?;
+            match self.kind {
+                MetricType::Counter => series.encode_counter::<NoLabelSet, f64, f64>(value, None)?,
+                _ => series.encode_gauge(value)?,
+            }
         }
-        self.registry.register(Box::new(family))
+        Ok(())
     }
 
-    /// A family of values that grow and shrink.
-    pub fn gauges<'a>(
-        &self,
+    fn metric_type(&self) -> MetricType {
+        self.kind
+    }
+
+    fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+}
+
+impl Scrape {
+    /// Adds a family of values that only grow. The text format's `_total` follows its name.
+    pub fn counters<'a>(
+        &mut self,
         name: &str,
         help: &str,
         labels: &[&str],
         values: impl IntoIterator<Item = Labelled<'a>>,
-    ) -> prometheus::Result<()> {
-        let family = GaugeVec::new(Opts::new(name, help), labels)?;
-        for (labels, value) in values {
-            family.get_metric_with_label_values(&labels)?.set(value);
-        }
-        self.registry.register(Box::new(family))
+    ) {
+        let values = values.into_iter().map(|(labels, value)| (labels, value.max(0.0)));
+        self.add(MetricType::Counter, name, help, labels, values);
+    }
+
+    /// Adds a family of values that grow and shrink.
+    pub fn gauges<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        values: impl IntoIterator<Item = Labelled<'a>>,
+    ) {
+        self.add(MetricType::Gauge, name, help, labels, values);
+    }
+
+    fn add<'a>(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        names: &[&str],
+        values: impl IntoIterator<Item = Labelled<'a>>,
+    ) {
+        let labelled = |labels: Vec<&str>| {
+            debug_assert_eq!(labels.len(), names.len(), "{name}");
+            names.iter().zip(labels).map(|(name, label)| ((*name).to_owned(), label.to_owned())).collect()
+        };
+        let series = values.into_iter().map(|(labels, value)| (labelled(labels), value)).collect();
+        self.registry.register(name, help, Family { kind, series });
     }
 
     /// The text.
-    pub fn text(&self) -> prometheus::Result<String> {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    pub fn text(&self) -> Result<String, Error> {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.registry)?;
+        Ok(text)
     }
 }
 
@@ -59,13 +100,14 @@ mod tests {
 
     #[test]
     fn labels_of_any_text_stay_in_their_quotes() {
-        let scrape = Scrape::default();
+        let mut scrape = Scrape::default();
         let values = [(vec!["a\"b\\c\nd"], 1.5), (vec!["ü"], 0.0)];
-        scrape.counters("x_seconds_total", "Of all.", &["job"], values).unwrap();
-        scrape.gauges("y_bytes", "Now.", &[], [(vec![], 3.0)]).unwrap();
+        scrape.counters("x_seconds", "Of all", &["job"], values);
+        scrape.gauges("y_bytes", "Now", &[], [(vec![], 3.0)]);
+        scrape.gauges("z", "Nothing", &["job"], []);
         let expected = "# HELP x_seconds_total Of all.\n# TYPE x_seconds_total counter\n\
-            x_seconds_total{job=\"a\\\"b\\\\c\\nd\"} 1.5\nx_seconds_total{job=\"ü\"} 0\n\
-            # HELP y_bytes Now.\n# TYPE y_bytes gauge\ny_bytes 3\n";
+            x_seconds_total{job=\"a\\\"b\\\\c\\nd\"} 1.5\nx_seconds_total{job=\"ü\"} 0.0\n\
+            # HELP y_bytes Now.\n# TYPE y_bytes gauge\ny_bytes 3.0\n";
         assert_eq!(scrape.text().unwrap(), expected);
         assert_eq!(Scrape::default().text().unwrap(), "");
     }

@@ -49,8 +49,8 @@ fn sees_all() -> bool {
 fn in_group(mountinfo: &[u8], path: &Path) -> bool {
     let options = super_options(mountinfo, path.as_os_str().as_encoded_bytes()).unwrap_or_default();
     let exempt = options.split(',').find_map(|option| option.strip_prefix("gid=")?.parse::<u32>().ok());
-    let mut ours = nix::unistd::getgroups().unwrap_or_default();
-    ours.push(nix::unistd::getegid());
+    let mut ours = rustix::process::getgroups().unwrap_or_default();
+    ours.push(rustix::process::getegid());
     exempt.is_some_and(|gid| ours.iter().any(|group| group.as_raw() == gid))
 }
 

@@ -14,7 +14,7 @@ use super::openapi::ReadProblems;
 use super::query::{self, fields};
 use super::state::AppState;
 use crate::sizing::format::{Format, Target};
-use crate::sizing::parameters::Parameters;
+use crate::sizing::parameters::SizingParameters;
 use crate::sizing::recommendation::Sizing;
 use crate::sizing::sizing;
 
@@ -30,7 +30,7 @@ use crate::sizing::sizing;
         ("job" = String, Path, description = "Job"),
         FormQuery,
         Target,
-        Parameters,
+        SizingParameters,
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
@@ -60,7 +60,7 @@ pub(crate) async fn of_job(
         ("workflow" = String, Path, description = "Workflow"),
         FormQuery,
         Target,
-        Parameters,
+        SizingParameters,
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
@@ -89,7 +89,7 @@ pub(crate) async fn of_workflow(
         ("repository" = String, Path, description = "Repository, with or without its organization"),
         FormQuery,
         Target,
-        Parameters,
+        SizingParameters,
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
@@ -135,10 +135,10 @@ struct FormQuery {
     format: Option<Format>,
 }
 
-fn parse(query: Option<&str>) -> Result<(FormQuery, Target, Parameters), AppError> {
-    let known = [fields::<FormQuery>(), fields::<Target>(), fields::<Parameters>()].concat();
-    let given = query::Parameters::parse(query, &known)?;
-    let parameters: Parameters = given.read()?;
+fn parse(query: Option<&str>) -> Result<(FormQuery, Target, SizingParameters), AppError> {
+    let known = [fields::<FormQuery>(), fields::<Target>(), fields::<SizingParameters>()].concat();
+    let given = query::QueryParameters::parse(query, &known)?;
+    let parameters: SizingParameters = given.read()?;
     parameters.check()?;
     Ok((given.read()?, given.read()?, parameters))
 }

@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -160,13 +160,15 @@ impl Server {
 
 /// As many as there may be descriptors for.
 fn connections() -> usize {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let (soft, hard) = (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX));
     let wanted = MAX_CONNECTIONS as u64 + OTHER_DESCRIPTORS;
     let limit = if soft >= wanted {
         soft
     } else {
         let raised = wanted.min(hard);
-        setrlimit(Resource::RLIMIT_NOFILE, raised, hard).map_or(soft, |()| raised)
+        let limit = Rlimit { current: Some(raised), maximum };
+        setrlimit(Resource::Nofile, limit).map_or(soft, |()| raised)
     };
     usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS))
         .unwrap_or(MAX_CONNECTIONS)

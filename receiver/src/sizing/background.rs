@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::job_figures::JobFigures;
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use crate::store::{StaleJob, Store, StoreError, StoredFigures};
 
 /// So many jobs at a time: some milliseconds to read, and less to write.
@@ -23,7 +23,7 @@ const LAST_RETRY: Duration = Duration::from_mins(1);
 
 /// Refreshes until it is dropped. What is being written then is finished or not begun.
 pub async fn refresh(store: Store) {
-    let parameters = Parameters::default();
+    let parameters = SizingParameters::default();
     let mut after = 0;
     let mut retry = FIRST_RETRY;
     let mut failed = false;
@@ -57,11 +57,11 @@ pub async fn refresh(store: Store) {
 }
 
 /// Refreshes some jobs behind this row; the last one's row, `None` if there was none.
-async fn step(store: &Store, after: i64, parameters: &Parameters) -> Result<Option<i64>, StoreError> {
+async fn step(store: &Store, after: i64, parameters: &SizingParameters) -> Result<Option<i64>, StoreError> {
     let jobs = store.stale_jobs(after, JOBS, parameters.runs).await?;
     let Some(last) = jobs.last().map(|job| job.state.id) else { return Ok(None) };
     let count = jobs.len();
-    let compute = move |parameters: &Parameters| {
+    let compute = move |parameters: &SizingParameters| {
         let stored = |job: &StaleJob| {
             let figures = JobFigures::of(&job.runs, parameters);
             let (waste, risk) = (figures.waste(), figures.risk());

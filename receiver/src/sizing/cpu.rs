@@ -9,15 +9,15 @@ use super::bounds;
 use super::ceiling;
 use super::guard_rails::{Decision, GuardRails};
 use super::observation::Observation;
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::quantity::{round_cores, say_cores, write_cores};
 use super::recommendation::{Change, CpuSizing};
 
 /// What a container should request; `None` for what is requested now if that is not known.
 pub(super) fn size(
     observations: &[Observation<'_>],
-    current: &Current,
-    parameters: &Parameters,
+    current: &CurrentCpu,
+    parameters: &SizingParameters,
 ) -> CpuSizing {
     let at = |percentile: f64| used(observations, percentile);
     let with_margin = |cores: f64| cores * (1.0 + parameters.cpu_margin / 100.0);
@@ -80,8 +80,8 @@ pub(super) fn size(
 /// The same where nothing can be recommended.
 pub(super) fn none(
     observations: &[Observation<'_>],
-    current: &Current,
-    parameters: &Parameters,
+    current: &CurrentCpu,
+    parameters: &SizingParameters,
 ) -> CpuSizing {
     CpuSizing {
         request_cores: None,
@@ -103,7 +103,7 @@ pub(super) fn none(
 
 /// What the newest run had, in cores.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Current {
+pub(super) struct CurrentCpu {
     pub(super) request: Option<f64>,
     pub(super) limit: Option<f64>,
     /// The tightest limit above it.
@@ -163,7 +163,7 @@ impl Excess {
     }
 }
 
-fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: &Parameters) -> String {
+fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: &SizingParameters) -> String {
     let runs = observations.len();
     let count = |test: fn(&Observation<'_>) -> bool| observations.iter().filter(|one| test(one)).count();
     let mut reason = format!(

@@ -2,7 +2,7 @@
 
 use wire::rules::Ceiling;
 
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::recommendation::Change;
 
 /// What holds for one resource of one container, in its unit.
@@ -23,7 +23,7 @@ pub(super) struct GuardRails<'a> {
     pub(super) per_one: f64,
     /// For a sentence.
     pub(super) say: fn(f64) -> String,
-    pub(super) parameters: &'a Parameters,
+    pub(super) parameters: &'a SizingParameters,
 }
 
 /// What is to be requested.
@@ -95,7 +95,7 @@ impl GuardRails<'_> {
 
     /// From what is requested now towards the target.
     fn step(&self, current: f64, target: f64) -> (f64, Option<String>) {
-        let Parameters { ignore_below, max_step_down, .. } = self.parameters;
+        let SizingParameters { ignore_below, max_step_down, .. } = self.parameters;
         let say = |value: f64| (self.say)(value);
         let share = 100.0 * (target - current).abs() / current.max(f64::MIN_POSITIVE);
         let keep = |why: String| (current, Some(format!("kept at {}: {why}", say(current))));

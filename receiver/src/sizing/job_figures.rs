@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::observation::Observation;
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::quantity::GIB;
 use super::recommend::recommend;
 use super::recommendation::ContainerSizing;
@@ -100,7 +100,7 @@ impl JobFigures {
 
 impl JobFigures {
     /// Of a job's last complete runs, newest first.
-    pub fn of(runs: &[CompleteRun], parameters: &Parameters) -> Self {
+    pub fn of(runs: &[CompleteRun], parameters: &SizingParameters) -> Self {
         let sizings = recommend(runs, &[], parameters);
         let mut figures = Self { runs: runs.len(), ..Self::default() };
         let seconds: f64 = runs.iter().map(|run| run.duration_seconds).sum();

@@ -9,7 +9,7 @@ use super::bounds;
 use super::ceiling;
 use super::guard_rails::{Decision, GuardRails};
 use super::observation::Observation;
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::quantity::{MIB, round_bytes, say_bytes, write_bytes};
 use super::recommendation::{Change, MemorySizing};
 
@@ -23,7 +23,7 @@ const MAX_STEPS: usize = 3;
 
 /// What the newest run had, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Current {
+pub(super) struct CurrentMemory {
     pub(super) request: Option<u64>,
     pub(super) limit: Option<u64>,
     /// The tightest limit above it.
@@ -34,8 +34,8 @@ pub(super) struct Current {
 pub(super) fn size(
     observations: &[Observation<'_>],
     own: &[Observation<'_>],
-    current: &Current,
-    parameters: &Parameters,
+    current: &CurrentMemory,
+    parameters: &SizingParameters,
 ) -> MemorySizing {
     let with_margin = |bytes: f64| bytes * (1.0 + parameters.memory_margin / 100.0);
     let highest = highest(observations);
@@ -94,7 +94,7 @@ pub(super) fn size(
 }
 
 /// The same where nothing can be recommended.
-pub(super) fn none(observations: &[Observation<'_>], current: &Current) -> MemorySizing {
+pub(super) fn none(observations: &[Observation<'_>], current: &CurrentMemory) -> MemorySizing {
     MemorySizing {
         request_bytes: None,
         request: None,
@@ -120,7 +120,7 @@ struct AfterKill {
 }
 
 impl AfterKill {
-    fn new(killed_at: f64, own: &[Observation<'_>], parameters: &Parameters) -> Self {
+    fn new(killed_at: f64, own: &[Observation<'_>], parameters: &SizingParameters) -> Self {
         let in_a_row = own.iter().take_while(|one| one.oom_killed).count().clamp(1, MAX_STEPS);
         let factor = parameters.oom_factor.powi(in_a_row as i32);
         let added = parameters.oom_bytes as f64;
@@ -135,7 +135,7 @@ fn highest<'o, 'a>(observations: &'o [Observation<'a>]) -> Option<&'o Observatio
 }
 
 /// Where the peak grew evenly from run to run, what the next one is to be expected to take at the most.
-fn grown(observations: &[Observation<'_>], parameters: &Parameters) -> Option<f64> {
+fn grown(observations: &[Observation<'_>], parameters: &SizingParameters) -> Option<f64> {
     let last = observations.get(..GROWING_RUNS)?;
     let steps = last.windows(2).map(|pair| pair[0].memory_bytes - pair[1].memory_bytes);
     let (smallest, largest) =
@@ -157,7 +157,7 @@ fn reason(
     figure: f64,
     from_peak: f64,
     kill: &AfterKill,
-    parameters: &Parameters,
+    parameters: &SizingParameters,
 ) -> String {
     let runs = observations.len();
     let mut reason = format!("memory {}: ", say_bytes(figure));

@@ -3,7 +3,7 @@
 use wire::rules::{Ceiling, Whose};
 use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
 
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use crate::store::CompleteRun;
 
 /// One run of one container.
@@ -33,7 +33,11 @@ pub(super) struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    pub(super) fn new(run: &'a CompleteRun, facts: &'a ContainerSummary, parameters: &Parameters) -> Self {
+    pub(super) fn new(
+        run: &'a CompleteRun,
+        facts: &'a ContainerSummary,
+        parameters: &SizingParameters,
+    ) -> Self {
         let (memory_bytes, memory_figure) = facts.memory_needed();
         let (cpu, sampled) = cpu(run, facts);
         let oom_killed = facts.oom_kills.is_some_and(|kills| kills > 0);

@@ -36,9 +36,8 @@ pub(crate) const MEMORY: &str = "^((0?\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-
 /// The rules' parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(default)]
-#[schema(as = SizingParameters)]
 #[into_params(parameter_in = Query)]
-pub struct Parameters {
+pub struct SizingParameters {
     /// Complete runs of each job that are looked at, the newest ones; 20 if it is left out.
     #[serde(deserialize_with = "count")]
     #[param(minimum = 1, maximum = 1000)]
@@ -122,7 +121,7 @@ pub struct Parameters {
     pub price_gib_hour: Option<f64>,
 }
 
-impl Default for Parameters {
+impl Default for SizingParameters {
     fn default() -> Self {
         Self {
             runs: 20,
@@ -149,7 +148,7 @@ impl Default for Parameters {
     }
 }
 
-impl Parameters {
+impl SizingParameters {
     /// What cannot be told of one value alone.
     pub fn check(&self) -> Result<(), InvalidParameter> {
         if self.min_runs > self.runs {
@@ -256,9 +255,9 @@ mod tests {
 
     use super::*;
 
-    fn given(name: &str, value: &str) -> Result<Parameters, String> {
+    fn given(name: &str, value: &str) -> Result<SizingParameters, String> {
         let pairs = MapDeserializer::<_, Error>::new(std::iter::once((name, value)));
-        Parameters::deserialize(pairs).map_err(|error| error.to_string())
+        SizingParameters::deserialize(pairs).map_err(|error| error.to_string())
     }
 
     #[test]

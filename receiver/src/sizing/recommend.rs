@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::MemoryFigure;
 
 use super::observation::Observation;
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::quantity::GIB;
 use super::recommendation::{
-    Basis, ContainerSizing, CpuSizing, Level, MemorySizing, Savings, Status, Window,
+    Basis, ContainerSizing, CpuSizing, MemorySizing, Savings, SizingLevel, Status, Window,
 };
 use super::{cpu, memory};
 use crate::store::CompleteRun;
@@ -17,38 +17,42 @@ use crate::store::CompleteRun;
 const NO_CONTAINERS: [&str; 2] = ["host", "kernel"];
 
 /// Runs of others that are looked at where a job has too few, from the nearest on; each newest first.
-pub type Fallbacks<'a> = [(Level, &'a [CompleteRun])];
+pub type Fallbacks<'a> = [(SizingLevel, &'a [CompleteRun])];
 
 /// What the containers of these runs (newest first) should request. Where a container has too few of them, the first step
 /// of the fallbacks that has enough is taken, together with what there is.
 pub fn recommend(
     own: &[CompleteRun],
     fallbacks: &Fallbacks<'_>,
-    parameters: &Parameters,
+    parameters: &SizingParameters,
 ) -> Vec<ContainerSizing> {
-    recommend_at(Level::Job, own, fallbacks, parameters)
+    recommend_at(SizingLevel::Job, own, fallbacks, parameters)
 }
 
 /// The same for runs that are not of one job.
 pub(super) fn recommend_at(
-    level: Level,
+    level: SizingLevel,
     own: &[CompleteRun],
     fallbacks: &Fallbacks<'_>,
-    parameters: &Parameters,
+    parameters: &SizingParameters,
 ) -> Vec<ContainerSizing> {
     let names = names(own, fallbacks, parameters);
     names.into_iter().map(|name| container(name, level, own, fallbacks, parameters)).collect()
 }
 
 /// Whether some container has fewer runs than a recommendation takes, so that a fallbacks is of use.
-pub fn is_short(own: &[CompleteRun], parameters: &Parameters) -> bool {
+pub fn is_short(own: &[CompleteRun], parameters: &SizingParameters) -> bool {
     let enough = parameters.min_runs as usize;
     own.is_empty() || names(own, &[], parameters).into_iter().any(|name| runs_with(own, name) < enough)
 }
 
 /// The containers of the newest run, and those of several: what was there once and is not any more needs no advice.
 /// Without any run, those that others have.
-fn names<'a>(own: &'a [CompleteRun], fallbacks: &'a Fallbacks<'_>, parameters: &Parameters) -> Vec<&'a str> {
+fn names<'a>(
+    own: &'a [CompleteRun],
+    fallbacks: &'a Fallbacks<'_>,
+    parameters: &SizingParameters,
+) -> Vec<&'a str> {
     let nearest = fallbacks.iter().map(|(_, runs)| *runs).find(|runs| !runs.is_empty());
     let runs = if own.is_empty() { nearest.unwrap_or_default() } else { own };
     let mut names: Vec<&str> = Vec::new();
@@ -72,7 +76,11 @@ fn runs_with(runs: &[CompleteRun], name: &str) -> usize {
     runs.iter().filter(|run| run.containers.iter().any(|facts| facts.name == name)).count()
 }
 
-fn observations<'a>(runs: &'a [CompleteRun], name: &str, parameters: &Parameters) -> Vec<Observation<'a>> {
+fn observations<'a>(
+    runs: &'a [CompleteRun],
+    name: &str,
+    parameters: &SizingParameters,
+) -> Vec<Observation<'a>> {
     let of_run = |run: &'a CompleteRun| {
         let those = run.containers.iter().filter(|facts| facts.name == name);
         those.map(|facts| Observation::new(run, facts, parameters)).collect::<Vec<_>>()
@@ -82,10 +90,10 @@ fn observations<'a>(runs: &'a [CompleteRun], name: &str, parameters: &Parameters
 
 fn container(
     name: &str,
-    level: Level,
+    level: SizingLevel,
     own: &[CompleteRun],
     fallbacks: &Fallbacks<'_>,
-    parameters: &Parameters,
+    parameters: &SizingParameters,
 ) -> ContainerSizing {
     let own_observations = observations(own, name, parameters);
     let mine = runs_with(own, name);
@@ -129,15 +137,15 @@ fn container(
     ContainerSizing { name: name.to_owned(), status, basis: describe(level, &basis), cpu, memory, savings }
 }
 
-fn whose(level: Level) -> &'static str {
+fn whose(level: SizingLevel) -> &'static str {
     match level {
-        Level::Job => "the job",
-        Level::Workflow => "all jobs of the workflow",
-        Level::Repository => "all jobs of the repository",
+        SizingLevel::Job => "the job",
+        SizingLevel::Workflow => "all jobs of the workflow",
+        SizingLevel::Repository => "all jobs of the repository",
     }
 }
 
-fn there_are(runs: usize, parameters: &Parameters) -> String {
+fn there_are(runs: usize, parameters: &SizingParameters) -> String {
     let are = match runs {
         0 => "is no complete run".to_owned(),
         1 => "is 1 complete run".to_owned(),
@@ -150,7 +158,7 @@ fn runs_of(observations: &[Observation<'_>]) -> usize {
     observations.iter().map(|one| one.run.id).collect::<BTreeSet<_>>().len()
 }
 
-fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
+fn describe(level: SizingLevel, observations: &[Observation<'_>]) -> Basis {
     let count = |test: fn(&Observation<'_>) -> bool| {
         let those = observations.iter().filter(|one| test(one)).map(|one| one.run.id);
         those.collect::<BTreeSet<_>>().len()
@@ -177,7 +185,7 @@ fn describe(level: Level, observations: &[Observation<'_>]) -> Basis {
 
 /// What each job requests for a container now: what its newest run had; and for how long its runs took.
 struct CurrentRequests {
-    jobs: BTreeMap<i64, (cpu::Current, memory::Current, f64)>,
+    jobs: BTreeMap<i64, (cpu::CurrentCpu, memory::CurrentMemory, f64)>,
 }
 
 impl CurrentRequests {
@@ -185,12 +193,12 @@ impl CurrentRequests {
     fn of(observations: &[Observation<'_>]) -> Self {
         let mut jobs = BTreeMap::new();
         for Observation { run, facts, .. } in observations {
-            let cpu = cpu::Current {
+            let cpu = cpu::CurrentCpu {
                 request: facts.cpu_request_cores,
                 limit: facts.cpu_limit_cores,
                 bound: facts.cpu_bound_cores,
             };
-            let memory = memory::Current {
+            let memory = memory::CurrentMemory {
                 request: facts.memory_request_bytes,
                 limit: facts.memory_limit_bytes,
                 bound: facts.memory_bound_bytes,
@@ -201,10 +209,10 @@ impl CurrentRequests {
     }
 
     /// Of the jobs, the one that requests the most.
-    fn highest(&self) -> (cpu::Current, memory::Current) {
+    fn highest(&self) -> (cpu::CurrentCpu, memory::CurrentMemory) {
         let all = || self.jobs.values();
         let cpu = all().map(|(cpu, ..)| *cpu).max_by(|a, b| {
-            let of = |one: &cpu::Current| one.request.or(one.limit).unwrap_or(0.0);
+            let of = |one: &cpu::CurrentCpu| one.request.or(one.limit).unwrap_or(0.0);
             of(a).total_cmp(&of(b))
         });
         let memory = all().map(|(_, memory, _)| *memory).max_by_key(|one| one.request.or(one.limit));
@@ -217,7 +225,7 @@ fn savings(
     now: &CurrentRequests,
     cpu: &CpuSizing,
     memory: &MemorySizing,
-    parameters: &Parameters,
+    parameters: &SizingParameters,
 ) -> Savings {
     let mut savings = Savings { known: true, ..Savings::default() };
     for (cpu_now, memory_now, seconds) in now.jobs.values() {
@@ -235,7 +243,7 @@ fn savings(
 
 impl Savings {
     /// Several together.
-    pub(super) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>, parameters: &Parameters) -> Self {
+    pub(super) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>, parameters: &SizingParameters) -> Self {
         let mut sum = Self { known: true, ..Self::default() };
         for one in all {
             sum.core_hours += one.core_hours;
@@ -246,7 +254,7 @@ impl Savings {
         sum
     }
 
-    fn price(&mut self, parameters: &Parameters) {
+    fn price(&mut self, parameters: &SizingParameters) {
         let of_cpu = parameters.price_core_hour.map(|price| price * self.core_hours);
         let of_memory = parameters.price_gib_hour.map(|price| price * self.gib_hours);
         self.money = match (of_cpu, of_memory) {

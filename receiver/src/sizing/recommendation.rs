@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wire::MemoryFigure;
 
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 
 /// What the containers of a job, or of all jobs of a workflow or repository, should request.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -20,7 +20,7 @@ pub struct Sizing {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// The rules' parameters.
-    pub parameters: Parameters,
+    pub parameters: SizingParameters,
     /// The runs that were looked at.
     pub window: Window,
     /// One recommendation per container, in the order of the newest run, then by name.
@@ -99,8 +99,7 @@ pub enum Status {
 /// Whose runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = SizingLevel)]
-pub enum Level {
+pub enum SizingLevel {
     /// The job's own.
     Job,
     /// Those of all jobs of its workflow.
@@ -114,7 +113,7 @@ pub enum Level {
 #[schema(as = SizingBasis)]
 pub struct Basis {
     /// Whose runs.
-    pub level: Level,
+    pub level: SizingLevel,
     /// Runs with this container.
     pub runs: usize,
     /// Those in which processes of it were killed for want of memory.

@@ -2,9 +2,9 @@
 
 use wire::Scope;
 
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::recommend::{is_short, recommend, recommend_at};
-use super::recommendation::{JobSizing, Level, Savings, Sizing, Window};
+use super::recommendation::{JobSizing, Savings, Sizing, SizingLevel, Window};
 use crate::store::CompleteRun;
 use crate::store::{HistoryQuery, JobHistory, Store, StoreError};
 
@@ -14,7 +14,7 @@ const MAX_JOBS: u32 = 200;
 const MAX_RUNS: u32 = 10_000;
 
 /// What the containers of a job, or of all jobs of a workflow or repository, should request.
-pub async fn sizing(store: &Store, scope: Scope, parameters: Parameters) -> Result<Sizing, StoreError> {
+pub async fn sizing(store: &Store, scope: Scope, parameters: SizingParameters) -> Result<Sizing, StoreError> {
     let histories = Histories::read(store, &scope, &parameters).await?;
     // Some thousand histograms are added up.
     let sizing = tokio::task::spawn_blocking(move || size(&scope, &histories, &parameters)).await;
@@ -31,9 +31,9 @@ struct Histories {
 }
 
 impl Histories {
-    async fn read(store: &Store, scope: &Scope, parameters: &Parameters) -> Result<Self, StoreError> {
+    async fn read(store: &Store, scope: &Scope, parameters: &SizingParameters) -> Result<Self, StoreError> {
         let read = async |scope: Scope, jobs: u32| {
-            let Parameters { runs, since, .. } = *parameters;
+            let SizingParameters { runs, since, .. } = *parameters;
             store.history(HistoryQuery { scope, jobs, runs, since }).await
         };
         let most = MAX_JOBS.min((MAX_RUNS / parameters.runs).max(1));
@@ -57,12 +57,12 @@ impl Histories {
         Ok(histories)
     }
 
-    fn is_short(&self, parameters: &Parameters) -> bool {
+    fn is_short(&self, parameters: &SizingParameters) -> bool {
         self.asked.is_empty() || self.asked.iter().any(|job| is_short(&job.runs, parameters))
     }
 
     /// The newest runs of the jobs of a workflow, or of all of the repository, that were read.
-    fn newest(&self, workflow: Option<&str>, parameters: &Parameters) -> Vec<CompleteRun> {
+    fn newest(&self, workflow: Option<&str>, parameters: &SizingParameters) -> Vec<CompleteRun> {
         let all = self.asked.iter().chain(&self.workflow).chain(&self.repository);
         let those = all.filter(|job| workflow.is_none_or(|workflow| job.workflow == workflow));
         let mut runs: Vec<&CompleteRun> = those.flat_map(|job| &job.runs).collect();
@@ -72,7 +72,7 @@ impl Histories {
     }
 }
 
-fn size(scope: &Scope, histories: &Histories, parameters: &Parameters) -> Sizing {
+fn size(scope: &Scope, histories: &Histories, parameters: &SizingParameters) -> Sizing {
     let repository = histories.newest(None, parameters);
     let of_job = |runs: &[CompleteRun], workflow: &str| {
         let of_workflow = if is_short(runs, parameters) {
@@ -80,7 +80,11 @@ fn size(scope: &Scope, histories: &Histories, parameters: &Parameters) -> Sizing
         } else {
             Vec::new()
         };
-        recommend(runs, &[(Level::Workflow, &of_workflow), (Level::Repository, &repository)], parameters)
+        recommend(
+            runs,
+            &[(SizingLevel::Workflow, &of_workflow), (SizingLevel::Repository, &repository)],
+            parameters,
+        )
     };
     let mut sizing = Sizing {
         organization: scope.organization().to_owned(),
@@ -111,8 +115,8 @@ fn size(scope: &Scope, histories: &Histories, parameters: &Parameters) -> Sizing
     let mut all: Vec<CompleteRun> = histories.asked.iter().flat_map(|job| &job.runs).cloned().collect();
     all.sort_by_key(|run| std::cmp::Reverse(run.id));
     sizing.window = Window::of(&all);
-    let level = if scope.workflow().is_some() { Level::Workflow } else { Level::Repository };
-    sizing.containers = recommend_at(level, &all, &[(Level::Repository, &repository)], parameters);
+    let level = if scope.workflow().is_some() { SizingLevel::Workflow } else { SizingLevel::Repository };
+    sizing.containers = recommend_at(level, &all, &[(SizingLevel::Repository, &repository)], parameters);
     sizing.savings = Savings::sum(sizing.jobs.iter().map(|job| &job.savings), parameters);
     sizing
 }

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
 
 use super::job_figures::JobFigures;
-use super::parameters::Parameters;
+use super::parameters::SizingParameters;
 use super::quantity::{GIB, MIB};
 use super::recommend;
-use super::recommendation::{Change, ContainerSizing, Level, Status};
+use super::recommendation::{Change, ContainerSizing, SizingLevel, Status};
 use crate::store::CompleteRun;
 
 /// A container that used so many cores for 100 s and so much memory.
@@ -43,7 +43,7 @@ fn runs(containers: Vec<ContainerSummary>) -> Vec<CompleteRun> {
 }
 
 fn size(containers: Vec<ContainerSummary>) -> ContainerSizing {
-    recommend(&runs(containers), &[], &Parameters::default()).remove(0)
+    recommend(&runs(containers), &[], &SizingParameters::default()).remove(0)
 }
 
 fn mib(bytes: Option<u64>) -> u64 {
@@ -122,25 +122,25 @@ fn kills_in_a_row_ask_for_more_at_once() {
 
 #[test]
 fn rails_hold_in_their_order() {
-    let with = |current_mib: u64, peak_mib: u64, parameters: &Parameters| {
+    let with = |current_mib: u64, peak_mib: u64, parameters: &SizingParameters| {
         let facts =
             ContainerSummary { memory_request_bytes: Some(current_mib * MIB), ..facts(1.0, peak_mib) };
         let sizing = recommend(&runs(vec![facts; 3]), &[], parameters).remove(0);
         (mib(sizing.memory.request_bytes), sizing.memory.change)
     };
-    let defaults = Parameters::default();
+    let defaults = SizingParameters::default();
     assert_eq!(with(1000, 400, &defaults), (750, Change::Lower));
     assert_eq!(with(1000, 700, &defaults), (805, Change::Lower));
     assert_eq!(with(1000, 800, &defaults), (1000, Change::Keep), "8 % less");
     assert_eq!(with(1000, 940, &defaults), (1000, Change::Keep), "8 % more, and it is enough");
     assert_eq!(with(1000, 1010, &defaults), (1162, Change::Raise));
     assert_eq!(
-        with(1000, 1001, &Parameters { memory_margin: 5.0, ..defaults.clone() }),
+        with(1000, 1001, &SizingParameters { memory_margin: 5.0, ..defaults.clone() }),
         (1052, Change::Raise),
         "it is not enough"
     );
     assert_eq!(with(40, 1, &defaults), (32, Change::Lower), "the floor");
-    let capped = Parameters { memory_cap: Some(500 * MIB), ..defaults };
+    let capped = SizingParameters { memory_cap: Some(500 * MIB), ..defaults };
     assert_eq!(with(1000, 900, &capped), (500, Change::Lower), "a cap is an order");
 }
 
@@ -167,7 +167,7 @@ fn only_containers_that_are_there_are_told_of() {
     for run in &mut history[1..] {
         run.containers.push(ContainerSummary { name: "gone".to_owned(), ..facts(1.0, 100) });
     }
-    let sizings = recommend(&history, &[], &Parameters::default());
+    let sizings = recommend(&history, &[], &SizingParameters::default());
     let told: Vec<_> = sizings.iter().map(|one| (one.name.as_str(), one.status)).collect();
     assert_eq!(
         told,
@@ -177,10 +177,13 @@ fn only_containers_that_are_there_are_told_of() {
     let others = runs(vec![ContainerSummary { name: "new".to_owned(), ..facts(1.0, 300) }; 3]);
     let others: Vec<CompleteRun> =
         others.into_iter().map(|run| CompleteRun { id: run.id + 100, job_id: 2, ..run }).collect();
-    let sizings =
-        recommend(&history, &[(Level::Workflow, &[]), (Level::Repository, &others)], &Parameters::default());
+    let sizings = recommend(
+        &history,
+        &[(SizingLevel::Workflow, &[]), (SizingLevel::Repository, &others)],
+        &SizingParameters::default(),
+    );
     let told: Vec<_> = sizings.iter().map(|one| (one.basis.level, one.basis.runs)).collect();
-    assert_eq!(told, [(Level::Job, 4), (Level::Repository, 4), (Level::Job, 3)]);
+    assert_eq!(told, [(SizingLevel::Job, 4), (SizingLevel::Repository, 4), (SizingLevel::Job, 3)]);
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn figures_count_runs_once() {
     };
     let mut history = runs(vec![facts(1.0, 50), facts(1.0, 50), killed.clone()]);
     history[0].containers.push(ContainerSummary { name: "d".to_owned(), oom_kills: None, ..killed });
-    let figures = JobFigures::of(&history, &Parameters::default());
+    let figures = JobFigures::of(&history, &SizingParameters::default());
     assert_eq!((figures.runs, figures.mean_duration_seconds), (3, 100.0));
     assert_eq!(
         (
@@ -213,7 +216,7 @@ fn figures_count_runs_once() {
         [(1, false), (2, false), (3, true)]
     );
     assert_eq!(figures.sparkline[2].memory_peak_bytes, (200 * MIB) as f64);
-    assert_eq!(JobFigures::of(&[], &Parameters::default()), JobFigures::default());
+    assert_eq!(JobFigures::of(&[], &SizingParameters::default()), JobFigures::default());
     assert_eq!(JobFigures::default().risk(), 0.0);
 }
 

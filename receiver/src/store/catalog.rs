@@ -91,7 +91,7 @@ pub struct JobRow {
 
 /// Organizations, repositories or workflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum NameLevel {
     /// Every organization.
     Organizations,
     /// Repositories.
@@ -104,7 +104,7 @@ pub enum Level {
 #[derive(Debug, Clone)]
 pub struct NameQuery {
     /// Of what.
-    pub level: Level,
+    pub level: NameLevel,
     /// Below what.
     pub within: Within,
     /// Only those with this in their names, joined by slashes, in upper or lower case.
@@ -140,7 +140,7 @@ impl JobSort {
     }
 }
 
-impl Level {
+impl NameLevel {
     fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Organizations => &["organization"],

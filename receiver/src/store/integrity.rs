@@ -1,12 +1,11 @@
 //! Whether a database can be trusted, asked before it is served.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
 
@@ -59,7 +58,7 @@ pub enum OpenError {
     #[error(
         "the file system of the database cannot lock files ({0}); put it on a local one, such as ext4, xfs or a block volume"
     )]
-    NoLocks(Errno),
+    NoLocks(io::Error),
     /// WAL mode was refused.
     #[error(
         "the database cannot use WAL mode (it is in {0:?} mode); its file system may not support locks or shared memory: put it on a local one"
@@ -70,7 +69,7 @@ pub enum OpenError {
     Sqlite(rusqlite::Error),
     /// A file of it cannot be opened or read.
     #[error("the database cannot be opened: {0}")]
-    File(#[from] std::io::Error),
+    File(#[from] io::Error),
     /// The writing thread could not be started.
     #[error("cannot start the writer: {0}")]
     Thread(String),
@@ -82,7 +81,9 @@ impl From<rusqlite::Error> for OpenError {
             Some(ErrorCode::NotADatabase) => Self::NoDatabase,
             Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt(error.to_string()),
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
-            Some(ErrorCode::FileLockingProtocolFailed) => Self::NoLocks(Errno::EPROTO),
+            Some(ErrorCode::FileLockingProtocolFailed) => {
+                Self::NoLocks(io::Error::from_raw_os_error(libc::EPROTO))
+            }
             _ => Self::Sqlite(error),
         }
     }
@@ -94,17 +95,22 @@ pub(super) fn try_locks(path: &Path) -> Result<(), OpenError> {
         // It is not there, or cannot be opened, which is told with more words later.
         return Ok(());
     };
-    let lock = nix::libc::flock {
-        l_type: nix::libc::F_RDLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
         l_start: 0,
         l_len: 1,
         l_pid: 0,
     };
-    match fcntl(&file, FcntlArg::F_SETLK(&lock)) {
+    // SAFETY: the descriptor is open, and the kernel only reads the lock. rustix locks whole files only.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
         // Another process may hold it, which takes a file system that can.
-        Ok(_) | Err(Errno::EACCES | Errno::EAGAIN) => Ok(()),
-        Err(error) => Err(OpenError::NoLocks(error)),
+        Some(libc::EACCES | libc::EAGAIN) => Ok(()),
+        _ => Err(OpenError::NoLocks(error)),
     }
 }
 
@@ -136,7 +142,7 @@ const FRAME_HEADER: usize = 24;
 /// after the first was synced and acknowledged: both are lost by damage.
 pub(super) fn check_log(database: &Path) -> Result<(), OpenError> {
     let mut file = match std::fs::File::open(wal::path_of(database)) {
-        Ok(file) => std::io::BufReader::with_capacity(1 << 20, file),
+        Ok(file) => io::BufReader::with_capacity(1 << 20, file),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };

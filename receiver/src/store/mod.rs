@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::{ContainerSummary, RunSummary, Scope, Source};
 
-pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, NameLevel, NameQuery, NameRow, Within};
 use self::deferred::Deferred;
 pub use self::error::{Cause, StoreError};
 pub use self::export::{ExportCursor, ExportPage, ExportQuery, ExportedFigures};
@@ -45,7 +45,7 @@ pub use self::runs::{RunQuery, WholeRun};
 pub use self::sizing_input::{CompleteRun, HistoryQuery, JobHistory, JobState, StaleJob, StoredFigures};
 pub use self::summaries::SummaryQuery;
 pub use self::totals::Sums;
-use self::write::{Command, Insert, Writer};
+use self::write::{Insert, WriteRequest, Writer};
 
 /// So many writes may wait for their turn; beyond that a client is told to come back.
 const QUEUE: usize = 1024;
@@ -59,7 +59,7 @@ const STEPS: i32 = 10_000;
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writes: mpsc::Sender<Command>,
+    writes: mpsc::Sender<WriteRequest>,
     readers: Arc<Readers>,
     health: Arc<Health>,
 }
@@ -184,7 +184,7 @@ impl Store {
     /// Stores a summary; once it is queued it is stored even if nobody waits for the answer any more.
     pub async fn insert(&self, run: NewRun) -> Result<Outcome, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Insert(Box::new(Insert { run, reply })))?;
+        self.send(WriteRequest::Insert(Box::new(Insert { run, reply })))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
 
@@ -195,11 +195,11 @@ impl Store {
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (work, answer) = Deferred::new(work);
-        self.send(Command::Deferred(work))?;
+        self.send(WriteRequest::Deferred(work))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
 
-    fn send(&self, command: Command) -> Result<(), StoreError> {
+    fn send(&self, command: WriteRequest) -> Result<(), StoreError> {
         self.writes.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Failed("the writer has ended".to_owned()),

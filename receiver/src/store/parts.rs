@@ -33,7 +33,7 @@ pub(super) const PARTS: &str = "
     SELECT run_id, run_attempt, summary_id, seq, is_final, received_at_ms, digest, payload FROM parts WHERE run = ?1";
 
 /// A summary, and the row that it is in.
-struct Loaded {
+struct LoadedSummary {
     row: Option<i64>,
     received: Received,
 }
@@ -65,7 +65,7 @@ pub(super) fn join(
         digest: run.digest,
         payload: run.payload.clone(),
     };
-    let mut near = Near::new(connection, job, key, Loaded { row: own, received: new })?;
+    let mut near = Near::new(connection, job, key, LoadedSummary { row: own, received: new })?;
     if !near.add_all(rows)? {
         // Too many: it stays with those that it is with.
         let new = near.loaded.swap_remove(0);
@@ -81,13 +81,18 @@ struct Near<'a> {
     job: i64,
     key: &'a SummaryKey,
     /// The new one first.
-    loaded: Vec<Loaded>,
+    loaded: Vec<LoadedSummary>,
     parts: Vec<Part>,
     rows: BTreeMap<i64, BTreeSet<usize>>,
 }
 
 impl<'a> Near<'a> {
-    fn new(connection: &'a Connection, job: i64, key: &'a SummaryKey, new: Loaded) -> rusqlite::Result<Self> {
+    fn new(
+        connection: &'a Connection,
+        job: i64,
+        key: &'a SummaryKey,
+        new: LoadedSummary,
+    ) -> rusqlite::Result<Self> {
         let rows = new.row.map(|row| (row, BTreeSet::from([0]))).into_iter().collect();
         let part = part(&new.received)?;
         Ok(Self { connection, job, key, loaded: vec![new], parts: vec![part], rows })
@@ -114,7 +119,7 @@ impl<'a> Near<'a> {
                 let (start, end) = (start.as_millisecond(), end.as_millisecond());
                 rows.extend(beside(self.connection, self.job, &places, start, end)?);
                 self.rows.entry(row).or_default().insert(self.loaded.len());
-                self.loaded.push(Loaded { row: Some(row), received });
+                self.loaded.push(LoadedSummary { row: Some(row), received });
                 self.parts.push(part);
             }
         }

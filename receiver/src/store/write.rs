@@ -23,7 +23,7 @@ const BACKGROUND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is to be written.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum WriteRequest {
     /// A summary; somebody waits for it to be on disk.
     Insert(Box<Insert>),
     /// Something that can wait.
@@ -55,7 +55,7 @@ impl Writer {
     /// Writes until nobody is left who could ask for it.
     ///
     /// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<WriteRequest>) {
         let mut batch = Vec::new();
         let mut waiting: VecDeque<(Instant, Deferred)> = VecDeque::new();
         loop {
@@ -66,8 +66,8 @@ impl Writer {
             let rest = std::iter::from_fn(|| queue.try_recv().ok());
             for command in first.into_iter().chain(rest).take(MAX_BATCH) {
                 match command {
-                    Command::Insert(insert) => batch.push(*insert),
-                    Command::Deferred(work) => waiting.push_back((Instant::now(), work)),
+                    WriteRequest::Insert(insert) => batch.push(*insert),
+                    WriteRequest::Deferred(work) => waiting.push_back((Instant::now(), work)),
                 }
             }
             let idle = batch.is_empty();

@@ -12,9 +12,9 @@ use wire::{Change, Comparison, Payload, Presence, Series};
 use super::chart::{Chart, Unit, X};
 use super::components::Crumbs;
 use super::error::PageError;
-use super::format::{self, Time};
+use super::format::{self, DisplayTime};
 use super::page;
-use super::run::{Loaded, places};
+use super::run::{LoadedRun, places};
 use crate::api::state::AppState;
 use crate::compare::compare;
 
@@ -25,8 +25,8 @@ struct ComparePage {
     sides: [Side; 2],
     swapped: String,
     whole: Vec<Row>,
-    containers: Vec<Container>,
-    commands: Vec<Command>,
+    containers: Vec<ContainerComparison>,
+    commands: Vec<CommandComparison>,
 }
 
 /// One of the two runs.
@@ -36,7 +36,7 @@ struct Side {
     run_id: String,
     /// Whose run it is, if it is another job's.
     job: String,
-    began: Time,
+    began: DisplayTime,
 }
 
 /// A figure in both.
@@ -55,14 +55,14 @@ struct Delta {
     text: String,
 }
 
-struct Container {
+struct ContainerComparison {
     name: String,
     presence: &'static str,
     charts: Vec<Chart>,
     rows: Vec<Row>,
 }
 
-struct Command {
+struct CommandComparison {
     name: String,
     container: String,
     presence: &'static str,
@@ -74,7 +74,7 @@ const NOISE: f64 = 0.05;
 
 /// Which two.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RunPairQuery {
     a: Option<String>,
     b: Option<String>,
 }
@@ -82,7 +82,7 @@ pub(super) struct Asked {
 /// `GET /compare?a=&b=`.
 pub(super) async fn two(
     State(state): State<Arc<AppState>>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<RunPairQuery>,
 ) -> Result<Response, PageError> {
     let id = |text: Option<String>| {
         let missing =
@@ -90,11 +90,11 @@ pub(super) async fn two(
         text.and_then(|text| text.parse().ok()).ok_or_else(missing)
     };
     let (a, b) = (id(asked.a)?, id(asked.b)?);
-    let (a, b) = tokio::try_join!(Loaded::get(&state, a), Loaded::get(&state, b))?;
+    let (a, b) = tokio::try_join!(LoadedRun::get(&state, a), LoadedRun::get(&state, b))?;
     page(&view(&a, &b, Timestamp::now()))
 }
 
-fn view(a: &Loaded, b: &Loaded, now: Timestamp) -> ComparePage {
+fn view(a: &LoadedRun, b: &LoadedRun, now: Timestamp) -> ComparePage {
     let crumbs = b.crumbs();
     let sides = [side("A", a, now), side("B", b, now)];
     let swapped = format!("/compare?a={}&b={}", b.run.id, a.run.id);
@@ -114,14 +114,14 @@ fn view(a: &Loaded, b: &Loaded, now: Timestamp) -> ComparePage {
     }
 }
 
-fn side(letter: &'static str, loaded: &Loaded, now: Timestamp) -> Side {
+fn side(letter: &'static str, loaded: &LoadedRun, now: Timestamp) -> Side {
     let run = &loaded.run;
     Side {
         letter,
         href: format!("/runs/{}", run.id),
         run_id: run.run_id.clone(),
         job: run.scope.names().join(" · ").replacen(" · ", "/", 1),
-        began: Time::new(loaded.payload.start_time, now),
+        began: DisplayTime::new(loaded.payload.start_time, now),
     }
 }
 
@@ -164,7 +164,7 @@ fn whole_number(value: f64) -> String {
     format::count(value as u64)
 }
 
-fn containers(comparison: &Comparison, a: &Payload, b: &Payload) -> Vec<Container> {
+fn containers(comparison: &Comparison, a: &Payload, b: &Payload) -> Vec<ContainerComparison> {
     let series = |payload: &Payload, name: &str| {
         let found = payload.containers.iter().find(|container| container.name == name);
         found.and_then(|container| container.series.clone())
@@ -187,7 +187,7 @@ fn containers(comparison: &Comparison, a: &Payload, b: &Payload) -> Vec<Containe
             (Some(a), Some(b)) => charts(name, &a, &b),
             _ => vec![],
         };
-        Container {
+        ContainerComparison {
             name: name.clone(),
             presence: presence(container.presence),
             charts,
@@ -230,8 +230,8 @@ fn charts(name: &str, a: &Series, b: &Series) -> Vec<Chart> {
     charts
 }
 
-fn commands(comparison: &Comparison) -> Vec<Command> {
-    let commands = comparison.commands.iter().map(|command| Command {
+fn commands(comparison: &Comparison) -> Vec<CommandComparison> {
+    let commands = comparison.commands.iter().map(|command| CommandComparison {
         name: command.name.clone(),
         container: command.container.clone().unwrap_or_default(),
         presence: presence(command.presence),

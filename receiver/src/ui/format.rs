@@ -91,7 +91,7 @@ pub(super) fn sentence(text: &str) -> String {
 
 /// A time to read and to sort by.
 #[derive(Debug, Clone)]
-pub(super) struct Time {
+pub(super) struct DisplayTime {
     /// For machines.
     pub(super) machine: String,
     /// `2026-02-06 14:30 UTC`.
@@ -100,7 +100,7 @@ pub(super) struct Time {
     pub(super) ago: String,
 }
 
-impl Time {
+impl DisplayTime {
     pub(super) fn new(time: Timestamp, now: Timestamp) -> Self {
         let full = time.strftime("%Y-%m-%d %H:%M UTC").to_string();
         let passed = now.as_second() - time.as_second();
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn times_are_near_or_dates() {
         let now: Timestamp = "2026-02-06T14:30:00Z".parse().unwrap();
-        let ago = |text: &str| Time::new(text.parse().unwrap(), now).ago;
+        let ago = |text: &str| DisplayTime::new(text.parse().unwrap(), now).ago;
         assert_eq!(ago("2026-02-06T14:29:30Z"), "just now");
         assert_eq!(ago("2026-02-06T14:31:00Z"), "just now");
         assert_eq!(ago("2026-02-06T13:45:00Z"), "45 min ago");

@@ -31,7 +31,7 @@ struct SignInPage {
 
 /// Where to go on, and why one is here.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct SignInQuery {
     #[serde(default)]
     next: String,
     ended: Option<String>,
@@ -49,7 +49,7 @@ struct Typed {
 pub(super) async fn form(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Query<SignInQuery>, QueryRejection>,
 ) -> Result<Response, PageError> {
     let asked = asked.map(|Query(asked)| asked).unwrap_or_default();
     let next = urls::next(&asked.next).unwrap_or_else(|| "/".to_owned());

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::program::{Program, collector, workload};
 use wire::Payload;
 
@@ -69,7 +69,7 @@ fn signals_are_passed_on() {
     for _ in 0..10 {
         program.wait_for("pass");
     }
-    program.signal(Signal::SIGTERM);
+    program.signal(Signal::TERM);
     let ended = program.wait();
     assert_eq!(ended.status.code(), Some(3));
     assert_eq!(ended.stdout, "ready\nterm\n");

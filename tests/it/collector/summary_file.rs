@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nix::sys::signal::Signal;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use rustix::process::Signal;
 use tests::program::{Program, collector, workload};
 use tests::scene::{PROCESS, Process, own_cgroup_namespace, write};
 
@@ -145,7 +145,7 @@ fn beside_a_job_it_tells_of_each_container_and_of_what_is_wrong() {
     write(&root, &[process(90)]);
     program.wait_for("pass");
     program.wait_for("pass");
-    program.signal(Signal::SIGTERM);
+    program.signal(Signal::TERM);
     succeeded_quietly(&program.wait());
     assert!(!directory.path().join("step.md").exists());
     let markdown = read(&file);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::http::{connect, read};
 use tests::program::Program;
 use tests::receiver::{Receiver, command};
@@ -31,7 +31,7 @@ fn what_was_acknowledged_survives_a_kill() {
     for _ in 0..20 {
         assert_eq!(receiver.push(&token, &submission().to_string()).status, 201);
     }
-    receiver.program().signal(Signal::SIGKILL);
+    receiver.program().signal(Signal::KILL);
     drop(receiver);
     assert_eq!(Receiver::start(&database).runs().len(), 20);
 }
@@ -53,7 +53,7 @@ fn a_request_in_flight_is_finished_before_it_stops() {
     stream.write_all(first.as_bytes()).unwrap();
     // A whole request behind it shows that the first part was read.
     assert!(receiver.runs().is_empty());
-    receiver.program().signal(Signal::SIGTERM);
+    receiver.program().signal(Signal::TERM);
     receiver.program().wait_for("stopping: no new requests, those in flight are finished");
     stream.write_all(rest.as_bytes()).unwrap();
     assert_eq!(read(&mut stream).status, 201);

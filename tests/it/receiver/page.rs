@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::http::{Answer, raw};
 use tests::receiver::{READ_TOKEN, Receiver};
 
@@ -47,7 +47,7 @@ fn a_withdrawn_read_token_ends_the_sessions_that_it_began() {
     assert_ne!(old, other);
     assert_eq!((leads_to(&receiver, "", &old), leads_to(&receiver, "", &other)), (None, None));
     std::fs::write(&file, "the other token\na new token\n").unwrap();
-    receiver.program().signal(Signal::SIGHUP);
+    receiver.program().signal(Signal::HUP);
     receiver.program().wait_for("secrets were read again");
     assert_eq!(leads_to(&receiver, "", &old).as_deref(), Some("/sign-in?ended=1"));
     assert_eq!(leads_to(&receiver, "", &other), None);

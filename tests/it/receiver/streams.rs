@@ -6,8 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tests::http::{Client, request};
 use tests::program::{PATIENCE, path};
@@ -125,7 +124,7 @@ pub(super) fn ended(child: &mut Child) -> ExitStatus {
 
 /// SIGTERM.
 pub(super) fn stop(child: &mut Child) -> ExitStatus {
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
     ended(child)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 
 use super::{Books, Pushers, body, summary_id};
 use crate::disk::{Disk, Failing, Small, Syncs};
@@ -49,7 +49,7 @@ pub fn kill(rounds: u32) -> Books {
     for _ in 0..rounds {
         let pushers = burst(&receiver);
         a_moment();
-        receiver.program().signal(Signal::SIGKILL);
+        receiver.program().signal(Signal::KILL);
         let pushed = pushers.join();
         drop(receiver);
         let begin = Instant::now();
@@ -68,7 +68,7 @@ pub fn power_loss(rounds: u32, syncs: Syncs) -> Books {
     for _ in 0..rounds {
         let pushers = burst(&receiver);
         a_moment();
-        receiver.program().signal(Signal::SIGKILL);
+        receiver.program().signal(Signal::KILL);
         let pushed = pushers.join();
         drop(receiver);
         disk.lose_power();
@@ -131,7 +131,7 @@ pub fn failing_disk(rounds: u32, what: Failing) -> Books {
         disk.fail(what, false);
         let recovered_in = recovery(&receiver, Instant::now());
         a_moment();
-        receiver.program().signal(Signal::SIGKILL);
+        receiver.program().signal(Signal::KILL);
         let pushed = pushers.join();
         assert!(pushed.refused.contains(&503), "nothing failed");
         drop(receiver);

@@ -1,6 +1,6 @@
 //! Rules, as their authors publish them.
 
-use receiver::sizing::parameters::Parameters;
+use receiver::sizing::parameters::SizingParameters;
 use receiver::sizing::recommend;
 use receiver::store::CompleteRun;
 use wire::CpuHistogram;
@@ -51,7 +51,7 @@ impl Rule {
 }
 
 fn ours(past: &[Past]) -> Recommended {
-    let parameters = Parameters::default();
+    let parameters = SizingParameters::default();
     let runs: Vec<CompleteRun> =
         past.iter().rev().take(parameters.runs as usize).map(|past| past.run.clone()).collect();
     let sizing = &recommend(&runs, &[], &parameters)[0];

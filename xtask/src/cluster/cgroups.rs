@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Killed processes are gone by then.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,10 +100,9 @@ fn end(directory: &Path) -> io::Result<()> {
     };
     // Linux 5.14, v2: all at once, so that nothing forks in between.
     let _ = fs::write(directory.join("cgroup.kill"), "1");
-    for pid in
-        fs::read_to_string(directory.join("cgroup.procs"))?.lines().filter_map(|line| line.parse().ok())
-    {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    let processes = fs::read_to_string(directory.join("cgroup.procs"))?;
+    for pid in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+        let _ = kill_process(pid, Signal::KILL);
     }
     let mut left = Ok(());
     for entry in entries {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::node::{Node, log_of};
-use crate::build::checked;
+use crate::command::checked;
 use crate::docker::{self, Client};
 
 /// Its name among the daemons.

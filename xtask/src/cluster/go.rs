@@ -8,8 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::cache;
-use crate::build::root;
-use crate::setup;
+use crate::command::{find, root};
 
 /// The oldest Go that builds them, as their go.mod files say.
 const OLDEST: (u32, u32) = (1, 25);
@@ -18,13 +17,13 @@ const MANIFEST: &str = "manifest.json";
 
 /// Where the programs are.
 #[derive(Debug, Clone)]
-pub(crate) struct Programs {
+pub(crate) struct KubernetesPrograms {
     kubernetes: PathBuf,
     coredns: PathBuf,
     act: PathBuf,
 }
 
-impl Programs {
+impl KubernetesPrograms {
     pub(crate) fn kubernetes(&self, program: &str) -> PathBuf {
         self.kubernetes.join(program)
     }
@@ -41,7 +40,7 @@ impl Programs {
 /// Says what to install where there is no Go that is new enough.
 pub(crate) fn check() -> Result<()> {
     let wanted = format!("Go {}.{} or later, for Kubernetes, CoreDNS and act", OLDEST.0, OLDEST.1);
-    let Some(go) = setup::find("go") else { bail!("there is no `go`: install {wanted}") };
+    let Some(go) = find("go") else { bail!("there is no `go`: install {wanted}") };
     let output = Command::new(go).args(["env", "GOVERSION"]).output()?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let mut numbers = version.trim_start_matches("go").split('.').map(|part| part.parse().unwrap_or(0));
@@ -51,7 +50,7 @@ pub(crate) fn check() -> Result<()> {
 }
 
 /// Builds what is not built yet.
-pub(crate) fn programs() -> Result<Programs> {
+pub(crate) fn programs() -> Result<KubernetesPrograms> {
     check()?;
     let version = kubernetes_version()?;
     let package = "k8s.io/component-base/version";
@@ -61,7 +60,7 @@ pub(crate) fn programs() -> Result<Programs> {
         "-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
          -X {package}.gitTreeState=clean"
     );
-    Ok(Programs {
+    Ok(KubernetesPrograms {
         kubernetes: build("kubernetes", "tool", &flags)?,
         coredns: build("coredns", ".", "")?,
         act: build("act", "tool", "")?,

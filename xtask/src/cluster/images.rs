@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::engine::{client, import};
 use super::node::Node;
 use super::{BUILD, PAUSE, TAG, cache};
-use crate::build::{checked, root};
+use crate::command::{checked, root};
 use crate::debian;
 use crate::dist::images;
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 
-use crate::build::{checked, root};
+use crate::command::{checked, root, tools};
 use crate::daemon::wait;
 use crate::debian::{self, From};
 use crate::dist::images as shipped;
@@ -78,7 +78,7 @@ pub(crate) fn run(action: &Action) -> Result<()> {
 
 /// Brings it up; what was left of one that is dead is removed first.
 pub(crate) fn up(release: bool) -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "a cluster needs root");
+    ensure!(rustix::process::geteuid().is_root(), "a cluster needs root");
     let began = Instant::now();
     if let Some(state) = State::read()? {
         let node = Node::of(state)?;
@@ -106,7 +106,7 @@ pub(crate) fn up(release: bool) -> Result<()> {
     status()
 }
 
-fn start(node: &mut Node, programs: &go::Programs, packages: &std::path::Path) -> Result<()> {
+fn start(node: &mut Node, programs: &go::KubernetesPrograms, packages: &std::path::Path) -> Result<()> {
     engine::start(node)?;
     let mut plane = Plane::new(node, programs, packages);
     plane.start_control()?;
@@ -117,7 +117,7 @@ fn start(node: &mut Node, programs: &go::Programs, packages: &std::path::Path) -
 }
 
 /// What is shipped, as it is shipped.
-fn deploy(node: &Node, programs: &go::Programs) -> Result<()> {
+fn deploy(node: &Node, programs: &go::KubernetesPrograms) -> Result<()> {
     checked(node.inside("mkdir").args(["-p", "/volumes/receiver"]))?;
     let volume = Node::run().join("volume.ext4");
     fs::File::create(&volume)?.set_len(256 << 20)?;
@@ -179,7 +179,7 @@ fn status() -> Result<()> {
 }
 
 /// The receiver's address, which this machine has a route to.
-fn receiver_address(programs: &go::Programs) -> Result<String> {
+fn receiver_address(programs: &go::KubernetesPrograms) -> Result<String> {
     let output = kubectl(programs)
         .args(["--namespace=runner-resource-collector", "get", "service", "receiver"])
         .arg("--output=jsonpath={.spec.clusterIP}")
@@ -189,15 +189,16 @@ fn receiver_address(programs: &go::Programs) -> Result<String> {
 }
 
 fn restart(daemon: &str) -> Result<()> {
-    use nix::sys::signal::{Signal, kill};
+    use rustix::process::{Pid, Signal, kill_process};
     let state = State::read()?.context("there is no cluster")?;
     let mut node = Node::of(state)?;
     let pid = node.state.daemons.get(daemon).copied().filter(|pid| node.has(*pid));
     if let Some(pid) = pid {
-        kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)?;
+        let process = Pid::from_raw(pid.cast_signed()).context("no PID")?;
+        kill_process(process, Signal::TERM)?;
         wait("the end of the daemon", || Ok(!node.has(pid)))?;
     }
-    let (programs, packages) = (go::programs()?, setup::tools().join("cluster"));
+    let (programs, packages) = (go::programs()?, tools().join("cluster"));
     Plane::new(&mut node, &programs, &packages).start_kubelet()
 }
 
@@ -248,5 +249,5 @@ fn logs() -> String {
 }
 
 fn shipped_arch() -> Result<&'static str> {
-    Ok(crate::dist::statics::Arch::native()?.name())
+    Ok(crate::dist::arch::Arch::native()?.name())
 }

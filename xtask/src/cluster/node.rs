@@ -12,7 +12,7 @@ use super::cache;
 use super::cgroups::Hierarchies;
 use super::network::Network;
 use super::state::State;
-use crate::build::{checked, root, within};
+use crate::command::{checked, root, within};
 use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 
 /// What the kubelet sets for the whole machine.

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::go::Programs;
+use super::go::KubernetesPrograms;
 use super::node::{Node, log_of};
 use super::{PAUSE, TAG};
-use crate::build::checked;
+use crate::command::checked;
 use crate::daemon::{last_lines, wait};
 use crate::programs::random;
 
@@ -21,13 +21,13 @@ pub(crate) const NODE: &str = "node";
 /// The control plane and the node's own daemons.
 pub(crate) struct Plane<'a> {
     node: &'a mut Node,
-    programs: &'a Programs,
+    programs: &'a KubernetesPrograms,
     /// Debian's packages, unpacked.
     packages: &'a Path,
 }
 
 impl<'a> Plane<'a> {
-    pub(crate) fn new(node: &'a mut Node, programs: &'a Programs, packages: &'a Path) -> Self {
+    pub(crate) fn new(node: &'a mut Node, programs: &'a KubernetesPrograms, packages: &'a Path) -> Self {
         Self { node, programs, packages }
     }
 
@@ -226,7 +226,7 @@ impl<'a> Plane<'a> {
 }
 
 /// kubectl, as an administrator of the cluster.
-pub(crate) fn kubectl(programs: &Programs) -> Command {
+pub(crate) fn kubectl(programs: &KubernetesPrograms) -> Command {
     let mut kubectl = Command::new(programs.kubernetes("kubectl"));
     kubectl.env("KUBECONFIG", kubeconfig("admin"));
     kubectl

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::build::root;
+use crate::command::root;
 
 /// A cluster, as far as it was made.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::statics::Arch;
+use super::arch::Arch;
+use crate::command::find;
 use crate::debian::{self, From};
-use crate::setup::{self, find};
+use crate::setup;
 
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 /// Debian's packages with the standard library, but for the version in the name of the second.

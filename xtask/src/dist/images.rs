@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::statics::{self, Arch, Statics};
-use crate::build::{checked, root};
+use super::arch::Arch;
+use super::statics::{self, Statics};
+use crate::command::{checked, root};
 
 /// Where machines keep what they trust: Debian and its kin, Fedora and its kin, SUSE.
 const CERTIFICATES: [&str; 3] =

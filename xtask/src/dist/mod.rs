@@ -1,5 +1,6 @@
 //! `cargo xtask dist` and `cargo xtask images`: what its users run.
 
+pub(crate) mod arch;
 mod cross;
 pub(crate) mod images;
 mod manual;
@@ -10,10 +11,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use self::arch::Arch;
+use self::statics::Statics;
 use anyhow::{Context, Result};
-use statics::{Arch, Statics};
 
-use crate::build::{checked, root};
+use crate::command::{checked, root};
 use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
 

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::statics::Arch;
-use crate::build::{cargo, checked, root};
-use crate::setup;
+use super::arch::Arch;
+use crate::command::{cargo, checked, find, root};
 
 /// Writes the bill of one program for one processor; glibc, which is linked in, is no crate and not in it.
 pub(super) fn write(name: &str, arch: Arch, to: &Path) -> Result<()> {
-    let path = setup::find("cargo-cyclonedx").context("cargo-cyclonedx is not installed")?;
+    let path = find("cargo-cyclonedx").context("cargo-cyclonedx is not installed")?;
     let cargo = cargo();
     let mut tool = std::process::Command::new(path);
     // It asks the cargo that runs it.

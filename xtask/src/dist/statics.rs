@@ -7,58 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 
-use crate::build::{self, Programs, cargo, checked, root};
+use super::arch::Arch;
+use crate::build::{self, Programs};
+use crate::command::{cargo, checked, root};
 use crate::ebpf;
 use crate::setup::{self, For};
-
-/// Processors that are built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Arch {
-    /// `x86_64`.
-    Amd64,
-    /// `aarch64`.
-    Arm64,
-}
-
-impl Arch {
-    /// That of this machine.
-    pub(crate) fn native() -> Result<Self> {
-        match std::env::consts::ARCH {
-            "x86_64" => Ok(Self::Amd64),
-            "aarch64" => Ok(Self::Arm64),
-            other => bail!("nothing is built for {other}; only for x86_64 and aarch64"),
-        }
-    }
-
-    /// As images and Debian call it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
-
-    /// As Rust calls it.
-    pub(crate) fn rust_name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "x86_64",
-            Self::Arm64 => "aarch64",
-        }
-    }
-
-    pub(crate) fn target(self) -> String {
-        format!("{}-unknown-linux-gnu", self.rust_name())
-    }
-
-    /// What compiles C for it on another machine.
-    pub(crate) fn cross_compiler(self) -> String {
-        format!("{}-linux-gnu-gcc", self.rust_name())
-    }
-}
 
 /// Where they are.
 #[derive(Debug)]

@@ -18,15 +18,13 @@ const JOB: [&str; 8] =
 
 /// The text of a scrape.
 pub(super) fn render(measurement: &NodeMeasurement, publisher: &NodePublisher) -> String {
-    let scrape = Scrape::default();
-    let made = jobs(&scrape, measurement).and_then(|()| own(&scrape, measurement, publisher));
-    match made.and_then(|()| scrape.text()) {
-        Ok(text) => text,
-        Err(error) => {
-            error!(%error, "metrics cannot be made");
-            String::new()
-        }
-    }
+    let mut scrape = Scrape::default();
+    jobs(&mut scrape, measurement);
+    own(&mut scrape, measurement, publisher);
+    scrape.text().unwrap_or_else(|error| {
+        error!(%error, "metrics cannot be made");
+        String::new()
+    })
 }
 
 /// One container of one job.
@@ -62,7 +60,7 @@ fn job_labels<'a>(pod: &'a Pod, job: &'a JobRun) -> Vec<&'a str> {
     ]
 }
 
-fn jobs(scrape: &Scrape, measurement: &NodeMeasurement) -> prometheus::Result<()> {
+fn jobs(scrape: &mut Scrape, measurement: &NodeMeasurement) {
     let running = || measurement.pods.iter().filter_map(|(_, pod)| Some((pod, pod.job.as_ref()?)));
     let rows: Vec<Row<'_>> = running()
         .flat_map(|(pod, job)| {
@@ -80,11 +78,11 @@ fn jobs(scrape: &Scrape, measurement: &NodeMeasurement) -> prometheus::Result<()
         .collect();
     let labels: Vec<&str> = JOB.into_iter().chain(["container", "container_id"]).collect();
     scrape.counters(
-        "collector_job_cpu_seconds_total",
-        "CPU time of each container of a job that runs, from the job's beginning, short-lived processes included.",
+        "collector_job_cpu_seconds",
+        "CPU time of each container of a job that runs, from the job's beginning, short-lived processes included",
         &labels,
         rows.iter().map(|row| (row.labels(), seconds(row.cpu_ns))),
-    )?;
+    );
     let overhead = |job: &JobRun, pod: &Pod| -> u64 {
         job.recorder
             .live()
@@ -93,110 +91,101 @@ fn jobs(scrape: &Scrape, measurement: &NodeMeasurement) -> prometheus::Result<()
             .sum()
     };
     scrape.counters(
-        "collector_job_pod_overhead_cpu_seconds_total",
-        "CPU time of what is in the pod of a job that runs and in none of its containers: the sandbox.",
+        "collector_job_pod_overhead_cpu_seconds",
+        "CPU time of what is in the pod of a job that runs and in none of its containers: the sandbox",
         &JOB,
         running().map(|(pod, job)| (job_labels(pod, job), seconds(overhead(job, pod)))),
-    )?;
+    );
     scrape.gauges(
         "collector_job_memory_bytes",
-        "Sum of the resident set sizes of each container of a job that runs.",
+        "Sum of the resident set sizes of each container of a job that runs",
         &labels,
         rows.iter().map(|row| (row.labels(), row.rss_bytes as f64)),
-    )?;
+    );
     scrape.gauges(
         "collector_job_working_set_bytes",
-        "Working set of each container of a job that runs, as its cgroup tells.",
+        "Working set of each container of a job that runs, as its cgroup tells",
         &labels,
         rows.iter().filter_map(|row| Some((row.labels(), row.working_set_bytes? as f64))),
-    )?;
+    );
     scrape.gauges(
         "collector_job_start_time_seconds",
-        "When the run of a job that runs began, in seconds since 1970.",
+        "When the run of a job that runs began, in seconds since 1970",
         &JOB,
         running().map(|(pod, job)| {
             (job_labels(pod, job), job.recorder.start_time().as_millisecond() as f64 / 1e3)
         }),
-    )
+    );
 }
 
-fn own(scrape: &Scrape, measurement: &NodeMeasurement, publisher: &NodePublisher) -> prometheus::Result<()> {
+fn own(scrape: &mut Scrape, measurement: &NodeMeasurement, publisher: &NodePublisher) {
     let totals = &measurement.totals;
     let one = |value: f64| [(vec![], value)];
     let info = &measurement.context.info;
     scrape.gauges(
         "collector_build_info",
-        "The collector's version, and whether it measures with eBPF or from /proc alone; always 1.",
+        "The collector's version, and whether it measures with eBPF or from /proc alone; always 1",
         &["version", "source"],
         [(vec![info.version.as_str(), info.source.as_str()], 1.0)],
-    )?;
+    );
     let count = measurement.pods.iter().filter(|(_, pod)| pod.job.is_some()).count();
-    scrape.gauges("collector_jobs", "Jobs that are followed.", &[], one(count as f64))?;
+    scrape.gauges("collector_jobs", "Jobs that are followed", &[], one(count as f64));
     let pods = measurement.pods.iter().count();
-    scrape.gauges("collector_pods", "Pods, and containers in no pod, jobs or not.", &[], one(pods as f64))?;
-    scrape.gauges("collector_processes", "Processes in the last pass.", &[], one(totals.processes as f64))?;
+    scrape.gauges("collector_pods", "Pods, and containers in no pod, jobs or not", &[], one(pods as f64));
+    scrape.gauges("collector_processes", "Processes in the last pass", &[], one(totals.processes as f64));
     let ended =
         JobEnd::ALL.map(|end| (vec![end.name()], totals.ended.get(&end).copied().unwrap_or_default() as f64));
     scrape.counters(
-        "collector_jobs_ended_total",
-        "Jobs that are over, by why: their pod is gone, they were idle, or another one began in their pod.",
+        "collector_jobs_ended",
+        "Jobs that are over, by why: their pod is gone, they were idle, or another one began in their pod",
         &["reason"],
         ended,
-    )?;
+    );
     let counters: [(&str, &str, f64); 6] = [
-        ("collector_passes_total", "Passes over the process table.", totals.passes as f64),
+        ("collector_passes", "Passes over the process table", totals.passes as f64),
         (
-            "collector_missed_passes_total",
-            "Passes that were due while one before was late.",
+            "collector_missed_passes",
+            "Passes that were due while one before was late",
             totals.missed_passes as f64,
         ),
+        ("collector_lost_records", "Records of the eBPF program that were lost", totals.lost_records as f64),
         (
-            "collector_lost_records_total",
-            "Records of the eBPF program that were lost.",
-            totals.lost_records as f64,
-        ),
-        (
-            "collector_unattributed_cpu_seconds_total",
-            "CPU time of which nobody can tell whose it is.",
+            "collector_unattributed_cpu_seconds",
+            "CPU time of which nobody can tell whose it is",
             seconds(totals.unattributed_ns),
         ),
+        ("collector_unreadable_environments", "Environments that may not be read", totals.forbidden as f64),
         (
-            "collector_unreadable_environments_total",
-            "Environments that may not be read.",
-            totals.forbidden as f64,
-        ),
-        (
-            "process_cpu_seconds_total",
-            "CPU time that the collector itself used.",
+            "process_cpu_seconds",
+            "CPU time that the collector itself used",
             host::own_cpu_time().as_secs_f64(),
         ),
     ];
     for (name, help, value) in counters {
-        scrape.counters(name, help, &[], one(value))?;
+        scrape.counters(name, help, &[], one(value));
     }
     let last: Duration = totals.last_pass;
     scrape.gauges(
         "collector_last_pass_duration_seconds",
-        "How long the last pass took.",
+        "How long the last pass took",
         &[],
         one(last.as_secs_f64()),
-    )?;
+    );
     if let Some(bytes) = host::own_resident_bytes() {
         scrape.gauges(
             "process_resident_memory_bytes",
-            "Resident set size of the collector itself.",
+            "Resident set size of the collector itself",
             &[],
             one(bytes as f64),
-        )?;
+        );
     }
     if let Some(counts) = publisher.counts() {
         let results = [(vec!["stored"], counts.stored as f64), (vec!["failed"], counts.failed as f64)];
         scrape.counters(
-            "collector_pushes_total",
-            "Summaries pushed, by what became of them after all attempts.",
+            "collector_pushes",
+            "Summaries pushed, by what became of them after all attempts",
             &["result"],
             results,
-        )?;
+        );
     }
-    Ok(())
 }

@@ -1,13 +1,15 @@
 //! What Rust's types cannot say of what is accepted: which texts are names, which numbers are quantities, which fields go
 //! together.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
+use wire::MAX_NAME_CHARS;
 
 use crate::auth::MAX_TOKEN_SECONDS;
 use crate::sizing::parameters::{CPU, MEMORY};
+use crate::validate::rules::{LISTS, MAX_INTEGER, NAME};
 
-/// Text that is a name: something that is not only white space, no control character, at most 512 of them.
-const NAME: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
 /// Text that is a name once it was made normal: anything that is not white space or control characters alone.
 const ANY_NAME: &str = "[^\\s\\x00-\\x1f\\x7f-\\x9f]";
 /// Parameters and fields of requests that are names.
@@ -28,6 +30,7 @@ pub(super) fn refine(document: &mut Value) {
     let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else {
         return;
     };
+    let of_payload = with_references(schemas, "Payload");
     for (name, schema) in schemas.iter_mut() {
         let request = matches!(name.as_str(), "Submission" | "TokenRequest");
         if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
@@ -35,7 +38,7 @@ pub(super) fn refine(document: &mut Value) {
                 if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
                     extend(property, &name_of(name == "TokenRequest"));
                 }
-                quantity(property, PAYLOAD.contains(&name.as_str()));
+                quantity(property, of_payload.contains(name));
             }
         }
     }
@@ -52,6 +55,11 @@ pub(super) fn refine(document: &mut Value) {
     }
     if let Some(parameters) = schemas.get_mut("SizingParameters") {
         answered(parameters);
+    }
+    if let Some(payload) = schemas.get_mut("Payload") {
+        for (list, most, _) in LISTS {
+            extend(&mut payload["properties"][list], &json!({"maxItems": most}));
+        }
     }
     if let Some(histogram) = schemas.get_mut("CpuHistogram") {
         let bucket = json!({"type": "integer", "minimum": 0, "maximum": wire::CpuHistogram::LAST_BUCKET});
@@ -131,7 +139,7 @@ fn name_of(normalizing: bool) -> Value {
     if normalizing {
         json!({"minLength": 1, "pattern": ANY_NAME})
     } else {
-        json!({"minLength": 1, "maxLength": 512, "pattern": NAME})
+        json!({"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": NAME})
     }
 }
 
@@ -146,26 +154,33 @@ fn refine_parameter(parameter: &mut Value, accepted_name: &Value) {
         "memory_floor" | "memory_cap" | "oom_bytes" => {
             extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
         }
-        "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": i64::MAX})),
+        "before" | "id" | "a" | "b" => extend(schema, &json!({"minimum": 1, "maximum": MAX_INTEGER})),
         name if NAMES.contains(&name) => extend(schema, accepted_name),
         _ => {}
     }
 }
 
-/// What a payload is made of.
-const PAYLOAD: [&str; 11] = [
-    "Attribution",
-    "CollectorInfo",
-    "CommandUsage",
-    "ContainerUsage",
-    "NestedUsage",
-    "Payload",
-    "PodOverhead",
-    "ProcessCpu",
-    "ProcessMemory",
-    "Series",
-    "Stats",
-];
+/// The names of a schema and of all that it refers to.
+fn with_references(schemas: &Map<String, Value>, name: &str) -> BTreeSet<String> {
+    fn collect(schemas: &Map<String, Value>, value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                let target = fields.get("$ref").and_then(|target| target.as_str()?.rsplit('/').next());
+                if let Some(name) = target
+                    && found.insert(name.to_owned())
+                {
+                    collect(schemas, &schemas[name], found);
+                }
+                fields.values().for_each(|value| collect(schemas, value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| collect(schemas, value, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::from([name.to_owned()]);
+    collect(schemas, &schemas[name], &mut found);
+    found
+}
 
 /// Integers are not larger than is stored; every number of a payload is a quantity of something, 0 or more.
 fn quantity(property: &mut Value, of_payload: bool) {
@@ -178,8 +193,7 @@ fn quantity(property: &mut Value, of_payload: bool) {
         _ => false,
     };
     if of_type("integer") && property["minimum"] == 0 && property["maximum"].is_null() {
-        let maximum =
-            if property["format"] == "int32" { u64::from(u32::MAX) } else { i64::MAX.cast_unsigned() };
+        let maximum = if property["format"] == "int32" { u64::from(u32::MAX) } else { MAX_INTEGER };
         extend(property, &json!({"maximum": maximum}));
     } else if of_payload && of_type("number") {
         extend(property, &json!({"minimum": 0}));

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use wire::{Group, Problem, Scope};
 
-use super::parameters::{PageLimit, Time, check_name, decode, encode};
-use super::{JobAnswer, NoParameters, Page, Parameters, parse};
+use super::parameters::{PageLimit, Rfc3339Time, check_name, decode, encode};
+use super::{JobAnswer, NoParameters, Page, QueryParameters, parse};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
-use crate::store::{JobCursor, JobQuery, JobRow, JobSort, Level, NameQuery, NameRow, Within};
+use crate::store::{JobCursor, JobQuery, JobRow, JobSort, NameLevel, NameQuery, NameRow, Within};
 
 /// Which organizations.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -79,7 +79,7 @@ struct JobsQuery {
     search: Option<String>,
     /// Only jobs whose last run came then or later.
     #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<Time>,
+    since: Option<Rfc3339Time>,
     /// `waste` if it is left out. All but `name` begin with the highest or latest.
     #[param(inline)]
     sort: Option<Sort>,
@@ -129,7 +129,7 @@ pub(crate) async fn organizations(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let (OrganizationsQuery { search, after, limit }, parameters) = parse(query.as_deref())?;
-    let level = Level::Organizations;
+    let level = NameLevel::Organizations;
     names(
         &state,
         NameQuery { level, within: Within::default(), search, after: None, limit: limit.0 },
@@ -156,7 +156,7 @@ pub(crate) async fn repositories(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let (RepositoriesQuery { organization, search, after, limit }, parameters) = parse(query.as_deref())?;
-    let (level, within) = (Level::Repositories, within(organization, None, None)?);
+    let (level, within) = (NameLevel::Repositories, within(organization, None, None)?);
     names(&state, NameQuery { level, within, search, after: None, limit: limit.0 }, after, &uri, &parameters)
         .await
 }
@@ -178,7 +178,7 @@ pub(crate) async fn workflows(
     state.authorize_reader(&headers)?;
     let (WorkflowsQuery { organization, repository, search, after, limit }, parameters) =
         parse(query.as_deref())?;
-    let (level, within) = (Level::Workflows, within(organization, repository, None)?);
+    let (level, within) = (NameLevel::Workflows, within(organization, repository, None)?);
     names(&state, NameQuery { level, within, search, after: None, limit: limit.0 }, after, &uri, &parameters)
         .await
 }
@@ -189,13 +189,13 @@ async fn names(
     asked: NameQuery,
     after: Option<String>,
     uri: &Uri,
-    parameters: &Parameters,
+    parameters: &QueryParameters,
 ) -> Result<Response, AppError> {
     let limit = asked.limit;
     let length = match asked.level {
-        Level::Organizations => 1,
-        Level::Repositories => 2,
-        Level::Workflows => 3,
+        NameLevel::Organizations => 1,
+        NameLevel::Repositories => 2,
+        NameLevel::Workflows => 3,
     };
     let after = cursor_of(after, |text| split(text, length))?;
     let rows = state.store.names(NameQuery { after, limit: limit + 1, ..asked }).await?;
@@ -225,7 +225,7 @@ pub(crate) async fn jobs(
     let query = JobQuery {
         within: within(asked.organization, asked.repository, asked.workflow)?,
         search: asked.search,
-        since: asked.since.map(|Time(time)| time),
+        since: asked.since.map(|Rfc3339Time(time)| time),
         sort,
         after: cursor_of(asked.after, |text| cursor(sort, text))?,
         limit: limit + 1,

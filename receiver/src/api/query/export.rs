@@ -18,7 +18,7 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use super::catalog::within;
-use super::parameters::Time;
+use super::parameters::Rfc3339Time;
 use super::{parse, summaries};
 use wire::ContainerSummary;
 
@@ -53,10 +53,10 @@ struct ExportParameters {
     search: Option<String>,
     /// Only runs that came then or later.
     #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<Time>,
+    since: Option<Rfc3339Time>,
     /// Only runs that came before.
     #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<Time>,
+    until: Option<Rfc3339Time>,
 }
 
 /// All runs, streamed
@@ -83,10 +83,10 @@ pub(crate) async fn export(
     let query = ExportQuery {
         within: within(asked.organization, asked.repository, asked.workflow)?,
         search: asked.search,
-        since: asked.since.map(|Time(time)| time),
-        until: asked.until.map(|Time(time)| time),
+        since: asked.since.map(|Rfc3339Time(time)| time),
+        until: asked.until.map(|Rfc3339Time(time)| time),
     };
-    let source = Source { store: state.store.clone(), query, format };
+    let source = ExportPages { store: state.store.clone(), query, format };
     // What fails at once is answered as what it is.
     let first = source.page(ExportCursor::default(), true).await?;
     let (sender, receiver) = mpsc::channel(1);
@@ -100,7 +100,7 @@ pub(crate) async fn export(
 }
 
 /// Where pages come from.
-struct Source {
+struct ExportPages {
     store: Store,
     query: ExportQuery,
     format: ExportFormat,
@@ -109,7 +109,7 @@ struct Source {
 /// A page as text, and where the next one begins.
 type Text = (Vec<u8>, Option<ExportCursor>);
 
-impl Source {
+impl ExportPages {
     async fn page(&self, cursor: ExportCursor, first: bool) -> Result<Text, AppError> {
         let query = self.query.clone();
         match self.format {

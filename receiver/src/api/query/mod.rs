@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::sizing::job_figures::JobFigures;
 use crate::store::JobRow;
 
-pub(crate) use self::parameters::{NoParameters, Parameters, fields, parse};
+pub(crate) use self::parameters::{NoParameters, QueryParameters, fields, parse};
 
 /// A job, and what is known of it without looking at its runs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -15,15 +15,15 @@ use crate::api::error::AppError;
 
 /// Parameters by name, in their order; each is given once.
 #[derive(Debug)]
-pub(crate) struct Parameters(Vec<(String, String)>);
+pub(crate) struct QueryParameters(Vec<(String, String)>);
 
 /// The parameters of a handler that has none.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct NoParameters {}
 
 /// Reads a query whose parameters are the fields of `T`; others are refused.
-pub(crate) fn parse<T: DeserializeOwned>(query: Option<&str>) -> Result<(T, Parameters), AppError> {
-    let parameters = Parameters::parse(query, &fields::<T>())?;
+pub(crate) fn parse<T: DeserializeOwned>(query: Option<&str>) -> Result<(T, QueryParameters), AppError> {
+    let parameters = QueryParameters::parse(query, &fields::<T>())?;
     Ok((parameters.read()?, parameters))
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
     names.to_vec()
 }
 
-impl Parameters {
+impl QueryParameters {
     /// Splits a query; parameters that are not `known` are refused.
     pub(crate) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, AppError> {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
@@ -101,9 +101,9 @@ impl<'de> Deserialize<'de> for RunId {
 
 /// A time in RFC 3339.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Time(pub(crate) Timestamp);
+pub(crate) struct Rfc3339Time(pub(crate) Timestamp);
 
-impl<'de> Deserialize<'de> for Time {
+impl<'de> Deserialize<'de> for Rfc3339Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         value(deserializer, "a time such as 2026-02-06T14:30:00Z", |text| text.parse().ok().map(Self))
     }
@@ -285,21 +285,21 @@ mod tests {
     use super::*;
 
     #[derive(Debug, serde::Deserialize)]
-    struct Asked {
+    struct TestQuery {
         #[serde(default)]
         limit: PageLimit,
         before: Option<RunId>,
     }
 
     fn error(query: &str) -> String {
-        format!("{:?}", parse::<Asked>(Some(query)).unwrap_err())
+        format!("{:?}", parse::<TestQuery>(Some(query)).unwrap_err())
     }
 
     #[test]
     fn what_is_given_is_read_and_the_rest_has_its_default() {
-        let (asked, _) = parse::<Asked>(Some("before=7")).unwrap();
+        let (asked, _) = parse::<TestQuery>(Some("before=7")).unwrap();
         assert_eq!((asked.limit.0, asked.before.unwrap().0), (100, 7));
-        let (asked, _) = parse::<Asked>(Some("&limit=1000&")).unwrap();
+        let (asked, _) = parse::<TestQuery>(Some("&limit=1000&")).unwrap();
         assert_eq!(asked.limit.0, 1000);
         assert!(asked.before.is_none());
     }
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn the_next_page_keeps_the_other_parameters() {
         let parameters =
-            Parameters::parse(Some("search=a+b%2F&before=7&limit=3"), &["search", "before", "limit"])
+            QueryParameters::parse(Some("search=a+b%2F&before=7&limit=3"), &["search", "before", "limit"])
                 .unwrap();
         assert_eq!(parameters.next("/x", "before", "ü/9"), "/x?search=a%20b%2F&limit=3&before=%C3%BC%2F9");
     }

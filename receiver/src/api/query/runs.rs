@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use wire::{Scope, StoredRun};
 
-use super::parameters::{PageLimit, RunId, Time, check_name};
+use super::parameters::{PageLimit, Rfc3339Time, RunId, check_name};
 use super::summaries::whole;
 use super::{Page, parse};
 use crate::api::error::AppError;
@@ -27,10 +27,10 @@ struct RunsQuery {
     before: Option<RunId>,
     /// Only runs that came then or later.
     #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<Time>,
+    since: Option<Rfc3339Time>,
     /// Only runs that came before.
     #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<Time>,
+    until: Option<Rfc3339Time>,
     /// At most this many; 100 if it is left out.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -69,8 +69,8 @@ pub(crate) async fn runs(
         scope,
         run_id,
         before: before.map(|RunId(id)| id),
-        since: since.map(|Time(time)| time),
-        until: until.map(|Time(time)| time),
+        since: since.map(|Rfc3339Time(time)| time),
+        until: until.map(|Rfc3339Time(time)| time),
         limit: limit + 1,
     };
     let rows = state.store.runs(query).await?;

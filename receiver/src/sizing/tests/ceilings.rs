@@ -31,7 +31,7 @@ fn without_a_limit_of_its_own_there_is_nothing_to_step_down_from() {
     assert_eq!((sizing.basis.at_memory_bound_runs, sizing.basis.censored_runs), (0, 0));
     // Nobody requested the node, so nothing is freed, and nothing is at risk.
     assert_eq!((sizing.savings.gib_hours, sizing.savings.known), (0.0, false));
-    let figures = JobFigures::of(&runs(vec![on_node(facts(0.2, 32)); 3]), &Parameters::default());
+    let figures = JobFigures::of(&runs(vec![on_node(facts(0.2, 32)); 3]), &SizingParameters::default());
     assert_eq!((figures.waste(), figures.risk()), (0.0, 0.0));
     assert_eq!(figures.containers[0].memory_bytes.limit, None);
 }

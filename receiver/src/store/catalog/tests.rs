@@ -94,7 +94,7 @@ fn filters_restrict() {
 fn names_are_told_with_what_is_below_them() {
     let (_directory, connection) = database();
     let mut query = NameQuery {
-        level: Level::Repositories,
+        level: NameLevel::Repositories,
         within: Within::default(),
         search: None,
         after: None,
@@ -114,9 +114,9 @@ fn names_are_told_with_what_is_below_them() {
     assert_eq!((second[0].names[1].as_str(), second[0].job_count), ("b", 3));
     query.after = Some(second[0].names.clone());
     assert!(names(&connection, &query).unwrap().is_empty());
-    let all = NameQuery { level: Level::Organizations, after: None, ..query.clone() };
+    let all = NameQuery { level: NameLevel::Organizations, after: None, ..query.clone() };
     assert_eq!(names(&connection, &all).unwrap()[0].run_count, 15);
-    let none = NameQuery { level: Level::Workflows, search: Some("x".to_owned()), after: None, ..query };
+    let none = NameQuery { level: NameLevel::Workflows, search: Some("x".to_owned()), after: None, ..query };
     assert!(names(&connection, &none).unwrap().is_empty());
 }
 
@@ -160,7 +160,7 @@ fn jobs_come_in_the_order_of_an_index_and_no_run_is_looked_at() {
 #[test]
 fn names_come_in_the_order_of_the_index() {
     let (_directory, connection) = database();
-    for level in [Level::Organizations, Level::Repositories, Level::Workflows] {
+    for level in [NameLevel::Organizations, NameLevel::Repositories, NameLevel::Workflows] {
         let within = Within { organization: Some("o".to_owned()), ..Within::default() };
         for within in [Within::default(), within] {
             let query = NameQuery { level, within, search: None, after: None, limit: 10 };

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use wire::{CpuHistogram, Scope};
 
 use super::super::deferred::Deferred;
-use super::super::write::{self, Command, Insert, Writer};
+use super::super::write::{self, Insert, WriteRequest, Writer};
 use super::super::{ContainerSummary, NewRun, Outcome, Store, StoreError, SummaryKey, schema};
 use super::*;
 
@@ -148,7 +148,7 @@ fn each_query_is_served_by_an_index() {
 }
 
 /// What a writer did, in its order, with all of this queued before it began.
-fn order(commands: Vec<Command>) -> tempfile::TempDir {
+fn order(commands: Vec<WriteRequest>) -> tempfile::TempDir {
     let (directory, connection) = open();
     let (sender, queue) = mpsc::channel(commands.len());
     for command in commands {
@@ -162,15 +162,15 @@ fn order(commands: Vec<Command>) -> tempfile::TempDir {
 type Told<T> = oneshot::Receiver<Result<T, StoreError>>;
 
 /// A push, and work that counts the runs that are stored by its turn.
-fn push() -> (Command, Told<Outcome>) {
+fn push() -> (WriteRequest, Told<Outcome>) {
     let (reply, told) = oneshot::channel();
-    (Command::Insert(Box::new(Insert { run: run("w", "j", None, true, None), reply })), told)
+    (WriteRequest::Insert(Box::new(Insert { run: run("w", "j", None, true, None), reply })), told)
 }
 
-fn count() -> (Command, Told<i64>) {
+fn count() -> (WriteRequest, Told<i64>) {
     let sql = "SELECT count(*) FROM runs";
     let (work, told) = Deferred::new(move |connection| connection.query_row(sql, [], |row| row.get(0)));
-    (Command::Deferred(work), told)
+    (WriteRequest::Deferred(work), told)
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn pushes_go_first_and_what_nobody_waits_for_is_not_done() {
     drop(told);
     let ((first, mut counted), (one, _one), (two, _two), (second, mut counted_too)) =
         (count(), push(), push(), count());
-    order(vec![first, one, Command::Deferred(abandoned), two, second]);
+    order(vec![first, one, WriteRequest::Deferred(abandoned), two, second]);
     assert_eq!(counted.try_recv().unwrap().unwrap(), 2, "both pushes were stored before it");
     assert_eq!(counted_too.try_recv().unwrap().unwrap(), 2);
     assert!(!*done.lock().unwrap());
@@ -196,7 +196,7 @@ fn work_that_fails_takes_back_only_itself() {
         Deferred::new(|connection| connection.execute_batch("DELETE FROM containers; DELETE FROM nowhere;"));
     let (one, mut stored) = push();
     let (two, mut counted) = count();
-    let directory = order(vec![Command::Deferred(work), one, two]);
+    let directory = order(vec![WriteRequest::Deferred(work), one, two]);
     assert!(matches!(told.try_recv().unwrap(), Err(StoreError::Failed(text)) if text.contains("nowhere")));
     assert!(stored.try_recv().unwrap().is_ok());
     assert_eq!(counted.try_recv().unwrap().unwrap(), 1);

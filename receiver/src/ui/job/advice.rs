@@ -3,7 +3,7 @@
 use wire::MemoryFigure;
 
 use crate::sizing::format::{Format, Target};
-use crate::sizing::recommendation::{Basis, Change, ContainerSizing, Level, Sizing, Status};
+use crate::sizing::recommendation::{Basis, Change, ContainerSizing, Sizing, SizingLevel, Status};
 use crate::ui::components::Badge;
 use crate::ui::format;
 
@@ -182,9 +182,9 @@ fn told(basis: &Basis, recommended: bool) -> String {
         return format!("Too few runs for a recommendation: {runs} so far.");
     }
     let whose = match basis.level {
-        Level::Job => String::new(),
-        Level::Workflow => " of all jobs of the workflow, as this one has too few".to_owned(),
-        Level::Repository => " of all jobs of the repository, as this one has too few".to_owned(),
+        SizingLevel::Job => String::new(),
+        SizingLevel::Workflow => " of all jobs of the workflow, as this one has too few".to_owned(),
+        SizingLevel::Repository => " of all jobs of the repository, as this one has too few".to_owned(),
     };
     let memory = match basis.memory_figure {
         MemoryFigure::Needed => "memory without page cache",

@@ -7,7 +7,7 @@ use wire::{ContainerSummary, RunSummary};
 use crate::sizing::recommendation::Sizing;
 use crate::ui::chart::{Chart, Unit, X};
 use crate::ui::components::Badge;
-use crate::ui::format::{self, Time};
+use crate::ui::format::{self, DisplayTime};
 
 /// A container over the runs.
 pub(super) struct ContainerCourse {
@@ -29,7 +29,7 @@ pub(super) struct RunRow {
     pub(super) href: String,
     pub(super) run_id: String,
     pub(super) attempt: Option<u32>,
-    pub(super) began: Time,
+    pub(super) began: DisplayTime,
     pub(super) duration: String,
     pub(super) cpu: String,
     pub(super) memory: String,
@@ -141,7 +141,7 @@ pub(super) fn rows(runs: &[RunSummary], now: Timestamp) -> Vec<RunRow> {
         href: format!("/runs/{}", run.id),
         run_id: run.run_id.clone(),
         attempt: run.run_attempt.filter(|attempt| *attempt > 1),
-        began: Time::new(run.start_time, now),
+        began: DisplayTime::new(run.start_time, now),
         duration: format::seconds(run.duration_seconds),
         cpu: run.cpu_seconds.map_or_else(|| "–".to_owned(), format::seconds),
         memory: run

@@ -17,13 +17,13 @@ use self::advice::{Advice, Written};
 use self::history::{ContainerCourse, RunRow};
 use super::components::{Badge, Crumbs, Tile};
 use super::error::PageError;
-use super::format::{self, Time};
+use super::format::{self, DisplayTime};
 use super::overview::risks;
 use super::{page, urls};
 use crate::api::state::AppState;
 use crate::sizing::format::{Format, Target};
 use crate::sizing::job_figures::JobFigures;
-use crate::sizing::parameters::Parameters;
+use crate::sizing::parameters::SizingParameters;
 use crate::sizing::sizing;
 use crate::store::{JobRow, SummaryQuery};
 
@@ -48,7 +48,7 @@ struct JobPage {
 
 /// The page of a job's runs.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RunsPageQuery {
     before: Option<String>,
 }
 
@@ -64,7 +64,7 @@ fn scope(names: &Names) -> Result<Scope, PageError> {
 pub(super) async fn job(
     State(state): State<Arc<AppState>>,
     Path(names): Path<Names>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<RunsPageQuery>,
 ) -> Result<Response, PageError> {
     let scope = scope(&names)?;
     let before = asked.before.map(|before| before.parse());
@@ -73,7 +73,7 @@ pub(super) async fn job(
     let query = SummaryQuery { scope: scope.clone(), before, limit: PAGE + 1 };
     let (row, runs) = tokio::try_join!(state.store.job(scope.clone()), state.store.summaries(query))?;
     let (Some(row), Some(runs)) = (row, runs) else { return Err(PageError::NotFound) };
-    let sizing = sizing(&state.store, scope, Parameters::default()).await?;
+    let sizing = sizing(&state.store, scope, SizingParameters::default()).await?;
     page(&view(&row, runs, &sizing, before.is_some(), Timestamp::now()))
 }
 
@@ -87,7 +87,8 @@ pub(super) async fn recommendation(
     if state.store.job(scope.clone()).await?.is_none() {
         return Err(PageError::NotFound);
     }
-    let text = format.write(&sizing(&state.store, scope, Parameters::default()).await?, &Target::default());
+    let text =
+        format.write(&sizing(&state.store, scope, SizingParameters::default()).await?, &Target::default());
     let text = text.map_err(|error| PageError::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, format.content_type()), (CACHE_CONTROL, "no-store")], text).into_response())
 }
@@ -125,7 +126,7 @@ fn tiles(
     sizing: &crate::sizing::recommendation::Sizing,
     now: Timestamp,
 ) -> Vec<Tile> {
-    let last = Time::new(row.last_received_at, now);
+    let last = DisplayTime::new(row.last_received_at, now);
     let mut tiles = vec![Tile {
         name: "Runs",
         value: format::count(row.run_count),

@@ -12,10 +12,10 @@ use axum::http::uri::Authority;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 
-use self::query::Asked;
+use self::query::OverviewQuery;
 use super::components::{Badge, Tile};
 use super::error::PageError;
-use super::format::{self, Time};
+use super::format::{self, DisplayTime};
 use super::svg::{self, Bullet};
 use super::{page, session, urls};
 use crate::api::state::AppState;
@@ -31,7 +31,7 @@ struct OverviewPage {
     /// Names above what is shown, each with its address.
     above: Vec<(String, String)>,
     title: String,
-    asked: Asked,
+    asked: OverviewQuery,
     tiles: Vec<Tile>,
     jobs: Vec<Job>,
     /// Whether something narrows the list down.
@@ -59,7 +59,7 @@ struct Job {
     waste: Option<[String; 2]>,
     badges: Vec<Badge>,
     runs: String,
-    last: Time,
+    last: DisplayTime,
     /// Whether its figures are still to be computed.
     pending: bool,
 }
@@ -78,7 +78,7 @@ pub(super) async fn overview(
     OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
-    let asked = Asked::parse(query.as_deref().unwrap_or_default());
+    let asked = OverviewQuery::parse(query.as_deref().unwrap_or_default());
     let now = Timestamp::now();
     let within = asked.within();
     let search = Some(asked.search.clone()).filter(|search| !search.is_empty());
@@ -98,7 +98,13 @@ pub(super) async fn overview(
     page(&view(asked, rows, &sums, narrowed, now))
 }
 
-fn view(asked: Asked, mut rows: Vec<JobRow>, sums: &Sums, narrowed: bool, now: Timestamp) -> OverviewPage {
+fn view(
+    asked: OverviewQuery,
+    mut rows: Vec<JobRow>,
+    sums: &Sums,
+    narrowed: bool,
+    now: Timestamp,
+) -> OverviewPage {
     let more = rows.len() > PAGE as usize;
     rows.truncate(PAGE as usize);
     let next = rows.last().filter(|_| more).map(|last| asked.behind(&asked.sort.cursor(last)));
@@ -165,7 +171,7 @@ fn job(row: &JobRow, now: Timestamp) -> Job {
         waste,
         badges,
         runs: format::count(row.run_count),
-        last: Time::new(row.last_received_at, now),
+        last: DisplayTime::new(row.last_received_at, now),
         pending: figures.is_none(),
     }
 }

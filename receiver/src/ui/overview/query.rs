@@ -7,7 +7,7 @@ use crate::ui::urls;
 
 /// What the overview is asked for; what makes no sense is left out, since a person typed it.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct OverviewQuery {
     pub(super) search: String,
     pub(super) sort: JobSort,
     pub(super) days: Option<u16>,
@@ -24,7 +24,7 @@ const SORTS: [(&str, JobSort, &str); 4] = [
     ("name", JobSort::Name, "Name"),
 ];
 
-impl Asked {
+impl OverviewQuery {
     pub(super) fn parse(query: &str) -> Self {
         let decode =
             |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
@@ -144,10 +144,11 @@ mod tests {
             ("last-run", JobCursor::LastRun(12)),
             ("name", JobCursor::Name(["a".into(), "b/c".into(), "x&y=%2F".into(), "ü".into()])),
         ] {
-            let asked =
-                Asked::parse(&format!("organization=a+b&repository=c%2Fd&q=%3Cx%3E&days=7&sort={sort}"));
+            let asked = OverviewQuery::parse(&format!(
+                "organization=a+b&repository=c%2Fd&q=%3Cx%3E&days=7&sort={sort}"
+            ));
             let next = asked.behind(&cursor);
-            let again = Asked::parse(next.strip_prefix("/?").unwrap());
+            let again = OverviewQuery::parse(next.strip_prefix("/?").unwrap());
             assert_eq!(again.after, Some(cursor));
             assert_eq!((again.search.as_str(), again.days, again.sort), ("<x>", Some(7), asked.sort));
             assert_eq!(again.within(), asked.within());
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_left_out() {
-        let asked = Asked::parse("repository=x&days=soon&sort=best&after=1&&q");
+        let asked = OverviewQuery::parse("repository=x&days=soon&sort=best&after=1&&q");
         assert_eq!(asked.within(), Within::default());
         assert_eq!((asked.days, asked.sort, asked.after.clone()), (None, JobSort::Waste, None));
         assert_eq!(asked.first(), "/?sort=waste");

@@ -10,7 +10,7 @@ use crate::ui::components::Badge;
 use crate::ui::format;
 
 /// What is shown of it.
-pub(super) struct Container {
+pub(super) struct ContainerSection {
     pub(super) name: String,
     pub(super) detail: String,
     pub(super) badges: Vec<Badge>,
@@ -27,7 +27,7 @@ pub(super) struct StatRow {
     pub(super) values: Vec<(&'static str, String)>,
 }
 
-pub(super) fn container(usage: &ContainerUsage) -> Container {
+pub(super) fn container(usage: &ContainerUsage) -> ContainerSection {
     let (charts, steps) = usage.series.as_ref().map(|series| course(usage, series)).unwrap_or_default();
     let detail = [usage.runtime.clone(), usage.id.as_ref().map(|id| id.chars().take(12).collect())];
     let mut badges = vec![];
@@ -62,7 +62,7 @@ pub(super) fn container(usage: &ContainerUsage) -> Container {
             format::bytes(inner.peak_mem_bytes as f64),
         ]
     });
-    Container {
+    ContainerSection {
         name: usage.name.clone(),
         detail: detail.into_iter().flatten().collect::<Vec<_>>().join(" "),
         badges,

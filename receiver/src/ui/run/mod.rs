@@ -13,22 +13,22 @@ use jiff::Timestamp;
 use wire::Payload;
 
 pub(super) use self::container::places;
-use self::container::{Container, container};
+use self::container::{ContainerSection, container};
 use self::quality::quality;
 use super::components::{Badge, Crumbs, Tile};
 use super::error::PageError;
-use super::format::{self, Time};
+use super::format::{self, DisplayTime};
 use super::{page, svg};
 use crate::api::state::AppState;
 use crate::store::WholeRun;
 
 /// A run as pages need it.
-pub(super) struct Loaded {
+pub(super) struct LoadedRun {
     pub(super) run: WholeRun,
     pub(super) payload: Payload,
 }
 
-impl Loaded {
+impl LoadedRun {
     pub(super) async fn get(state: &AppState, id: i64) -> Result<Self, PageError> {
         let run = state.store.run(id).await?.ok_or(PageError::NotFound)?;
         let payload = serde_json::from_str(&run.payload);
@@ -53,17 +53,17 @@ struct RunPage {
     crumbs: Crumbs,
     id: i64,
     run_id: String,
-    began: Time,
+    began: DisplayTime,
     badges: Vec<Badge>,
     tiles: Vec<Tile>,
-    containers: Vec<Container>,
-    commands: Vec<Command>,
+    containers: Vec<ContainerSection>,
+    commands: Vec<CommandRow>,
     processes: Vec<(&'static str, Vec<Process>)>,
     overhead: Option<String>,
     quality: Vec<(&'static str, String)>,
 }
 
-struct Command {
+struct CommandRow {
     name: String,
     container: String,
     processes: String,
@@ -85,7 +85,7 @@ pub(super) async fn run(
     State(state): State<Arc<AppState>>,
     Path(id): Path<String>,
 ) -> Result<Response, PageError> {
-    let loaded = Loaded::get(&state, id.parse().map_err(|_| PageError::NotFound)?).await?;
+    let loaded = LoadedRun::get(&state, id.parse().map_err(|_| PageError::NotFound)?).await?;
     page(&view(&loaded, Timestamp::now()))
 }
 
@@ -100,13 +100,13 @@ pub(super) async fn payload(
     Ok((headers, run.payload).into_response())
 }
 
-fn view(loaded: &Loaded, now: Timestamp) -> RunPage {
-    let Loaded { run, payload } = loaded;
+fn view(loaded: &LoadedRun, now: Timestamp) -> RunPage {
+    let LoadedRun { run, payload } = loaded;
     RunPage {
         crumbs: loaded.crumbs(),
         id: run.id,
         run_id: run.run_id.clone(),
-        began: Time::new(payload.start_time, now),
+        began: DisplayTime::new(payload.start_time, now),
         badges: badges(payload),
         tiles: tiles(payload),
         containers: payload.containers.iter().map(container).collect(),
@@ -211,12 +211,12 @@ fn tiles(payload: &Payload) -> Vec<Tile> {
     tiles
 }
 
-fn commands(payload: &Payload) -> Vec<Command> {
+fn commands(payload: &Payload) -> Vec<CommandRow> {
     // With the children whose names nobody saw: their time is part of the whole.
     let total: f64 = cpu_seconds(payload).unwrap_or(0.0);
     let commands = payload.top_commands.iter().map(|command| {
         let share = if total > 0.0 { command.cpu_seconds / total } else { 0.0 };
-        Command {
+        CommandRow {
             name: command.name.clone(),
             container: command.container.clone().unwrap_or_default(),
             processes: format::count(command.process_count),

@@ -4,8 +4,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
-use nix::unistd::Pid;
+use rustix::fs::Mode;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit, umask};
 use tests::program::{Program, collector};
 
 /// What a program can tell of what it was given.
@@ -39,31 +39,43 @@ fn seen(behind: bool, prepare: fn()) -> String {
 fn ignore(signals: &[Signal]) {
     for one in signals {
         // SAFETY: to ignore a signal installs no handler.
-        unsafe { signal(*one, SigHandler::SigIgn) }.unwrap();
+        assert_ne!(unsafe { libc::signal(one.as_raw(), libc::SIG_IGN) }, libc::SIG_ERR);
     }
 }
 
+fn block(signals: &[Signal]) {
+    // SAFETY: the set is initialised before it is used, and nothing else refers to it.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for one in signals {
+            libc::sigaddset(&raw mut set, one.as_raw());
+        }
+        assert_eq!(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()), 0);
+    }
+}
+
+fn limit(resource: Resource, soft: u64, hard: u64) {
+    setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) }).unwrap();
+}
+
 fn forwarded() -> [Signal; 6] {
-    use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-    [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
+    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2]
 }
 
 #[test]
 fn signals_limits_masks_and_descriptors_are_the_same() {
     let cases: [(&str, fn()); 8] = [
         ("as it is", || {}),
-        ("nohup", || ignore(&[Signal::SIGHUP])),
-        ("in the background", || ignore(&[Signal::SIGINT, Signal::SIGQUIT])),
+        ("nohup", || ignore(&[Signal::HUP])),
+        ("in the background", || ignore(&[Signal::INT, Signal::QUIT])),
         ("everything ignored", || ignore(&forwarded())),
-        ("children and pipes", || ignore(&[Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGTSTP])),
-        ("blocked", || {
-            let set: SigSet = [Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGWINCH].into_iter().collect();
-            sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).unwrap();
-        }),
+        ("children and pipes", || ignore(&[Signal::CHILD, Signal::PIPE, Signal::TSTP])),
+        ("blocked", || block(&[Signal::TERM, Signal::USR1, Signal::WINCH])),
         ("umask and limits", || {
-            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 200, 300).unwrap();
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
+            umask(Mode::from_raw_mode(0o027));
+            limit(Resource::Nofile, 200, 300);
+            limit(Resource::Core, 0, 0);
             // SAFETY: it changes this process alone.
             unsafe { libc::nice(5) };
         }),
@@ -101,7 +113,7 @@ fn a_signal_that_was_ignored_ends_nothing() {
         program.wait_for("pass");
         program.signal(one);
         let ended = program.wait();
-        assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(0), "whole\n"), "{one}");
+        assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(0), "whole\n"), "{one:?}");
     }
 }
 
@@ -118,6 +130,6 @@ fn nohup_and_hangup_are_as_without_it() {
     ]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).unwrap();
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
 }

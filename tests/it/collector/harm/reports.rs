@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::unistd::{Uid, setuid};
 use tests::program::collector;
 use tests::receiver::Receiver;
 
@@ -114,16 +114,12 @@ fn without_a_home_the_command_runs_too() {
 
 #[test]
 fn a_home_that_is_not_ours_is_no_obstacle() {
-    use std::os::unix::process::CommandExt;
     let mut command = collector();
     command.env_remove("COLLECTOR_SPOOL_DIR").env_remove("XDG_STATE_HOME").env("HOME", "/proc");
     command.envs(SCOPE).env("COLLECTOR_PUSH_TOKEN", "t0ken").args(["run", "--shutdown-timeout=200ms"]);
     command.args(["--push-endpoint=http://127.0.0.1:1", "--", "sh", "-c", "exit 7"]);
-    // SAFETY: a plain system call.
-    unsafe {
-        command.pre_exec(|| {
-            if Uid::current().is_root() { setuid(Uid::from_raw(65534)).map_err(Into::into) } else { Ok(()) }
-        });
+    if rustix::process::getuid().is_root() {
+        command.uid(65534);
     }
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{output:?}");

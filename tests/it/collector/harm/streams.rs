@@ -57,8 +57,8 @@ fn what_runs_beside_a_job_ends_as_it_was_told() {
             let mut child =
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(500));
-            let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
             let code = child.wait().unwrap().code();
             // A report that could not be written is a failure here.
             let expected: &[i32] = if stream == "1" && what == "full" { &[1] } else { &[0] };

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tests::cgroup::Cgroup;
 use tests::privileges::{Capabilities, as_nobody};
@@ -64,9 +64,9 @@ fn run_while_it_stops(
     std::thread::scope(|scope| {
         let load = scope.spawn(|| run_in(cgroups, directory.path(), script));
         std::thread::sleep(after);
-        program.signal(Signal::SIGSTOP);
+        program.signal(Signal::STOP);
         std::thread::sleep(still);
-        program.signal(Signal::SIGCONT);
+        program.signal(Signal::CONT);
         load.join().unwrap();
     });
 }

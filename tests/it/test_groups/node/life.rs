@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use serde_json::json;
 use tests::cgroup::Driver;
 use tests::program::{PATIENCE, collector};
@@ -96,7 +96,7 @@ fn restart(ebpf: &str, signal: Signal) {
     let Node { program, receiver, directory } = node;
     program.signal(signal);
     let ended = program.wait();
-    if signal == Signal::SIGTERM {
+    if signal == Signal::TERM {
         assert!(ended.status.success(), "{}", ended.stderr);
         assert!(ended.stderr.contains("the receiver has the summary so far of a run"), "{}", ended.stderr);
     }
@@ -121,14 +121,14 @@ fn restart(ebpf: &str, signal: Signal) {
 #[test]
 fn a_collector_that_is_killed_is_gone_on_from() {
     for ebpf in EBPF {
-        restart(ebpf, Signal::SIGKILL);
+        restart(ebpf, Signal::KILL);
     }
 }
 
 #[test]
 fn a_collector_that_is_stopped_leaves_the_jobs_to_the_next() {
     for ebpf in EBPF {
-        restart(ebpf, Signal::SIGTERM);
+        restart(ebpf, Signal::TERM);
     }
 }
 
@@ -141,7 +141,7 @@ fn a_job_that_was_there_before_is_not_complete_and_one_whose_pod_is_gone_is_deli
     let program = Node::program(directory.path(), &receiver, &[]);
     // The job was in the first pass, whose messages came before the one that was waited for.
     std::thread::sleep(Duration::from_millis(800));
-    program.signal(Signal::SIGKILL);
+    program.signal(Signal::KILL);
     program.wait();
     job.wait().unwrap();
     pod.end();

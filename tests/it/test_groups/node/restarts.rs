@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::cgroup::Driver;
 use wire::ContainerUsage;
 
@@ -77,7 +77,7 @@ fn a_restart_of_the_container_and_one_of_the_collector_leave_one() {
         let other = pod.start("lint", 0, true, "both", "\"$1\" burn 200; sleep 6");
         std::thread::sleep(Duration::from_millis(2200));
         let Node { program, receiver, directory } = node;
-        program.signal(Signal::SIGKILL);
+        program.signal(Signal::KILL);
         program.wait();
         let mut truth = first.end().1;
         let program = Node::program(directory.path(), &receiver, &[&format!("--ebpf={ebpf}")]);

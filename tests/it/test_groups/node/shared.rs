@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use tests::cgroup::{Cgroup, Driver};
 use tests::program::{Program, path, workload};
 use wire::Payload;
@@ -72,7 +71,7 @@ fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
         assert!(build.wait().unwrap().success());
         std::thread::sleep(Duration::from_millis(500));
         let lasted = began.elapsed().as_secs_f64();
-        kill(Pid::from_raw(collector.cast_signed()), Signal::SIGTERM).unwrap();
+        kill_process(Pid::from_raw(collector.cast_signed()).unwrap(), Signal::TERM).unwrap();
         let ended = program.wait();
         assert!(ended.status.success(), "{}", ended.stderr);
         let payload: Payload = serde_json::from_str(&ended.stdout).unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use serde_json::Value;
 use tests::program::Program;
 use tests::receiver::Receiver;
@@ -26,7 +26,7 @@ fn killed(command: &mut std::process::Command) {
     let program = Program::start(command);
     program.wait_for("the receiver has an interim summary");
     program.wait_for("the checkpoint is on disk");
-    program.signal(Signal::SIGKILL);
+    program.signal(Signal::KILL);
     program.wait();
 }
 
@@ -49,7 +49,7 @@ fn f17_what_a_killed_collector_leaves_is_no_older_than_promised_and_the_next_one
         program.wait_for("the receiver has an interim summary");
     }
     std::thread::sleep(Duration::from_millis(700));
-    program.signal(Signal::SIGKILL);
+    program.signal(Signal::KILL);
     program.wait();
     let runs = receiver.runs();
     assert_eq!(runs.len(), 1, "all interim summaries are one row");
@@ -172,7 +172,7 @@ fn f17_a_receiver_that_is_down_gets_the_latest_interim_summary_when_it_is_back()
     let waiting = program.wait_for("an interim summary was not sent: a later one takes its place");
     assert!(waiting["seq"].as_u64().unwrap() >= 2);
     program.wait_for("the interim summary is in the spool");
-    program.signal(Signal::SIGKILL);
+    program.signal(Signal::KILL);
     program.wait();
     let files = spooled(&spool, ".interim.json");
     assert_eq!(files.len(), 1);

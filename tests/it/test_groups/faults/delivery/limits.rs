@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::program::{Program, path};
 use tests::receiver::Receiver;
 use tests::{day, stub};
@@ -27,7 +27,7 @@ fn f18_a_day_of_a_hundred_containers_is_acknowledged_in_no_time() {
             program.wait_for("going on with the run of a collector that was killed");
             program.wait_for("measuring");
             let begin = Instant::now();
-            program.signal(Signal::SIGTERM);
+            program.signal(Signal::TERM);
             program.wait_for("the receiver has the summary");
             worst = worst.max(begin.elapsed());
             assert_eq!(program.wait().status.code(), Some(0));
@@ -178,8 +178,8 @@ fn f26_what_proc_hides_is_told_and_not_taken_for_nothing() {
         program.wait_for("measuring");
         // The collector is PID 1 in there; `unshare` passes nothing on.
         let inside = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", program.pid())).unwrap();
-        let pid = nix::unistd::Pid::from_raw(inside.trim().parse().unwrap());
-        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let pid = rustix::process::Pid::from_raw(inside.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(program.wait().status.code(), Some(0));
         let body: wire::Submission =
             serde_json::from_slice(&receiver.requests().last().unwrap().body).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::program::{Program, collector, path};
 use tests::stub::{Stub, stored};
 
@@ -113,8 +113,8 @@ fn f36_a_crash_leaves_no_core_file() {
         while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap().trim() != name {
             assert_eq!(child.try_wait().unwrap(), None, "{name} was not started");
         }
-        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-        nix::sys::signal::kill(pid, Signal::SIGABRT).unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::ABORT).unwrap();
         let status = std::os::unix::process::ExitStatusExt::core_dumped(&child.wait().unwrap());
         (status, std::fs::read_dir(at.path()).unwrap().count())
     };

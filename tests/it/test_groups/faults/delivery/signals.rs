@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use serde_json::Value;
 use tests::program::Program;
 use tests::receiver::Receiver;
@@ -53,11 +53,7 @@ fn f16_a_second_signal_ends_it_at_once_and_the_summary_is_in_the_spool() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&directory.path().join("metrics.db"));
     let silent = Stub::start(|_, _, _| std::thread::sleep(Duration::from_mins(1)));
-    let signals = [
-        (Signal::SIGTERM, Signal::SIGTERM),
-        (Signal::SIGINT, Signal::SIGTERM),
-        (Signal::SIGTERM, Signal::SIGINT),
-    ];
+    let signals = [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::INT)];
     for (number, (first, second)) in signals.into_iter().enumerate() {
         let spool = directory.path().join(number.to_string());
         let program = Program::start(&mut pushing(&silent.endpoint(), "t0ken", &spool));
@@ -84,11 +80,11 @@ fn f16_killed_in_the_middle_of_the_last_push_it_has_spooled_already() {
     let spool = directory.path().join("spool");
     let program = Program::start(&mut pushing(&silent.endpoint(), "t0ken", &spool));
     program.wait_for("measuring");
-    program.signal(Signal::SIGTERM);
+    program.signal(Signal::TERM);
     silent.wait_for(1);
     // A disk takes some milliseconds; Docker and Kubernetes give seconds.
     std::thread::sleep(Duration::from_millis(200));
-    program.signal(Signal::SIGKILL);
+    program.signal(Signal::KILL);
     program.wait();
     assert_eq!(json(&spooled(&spool, ".final.json")[0])["final"], true);
 }
@@ -111,8 +107,8 @@ fn f16_nobody_reads_the_report_and_the_push_goes_out_all_the_same() {
     while !handles_sigterm(child.id()) {
         assert!(Instant::now() < end, "it never listens");
     }
-    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let begin = Instant::now();
     receiver.wait_for(1);
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
@@ -140,9 +136,9 @@ fn f20_a_collector_that_was_stopped_tells_of_the_gap_and_of_no_spike() {
     }
     // As long as a machine may be suspended, in the long form.
     let stopped: u64 = if std::env::var_os("FAULT_ROUNDS").is_some() { 30 } else { 6 };
-    program.signal(Signal::SIGSTOP);
+    program.signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(stopped));
-    program.signal(Signal::SIGCONT);
+    program.signal(Signal::CONT);
     for _ in 0..3 {
         program.wait_for("pass");
     }

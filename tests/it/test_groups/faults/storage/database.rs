@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use serde_json::json;
 use tests::disk::{Disk, Syncs};
 use tests::faults::{self, Books, Pushers, body, summary_id};
@@ -34,7 +34,7 @@ fn filled(database: &Path, runs: usize, kill: bool) -> Vec<String> {
         assert_eq!(receiver.push(&token, &body(id, 1, true)).status, 201);
     }
     if kill {
-        receiver.program().signal(Signal::SIGKILL);
+        receiver.program().signal(Signal::KILL);
     } else {
         assert_eq!(receiver.stop().status.code(), Some(0));
     }
@@ -169,7 +169,7 @@ fn f7_what_cannot_be_written_or_locked_is_refused() {
         disk.under(command, Syncs::AsAsked);
         command.env("DISK_NO_LOCKS", "1");
     });
-    assert!(told.contains("cannot lock files (ENOLCK"), "{told}");
+    assert!(told.contains("cannot lock files (No locks available"), "{told}");
 
     // As nobody, in a directory that is root's.
     let directory = tempfile::Builder::new().prefix("readable").tempdir().unwrap();

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::receiver::{READ_TOKEN, Receiver};
 
@@ -125,7 +125,7 @@ fn history(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     client.send("POST", "/api/v1/metrics", &token, &body(run, summary))
                 });
                 std::thread::sleep(std::time::Duration::from_millis(seq));
-                receiver.program().signal(Signal::SIGKILL);
+                receiver.program().signal(Signal::KILL);
                 let answer = sent.join().unwrap();
                 drop(receiver);
                 receiver = Receiver::start(&database);
@@ -142,7 +142,7 @@ fn history(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 }
             }
             Step::Kill => {
-                receiver.program().signal(Signal::SIGKILL);
+                receiver.program().signal(Signal::KILL);
                 drop(receiver);
                 receiver = Receiver::start(&database);
             }

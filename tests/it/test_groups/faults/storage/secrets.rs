@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::faults::{Pushers, body, summary_id};
 use tests::program::Program;
 use tests::receiver::{HMAC_KEY, READ_TOKEN, Receiver, command};
@@ -27,7 +27,7 @@ fn f35_keys_are_replaced_under_load_and_nothing_is_refused() {
     let pushers = Pushers::start(&receiver.address, 4, move || in_use.lock().unwrap().clone());
     let reload = |content: &str| {
         std::fs::write(&keys, content).unwrap();
-        receiver.program().signal(Signal::SIGHUP);
+        receiver.program().signal(Signal::HUP);
         receiver.program().wait_for("secrets were read again")["keys"].as_u64().unwrap()
     };
     let mut names = ["the-first-key".to_owned(), "the-key-number-0".to_owned()];
@@ -47,12 +47,12 @@ fn f35_keys_are_replaced_under_load_and_nothing_is_refused() {
     }
     // What cannot be read leaves everything as it was.
     std::fs::write(&keys, "short\n").unwrap();
-    receiver.program().signal(Signal::SIGHUP);
+    receiver.program().signal(Signal::HUP);
     let told = receiver.program().wait_for("the secrets stay as they were; SIGHUP asked for others");
     assert!(told["error"].as_str().unwrap().contains("fewer than 8 characters"), "{told}");
     std::fs::write(&keys, format!("{}\n", names[0])).unwrap();
     std::fs::write(&read_tokens, format!("another-read-token\n{READ_TOKEN}\n")).unwrap();
-    receiver.program().signal(Signal::SIGHUP);
+    receiver.program().signal(Signal::HUP);
     receiver.program().wait_for("secrets were read again");
     for read_token in ["another-read-token", READ_TOKEN] {
         let answer =
@@ -116,7 +116,7 @@ fn f36_no_secret_shows() {
     assert!(arguments.status.success());
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     assert!(limits.contains("Max core file size"));
-    running.signal(Signal::SIGABRT);
+    running.signal(Signal::ABORT);
     let ended = running.wait();
     let status = format!("{:?}", ended.status);
     assert!(!status.contains("core dumped"), "{status}");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use tests::certificate::certificate;
 use tests::http::connect;
 use tests::receiver::{Receiver, command};
@@ -50,13 +50,13 @@ fn f35_a_certificate_is_renewed_without_a_restart() {
     assert_eq!(look(at, address, "h2"), "first|h2|TLSv1.3|settings");
 
     certificate(at, "second");
-    receiver.program().signal(Signal::SIGHUP);
+    receiver.program().signal(Signal::HUP);
     receiver.program().wait_for("the certificate was read again");
     assert_eq!(look(at, address, "http/1.1"), "second|http/1.1|TLSv1.3|HTTP/1.1 200 OK");
 
     let good = std::fs::read(at.join("key.pem")).unwrap();
     std::fs::write(at.join("key.pem"), "no key").unwrap();
-    receiver.program().signal(Signal::SIGHUP);
+    receiver.program().signal(Signal::HUP);
     let told = receiver.program().wait_for("the certificate stays as it was; SIGHUP asked for another");
     assert!(told["error"].as_str().unwrap().contains("key.pem cannot be read"), "{told}");
     assert!(look(at, address, "h2").starts_with("second|h2"));

@@ -1,0 +1,54 @@
+//! What is accepted, each rule once: the checks of this module and the description of the API read the same constants.
+
+use wire::{MAX_NAME_CHARS, Payload};
+
+use super::BodyError;
+
+/// The largest integer that is accepted: SQLite's are signed.
+pub(crate) const MAX_INTEGER: u64 = i64::MAX.cast_unsigned();
+
+/// A list of a payload: its field, the most elements that are accepted, and how many there are.
+pub(crate) type List = (&'static str, usize, fn(&Payload) -> usize);
+
+/// Lists of a payload with a bound. No pod has so many containers, and no collector lists so many processes or commands.
+pub(crate) const LISTS: [List; 4] = [
+    ("containers", 1000, |payload| payload.containers.len()),
+    ("top_cpu_processes", 10_000, |payload| payload.top_cpu_processes.len()),
+    ("top_mem_processes", 10_000, |payload| payload.top_mem_processes.len()),
+    ("top_commands", 10_000, |payload| payload.top_commands.len()),
+];
+
+/// A regular expression for what [`name`] accepts, but for the length: no control characters, and not white space alone.
+pub(crate) const NAME: &str =
+    "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
+
+/// Checks a name of a push, which is stored as it is.
+pub(super) fn name(field: &str, text: &str) -> Result<(), BodyError> {
+    let detail = if text.trim().is_empty() {
+        "is empty".to_owned()
+    } else if text.chars().count() > MAX_NAME_CHARS {
+        format!("is {} characters long; at most {MAX_NAME_CHARS} are accepted", text.chars().count())
+    } else if let Some(control) = text.chars().find(|c| c.is_control()) {
+        format!("contains the control character {control:?}")
+    } else {
+        return Ok(());
+    };
+    Err(BodyError::invalid(field, detail))
+}
+
+/// Checks an integer.
+pub(super) fn integer(field: impl Into<String>, value: u64) -> Result<(), BodyError> {
+    if value <= MAX_INTEGER {
+        return Ok(());
+    }
+    let detail = format!("is {value}, which is more than 63 bits; at most {MAX_INTEGER} is accepted");
+    Err(BodyError::invalid(field, detail))
+}
+
+/// Checks a number of a payload. All of them are quantities, and none can be negative.
+pub(super) fn quantity(field: impl Into<String>, value: f64) -> Result<(), BodyError> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(BodyError::invalid(field, format!("is {value}; a number that is 0 or more is accepted")))
+}
