@@ -241,10 +241,14 @@ impl CgroupStats {
             unopened.tries += 1;
             let Unopened { tries, is_new, .. } = *unopened;
             let mounted = access.hierarchies.container(lines, id);
+            let is_mounted = mounted.is_some();
             match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
                     self.closed.remove(index);
                     self.reasons.remove(index);
+                    if !is_mounted && !reader.tells_memory() {
+                        self.reasons.insert(*index, Closed::WithoutMemory);
+                    }
                     self.begin(*index, reader, None, is_new);
                 }
                 Err(reason) => {

@@ -171,6 +171,11 @@ impl CgroupReader {
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
     }
 
+    /// Whether it tells of memory.
+    pub fn tells_memory(&self) -> bool {
+        self.memory_usage.is_some() && self.memory_stat.is_some()
+    }
+
     /// CPU time charged to it so far, in nanoseconds; `None` once the cgroup is gone.
     pub fn cpu_ns(&self) -> Option<u64> {
         match content(self.cpuacct_usage.as_ref()) {
