@@ -1,5 +1,6 @@
 //! The ways in which a collector comes to measure a job, each with a receiver of its own.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -187,7 +188,8 @@ impl Observers {
             let log = self.directory.join(format!("{}.log", target.mode.name()));
             let log = log.display();
             let options = target.options().join(" ");
-            script += &format!(
+            let _ = write!(
+                script,
                 "rm -f {log}; unshare --mount sh -ec '{}umount --lazy --recursive /sys/fs/cgroup
                  exec env {identity} COLLECTOR_SPOOL_DIR=none COLLECTOR_PUSH_TOKEN={token} {user} {collector} {options}' 2> {log} &
                  pids=\"$pids $!\"\nuntil grep --quiet measuring {log}; do sleep 0.05; done\n",
@@ -196,7 +198,8 @@ impl Observers {
         }
         let host = self.directory.join("cgroups");
         std::fs::create_dir_all(&host)?;
-        script += &format!(
+        let _ = write!(
+            script,
             "unshare --mount sh -ec 'mount --rbind /sys/fs/cgroup {host}\n{}{}exec env {identity} {SHELL} -ec \"$0\"' \"$0\"\n\
              status=$?; [ -z \"$pids\" ] || {{ kill -TERM $pids; wait $pids; }}; exit $status",
             mounts(&job, &host)?,
@@ -319,8 +322,9 @@ fn mounts(cgroup: &Cgroup, host: &Path) -> Result<String> {
     let mut script = "mount -t tmpfs none /sys/fs/cgroup\n".to_owned();
     for name in if has_v1() { &["memory", "cpuacct", "cpu"][..] } else { &["."] } {
         let from = host.join(name).join(below);
-        script += &format!(
-            "mkdir -p /sys/fs/cgroup/{name}; mount --bind {} /sys/fs/cgroup/{name}\n",
+        let _ = writeln!(
+            script,
+            "mkdir -p /sys/fs/cgroup/{name}; mount --bind {} /sys/fs/cgroup/{name}",
             from.display()
         );
     }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) fn measure(programs: &Programs, workload: &Workload, directory: &Path) -> Result<u64> {
     let began = Instant::now();
     let free = Jail::new(None)?;
-    if !ends_well(programs, workload, directory, &free, Duration::from_secs(60))? {
+    if !ends_well(programs, workload, directory, &free, Duration::from_mins(1))? {
         bail!("{}: it does not end well without a limit", workload.name);
     }
     let patience = began.elapsed() * SLOWER + PATIENCE;

@@ -100,8 +100,8 @@ for _ in range(20):
     Workload {
         name: "collected",
         what: "Node.js, garbage and 60 MiB",
-        script: r#"node -e 'const kept = []; const end = Date.now() + 1500;
-while (Date.now() < end) { const some = new Array(1 << 17).fill(Math.random()); if (kept.length < 60) kept.push(some); }'"#,
+        script: r"node -e 'const kept = []; const end = Date.now() + 1500;
+while (Date.now() < end) { const some = new Array(1 << 17).fill(Math.random()); if (kept.length < 60) kept.push(some); }'",
         needs: Some("node"),
     },
     plain("little", "next to nothing", "sleep 1"),
