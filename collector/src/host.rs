@@ -60,6 +60,18 @@ pub fn own_cpu_time() -> Duration {
     read_clock(ClockId::ProcessCPUTime)
 }
 
+/// The largest resident set size that any child had that was waited for, and any that those had waited for, in bytes.
+///
+/// Of a process that executed another program it is the larger of both: of a child of ours, what we have ourselves.
+pub fn largest_child_bytes() -> u64 {
+    // SAFETY: the kernel fills the structure, which is plain numbers; zeros are valid.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) == 0).then_some(usage)
+    };
+    usage.and_then(|usage| u64::try_from(usage.ru_maxrss).ok()).unwrap_or_default().saturating_mul(1024)
+}
+
 /// Resident set size of the collector itself.
 pub fn own_resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;

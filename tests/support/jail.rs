@@ -4,6 +4,8 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::cgroup::{mount, new_id};
 use crate::program::PATIENCE;
 
@@ -38,6 +40,13 @@ impl Jail {
         if let Some(limit) = limit_bytes {
             let file = if v1 { "memory.limit_in_bytes" } else { "memory.max" };
             std::fs::write(jail.memory().join(file), limit.to_string())?;
+            // What does not fit is not written to a disk instead.
+            let (swap, most) =
+                if v1 { ("memory.memsw.limit_in_bytes", limit) } else { ("memory.swap.max", 0) };
+            let swap = jail.memory().join(swap);
+            if swap.exists() {
+                std::fs::write(swap, most.to_string())?;
+            }
         }
         Ok(jail)
     }
@@ -72,6 +81,51 @@ impl Jail {
         let text = std::fs::read_to_string(self.memory().join("memory.stat"))?;
         let bytes = text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok());
         Ok(bytes.unwrap_or(0))
+    }
+
+    /// The highest memory that it used, page cache included (v1 `memory.max_usage_in_bytes`, v2 `memory.peak`).
+    pub fn peak_bytes(&self) -> Result<u64> {
+        let file = if self.v1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
+        let text = std::fs::read_to_string(self.memory().join(file))?;
+        text.trim().parse().map_err(|error| Error::new(ErrorKind::InvalidData, error))
+    }
+
+    /// Kills what runs in it, until nothing does.
+    pub fn kill(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut any = false;
+            for directory in &self.directories {
+                for pid in std::fs::read_to_string(directory.join("cgroup.procs"))?.lines() {
+                    any = true;
+                    // It may have ended meanwhile.
+                    let pid = pid.parse().ok().and_then(Pid::from_raw);
+                    let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+                }
+            }
+            if !any {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let what = format!("something still runs in {}", self.memory().display());
+                return Err(Error::new(ErrorKind::TimedOut, what));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// CPU time that the kernel charged to it (v2 `cpu.stat`, `usage_usec`; v1 `cpuacct.usage`), in seconds.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let files: Vec<_> =
+            self.directories.iter().map(|directory| directory.join("cpuacct.usage")).collect();
+        if let Some(file) = files.iter().find(|file| file.exists()) {
+            let usage = std::fs::read_to_string(file)?;
+            let ns = usage.trim().parse::<f64>();
+            return ns.map(|ns| ns / 1e9).map_err(|error| Error::new(ErrorKind::InvalidData, error));
+        }
+        let stat = std::fs::read_to_string(self.memory().join("cpu.stat"))?;
+        let usec = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse::<f64>().ok());
+        Ok(usec.ok_or_else(|| Error::new(ErrorKind::InvalidData, "cpu.stat has no usage_usec"))? / 1e6)
     }
 
     /// Waits until its processes hold so much, or were killed for it.

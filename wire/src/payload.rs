@@ -210,7 +210,8 @@ pub struct ContainerUsage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_needed_at_least_bytes: Option<u64>,
     /// The highest that it can have been, in bytes: the cgroup's peak less the page cache that there was at that moment, at
-    /// the least.
+    /// the least; or what was there before and after, and all that page faults brought in between (`pgfault`,
+    /// `thp_fault_alloc` of `memory.stat`), where that is less. Of a command in a container: what the container grew by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_needed_at_most_bytes: Option<u64>,
     /// How sure the two are: [`Certainty::Exact`] if they are within 5 %, [`Certainty::Bounded`] if not, and

@@ -22,6 +22,11 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// Whether the collector has the eBPF program.
+    pub(crate) fn has_object(&self) -> bool {
+        self.object.is_some()
+    }
+
     /// Has a cargo command embed the same object, so that it does not build another collector over this one.
     pub(crate) fn embed(&self, command: &mut Command) {
         if let Some(object) = &self.object {

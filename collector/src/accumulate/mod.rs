@@ -227,6 +227,16 @@ impl Accumulator {
         for (container, used) in pass.used.into_iter().flatten() {
             intervals.entry(*container).or_default().take(used);
         }
+        // What no look saw of a process, the kernel tells when it has ended: the container had at least as much.
+        let mut ended: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
+        for process in pass.exited.unwrap_or_default() {
+            let Some(container) = process.container else { continue };
+            let peak = ended.entry(container).or_default();
+            *peak = process.peak_rss_bytes.max(*peak);
+        }
+        for (container, bytes) in ended {
+            intervals.entry(container).or_default().see_peak(bytes);
+        }
         for (container, used) in intervals {
             let looked_at = pass.used.and_then(|all| all.get(&container)).map(|used| used.seconds);
             let elapsed = ages.get(&container).copied().or(looked_at).map_or(elapsed, |age| age.min(elapsed));
@@ -243,6 +253,11 @@ impl Accumulator {
             .working_set
             .get_or_insert_with(|| Distribution::new(MEMORY_SCALE, interval));
         series.add(bytes as f64, elapsed_seconds);
+    }
+
+    /// So many bytes a container had at some time, whether a pass saw it or not.
+    pub fn add_memory_peak(&mut self, container: ContainerIndex, bytes: u64) {
+        self.container(container).memory.add(bytes as f64, 0.0);
     }
 
     /// What was counted of one container belongs to another: it is the same.
@@ -334,6 +349,10 @@ impl Accumulator {
 }
 
 impl Interval {
+    fn see_peak(&mut self, bytes: u64) {
+        self.peak_rss_bytes = self.peak_rss_bytes.max(bytes);
+    }
+
     fn take(&mut self, used: &Used) {
         self.cpu_ns = used.cpu_ns;
         self.processes_ns = used.processes_ns;

@@ -73,7 +73,7 @@ struct Unopened {
 /// What the cgroup is that the collector shares with the command that it measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shared {
-    /// A container's: an OOM kill in it is the command's.
+    /// A container's: an OOM kill in it is the command's, and so is what its memory grows by.
     Container,
     /// A service's or session's, in which other programs run, too.
     Machine,
@@ -242,10 +242,14 @@ impl CgroupStats {
             }
             unopened.tries += 1;
             let Unopened { tries, is_new, .. } = *unopened;
+            let is_mounted = mounted.is_some();
             match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
                     self.closed.remove(index);
                     self.reasons.remove(index);
+                    if !is_mounted && !reader.tells_memory() {
+                        self.reasons.insert(*index, Closed::WithoutMemory);
+                    }
                     self.begin(*index, reader, None, is_new);
                 }
                 Err(reason) => {
@@ -336,6 +340,7 @@ impl CgroupStats {
         from_zero: bool,
     ) {
         let Some(reading) = reader.read() else { return };
+        let look = reading.memory;
         let mut reading = shared.map_or(reading, |shared| shared.part(reading));
         if let Some(open) = self.open.get_mut(&index) {
             open.begin_again(reader, reading);
@@ -354,8 +359,10 @@ impl CgroupStats {
         };
         let since = before.map_or(first.cpu_ns, |before| before.last.cpu_ns);
         let mut need = before.map(|before| before.need).unwrap_or_default();
-        if let Some(look) = reading.memory {
-            need.look(look);
+        match (shared, look) {
+            (None, Some(look)) => need.look(look),
+            (Some(Shared::Container), Some(look)) => need = MemoryNeed::beside_others(look),
+            _ => {}
         }
         let open = OpenCgroup {
             reader,
@@ -438,17 +445,16 @@ impl OpenCgroup {
     /// `all`: reads everything; else the CPU time, and the rest only if the peak of memory has moved. `at_end`: its first
     /// process has just ended.
     fn look(&mut self, container: ContainerIndex, all: bool, at_end: bool) -> AccountLook {
-        // Nothing of a shared cgroup's memory is the container's.
-        let moved = || {
-            self.shared.is_none() && self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak))
-        };
+        // Of a service or session nothing is the command's.
+        let is_ours = self.shared != Some(Shared::Machine);
+        let moved = || is_ours && self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak));
         let mut working_set_bytes = None;
         if all || moved() {
             let reading = self.reader.read();
             self.gone = reading.is_none();
             if let Some(reading) = reading {
                 self.last = self.shared.map_or(reading, |shared| shared.part(reading)).after(&self.earlier);
-                if let (Some(look), None) = (reading.memory, self.shared) {
+                if let Some(look) = reading.memory.filter(|_| is_ours) {
                     self.need.look(look);
                 }
                 working_set_bytes = self.last.working_set_bytes;

@@ -170,6 +170,11 @@ impl RunRecorder {
         self.cost += cost;
     }
 
+    /// Adds a peak of memory that no pass saw.
+    pub(crate) fn add_memory_peak(&mut self, container: ContainerIndex, bytes: u64) {
+        self.accumulator.add_memory_peak(container, bytes);
+    }
+
     /// Merges containers that turned out to be the same. No summary or checkpoint may be in the making.
     pub(crate) fn unite_restarts(&mut self, containers: &Containers) {
         if !containers.has_restarts() {

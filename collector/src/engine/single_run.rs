@@ -12,6 +12,7 @@ use super::pass::Cost;
 use super::reading::Reading;
 use super::recorder::{RunContext, RunRecorder, RunSnapshot};
 use super::sampler::Sampler;
+use crate::attribute::ContainerIndex;
 use crate::config::Config;
 use crate::deliver::checkpoint::Checkpoint;
 use crate::sample::cgroupfs::Hierarchies;
@@ -95,6 +96,11 @@ impl<L: RunLocator> SingleRun<L> {
     pub(crate) fn record(&mut self, reading: &Reading, last: bool) {
         let pass = self.sampler.account(reading, &mut self.locator, last);
         self.add(pass, reading);
+    }
+
+    /// Adds what the kernel says that the largest process of a command had, which no pass need have seen.
+    pub(crate) fn add_memory_peak(&mut self, bytes: u64) {
+        self.recorder.add_memory_peak(ContainerIndex(0), bytes);
     }
 
     fn add(&mut self, mut pass: super::pass::Pass, reading: &Reading) {

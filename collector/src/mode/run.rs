@@ -153,6 +153,7 @@ impl Begun {
         let status = child.wait();
         note(reading.map(|reading| run.record(&reading, true)));
         let status = status.context("cannot wait for the command")?;
+        run.add_memory_peak(host::largest_child_bytes());
         let again = async { while !matches!(signals.recv().await, Signal::INT | Signal::TERM) {} };
         let delivered =
             publisher.finish(config, run.snapshot(), deadline, again).await.unwrap_or_else(|error| {

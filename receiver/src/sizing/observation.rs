@@ -72,6 +72,11 @@ impl<'a> Observation<'a> {
         }
     }
 
+    /// Whether it tells anything of memory: no process needs none, so that 0 is a run too short to be looked at.
+    pub(super) fn tells_memory(&self) -> bool {
+        self.memory_bytes > 0.0 || self.killed_at().is_some_and(|bytes| bytes > 0.0)
+    }
+
     /// Whether it only tells how much memory is needed at the least.
     pub(super) fn is_memory_censored(&self) -> bool {
         self.oom_killed || self.at_memory_limit || self.at_memory_bound

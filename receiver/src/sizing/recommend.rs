@@ -119,7 +119,18 @@ fn container(
     if enough(runs) {
         status = Status::Recommended;
         cpu = cpu::size(&basis, &cpu_current, parameters);
-        memory = memory::size(&basis, course, &memory_current, parameters);
+        let told = telling(&basis);
+        let seen = runs_of(&told);
+        memory = if enough(seen) {
+            memory::size(&told, &telling(course), &memory_current, parameters)
+        } else {
+            let mut none = memory::none(&told, &memory_current);
+            none.reasons.push(format!(
+                "nothing is recommended: memory was seen in {seen} of {runs} runs, and {} are needed",
+                parameters.min_runs
+            ));
+            none
+        };
         if basis.len() > own_observations.len() {
             let whose = whose(level);
             notes.push(format!("taken from the runs of {whose}, as there {}", there_are(mine, parameters)));
@@ -135,6 +146,11 @@ fn container(
     memory.reasons.extend(notes);
     let savings = savings(&now, &cpu, &memory, parameters);
     ContainerSizing { name: name.to_owned(), status, basis: describe(level, &basis), cpu, memory, savings }
+}
+
+/// Those that tell something of memory.
+fn telling<'a>(observations: &[Observation<'a>]) -> Vec<Observation<'a>> {
+    observations.iter().filter(|one| one.tells_memory()).cloned().collect()
 }
 
 fn whose(level: SizingLevel) -> &'static str {

@@ -51,6 +51,27 @@ fn mib(bytes: Option<u64>) -> u64 {
 }
 
 #[test]
+fn memory_that_was_not_seen_is_no_figure() {
+    let unseen =
+        || ContainerSummary { memory_peak_bytes: 0.0, working_set_peak_bytes: None, ..facts(1.0, 1) };
+    let sizing = size(vec![unseen(), unseen(), unseen()]);
+    assert_eq!(sizing.status, Status::Recommended, "CPU was seen");
+    assert!(sizing.cpu.request_cores.is_some());
+    assert_eq!((sizing.memory.request_bytes, sizing.memory.used_bytes), (None, None));
+    assert_eq!(sizing.memory.change, Change::Unknown);
+    let why = "nothing is recommended: memory was seen in 0 of 3 runs, and 3 are needed";
+    assert!(sizing.memory.reasons.iter().any(|reason| reason == why), "{:?}", sizing.memory.reasons);
+    // Among others it is no run of memory.
+    let sizing = size(vec![facts(1.0, 100), unseen(), facts(1.0, 100)]);
+    assert_eq!(sizing.memory.request_bytes, None);
+    let sizing = size(vec![facts(1.0, 100), unseen(), facts(1.0, 100), facts(1.0, 100)]);
+    assert_eq!(mib(sizing.memory.request_bytes), 115);
+    // A kill at a limit tells how much is too little, whatever was seen.
+    let killed = || ContainerSummary { oom_kills: Some(1), memory_limit_bytes: Some(64 * MIB), ..unseen() };
+    assert!(mib(size(vec![killed(), killed(), killed()]).memory.request_bytes) >= 164);
+}
+
+#[test]
 fn memory_is_the_working_set_else_rss_within_what_was_charged() {
     let figure = |working_set: Option<f64>, rss: f64, charged: Option<u64>| {
         let facts = ContainerSummary {

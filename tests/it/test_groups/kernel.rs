@@ -1,5 +1,7 @@
 //! On the real kernel, as root: cgroups made for the test, and what the kernel charged to them.
 
+mod forged;
+
 use std::process::Command;
 
 use tests::privileges::{Capabilities, as_nobody};

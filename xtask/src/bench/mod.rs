@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod flush;
 mod ingest;
+mod memory;
 mod node;
 mod overhead;
 mod page;
@@ -31,6 +32,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 50)]
         rounds: usize,
     },
+    /// How much memory is recommended after three runs, next to the least that the job ends well with?
+    Memory(memory::Options),
     /// What does it cost to follow every job of a node, and does that grow with the processes and no faster?
     Node {
         /// Length of each measurement, in seconds.
@@ -96,6 +99,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Accuracy { json } => accuracy::run(*json),
         Bench::Flush { rounds } => flush::run(*rounds),
+        Bench::Memory(options) => memory::run(options),
         Bench::Node { seconds, pods } => node::run(*seconds, *pods),
         Bench::Overhead { rounds } => overhead::run(*rounds),
         Bench::Sampling { passes } => sampling::run(*passes),

@@ -3,7 +3,8 @@
 //! What the kernel counts for a cgroup holds page cache, which it gives up before it kills anything; its peak is exact and
 //! too high by whatever cache there was at that moment. What is no cache is seen only at the moments of looking. Together:
 //! whenever the peak has grown since the last look, usage was at the new peak somewhere in between, with at least as much
-//! cache as there was at both ends, since cache only grows until it has to be given up.
+//! cache as there was at both ends, since cache only grows until it has to be given up. And what is no cache grows by page
+//! faults, which are counted: where files were read or written in between there are few of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,20 +18,36 @@ pub struct MemoryLook {
     pub cache: u64,
     /// Highest usage so far: v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
     pub peak: Option<u64>,
+    /// What page faults can have brought so far, at the most; `None` where their pages can be of any size.
+    pub faulted: Option<u64>,
 }
 
 /// What the looks came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryNeed {
+    /// What others in the cgroup held when this began, without cache: it is not part of the need.
+    others: u64,
     last: Option<MemoryLook>,
     at_least: Option<u64>,
     at_most: Option<u64>,
 }
 
+impl MemoryLook {
+    fn without_cache(self) -> u64 {
+        self.usage.saturating_sub(self.cache)
+    }
+}
+
 impl MemoryNeed {
+    /// Begins in a cgroup that others are in, too: only what it grows by is the need, and a peak that does not move says
+    /// nothing of it.
+    pub fn beside_others(look: MemoryLook) -> Self {
+        Self { others: look.without_cache(), last: Some(look), ..Self::default() }
+    }
+
     /// Takes another look, later than those before.
     pub fn look(&mut self, look: MemoryLook) {
-        let without_cache = look.usage.saturating_sub(look.cache);
+        let without_cache = look.without_cache().saturating_sub(self.others);
         let at_least = self.at_least.unwrap_or_default().max(without_cache);
         self.at_least = Some(at_least);
         let last = self.last.unwrap_or_default();
@@ -38,11 +55,20 @@ impl MemoryNeed {
             && (self.last.is_none() || Some(peak) > last.peak)
         {
             let cache = if self.last.is_none() { look.cache } else { look.cache.min(last.cache) };
-            let then = peak.saturating_sub(cache);
+            let then = peak.saturating_sub(cache).saturating_sub(self.others).min(self.by_faults(look));
             self.at_most = Some(self.at_most.unwrap_or_default().max(then));
         }
         self.at_most = self.at_most.map(|at_most| at_most.max(at_least));
         self.last = Some(look);
+    }
+
+    /// The most that can have been there since the last look without cache: what was there at either end, and all that
+    /// faults brought in between.
+    fn by_faults(&self, look: MemoryLook) -> u64 {
+        let last = self.last.unwrap_or(MemoryLook { faulted: Some(0), ..MemoryLook::default() });
+        let Some((now, before)) = look.faulted.zip(last.faulted) else { return u64::MAX };
+        let at_the_ends = look.without_cache().max(last.without_cache()).saturating_sub(self.others);
+        at_the_ends.saturating_add(now.saturating_sub(before))
     }
 
     /// The cgroup is another one from now on, whose peak begins anew.
@@ -69,6 +95,7 @@ impl MemoryNeed {
     #[must_use]
     pub fn and(self, newer: Self) -> Self {
         Self {
+            others: newer.others,
             last: newer.last,
             at_least: self.at_least.max(newer.at_least),
             // What one is not known to have stayed below is not known of both.
@@ -90,7 +117,8 @@ mod tests {
     fn of(looks: &[(u64, u64, u64)]) -> (u64, u64) {
         let mut need = MemoryNeed::default();
         for (usage, cache, peak) in looks {
-            need.look(MemoryLook { usage: usage * MIB, cache: cache * MIB, peak: Some(peak * MIB) });
+            let (usage, cache, peak) = (usage * MIB, cache * MIB, Some(peak * MIB));
+            need.look(MemoryLook { usage, cache, peak, faulted: None });
         }
         (need.at_least().unwrap() / MIB, need.at_most().unwrap() / MIB)
     }
@@ -112,10 +140,43 @@ mod tests {
     }
 
     #[test]
+    fn cache_that_came_between_two_looks_is_told_by_how_few_faults_there_were() {
+        let look = |usage, cache, peak, faulted| MemoryLook {
+            usage: usage * MIB,
+            cache: cache * MIB,
+            peak: Some(peak * MIB),
+            faulted: Some(faulted * MIB),
+        };
+        let mut need = MemoryNeed::default();
+        need.look(look(5, 1, 5, 6));
+        need.look(look(405, 400, 405, 8));
+        assert_eq!(need.at_most(), Some(7 * MIB), "400 that were read");
+        need.look(look(420, 400, 720, 320));
+        assert_eq!(need.at_most(), Some(320 * MIB), "300 for a moment");
+    }
+
+    #[test]
+    fn what_others_held_before_is_no_need() {
+        let look = |usage, cache, peak| MemoryLook {
+            usage: usage * MIB,
+            cache: cache * MIB,
+            peak: Some(peak * MIB),
+            faulted: None,
+        };
+        let mut need = MemoryNeed::beside_others(look(100, 40, 500));
+        need.look(look(130, 40, 500));
+        assert_eq!((need.at_least(), need.at_most()), (Some(30 * MIB), None), "the peak was another's");
+        need.look(look(140, 40, 600));
+        assert_eq!((need.at_least(), need.at_most()), (Some(40 * MIB), Some(500 * MIB)));
+        need.look(look(50, 40, 600));
+        assert_eq!(need.at_least(), Some(40 * MIB));
+    }
+
+    #[test]
     fn without_a_peak_only_what_was_seen_is_known() {
         let mut need = MemoryNeed::default();
         assert_eq!((need.at_least(), need.at_most()), (None, None));
-        need.look(MemoryLook { usage: 7, cache: 2, peak: None });
+        need.look(MemoryLook { usage: 7, cache: 2, ..MemoryLook::default() });
         assert_eq!((need.at_least(), need.at_most()), (Some(5), None));
         assert!(need.has_moved(1));
     }

@@ -1,9 +1,10 @@
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::directory::Directory;
+use super::fault_pages::FaultPages;
 use super::files::{content, keyed};
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
 use super::need::{MemoryLook, MemoryNeed};
@@ -106,6 +107,7 @@ pub struct CgroupReader {
     limits: (Option<f64>, Option<u64>),
     bounds: Bounds,
     throttling: Throttling,
+    fault_pages: FaultPages,
 }
 
 impl CgroupReader {
@@ -129,6 +131,7 @@ impl CgroupReader {
             limits: (None, None),
             bounds: Bounds::default(),
             throttling: Throttling::default(),
+            fault_pages: FaultPages::read(Path::new("/sys")),
         };
         let any = [&reader.cpu_stat, &reader.cpuacct_usage, &reader.memory_usage, &reader.memory_stat];
         any.iter().any(|file| file.is_some()).then_some(reader)
@@ -144,7 +147,11 @@ impl CgroupReader {
         let cpu_stat = cpu_stat.as_deref();
         let usec = |name| Some(keyed(cpu_stat?, name)?.saturating_mul(1000));
         let cpuacct = content(self.cpuacct_usage.as_ref()).and_then(|text| text.trim().parse().ok());
+        // What comes or goes while the rest is read would be taken for need.
+        let usage = || content(self.memory_usage.as_ref()).and_then(|text| text.trim().parse::<u64>().ok());
+        let usage_before = usage();
         let memory_stat = content(self.memory_stat.as_ref());
+        let usage = usage().zip(usage_before).map(|(after, before)| after.min(before));
         // v1 keeps the cgroup's own figure and that of the whole subtree apart.
         let stat =
             |v1, v2| memory_stat.as_deref().and_then(|text| keyed(text, v1).or_else(|| keyed(text, v2)));
@@ -152,8 +159,7 @@ impl CgroupReader {
         let files = stat("total_cache", "file")
             .map(|all| all.saturating_sub(stat("total_shmem", "shmem").unwrap_or(0)));
         let cache = files.map(|files| files + stat("slab_reclaimable", "slab_reclaimable").unwrap_or(0));
-        let usage: Option<u64> =
-            content(self.memory_usage.as_ref()).and_then(|text| text.trim().parse().ok());
+        let faulted = memory_stat.as_deref().and_then(|text| self.fault_pages.faulted(text));
         let (throttled_ns, periods) = self.throttling.read(cpu_stat);
         let peak = self.memory_peak();
         let reading = CgroupReading {
@@ -162,13 +168,18 @@ impl CgroupReader {
             oom_kills: content(self.memory_events.as_ref()).and_then(|text| keyed(&text, "oom_kill")),
             working_set_bytes: usage.zip(inactive).map(|(usage, inactive)| usage.saturating_sub(inactive)),
             memory_peak_bytes: peak,
-            memory: usage.zip(cache).map(|(usage, cache)| MemoryLook { usage, cache, peak }),
+            memory: usage.zip(cache).map(|(usage, cache)| MemoryLook { usage, cache, peak, faulted }),
             cpu_limit_cores: self.limits.0,
             memory_limit_bytes: self.limits.1,
             periods,
             bounds: self.bounds,
         };
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
+    }
+
+    /// Whether it tells of memory.
+    pub fn tells_memory(&self) -> bool {
+        self.memory_usage.is_some() && self.memory_stat.is_some()
     }
 
     /// CPU time charged to it so far, in nanoseconds; `None` once the cgroup is gone.

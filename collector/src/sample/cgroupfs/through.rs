@@ -39,6 +39,9 @@ pub enum Closed {
     /// There is no cgroup file system, or what is there is another cgroup's.
     #[error("nothing that is mounted in it is its own cgroup")]
     NotMounted,
+    /// Its own cgroup is there, but for what is said of memory.
+    #[error("of its cgroup, nothing that is mounted in it tells of memory")]
+    WithoutMemory,
 }
 
 /// A reader of the cgroup of the container with this id that a process is in; `lines`: the process' own.

@@ -128,7 +128,8 @@ fn container(container: &ContainerSizing, indent: &str) -> String {
     let section = |name: &str, values: [(&str, &Option<String>); 2]| {
         let given = values.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         let lines = given.map(|(name, value)| format!("{indent}        {name}: {}\n", quoted(value)));
-        format!("{indent}      {name}:\n{}", lines.collect::<String>())
+        let lines: String = lines.collect();
+        if lines.is_empty() { lines } else { format!("{indent}      {name}:\n{lines}") }
     };
     let _ = writeln!(text, "{indent}    resources:");
     text += &section("requests", [("cpu", &cpu.request), ("memory", &memory.request)]);

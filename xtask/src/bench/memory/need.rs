@@ -1,0 +1,80 @@
+//! The least limit of memory under which a workload ends well, found in a real cgroup.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use tests::jail::Jail;
+
+use super::workloads::{Programs, Scratch, Workload};
+
+/// The limit that is found is at most so much above one that is too little.
+const PRECISION: f64 = 1.02;
+/// Less than this nothing needs.
+const LEAST_BYTES: u64 = 1 << 20;
+/// Who gets along with a limit takes at most so many times as long as without one, and a little.
+const SLOWER: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// In bytes.
+pub(super) fn measure(programs: &Programs, workload: &Workload, directory: &Path) -> Result<u64> {
+    let began = Instant::now();
+    let free = Jail::new(None)?;
+    if !ends_well(programs, workload, directory, &free, Duration::from_mins(1))? {
+        bail!("{}: it does not end well without a limit", workload.name);
+    }
+    let patience = began.elapsed() * SLOWER + PATIENCE;
+    let mut enough = free.peak_bytes()?.max(LEAST_BYTES);
+    drop(free);
+    let fits = |bytes: u64| ends_well(programs, workload, directory, &Jail::new(Some(bytes))?, patience);
+    // Not every run needs exactly the same.
+    while !fits(enough)? {
+        enough += enough / 8;
+    }
+    let mut too_little = LEAST_BYTES;
+    while enough as f64 > too_little as f64 * PRECISION {
+        let between = ((enough as f64) * (too_little as f64)).sqrt() as u64;
+        if fits(between)? {
+            enough = between;
+        } else {
+            too_little = between;
+        }
+    }
+    Ok(enough)
+}
+
+fn ends_well(
+    programs: &Programs,
+    workload: &Workload,
+    directory: &Path,
+    jail: &Jail,
+    patience: Duration,
+) -> Result<bool> {
+    let scratch = Scratch::new(directory)?;
+    let enter = |path: &Path| format!("echo 0 > {}/cgroup.procs; ", path.display());
+    let enter: String = jail.directories().iter().map(|path| enter(path)).collect();
+    let mut command = Command::new("sh");
+    scratch.give(programs, &mut command);
+    // What enters a cgroup that is too small even for a shell does so in a child, so that this one is left.
+    command.args(["-c", &format!("( {enter}exec dash -ec '{}' )", quoted(workload.script))]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let end = Instant::now() + patience;
+    let status = loop {
+        let status = child.try_wait()?;
+        // Once something was killed the rest tells nothing.
+        if status.is_some() || Instant::now() > end || jail.oom_kills()? > 0 {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    jail.kill()?;
+    child.wait()?;
+    Ok(status.is_some_and(|status| status.success()) && jail.oom_kills()? == 0)
+}
+
+/// As it stands between single quotes of a shell.
+fn quoted(text: &str) -> String {
+    text.replace('\'', r"'\''")
+}
