@@ -100,6 +100,8 @@ impl Group {
 const GROUPS: &str = "test_groups::";
 /// The module with those tests in a cluster that have it for themselves.
 const ALONE: &str = "alone::";
+/// Groups that compare no times: they run side by side.
+const BESIDE: [Group; 3] = [Group::Api, Group::Browser, Group::Deploy];
 /// For so long each target of the group `fuzz` runs.
 const FUZZ_SECONDS: u64 = 60;
 /// Rounds of each fault in the long form.
@@ -136,6 +138,18 @@ enum Outcome {
     Failed { seconds: u64, error: String },
 }
 
+impl Outcome {
+    fn of(test: impl FnOnce() -> Result<()>) -> Self {
+        let began = Instant::now();
+        let result = test();
+        let seconds = began.elapsed().as_secs();
+        match result {
+            Ok(()) => Self::Passed { seconds },
+            Err(error) => Self::Failed { seconds, error: format!("{error:#}") },
+        }
+    }
+}
+
 impl Table {
     fn left(&mut self, group: Group, why: &str) {
         self.0.push((group, Outcome::NotRun { why: why.to_owned() }));
@@ -143,14 +157,19 @@ impl Table {
 
     /// Runs a group and notes what came of it: one that fails keeps no other from running.
     fn run(&mut self, group: Group, test: impl FnOnce() -> Result<()>) {
-        let began = Instant::now();
-        let result = test();
-        let seconds = began.elapsed().as_secs();
-        let outcome = match result {
-            Ok(()) => Outcome::Passed { seconds },
-            Err(error) => Outcome::Failed { seconds, error: format!("{error:#}") },
-        };
-        self.0.push((group, outcome));
+        self.0.push((group, Outcome::of(test)));
+    }
+
+    /// The same for several groups side by side.
+    fn run_at_once(&mut self, groups: &[Group], test: &(impl Fn(Group) -> Result<()> + Sync)) {
+        std::thread::scope(|scope| {
+            let running: Vec<_> =
+                groups.iter().map(|group| (*group, scope.spawn(|| Outcome::of(|| test(*group))))).collect();
+            for (group, running) in running {
+                let failed = || Outcome::Failed { seconds: 0, error: "its thread failed".to_owned() };
+                self.0.push((group, running.join().unwrap_or_else(|_| failed())));
+            }
+        });
     }
 
     fn failed(&self) -> Vec<&'static str> {
@@ -215,24 +234,30 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
         programs.embed(&mut test);
         test
     };
-    for group in groups {
-        match group {
-            Group::Lint | Group::Fuzz => {}
-            Group::Unit => table.run(*group, || failures::told(test().args(["--", "--skip", GROUPS]))),
-            Group::Api => table.run(*group, || api::run(&programs, long)),
-            Group::Browser => table.run(*group, || {
-                // Node.js finds there what tests/browser asks for.
-                let modules = setup::browser()?;
-                let mut test = group.tests(test)?;
-                failures::told(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
-            }),
-            Group::Deploy => table.run(*group, || {
-                let mut test = group.tests(test)?;
-                failures::told(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
-            }),
-            Group::Cluster => table.run(*group, || in_cluster(test)),
-            _ => table.run(*group, || as_root(*group, test, long)),
+    let run = |group: Group| match group {
+        Group::Lint | Group::Fuzz => Ok(()),
+        Group::Unit => failures::told(test().args(["--", "--skip", GROUPS])),
+        Group::Api => api::run(&programs, long),
+        Group::Browser => {
+            // Node.js finds there what tests/browser asks for.
+            let modules = setup::browser()?;
+            let mut test = group.tests(test)?;
+            failures::told(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
         }
+        Group::Deploy => {
+            let mut test = group.tests(test)?;
+            failures::told(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
+        }
+        Group::Cluster => in_cluster(test),
+        _ => as_root(group, test, long),
+    };
+    let (beside, others): (Vec<Group>, Vec<Group>) = groups
+        .iter()
+        .filter(|group| !matches!(group, Group::Lint | Group::Fuzz))
+        .partition(|group| BESIDE.contains(group));
+    table.run_at_once(&beside, &run);
+    for group in others {
+        table.run(group, || run(group));
     }
     Ok(())
 }
