@@ -5,9 +5,9 @@
 pub const COMM_LEN: usize = 16;
 /// Bytes kept of one cgroup's name, the closing 0 included: `cri-containerd-<64 hex digits>.scope` needs 86.
 pub const NAME_LEN: usize = 96;
-/// So many cgroups from the innermost one upwards make up a path.
+/// Cgroups of a path that are recorded, from the innermost one upwards.
 pub const PATH_DEPTH: usize = 12;
-/// So many PID namespaces inside one another the kernel allows (`MAX_PID_NS_LEVEL`).
+/// Nested PID namespaces that the kernel allows (`MAX_PID_NS_LEVEL`).
 pub const PID_NS_LEVELS: u32 = 32;
 
 /// What a record is: its first field.
@@ -93,13 +93,13 @@ pub struct BeginRecord {
     pub cgroups: CgroupIds,
 }
 
-/// A cgroup, written when a process ends in or moves to one that was not yet told of.
+/// A cgroup, written when a process ends in it or moves to it, unless it was reported already.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CgroupRecord {
     /// [`kind::CGROUP`].
     pub kind: u32,
-    /// So many of `ids` and `names` are set.
+    /// How many of `ids` and `names` are set.
     pub depth: u32,
     /// 1 for one of the v1 hierarchy.
     pub v1: u64,

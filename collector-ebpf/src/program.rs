@@ -5,34 +5,30 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "a program is handed its context")]
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::{debug, trace};
 use collector_ebpf::{
-    BeginRecord, COMM_LEN, CgroupIds, CgroupRecord, Config, Counters, ExitRecord, MoveRecord, NAME_LEN,
-    PATH_DEPTH, PID_NS_LEVELS, kind,
+    BeginRecord, COMM_LEN, CgroupIds, CgroupRecord, Counters, ExitRecord, MoveRecord, NAME_LEN, PATH_DEPTH,
+    kind,
 };
+
+use crate::kernel::{Address, Name, comm, config, leaders_pid, offset, own_pid, pid_and_tgid, process_pid};
 
 /// A reader polls; only a buffer that fills up wakes it.
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE_DATA: u64 = 0;
-/// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
-const INITIAL_PID_NS: u32 = 0xEFFF_FFFC;
 /// An entry is made only where there is none (`BPF_NOEXIST`), or else refused so (`EEXIST`).
 const IF_NONE: u64 = 1;
 const THERE_IS_ONE: i32 = -17;
-/// So many programs that are executed in a cgroup wake the reader: a runtime executes itself there before the container's
+/// At most this many programs executed in a cgroup wake the reader: a runtime executes itself there before the container's
 /// own, and a shell what it was started for.
 const FIRST_EXECS: u32 = 3;
-/// So many threads of a process that is moved are asked what they used: a runtime moves what it has just started.
+/// At most this many threads of a moved process are asked for their CPU time: a runtime moves what it has just started.
 const MOVED_THREADS: u32 = 64;
-
-#[unsafe(no_mangle)]
-static CONFIG: Config = Config::UNSET;
 
 /// Records for the collector, which chooses the size.
 #[map]
@@ -40,13 +36,13 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(4_096, 0);
 /// What is known of a process whose last thread has exited, by the address of its leader.
 #[map]
 static EXITING: HashMap<u64, ExitRecord> = HashMap::with_max_entries(16_384, 0);
-/// What processes executed last, by the address of their leader. One that finds no room is called what it calls itself.
+/// What processes executed last, by the address of their leader. A process without an entry goes by its current name.
 #[map]
 static EXECUTED: HashMap<u64, Executed> = HashMap::with_max_entries(32_768, 0);
 /// Descendants of the root process, by PID in the initial namespace: filled only where there is a root.
 #[map]
 static MEMBERS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
-/// Cgroups that the collector has been told of.
+/// Cgroups that were reported to the collector.
 #[map]
 static TOLD: LruHashMap<CgroupIds, u8> = LruHashMap::with_max_entries(4_096, 0);
 /// How many programs were executed in a cgroup, up to [`FIRST_EXECS`].
@@ -54,18 +50,6 @@ static TOLD: LruHashMap<CgroupIds, u8> = LruHashMap::with_max_entries(4_096, 0);
 static BEGUN: LruHashMap<CgroupIds, u32> = LruHashMap::with_max_entries(4_096, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
-
-fn config() -> &'static Config {
-    &CONFIG
-}
-
-/// The value that the loader put there.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "it must be read where it is")]
-fn offset(value: &u32) -> usize {
-    // Volatile, or the compiler would fold the zeroes above into the code.
-    // SAFETY: a plain read of an initialised value.
-    unsafe { core::ptr::read_volatile(value) as usize }
-}
 
 /// What a process executed last; it may have called itself something else since.
 #[derive(Clone, Copy)]
@@ -75,61 +59,11 @@ struct Executed {
     comm: Name,
 }
 
-/// A command name as the kernel keeps it, comparable at once.
-type Name = [u64; 2];
-
-/// An address in the kernel.
-#[derive(Clone, Copy)]
-struct Address(u64);
-
-impl Address {
-    /// A field of a struct that the verifier knows the type of: what a tracepoint hands over, and what such pointers point
-    /// to. It checks offset and size against the kernel's BTF, and the kernel makes a bad address read as 0.
-    fn load<T>(self, offset: usize) -> T {
-        // SAFETY: see above; a program for which that did not hold would not be loaded.
-        unsafe { core::ptr::read_volatile((self.0 as usize + offset) as *const T) }
-    }
-
-    /// Where such a field points to. Null is not asked for: the verifier takes nothing that reads through what can be null,
-    /// unless the kernel makes that read as 0. Each question would be two ways for it to check, and kernels from 6.4 on
-    /// search all their types by name for each such step on each of them.
-    fn step(self, offset: usize) -> Self {
-        Self(self.load(offset))
-    }
-
-    /// Anything at any address, for several times the price.
-    fn read<T>(self, offset: usize) -> Option<T> {
-        // SAFETY: the helper checks the address and fails where nothing can be read.
-        unsafe { bpf_probe_read_kernel((self.0 as usize + offset) as *const T) }.ok()
-    }
-
-    fn follow(self, offset: usize) -> Option<Self> {
-        self.read::<u64>(offset).filter(|address| *address != 0).map(Self)
-    }
-}
-
 fn count(field: fn(&mut Counters) -> &mut u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: each CPU has its own, and programs do not preempt one another there.
         *field(unsafe { &mut *counters }) += 1;
     }
-}
-
-/// PID and thread group of a task in the initial namespace; they lie side by side.
-fn pid_and_tgid(task: Address) -> [u32; 2] {
-    let pid = offset(&config().task.pid);
-    [task.load(pid), task.load(pid + 4)]
-}
-
-/// The PID of a task that leads its process, in the initial namespace.
-fn leaders_pid(task: Address) -> Option<u32> {
-    let [pid, tgid] = pid_and_tgid(task);
-    (pid == tgid).then_some(tgid)
-}
-
-/// What a task calls itself.
-fn comm(task: Address) -> Option<Name> {
-    task.read(offset(&config().task.comm))
 }
 
 /// What the process that this task leads executed, if that is remembered.
@@ -146,70 +80,12 @@ fn note_executed(leader: Address, comm: Name) {
     let _ = EXECUTED.insert(leader.0, Executed { start_boottime_ns, comm }, 0);
 }
 
-/// The task's PID in the collector's PID namespace.
-fn own_pid(task: Address) -> Option<u32> {
-    if in_initial_pid_ns() {
-        return Some(pid_and_tgid(task)[0]);
-    }
-    pid_below(task)
-}
-
-/// The PID of the process of a task at any address, in that namespace; 0 if it has none.
-fn process_pid(task: Address) -> u32 {
-    let config = config();
-    let pid = if in_initial_pid_ns() {
-        task.read(offset(&config.task.pid) + 4)
-    } else {
-        task.follow(offset(&config.task.group_leader)).and_then(pid_below)
-    };
-    pid.unwrap_or(0)
-}
-
-fn in_initial_pid_ns() -> bool {
-    offset(&config().own_pid_ns) as u32 == INITIAL_PID_NS
-}
-
-/// The PID of a task at any address, in the collector's PID namespace if that is below the initial one.
-fn pid_below(task: Address) -> Option<u32> {
-    let pid = task.follow(offset(&config().task.thread_pid))?;
-    Some(number_in_namespace(pid.0)).filter(|number| *number != 0)
-}
-
-/// The number that the `struct pid` at this address has in the collector's PID namespace, 0 if it has none. A global function,
-/// as `tell_cgroup` is.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn number_in_namespace(pid: u64) -> u32 {
-    find_number(Address(pid)).unwrap_or(0)
-}
-
-fn find_number(pid: Address) -> Option<u32> {
-    let config = config();
-    let wanted = offset(&config.own_pid_ns) as u32;
-    let level: u32 = pid.read(offset(&config.pid_level))?;
-    // The innermost first: most tasks that a sidecar sees are in no namespace below its own.
-    for index in 0..PID_NS_LEVELS {
-        if index > level {
-            break;
-        }
-        let upid = Address(
-            pid.0
-                + (offset(&config.pid_numbers) + (level - index) as usize * offset(&config.upid_size)) as u64,
-        );
-        let namespace = upid.follow(offset(&config.upid_ns))?;
-        if namespace.read::<u32>(offset(&config.pid_ns_inum))? == wanted {
-            return upid.read(offset(&config.upid_nr));
-        }
-    }
-    None
-}
-
 fn kernfs_id(cgroup: Address) -> u64 {
     let config = config();
     cgroup.step(offset(&config.cgroup_kn)).load(offset(&config.kernfs_id))
 }
 
-/// Tells the collector of the cgroup at this address; 1 if that found room.
+/// Reports the cgroup at this address to the collector. Returns 1 if there was room for the record.
 ///
 /// A global function, which the verifier checks by itself, for any address. As a part of its callers it would be checked
 /// again for each way that leads to it.
@@ -271,7 +147,7 @@ fn told_cgroups(css_set: Address) -> CgroupIds {
     ids
 }
 
-/// A process or thread began: whoever descends from a member is one, and runs what its parent executed.
+/// A process or thread began: a descendant of a member is a member, and runs what its parent executed.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(context: BtfTracePointContext) -> i32 {
     let parent = Address(context.arg::<*const u8>(0) as u64);

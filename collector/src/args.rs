@@ -1,4 +1,4 @@
-//! What was typed: flags and environment variables, unchecked. The only module that reads the environment.
+//! Flags and environment variables, unchecked. The only module that reads the environment.
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help text, read in a terminal")]
 
@@ -11,11 +11,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use program::arguments::Sources;
 use program::{duration, log, quantity};
 
-/// Variables that no process but this one is to see.
+/// Variables that no other process may see.
 pub const SECRET_VARIABLES: [&str; 1] = ["COLLECTOR_PUSH_TOKEN"];
 /// Where proc is mounted, almost always.
 pub const DEFAULT_PROC_PATH: &str = "/proc";
-/// Variables by which somebody says which certificates to trust, as OpenSSL has them.
+/// OpenSSL's variables for the certificates to trust.
 const TRUST_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// The variable that names certificates to trust in place of the system's, if one does.
@@ -43,14 +43,14 @@ pub struct Args {
     pub options: Options,
 }
 
-/// What to measure, if not everything in sight.
+/// What to measure, if not every visible process.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure one command and all its descendants; its output and exit code are passed through, the report goes
     /// to standard error. Whatever goes wrong with measuring, reporting or pushing is a warning, and a line of the report.
     Run {
-        /// Let the build fail for what is a warning otherwise: with 2 before the command runs if the configuration is wrong,
-        /// with 1 behind it if the report or the push failed and the command itself did not.
+        /// Fail where there would only be a warning: with 2 before the command runs if the configuration is wrong,
+        /// with 1 afterwards if the report or the push failed and the command itself did not.
         #[arg(long, env = "COLLECTOR_STRICT", value_parser = BoolishValueParser::new())]
         strict: bool,
 
@@ -62,15 +62,15 @@ pub enum Command {
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Push what lies in a spool directory, and measure nothing. Exit codes: 0 nothing is left there to push; 2 the
-    /// configuration is wrong; 3 something is.
+    /// Push what is in a spool directory, and measure nothing. Exit codes: 0 nothing is left to push; 2 the
+    /// configuration is wrong; 3 something is left.
     Deliver {
         /// The spool directory.
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
     /// Follow every CI job on this node, and push one summary of each: one privileged process, in the node's PID
-    /// namespace. Whose a job is comes from the environment of its processes; --push-token or --push-tokens-file
+    /// namespace. Jobs are identified by the environment of their processes; --push-token or --push-tokens-file
     /// must be valid for all of them.
     Node(Box<NodeArgs>),
 }
@@ -82,7 +82,7 @@ pub struct NodeArgs {
     #[arg(long, env = "COLLECTOR_CI", default_value = "github", value_delimiter = ',')]
     pub ci: Vec<CiArg>,
 
-    /// Names of the variables that tell whose a job is, instead of those of --ci, as JSON: {"repository":
+    /// Names of the variables that identify a job, instead of those of --ci, as JSON: {"repository":
     /// "MY_REPOSITORY", "workflow": …, "job": …, "run_id": …}, and if there are any "organization" and "run_attempt".
     #[arg(long, env = "COLLECTOR_JOB_VARIABLES", value_name = "JSON")]
     pub job_variables: Option<String>,
@@ -97,11 +97,11 @@ pub struct NodeArgs {
     #[arg(long, env = "COLLECTOR_REPORT_OTHER", value_name = "SCOPE")]
     pub report_other: Option<String>,
 
-    /// Where GET /metrics is answered, for Prometheus; `none` for nowhere. What it tells names every job.
+    /// Address of GET /metrics, for Prometheus; `none` for no metrics. They name every job.
     #[arg(long, env = "COLLECTOR_METRICS_ADDR", default_value = "127.0.0.1:9101", value_name = "ADDRESS")]
     pub metrics_addr: String,
 
-    /// Where the kubelet keeps the logs of pods, which name pods and containers; that it is not there is no error.
+    /// Where the kubelet keeps the logs of pods, which name pods and containers; it may be missing.
     #[arg(long, env = "COLLECTOR_POD_LOGS_PATH", default_value = "/var/log/pods", value_name = "DIR")]
     pub pod_logs_path: PathBuf,
 }
@@ -134,12 +134,12 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_EBPF", default_value = "auto")]
     pub ebpf: EbpfArg,
 
-    /// Memory for what the eBPF program tells between two passes; 1Mi is enough for some 10,000 processes. It is
-    /// emptied when it is half full, and what finds no room is counted as lost.
+    /// Memory for the eBPF program's records between two passes; 1Mi is enough for some 10,000 processes. It is
+    /// emptied when it is half full, and records that do not fit are counted as lost.
     #[arg(long, global = true, env = "COLLECTOR_EBPF_BUFFER", default_value = "1Mi", value_name = "BYTES")]
     pub ebpf_buffer: String,
 
-    /// Log what the eBPF program does with each process; for diagnosis, since it slows every process down.
+    /// Log what the eBPF program does with each process. For diagnosis: it slows every process down.
     #[arg(long, global = true, env = "COLLECTOR_EBPF_LOG", value_parser = BoolishValueParser::new())]
     pub ebpf_log: bool,
 
@@ -185,14 +185,14 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_PUSH_INTERVAL", default_value = "60s", value_parser = duration::parse)]
     pub push_interval: Duration,
 
-    /// Directory for summaries that could not be pushed, and for checkpoints: the next start delivers what lies
-    /// there, or goes on with the run, and so does `collector deliver DIR`. `none` for none [default in front of a
+    /// Directory for summaries that could not be pushed, and for checkpoints: the next start delivers what is
+    /// there, or resumes the run, and so does `collector deliver DIR`. `none` for none [default in front of a
     /// command and beside a job, where there is something to push: one for each receiver below
     /// runner-resource-collector/spool in $XDG_STATE_HOME, else in ~/.local/state].
     #[arg(long, global = true, env = "COLLECTOR_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
 
-    /// What the summaries in it may take; beyond that the oldest interim ones go first, final ones last.
+    /// Most space for summaries in it; beyond that the oldest interim ones are removed first, final ones last.
     #[arg(long, global = true, env = "COLLECTOR_SPOOL_MAX_BYTES", default_value = "64Mi", value_parser = quantity::memory_bytes)]
     pub spool_max_bytes: u64,
 
@@ -278,14 +278,14 @@ pub enum EbpfArg {
 }
 
 impl Args {
-    /// Whether nobody's build may fail for what is wrong with the environment.
+    /// Whether mistakes in the environment must not fail a build.
     pub fn is_tolerant(&self) -> bool {
         matches!(self.command, Some(Command::Run { strict: false, .. }))
     }
 }
 
 impl Options {
-    /// Whether the push token was given as an argument, where every process in sight can read it.
+    /// Whether the push token was given as an argument, where every visible process can read it.
     pub fn token_is_argument(&self) -> bool {
         self.sources.is_typed("push_token")
     }

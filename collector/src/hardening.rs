@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-/// Variables that libraries read, for whom an empty one is a name.
+/// Variables read by libraries that take an empty value for a path.
 const OF_LIBRARIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Those of them that were empty.
 static EMPTY: OnceLock<Vec<&str>> = OnceLock::new();
 
-/// Makes empty variables that libraries read unset ones, as all of ours are.
+/// Unsets empty variables that libraries read. Our own variables count as unset when they are empty.
 ///
 /// # Safety
 /// There must be no other thread: nothing else may use the environment meanwhile.
@@ -24,7 +24,7 @@ pub unsafe fn unset_empty_variables() {
     let _ = EMPTY.set(empty);
 }
 
-/// The variables that were empty and are unset here; a command inherits them as they were.
+/// The variables that were unset because they were empty. A command inherits them empty, as they were.
 pub fn empty_variables() -> &'static [&'static str] {
     EMPTY.get().map_or(&[], Vec::as_slice)
 }

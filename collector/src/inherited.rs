@@ -1,6 +1,6 @@
-//! What this process was given by whoever started it and would not hand on by itself: Rust's runtime opens standard streams
-//! that are closed, and ignores SIGPIPE; the standard library empties the mask of blocked signals for a child; an executed
-//! program has every signal that we handle at its default. A command shall find all of it as if it had been started alone.
+//! Process state that a child would not inherit unchanged: Rust's runtime opens closed standard streams and ignores SIGPIPE, the
+//! standard library clears a child's mask of blocked signals, and exec resets every signal that we handle to its default. It is
+//! recorded before Rust's runtime starts and restored before exec, so that a command finds what it would find without us.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -11,7 +11,7 @@ const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
 /// Standard streams.
 const STREAMS: [RawFd; 3] = [0, 1, 2];
 
-/// As it was when this process began.
+/// The state in which this process started.
 #[derive(Clone, Copy)]
 struct Inherited {
     /// Bit `n`: signal `n` was ignored.
@@ -22,8 +22,8 @@ struct Inherited {
 
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
-/// Takes note of it. To be called before Rust's runtime begins: it is put among the functions that the C library calls
-/// before `main`.
+/// Records the inherited state. Must run before Rust's runtime starts, so it is registered with the functions that the C
+/// library calls before `main`.
 pub extern "C" fn remember() {
     let mut ignored = 0;
     for signal in SIGNALS {
@@ -50,19 +50,19 @@ fn disposition(signal: libc::c_int) -> Option<libc::sighandler_t> {
     }
 }
 
-/// Has a write to a file that may not become so large (`RLIMIT_FSIZE`) fail as on a full disk, where the kernel would end this
-/// process, and with it the measuring.
+/// Makes a write beyond `RLIMIT_FSIZE` fail with an error, as on a full disk. By default the kernel would kill this process, and
+/// measuring would end with it.
 pub fn outlive_file_limits() {
     // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Whether the signal was ignored when this process began: it is to stay so.
+/// Whether the signal was ignored when this process started. It must stay ignored.
 pub fn is_ignored(signal: libc::c_int) -> bool {
     INHERITED.get().is_some_and(|inherited| inherited.ignored & (1 << signal) != 0)
 }
 
-/// Makes this process, which is about to execute another program, what it was when it began.
+/// Restores the recorded state in a process that is about to execute another program.
 ///
 /// # Errors
 /// The kernel refuses the mask.

@@ -18,7 +18,7 @@ use crate::config::limits::Limits;
 use crate::sample::cgroupfs::{Bounds, CgroupReading, MemoryNeed, SavedReadings};
 use crate::sample::pidfd::Ending;
 
-/// What a container's own cgroup told of the run; what it did not tell is `None`.
+/// A run's figures from a container's own cgroup; `None` where the cgroup has no such figure.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CgroupFigures {
     /// CPU time that the kernel charged to it while it was watched.
@@ -213,7 +213,7 @@ impl Run<'_> {
         }
     }
 
-    /// Shown once and for itself: nothing else tells of what is in it.
+    /// Shown once and by itself: nothing else reports what is in it.
     fn is_overhead(&self, index: Option<ContainerIndex>) -> bool {
         index.is_some_and(|index| self.containers.is_overhead(index))
     }

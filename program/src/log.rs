@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::stream;
 
-/// So many warnings are kept, each so many characters long.
+/// At most this many warnings are kept, each cut to `MAX_WARNING_CHARS`.
 const MAX_WARNINGS: usize = 20;
 const MAX_WARNING_CHARS: usize = 400;
 
@@ -54,10 +54,10 @@ pub enum Format {
     Json,
 }
 
-/// So many lines wait for one who reads slowly.
+/// At most this many lines wait for a slow reader.
 const QUEUE: usize = 4096;
 
-/// Lines that nobody took.
+/// Lines that were dropped.
 static LOST: AtomicU64 = AtomicU64::new(0);
 /// Lines for which there was no room in the queue.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
@@ -74,8 +74,8 @@ pub struct Queue {
     _writer: WorkerGuard,
 }
 
-/// As [`init`], with a thread that writes the log, so that nothing else waits for whoever reads it: lines that there is no
-/// room for are [lost].
+/// Like [`init`], but a thread of its own writes the log, so that nothing else waits for its reader. Lines that do not fit into
+/// the queue are [lost].
 pub fn init_queued(level: Level, format: Format, own: &[(&str, LevelFilter)]) -> Queue {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log");
     let (queue, writer) = builder.finish(Lines);
@@ -85,8 +85,8 @@ pub fn init_queued(level: Level, format: Format, own: &[(&str, LevelFilter)]) ->
 }
 
 /// Starts logging on standard error, if a level is given. What is ours, as `own` says, is logged from that level on, and its
-/// warnings and errors are kept for [`warnings`] whatever the level. What libraries say of themselves is for whoever looks
-/// into something: only with the level `debug`, and then from `info` on.
+/// warnings and errors are kept for [`warnings`] whatever the level. Messages of
+/// libraries are for debugging: they are logged only with the level `debug`, and then from `info` on.
 pub fn init(level: Option<Level>, format: Format, own: &[(&str, LevelFilter)]) {
     init_with(|| Lines, level, format, own);
 }

@@ -1,4 +1,4 @@
-//! What was typed: flags and environment variables, unchecked.
+//! Flags and environment variables, unchecked.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,11 +29,11 @@ pub struct Args {
 pub enum Command {
     /// Make a push token without a running receiver.
     Token(TokenArgs),
-    /// Ask a running receiver whether it is ready; for health checks of containers.
+    /// Ask a running receiver whether it is ready, for health checks of containers.
     Health(HealthArgs),
     /// Copy a database to a new file while a receiver writes to it.
     Backup(BackupArgs),
-    /// Read a whole database and tell whether it is sound.
+    /// Read a whole database and report damage.
     Check(CheckArgs),
 }
 
@@ -44,7 +44,7 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_ADDR", default_value = ":8080")]
     pub addr: String,
 
-    /// SQLite database; made if it is not there.
+    /// SQLite database; created if it does not exist.
     #[arg(long, env = "RECEIVER_DB", default_value = "metrics.db")]
     pub db: PathBuf,
 
@@ -81,11 +81,11 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_MAX_BODY", default_value = "4Mi", value_parser = memory_bytes)]
     pub max_body: u64,
 
-    /// Delete runs that came longer ago, such as 90d [default: keep all].
+    /// Delete runs older than this, such as 90d [default: keep all].
     #[arg(long, env = "RECEIVER_RETENTION", value_parser = positive)]
     pub retention: Option<Duration>,
 
-    /// Delete the oldest runs of a job that has more, such as 1000 [default: keep all].
+    /// Delete the oldest runs of a job beyond this number, such as 1000 [default: keep all].
     #[arg(long, env = "RECEIVER_KEEP_RUNS_PER_JOB", value_name = "RUNS", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_runs_per_job: Option<u32>,
 
@@ -93,7 +93,7 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = positive)]
     pub shutdown_timeout: Duration,
 
-    /// After this one has to sign in to the page again.
+    /// How long a sign-in to the page is valid.
     #[arg(long, env = "RECEIVER_SESSION_TIME", default_value = "12h", value_parser = positive)]
     pub session_time: Duration,
 
@@ -150,7 +150,7 @@ pub struct TokenArgs {
 /// Which receiver to ask.
 #[derive(Debug, ClapArgs)]
 pub struct HealthArgs {
-    /// Its address, as it was told to listen; an unspecified one is asked on loopback.
+    /// The address that it listens on; an unspecified one is asked on loopback.
     #[arg(long, env = "RECEIVER_ADDR", default_value = ":8080")]
     pub addr: String,
     /// Its certificate: ask by TLS. The file is not read, as nothing secret is sent.

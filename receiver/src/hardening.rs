@@ -1,4 +1,4 @@
-//! What this process lets others see of it.
+//! What other processes can see of this one.
 
 use std::panic;
 
@@ -19,15 +19,14 @@ pub fn hide() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Has a write to a file that may not become so large (`RLIMIT_FSIZE`) fail as on a full disk, where the kernel would end
-/// the process.
+/// Makes a write beyond `RLIMIT_FSIZE` fail with an error, as on a full disk. By default the kernel would kill the process.
 pub fn outlive_file_limits() {
     // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Removes the secrets from the environment, where what is started next would inherit them. The kernel goes on showing
-/// the environment that a process began with, but after [`hide`] only to who may trace it.
+/// Removes the secrets from the environment, so that no child inherits them. `/proc/PID/environ` still shows the initial
+/// environment, but after [`hide`] only to processes that may trace this one.
 ///
 /// # Safety
 /// No other thread may exist.
@@ -38,7 +37,7 @@ pub unsafe fn forget_variables() {
     }
 }
 
-/// Says that every user of this machine can read a secret that is an argument.
+/// Warns that every user of this machine can read a secret in the arguments.
 pub fn warn_of_arguments(sources: &Sources) {
     for argument in SECRET_ARGUMENTS {
         if sources.is_typed(argument) {
@@ -51,7 +50,7 @@ pub fn warn_of_arguments(sources: &Sources) {
     }
 }
 
-/// Has a panic told by the log, in its form, and not beside it.
+/// Logs panics like everything else, instead of printing them to standard error.
 pub fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

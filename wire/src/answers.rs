@@ -1,4 +1,4 @@
-//! What the receiver tells of what it has stored.
+//! What the receiver answers about what it has stored.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

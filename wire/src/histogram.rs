@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// The first bucket is so wide, in cores.
+/// Width of the first bucket, in cores.
 const FIRST_CORES: f64 = 0.01;
 /// Each bucket is wider than the one before by this factor.
 const GROWTH: f64 = 1.05;

@@ -1,8 +1,8 @@
 //! The contract between the collector and the receiver, version 1.
 //!
-//! Types, and in [`rules`] what both programs say of them. Every unit is in the field's name; a value that is not known is absent, never 0. A reader
-//! accepts and keeps fields that it does not know, so that an older receiver loses nothing of a newer
-//! collector.
+//! Types, and in [`rules`] what both programs derive from them. Units are part of field names. A value that is not known is absent,
+//! never 0. A reader accepts and keeps fields that it does not know, so that an older receiver loses nothing that a newer
+//! collector sends.
 
 mod answers;
 mod histogram;

@@ -12,8 +12,8 @@ const HASH_CHARS: usize = 8;
 /// blank, and if it is longer than [`MAX_NAME_CHARS`] cut to that, its end then `-` and eight hexadecimal digits of its
 /// SHA-256, so that two long names stay two.
 ///
-/// A name in YAML's block style ends with a line break, and a name that a template made may hold anything. Whoever makes
-/// a token and whoever pushes with it have to come to the same name. Nothing is left of a name of blanks.
+/// A name in YAML's block style ends with a line break, and a name made by a template may contain anything. The maker of a token
+/// and the collector that pushes with it must arrive at the same name. A name of blanks becomes empty.
 pub fn normal_name(text: &str) -> String {
     cut(spaced(text))
 }

@@ -45,7 +45,7 @@ pub struct Present {
     pub age_seconds: f64,
 }
 
-/// A process that ended, as the eBPF program tells of it.
+/// A process that ended, as the eBPF program reports it.
 #[derive(Debug, Clone, Copy)]
 pub struct Exited {
     /// Which process.
@@ -291,7 +291,7 @@ impl Accumulator {
         self.containers.insert(index, run).is_none() && sound
     }
 
-    /// Whether a checkpoint holds what a run with so many containers, and containers inside them, can be.
+    /// Whether a checkpoint fits a run with these numbers of containers and nested containers.
     pub fn is_sound(&self, containers: u32, nested: u32) -> bool {
         let inside = |(index, run): (&ContainerIndex, &ContainerRun)| {
             index.0 < containers && run.nested.keys().all(|inner| *inner < nested)

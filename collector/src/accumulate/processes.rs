@@ -12,7 +12,7 @@ use crate::config::MAX_TOP;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::ProcessKey;
 
-/// So many command names are told apart; a job that makes up more of them shares the rest.
+/// At most this many command names are told apart; a job that uses more of them gets one entry for the rest.
 const MAX_COMMANDS: usize = 4096;
 /// What the rest is called.
 const OTHER: &[u8] = b"(other)";
@@ -80,7 +80,7 @@ struct EndedProcesses {
     nested: HashMap<(ContainerIndex, u32), u64>,
 }
 
-/// What the summary tells of the processes.
+/// What the summary says about processes.
 #[derive(Debug)]
 pub struct ProcessReport {
     /// Most CPU time first.
@@ -110,7 +110,7 @@ impl Processes {
         run.pass = self.pass;
     }
 
-    /// What is told of a process that ended, whether a pass saw it or not.
+    /// Adds a process that ended, whether a pass saw it or not.
     pub(super) fn end(&mut self, process: &Exited) {
         let run = self.live.entry(process.key).or_insert_with(|| ProcessRun {
             nested: process.nested,

@@ -55,7 +55,7 @@ pub enum Identity {
     Container(ContainerIdentity),
 }
 
-/// What a cgroup path tells of a container.
+/// What a cgroup path says about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerIdentity {
     /// The innermost container's id.

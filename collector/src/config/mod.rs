@@ -276,7 +276,7 @@ fn given(option: Option<&String>) -> Option<&str> {
     option.map(String::as_str).filter(|value| !value.is_empty())
 }
 
-/// A proc tree tells of the machine (`stat`) and of at least one process.
+/// A proc tree has the machine's `stat` and at least one process.
 pub(crate) fn check_proc(path: &Path) -> Result<()> {
     let entries =
         std::fs::read_dir(path).with_context(|| format!("--proc-path {} cannot be read", path.display()))?;
@@ -334,7 +334,7 @@ fn run_attempt(options: &Options, problems: &mut Problems<'_>) -> Result<Option<
     if let Ok(attempt) = text.trim().parse() {
         return Ok(Some(attempt));
     }
-    let wrong = format!("is {text:?}, which is no number such as 1");
+    let wrong = format!("is {text:?}, which is not a number such as 1");
     if options.sources.is_typed("run_attempt") {
         return problems.form("run_attempt", Err(anyhow!(wrong)), None);
     }

@@ -1,4 +1,4 @@
-//! What lies in the spool, pushed: again and again, what fails less and less often, and told of once an hour.
+//! Pushes what is in the spool. What fails is tried again less and less often, and logged once an hour.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -16,19 +16,19 @@ use super::push::{PushError, Pusher};
 use super::spool::{Kind, Spool, SpoolEntry};
 use super::tokens::Whose;
 
-/// So long one summary is tried before the receiver counts as out of reach.
+/// How long one summary is tried before the receiver counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at the spool.
 const PAUSE: Duration = Duration::from_mins(1);
 /// Between two looks at the files of tokens.
 const TOKENS_PAUSE: Duration = Duration::from_secs(2);
-/// A summary that cannot be read, or that the receiver breaks at, is tried again after up to so long.
+/// The longest pause before a summary is tried again that cannot be read, or that the receiver fails at.
 const LONGEST_FILE_PAUSE: Duration = Duration::from_hours(1);
 /// A receiver that cannot be reached may be back any time.
 const LONGEST_RECEIVER_PAUSE: Duration = Duration::from_mins(5);
-/// So many summaries at which the receiver breaks, one after another, are no fault of theirs.
+/// If the receiver fails at this many summaries in a row, the summaries are not the cause.
 const MOST_BROKEN: u32 = 3;
-/// What is told of once an hour.
+/// The subject of the message that is logged once an hour.
 const RECEIVER: &str = "the receiver, of the spool";
 
 /// What became of the summaries that lay there.

@@ -1,8 +1,8 @@
-//! What is not tried for now, since it was refused: by token, by whose run it is, or all of it; and what was told of that.
+//! What is not tried for now because it was refused (by token, by owner of the run, or everything), and what was logged about it.
 //!
 //! A token that is refused is refused for every summary that goes with it, and one that was made for something else for
-//! every summary of that run's job: one try tells of all of them. The next one comes after a minute, then after two, up
-//! to an hour; at once when a token file is another one than before.
+//! every summary of that run's job, so one attempt stands for all of them. The next attempt comes after a minute, then after
+//! two, up to an hour, or at once when a token file has changed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,13 +14,13 @@ use super::jitter::jittered;
 use super::tokens::Whose;
 use crate::config::Secret;
 
-/// After the first refusal it is tried again so much later; each further one doubles it …
+/// Pause after the first refusal; each further refusal doubles it …
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 /// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// The same is told of no more often.
+/// The same message is logged no more often than this.
 const TELL_PAUSE: Duration = Duration::from_hours(1);
-/// Of more than so many it is not remembered: they are tried, and told of, again.
+/// At most this many holds are kept. What is not kept is tried, and logged, again.
 const MOST: usize = 10_000;
 
 /// What is held.
@@ -69,7 +69,7 @@ impl Hold {
 }
 
 impl Holds {
-    /// These tokens are in force: what was held with others is not held any more, and is told of anew.
+    /// Takes the tokens now in force: what was held with older ones is released, and logged again if it fails.
     pub(super) fn with_tokens(&mut self, generation: u64) {
         if generation != self.generation {
             self.generation = generation;

@@ -39,7 +39,7 @@ pub(super) struct Tokens(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// For whoever is not in the table.
+    /// For organizations that are not in the table.
     fallback: Option<Secret>,
     table: TokenTable,
     fallback_file: Option<Watched>,

@@ -1,4 +1,4 @@
-//! A process held by a descriptor (`pidfd_open(2)`): it says when the process has ended, and how, whoever's child it is.
+//! A process held by a descriptor (`pidfd_open(2)`), which reports its end and exit status even if it is not our child.
 
 use std::path::Path;
 

@@ -5,11 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// So many entries of a directory are looked at.
+/// At most this many entries of a directory are read.
 const MAX_ENTRIES: usize = 20_000;
 /// The longest name that file systems take, in bytes; the kubelet cuts off what is longer.
 const MAX_FILE_NAME: usize = 255;
-/// So many digits of an id tell it from others.
+/// Digits of an id that are enough to tell it from others.
 const SHORT_ID: usize = 12;
 
 /// A pod by its log directory.

@@ -19,7 +19,7 @@ const RETRY_SECONDS: &str = "1";
 pub enum AppError {
     /// No token, or none that has the form of one.
     Unauthorized(&'static str),
-    /// A token that is none of ours.
+    /// A token that this receiver did not issue.
     WrongToken(&'static str),
     /// A token that is not for this.
     Forbidden(String),
@@ -29,7 +29,7 @@ pub enum AppError {
     Missing(String),
     /// Not with this method; those that are allowed.
     MethodNotAllowed(&'static str),
-    /// In none of the forms that the client accepts; those that there are.
+    /// The client accepts none of the formats; those that there are.
     NotAcceptable(&'static str),
     /// The body did not come in time.
     Timeout,

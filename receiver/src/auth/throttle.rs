@@ -8,15 +8,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many wrong tokens of an address are answered at once.
+/// This many wrong tokens from an address are answered without delay.
 const FREE: u32 = 5;
 /// The first delay; each further wrong token doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// No answer is held longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
-/// An address that sent none for so long begins anew.
+/// An address that sent no wrong token for this long starts afresh.
 const FORGET: Duration = Duration::from_mins(1);
-/// So many addresses are remembered; beyond that the one that was quiet longest is forgotten.
+/// At most this many addresses are remembered; the one that was quiet longest is forgotten first.
 const MAX_ADDRESSES: usize = 4096;
 
 /// Who sent wrong tokens lately.

@@ -15,7 +15,7 @@ const MAX_STEPS: usize = 64 * MAX_POINTS;
 /// A part, and which container of it; some that are the same container.
 type Told = Vec<(usize, usize)>;
 
-/// A container of the run, and who told of it.
+/// A container of the run, and the summaries that report it.
 #[derive(Debug)]
 pub(super) struct Chosen {
     /// The part that its figures are taken from.
@@ -24,7 +24,7 @@ pub(super) struct Chosen {
     pub(super) at: usize,
     /// What it is called.
     pub(super) name: String,
-    /// All that told of it, whose figures are best first.
+    /// The summaries that report it, the best figures first.
     pub(super) told: Told,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn containers(parts: &[Part], order: &[usize]) -> Vec<Chosen> {
     chosen
 }
 
-/// What tells of the same container: by its id or, where one of the two does not know it, by its pod and its name there. A
+/// Groups reports of the same container: by its id or, where one of the two does not know it, by its pod and its name there. A
 /// sidecar does not know its own id where it has a cgroup namespace of its own.
 fn same(parts: &[Part], order: &[usize]) -> Vec<Told> {
     let usage = |(part, at): (usize, usize)| &parts[part].payload.containers[at];
@@ -160,7 +160,7 @@ impl Chosen {
     }
 }
 
-/// A course of a run that began so many seconds before this part of it.
+/// The series of this part, in a run that began this many seconds before it.
 fn later(series: &Series, seconds: f64) -> Series {
     let Series { mut step_seconds, mut cpu_cores, mut memory_bytes } = series.clone();
     let steps = if step_seconds > 0.0 { (seconds / step_seconds).round() } else { 0.0 };

@@ -8,7 +8,7 @@ use wire::Payload;
 use super::Part;
 
 /// What both collectors call alike that watch the same containers: the UID of their pod or, where there is none, the ids of
-/// the containers. Nothing where no other collector can have told of the same: in a summary of `collector run`, or of a
+/// the containers. Empty where no other collector can have reported the same containers: in a summary of `collector run`, or of a
 /// collector that sees more than one pod.
 pub fn places(payload: &Payload) -> BTreeSet<&str> {
     let mode = payload.collector.as_ref().map_or("", |collector| collector.mode.as_str());
@@ -47,7 +47,7 @@ pub fn groups(parts: &[Part]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// What the node's collector told of what a sidecar watched.
+/// What the node's collector reported about the containers that a sidecar watched.
 fn matches(parts: &[Part], seen: &[BTreeSet<&str>], sidecar: usize) -> Vec<usize> {
     let part = &parts[sidecar];
     let nodes: Vec<usize> = (0..parts.len())

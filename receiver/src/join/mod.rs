@@ -1,5 +1,5 @@
-//! One run is one row, whoever measured it: what a sidecar and the collector of the node tell of the same pod, put
-//! together. Pure.
+//! Joins what a sidecar and the node's collector report about the same pod, so that a run is one row whichever of them measured
+//! it. Pure.
 //!
 //! `group` decides which summaries are of the same run, `containers` which containers are the same and whose figures are
 //! taken, `lists` whose processes and commands. All of it depends on which summaries there are and on nothing else, so
@@ -48,7 +48,7 @@ pub struct Joined {
     pub run_attempt: Option<u32>,
     /// Whether a collector has told its last.
     pub is_final: bool,
-    /// Who measured, whoever did best first.
+    /// Who measured, the best source first.
     pub sources: Vec<Source>,
     /// The better figures of all.
     pub payload: Payload,

@@ -10,7 +10,7 @@ fn time(second: u32) -> String {
     format!("2026-02-06T14:{:02}:{:02}Z", second / 60, second % 60)
 }
 
-/// A container as a collector tells of it that watched it for so many seconds.
+/// A container as reported by a collector that watched it for this many seconds.
 fn container(name: &str, id: Option<&str>, cpu_seconds: f64, watched: f64) -> Value {
     json!({
         "name": name, "id": id, "pod_uid": POD, "cpu_seconds": cpu_seconds, "process_count": 3,

@@ -32,8 +32,8 @@ impl Activity {
         InFlight(self.clone())
     }
 
-    /// Ends when there was nothing to do for so long. HTTP/2 has no limit of its own: a client that answers pings could
-    /// hold its connection, or a request that it never finishes to send, for ever.
+    /// Returns once the connection has been idle for `patience`. HTTP/2 has no limit of its own: a client that answers pings
+    /// could keep its connection, or a request that it never finishes sending, for ever.
     pub(super) async fn idle(&self, patience: Duration) {
         loop {
             let since = self.with(|state| (state.requests == 0).then_some(state.last));

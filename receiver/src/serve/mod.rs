@@ -30,15 +30,15 @@ use self::idle::Activity;
 use self::preface_timeout::PrefaceTimeout;
 use crate::tls::Tls;
 
-/// So many connections are served at a time; more wait to be accepted.
+/// At most this many connections are served at a time; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
-/// Descriptors that are needed for other things than connections.
+/// Descriptors reserved for everything but connections.
 const OTHER_DESCRIPTORS: u64 = 64;
-/// After a failed accept (no descriptors left, say) the next is not tried sooner.
+/// Pause after a failed accept, for example when no descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What one connection may have buffered before it is handled, in bytes; its headers must fit.
+/// Read buffer of a connection in bytes. The headers of a request must fit.
 const MAX_BUFFER: usize = 32 * 1024;
-/// Likewise of one stream and of all streams of an HTTP/2 connection.
+/// Flow-control window of one stream, and of all streams of an HTTP/2 connection, in bytes.
 const WINDOW: u32 = 64 * 1024;
 
 /// How connections are served.

@@ -8,13 +8,13 @@ use super::job_figures::JobFigures;
 use super::parameters::SizingParameters;
 use crate::store::{StaleJob, Store, StoreError, StoredFigures};
 
-/// So many jobs at a time: some milliseconds to read, and less to write.
+/// Jobs per step: they take some milliseconds to read, and less to write.
 const JOBS: u32 = 16;
-/// It rests so many times as long as it worked, so that it takes no more than a quarter of a CPU …
+/// It rests this many times as long as it worked, so that it uses at most a quarter of a CPU …
 const REST: u32 = 3;
-/// … and at least so long.
+/// … and at least this long.
 const SHORTEST_REST: Duration = Duration::from_millis(50);
-/// Between two looks when nothing is stale.
+/// Pause between two checks when nothing is stale.
 const PAUSE: Duration = Duration::from_secs(1);
 /// After an error it is tried again so much later, and each further time twice as much later …
 const FIRST_RETRY: Duration = Duration::from_secs(1);

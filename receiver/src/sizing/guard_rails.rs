@@ -19,7 +19,7 @@ pub(super) struct GuardRails<'a> {
     pub(super) needed: f64,
     /// Rounds up to what Kubernetes writes.
     pub(super) round: fn(f64) -> f64,
-    /// So many of what Kubernetes writes are one.
+    /// How many of the units that Kubernetes writes (millicores, MiB) make one core or byte.
     pub(super) per_one: f64,
     /// For a sentence.
     pub(super) say: fn(f64) -> String,

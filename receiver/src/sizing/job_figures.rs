@@ -1,4 +1,4 @@
-//! What is told of a job in lists: computed in the background, stored as JSON in `jobs.figures`.
+//! The figures of a job in lists: computed in the background, stored as JSON in `jobs.figures`.
 
 use serde::{Deserialize, Serialize};
 

@@ -13,12 +13,12 @@ use super::parameters::SizingParameters;
 use super::quantity::{MIB, round_bytes, say_bytes, write_bytes};
 use super::recommendation::{Change, MemorySizing};
 
-/// So many runs, each with a higher peak than the one before, are growth and not chance.
+/// This many runs in a row, each with a higher peak than the one before, are growth and not chance.
 const GROWING_RUNS: usize = 4;
 
-/// They are growth and not a jump if the largest of their steps is at most so many times the smallest.
+/// They are growth and not a jump if the largest step is at most this many times the smallest.
 const EVEN_STEPS: f64 = 3.0;
-/// So many steps are made at once after runs that were all killed.
+/// At most this many steps are made at once after runs that were all killed.
 const MAX_STEPS: usize = 3;
 
 /// What the newest run had, in bytes.

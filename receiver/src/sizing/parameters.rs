@@ -149,7 +149,7 @@ impl Default for SizingParameters {
 }
 
 impl SizingParameters {
-    /// What cannot be told of one value alone.
+    /// Checks what concerns several values together.
     pub fn check(&self) -> Result<(), InvalidParameter> {
         if self.min_runs > self.runs {
             let detail = format!("is {}, more than runs, which is {}", self.min_runs, self.runs);

@@ -62,11 +62,11 @@ pub struct JobQuery {
     pub sort: JobSort,
     /// Only those behind this one; it must be of the kind that `sort` makes.
     pub after: Option<JobCursor>,
-    /// At most so many.
+    /// At most this many.
     pub limit: u32,
 }
 
-/// A job and what is told of it without looking at its runs.
+/// A job and what is known about it without reading its runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRow {
     /// Row.
@@ -111,7 +111,7 @@ pub struct NameQuery {
     pub search: Option<String>,
     /// Only those behind these names; as many as the level has.
     pub after: Option<Vec<String>>,
-    /// At most so many.
+    /// At most this many.
     pub limit: u32,
 }
 

@@ -10,9 +10,9 @@ use wire::{ContainerSummary, RunSummary, Scope};
 use super::runs::WholeRun;
 use super::{JobCursor, JobQuery, JobRow, JobSort, Within, containers, runs};
 
-/// So many rows are looked at for one page.
+/// At most this many rows are read for one page.
 const PAGE_ROWS: u32 = 256;
-/// A page that has come to so many bytes of payloads ends.
+/// A page ends once its payloads have this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// The next runs of a job in their order; of those that came at another time only that they are there.

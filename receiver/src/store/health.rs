@@ -11,12 +11,12 @@ use tracing::{debug, error, info};
 
 use super::error::{Cause, StoreError};
 
-/// Whoever asks more often whether it works again is told what was found last.
+/// Whether it works again is probed no more often than this; in between the last result is returned.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// Room that a disk which was full must have at the least: a transaction of a few pages, in bytes.
+/// Free space that a disk must have again after it was full, in bytes: a transaction of a few pages.
 const LEAST_ROOM: u64 = 256 * 1024;
 
-/// What there is to be told of the database: whether it can be written, and whether it can be read.
+/// Whether the database can be written, and whether it can be read.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     writing: Mutex<Option<Trouble>>,
@@ -29,14 +29,14 @@ struct Trouble {
     error: StoreError,
     cause: Cause,
     since: Instant,
-    /// So many requests were answered with it.
+    /// How many requests were answered with it.
     failed: u64,
     /// The largest summary that had no room, in bytes.
     bytes: u64,
     probed: Option<Instant>,
 }
 
-/// What is to be tried to see whether the database can be written again.
+/// What to try to find out whether the database can be written again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
     cause: Cause,
@@ -44,7 +44,7 @@ pub(super) struct Probe {
 }
 
 impl Health {
-    /// Summaries were written, or could not be; the largest has so many bytes.
+    /// Notes that summaries were written, or could not be; the largest one has this many bytes.
     pub(super) fn wrote<T>(&self, result: Result<T, &StoreError>, bytes: u64) {
         note(&self.writing, result.map(drop), bytes, &WRITING);
     }
@@ -150,7 +150,7 @@ impl Probe {
     }
 }
 
-/// Whether a file of so many bytes has room beside the database.
+/// Whether a file of this many bytes fits beside the database.
 fn has_room(database: &Path, bytes: u64) -> io::Result<()> {
     let mut path = database.as_os_str().to_owned();
     path.push("-room");

@@ -1,4 +1,4 @@
-//! Whether a database can be trusted, asked before it is served.
+//! Whether a database can be trusted: checked before it is served.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
@@ -89,10 +89,10 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-/// Takes a lock as SQLite does, which tells a file system without them only as "busy".
+/// Takes a lock as SQLite does. SQLite itself reports a file system without locks as "busy".
 pub(super) fn try_locks(path: &Path) -> Result<(), OpenError> {
     let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else {
-        // It is not there, or cannot be opened, which is told with more words later.
+        // It does not exist or cannot be opened, which is reported later with more detail.
         return Ok(());
     };
     let lock = libc::flock {
@@ -108,7 +108,7 @@ pub(super) fn try_locks(path: &Path) -> Result<(), OpenError> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        // Another process may hold it, which takes a file system that can.
+        // Another process may hold it, so the file system has locks.
         Some(libc::EACCES | libc::EAGAIN) => Ok(()),
         _ => Err(OpenError::NoLocks(error)),
     }

@@ -47,13 +47,13 @@ pub use self::summaries::SummaryQuery;
 pub use self::totals::Sums;
 use self::write::{Insert, WriteRequest, Writer};
 
-/// So many writes may wait for their turn; beyond that a client is told to come back.
+/// At most this many writes may be queued; beyond that clients are told to come back.
 const QUEUE: usize = 1024;
-/// So many queries run at a time.
+/// Queries that run at a time.
 const READERS: usize = 4;
-/// A query takes no longer: as long as it reads, the write-ahead log cannot be begun anew and grows.
+/// Time limit of a query: while it reads, the write-ahead log cannot be reset and grows.
 const READ_TIME: Duration = Duration::from_secs(10);
-/// The clock is looked at after so many steps of SQLite's machine, some 100 µs.
+/// The time limit is checked after this many steps of SQLite's virtual machine, about 100 µs.
 const STEPS: i32 = 10_000;
 
 /// The database.

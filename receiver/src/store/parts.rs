@@ -1,8 +1,7 @@
-//! Summaries of different collectors that are of one run: one row of `runs` holds what comes of them, `parts` each as it
-//! was received.
+//! Summaries of one run by different collectors: a row of `runs` holds the joined result, `parts` each summary as received.
 //!
-//! A run that one collector tells of, as nearly all are, is a row of `runs` alone. Which summaries belong together follows
-//! from which there are, not from the order in which they came: what is next to a summary that comes is grouped anew.
+//! A run that only one collector reports, as nearly all are, has a row of `runs` and no parts. Which summaries belong together
+//! depends on the set of summaries and not on their order: whenever one arrives, its neighbours are grouped again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +15,11 @@ use super::rows::{self, StoredSummary};
 use super::{NewRun, Outcome, SummaryKey};
 use crate::join::{self, Part};
 
-/// So many summaries are looked at together. A pod has two collectors, and some more where they were killed and could not
-/// go on; beyond that a summary is not joined, as whoever may push could else keep the writer busy.
+/// At most this many summaries are grouped together. A pod has two collectors, or a few more if some were killed and could not
+/// resume. Further summaries are not joined: otherwise a client with a push token could keep the writer busy.
 const MAX_PARTS: usize = 16;
 
-/// Runs of which a kind of collector told of the same containers, and that overlap with a time.
+/// Runs of a job in which one kind of collector reported the same containers, and that overlap an interval.
 pub(super) const BESIDE: &str = "
     SELECT run FROM seen JOIN runs ON id = run
     WHERE key = :key AND seen.end_time_ms >= :start AND start_time_ms <= :end AND job_id = :job LIMIT :limit";
@@ -38,7 +37,7 @@ struct LoadedSummary {
     received: Received,
 }
 
-/// Stores a summary together with what others told of the same run. `None`: nobody did, it is a run of its own.
+/// Stores a summary joined with other summaries of the same run. Returns `None` if there are none: it is a run of its own.
 pub(super) fn join(
     connection: &Connection,
     job: i64,

@@ -82,9 +82,9 @@ impl NewRun {
 /// number only mean that one more row is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Of what this kind of collector tells of it.
+    /// Key of what this kind of collector measured.
     pub key: i64,
-    /// Of what the other kind does: two of the same kind are never joined.
+    /// Key of what the other kind measured: two of the same kind are never joined.
     pub other: i64,
 }
 

@@ -19,9 +19,9 @@ pub(super) const NEWEST: &str = "SELECT max(id) FROM runs WHERE job_id = ?1";
 /// What was deleted of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted {
-    /// So many runs.
+    /// How many runs.
     pub runs: u64,
-    /// Whether there may be more that are to go.
+    /// Whether there may be more to delete.
     pub more: bool,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn delete(
     Ok(Deleted { runs: runs.cast_unsigned(), more })
 }
 
-/// What is told of a job after so many of its runs are gone.
+/// Updates what is kept about a job after this many of its runs were deleted.
 fn forget(connection: &Connection, job: i64, runs: i64) -> rusqlite::Result<()> {
     let newest: Option<i64> = connection.prepare_cached(NEWEST)?.query_row([job], |row| row.get(0))?;
     match newest {

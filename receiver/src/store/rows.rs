@@ -55,7 +55,7 @@ pub(super) fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Res
     statement.insert(run.scope.parts().map(|(_, part)| part))
 }
 
-/// What is told of a job without looking at its runs; its figures are to be computed anew.
+/// Updates what is kept about a job beside its runs, and marks its figures as stale.
 pub(super) fn count(
     connection: &Connection,
     job: i64,

@@ -33,7 +33,7 @@ pub struct RunQuery {
     pub since: Option<Timestamp>,
     /// Only those that came before.
     pub until: Option<Timestamp>,
-    /// At most so many.
+    /// At most this many.
     pub limit: u32,
 }
 

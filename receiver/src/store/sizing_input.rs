@@ -62,7 +62,7 @@ pub struct CompleteRun {
 pub struct HistoryQuery {
     /// A job, workflow or repository.
     pub scope: Scope,
-    /// At most so many jobs, those that ran last.
+    /// At most this many jobs, those that ran last.
     pub jobs: u32,
     /// The last complete runs of each.
     pub runs: u32,

@@ -25,7 +25,7 @@ pub struct SummaryQuery {
     pub scope: Scope,
     /// Only those with an id below this.
     pub before: Option<i64>,
-    /// At most so many.
+    /// At most this many.
     pub limit: u32,
 }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tracing::{debug, info, warn};
 
-/// Copied into the database once so many frames (of 4 KiB: 16 MiB) wait for it: enough that pages which change again
-/// and again are written once, few enough to be read back in a moment after a crash.
+/// The log is copied into the database once it has this many frames (of 4 KiB: 16 MiB): enough that pages which change often
+/// are written once, few enough to be read back quickly after a crash.
 const CHECKPOINT_FRAMES: i64 = 4096;
-/// So long (128 MiB) only if something keeps it from being begun anew.
+/// It gets this long (128 MiB) only if something keeps it from being reset.
 const ALARM_FRAMES: i64 = 32 * 1024;
 
 /// What is known of the log's length.
@@ -64,11 +64,11 @@ impl Wal {
     }
 }
 
-/// Copies all of it into the database and begins it anew; false if somebody keeps reading from it.
+/// Copies all of it into the database and truncates it. Returns false if a reader still needs it.
 ///
-/// After a sync that failed, the frames of the transaction that was refused are not on the disk, yet they are still in
-/// the kernel's cache. Whoever opens the database next reads them there, takes the transaction for a committed one and
-/// writes on behind it; a power loss then takes what follows along with it. What was copied was written again.
+/// After a failed sync, the frames of the rejected transaction are not on the disk but still in the page cache. The next
+/// connection would read them there, take the transaction for a committed one and append to it; a power loss would then lose
+/// what follows as well. Frames that were copied have been written again.
 pub(super) fn empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| busy == 0))

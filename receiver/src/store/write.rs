@@ -15,10 +15,10 @@ use super::rows::{count, insert_job, insert_row, stored};
 use super::wal::Wal;
 use super::{NewRun, Outcome, StoreError, parts, runs, schema};
 
-/// So many writes share a transaction at the most.
+/// At most this many writes share a transaction.
 const MAX_BATCH: usize = 256;
 
-/// Background work waits for a moment with no push to be stored, but no longer than this: each piece of it is small.
+/// Background work waits until no push is waiting, but no longer than this: each piece of it is small.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is to be written.

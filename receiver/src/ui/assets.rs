@@ -15,7 +15,7 @@ use super::error::PageError;
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// What has to be asked for each time, and is sent only if it is another.
 const ASK: &str = "public, no-cache";
-/// So many hexadecimal digits of the digest are part of the address.
+/// Hexadecimal digits of the digest in the address.
 const DIGITS: usize = 16;
 
 struct Asset {

@@ -1,5 +1,6 @@
 //! The containers of a run: which cgroup belongs to which, and what they are called.
 
+mod container;
 mod part;
 mod pod;
 
@@ -8,6 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use self::container::ContainerKey;
+pub use self::container::{CgroupKind, Container};
 use self::part::Evidence;
 use super::ContainerIndex;
 use super::identity::{Identity, Runtime, identify};
@@ -17,16 +20,13 @@ use crate::sample::cgroup::CgroupLines;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::{CgroupId, Observation};
 
-/// So many containers are told apart, as many as a receiver accepts with room to spare; a job that makes more
-/// shares the last.
+/// At most this many containers are told apart, which is less than a receiver accepts. What a job starts beyond that is
+/// counted in one last container.
 pub(crate) const MAX_CONTAINERS: usize = 900;
-/// So many containers inside others are told apart.
+/// At most this many nested containers are told apart.
 const MAX_NESTED: usize = 10_000;
-/// So many cgroups are remembered; more are looked up again.
+/// At most this many cgroups are cached; the others are looked up again.
 const MAX_CACHED_CGROUPS: usize = 8_192;
-/// An id is shown as its first twelve digits, as Docker does.
-const SHORT_ID: usize = 12;
-
 /// Where a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -34,67 +34,6 @@ pub struct Place {
     pub container: ContainerIndex,
     /// The container inside that one, where there is one; see [`Containers::nested_id`].
     pub nested: Option<u32>,
-}
-
-/// What makes two cgroups the same container.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum ContainerKey {
-    /// A container's id.
-    Id(String),
-    /// A cgroup that `CGROUP_PROCESS_MAP` gave a name, and all below it.
-    Path(String),
-    /// The root of the collector's own cgroup namespace.
-    Own,
-    /// Everything in the pod of this UID and in none of its containers.
-    Pod(String),
-    /// Everything in no container.
-    Host,
-    /// Kernel threads.
-    Kernel,
-    /// What came when there were too many to tell apart.
-    Rest,
-}
-
-/// Which cgroup a container is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupKind<'a> {
-    /// That of the container with this id.
-    Container(&'a str),
-    /// This one.
-    Path(&'a str),
-    /// The root of the collector's own cgroup namespace.
-    Own,
-    /// None.
-    None,
-}
-
-/// One container of the run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Container {
-    key: ContainerKey,
-    mapped_name: Option<String>,
-    pod_name: Option<String>,
-    /// What it does for the job, where nobody gives it a name.
-    role: Option<String>,
-    /// The id of the collector's own container, which no cgroup path shows.
-    own_id: Option<String>,
-    name_tries: u8,
-    log_tries: u8,
-    /// Whether its cgroup is in a pod, as far as its path tells.
-    in_pod: bool,
-    evidence: Evidence,
-    /// The container that this one is after a restart.
-    same_as: Option<ContainerIndex>,
-    /// The how many-th restart it is, where its pod's logs tell.
-    restart: Option<u32>,
-    /// The last pass in which something of it lived.
-    lived: u64,
-    /// Its runtime, where the cgroup path tells it.
-    pub runtime: Option<Runtime>,
-    /// UID of its pod.
-    pub pod_uid: Option<String>,
-    /// What `/proc/[pid]/cgroup` held for the first process seen in it.
-    pub cgroup_content: Vec<u8>,
 }
 
 /// What a checkpoint keeps of a run's containers.
@@ -121,7 +60,7 @@ pub struct Containers {
     list: Vec<Container>,
     by_key: HashMap<ContainerKey, ContainerIndex>,
     by_cgroup: FxHashMap<CgroupId, Place>,
-    /// The same, for cgroups that the eBPF program told of.
+    /// The same, for cgroups that the eBPF program reported.
     by_ids: FxHashMap<CgroupIds, Place>,
     nested: Vec<String>,
     nested_by_id: HashMap<String, u32>,
@@ -169,7 +108,7 @@ impl Containers {
         }
     }
 
-    /// Puts back what a checkpoint kept, where there is nothing yet. False: that cannot be.
+    /// Restores what a checkpoint kept, into an empty set. Returns false if the checkpoint contradicts itself.
     #[must_use]
     pub fn restore(&mut self, kept: SavedContainers) -> bool {
         let SavedContainers { list, nested, sandboxes } = kept;
@@ -192,12 +131,12 @@ impl Containers {
         distinct && bounded && restarts
     }
 
-    /// How many containers inside others there are.
+    /// How many nested containers there are.
     pub fn nested_len(&self) -> usize {
         self.nested.len()
     }
 
-    /// Where each of a pass's processes is, in their order; `None` where it cannot be told.
+    /// Locates the processes of a pass, in their order; `None` where the container is unknown.
     ///
     /// `content` gives what `/proc/[pid]/cgroup` holds for a cgroup.
     pub fn places<'a>(
@@ -243,7 +182,7 @@ impl Containers {
         places
     }
 
-    /// Where a process is that the eBPF program told of; `None` where it cannot be told.
+    /// Locates a process that the eBPF program reported; `None` if its container is unknown.
     ///
     /// `parent`: where its parent is. `content` gives what `/proc/[pid]/cgroup` would hold for its cgroups.
     pub fn place_of(
@@ -405,23 +344,14 @@ impl Containers {
             evidence.is_sandbox();
         }
         self.unsettled = true;
-        self.list.push(Container {
-            key: key.clone(),
-            mapped_name: None,
-            pod_name: None,
-            role: None,
-            own_id: None,
-            name_tries: 0,
-            log_tries: 0,
-            in_pod: false,
+        let container = Container {
             evidence,
-            same_as: None,
-            restart: None,
-            lived: 0,
             runtime,
             pod_uid,
             cgroup_content: content.to_owned(),
-        });
+            ..Container::new(key.clone())
+        };
+        self.list.push(container);
         self.by_key.insert(key, index);
         index
     }
@@ -432,39 +362,5 @@ impl std::ops::Index<ContainerIndex> for Containers {
 
     fn index(&self, index: ContainerIndex) -> &Container {
         &self.list[index.0 as usize]
-    }
-}
-
-impl Container {
-    /// Its name: as mapped, else as its pod calls it, else by its role, else its short id, else `host`.
-    pub fn name(&self) -> &str {
-        let given = self.mapped_name.as_deref().or(self.pod_name.as_deref()).or(self.role.as_deref());
-        given.unwrap_or(match &self.key {
-            _ if self.id().is_some() => self.id().map_or("", |id| id.get(..SHORT_ID).unwrap_or(id)),
-            ContainerKey::Kernel => "kernel",
-            ContainerKey::Pod(_) => "pod",
-            ContainerKey::Rest => "(other)",
-            _ => "host",
-        })
-    }
-
-    /// Its id, for what is one.
-    pub fn id(&self) -> Option<&str> {
-        match &self.key {
-            ContainerKey::Id(id) => Some(id),
-            _ => self.own_id.as_deref(),
-        }
-    }
-
-    /// Which cgroup's own files tell about it and nothing else.
-    pub fn cgroup(&self) -> CgroupKind<'_> {
-        match &self.key {
-            ContainerKey::Id(id) => CgroupKind::Container(id),
-            ContainerKey::Path(path) => CgroupKind::Path(path),
-            ContainerKey::Own => CgroupKind::Own,
-            ContainerKey::Pod(_) | ContainerKey::Host | ContainerKey::Kernel | ContainerKey::Rest => {
-                CgroupKind::None
-            }
-        }
     }
 }

@@ -14,9 +14,9 @@ use crate::sample::pid_stat::Comm;
 use crate::sample::pod_logs::{LinkedName, LogDirectory};
 use crate::sample::process_table::{Observation, ProcessKey};
 
-/// So many processes of a container are asked for its name.
+/// At most this many processes of a container are asked for its name.
 const MAX_NAME_TRIES: u8 = 3;
-/// At so many passes in a row the logs are looked at for a name, and at every so many after that.
+/// The logs are searched for a name in this many passes in a row, then only in every `LATER_LOG_TRIES`th pass.
 const LOG_TRIES: u8 = 8;
 const LATER_LOG_TRIES: u8 = 16;
 

@@ -197,7 +197,7 @@ fn what_was_rounded_off_two_that_end_together_is_shared_whichever_ticked_last() 
     assert_eq!(charged, BTreeMap::from([(Some(0), 72), (Some(1), 72)]));
 }
 
-/// What the eBPF program tells of a child of the shell; of `lost` others it tells nothing.
+/// What the eBPF program reports about a child of the shell; the records of `lost` others are missing.
 fn told(exits: &[ProcessExit], in_flight: &[ProcessExit], lost: u64) -> KernelEvents {
     let ended = exits.len() as u64 + lost;
     KernelEvents {

@@ -20,14 +20,14 @@ use super::jitter::jittered;
 use super::tokens::{Tokens, Whose};
 use crate::config::{PushTarget, Secret};
 
-/// One attempt may take so long: a receiver answers in milliseconds, and a dead one must not eat the whole budget.
+/// Timeout of one attempt: a receiver answers in milliseconds, and a dead one must not use up the whole budget.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause between attempts; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Of an answer no more than this is read.
+/// At most this much of an answer is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// What is told of once an hour: that the receiver cannot be reached.
+/// The subject of the message, once an hour, that the receiver cannot be reached.
 const RECEIVER: &str = "the receiver";
 
 /// Why a summary was not accepted.

@@ -214,7 +214,7 @@ impl Spool {
         }
     }
 
-    /// Makes room for so many bytes of this run, whose own files are about to be replaced.
+    /// Makes room for `bytes` of this run, whose own files are about to be replaced.
     fn make_room(&self, bytes: u64, id: &str) {
         let Ok(mut entries) = self.entries() else { return };
         entries.retain(|entry| entry.id != id);

@@ -151,10 +151,14 @@ fn own(scrape: &mut Scrape, measurement: &NodeMeasurement, publisher: &NodePubli
         ("collector_lost_records", "Records of the eBPF program that were lost", totals.lost_records as f64),
         (
             "collector_unattributed_cpu_seconds",
-            "CPU time of which nobody can tell whose it is",
+            "CPU time whose container is unknown",
             seconds(totals.unattributed_ns),
         ),
-        ("collector_unreadable_environments", "Environments that may not be read", totals.forbidden as f64),
+        (
+            "collector_unreadable_environments",
+            "Environments that could not be read for lack of permission",
+            totals.forbidden as f64,
+        ),
         (
             "process_cpu_seconds",
             "CPU time that the collector itself used",

@@ -37,7 +37,7 @@ pub const OBJECT: Option<&[u8]> = {
     }
 };
 
-/// So many descriptors are needed for everything else: /proc, cgroups, a connection, and files that are written.
+/// Descriptors reserved for everything else: /proc, cgroups, a connection, and files that are written.
 const SPARE_DESCRIPTORS: usize = 16;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -139,9 +139,9 @@ pub struct Drained {
 pub struct Growth {
     /// Processes that ended.
     pub ended: u64,
-    /// Processes of which nothing is told: they found no room.
+    /// Processes without a record, because there was no room for it.
     pub lost: u64,
-    /// Processes of which it was not told that they were freed, and which another that took their place told of.
+    /// Processes whose free event never came; their records were written when another process took their address.
     pub missed: u64,
 }
 

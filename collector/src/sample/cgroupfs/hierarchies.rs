@@ -9,7 +9,7 @@ use super::reader::{CgroupReader, Directories};
 use crate::sample::cgroup::{CgroupLine, CgroupLines};
 use crate::sample::mountinfo::unescape;
 
-/// A search for a container's directory gives up after so many directories.
+/// A search for a container's directory gives up after this many directories.
 const MAX_SEARCHED: usize = 20_000;
 
 /// The cgroup hierarchies that are mounted.
@@ -26,8 +26,7 @@ struct Mount {
     root: String,
     /// v1 controllers; `None` for the v2 hierarchy.
     controllers: Option<String>,
-    /// What paths that lead so many levels up from the root of the reader's cgroup namespace begin with here, as far as
-    /// that was found.
+    /// Where the ancestors of the reader's cgroup namespace root are mounted, by the number of levels up; only those found so far.
     above: RefCell<Vec<(usize, PathBuf)>>,
 }
 

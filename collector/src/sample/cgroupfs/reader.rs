@@ -10,7 +10,7 @@ use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_core
 use super::need::{MemoryLook, MemoryNeed};
 use super::throttling::{Periods, Throttling};
 
-/// Limits hardly ever change: they are read again every so many readings.
+/// Limits rarely change: they are read again after this many readings.
 const READINGS_PER_LIMITS: u32 = 16;
 
 /// Where a container's files are.

@@ -1,91 +1,43 @@
-//! The PID table, read cheaply: one pass reads `/proc/[pid]/stat` of every process in sight once.
+//! The PID table, read cheaply: one pass reads `/proc/[pid]/stat` of every visible process once.
 //!
 //! A descriptor is kept open for each process as far as `RLIMIT_NOFILE` allows: a `pread` on it costs about
 //! half of open, read and close, and it can never show another process that got the same PID (it answers
 //! ESRCH instead). Beyond that the file is opened each time.
 
 mod cgroups;
+mod files;
+mod observation;
 
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, pread};
-use serde::{Deserialize, Serialize};
 
 use self::cgroups::CgroupContents;
 pub use self::cgroups::CgroupId;
-use super::pid_stat::{Comm, PidStat};
+use self::files::{ReadError, join_path, own_loadavg, parse_pid, read_stat};
+pub use self::observation::{Observation, ProcessKey};
+use super::pid_stat::PidStat;
 
 /// Descriptors left to everything else: sockets, the database of names, cgroup files.
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// How long a process's cgroup is believed without another look, while it uses no CPU time.
 const CGROUP_TRUST: Duration = Duration::from_secs(30);
-/// How many passes in a row may do without listing the tree.
+/// How many passes in a row may skip listing the tree.
 const PASSES_PER_LISTING: u32 = 15;
-
-/// Identifies a process for ever: PIDs are reused, (PID, start) is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ProcessKey {
-    /// PID in the collector's PID namespace.
-    pub pid: u32,
-    /// Field 22 of `stat`: clock ticks since boot.
-    pub start_ticks: u64,
-}
-
-/// One process as one pass saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observation {
-    /// Which process.
-    pub key: ProcessKey,
-    /// Its parent's PID; 0 when that is outside the PID namespace.
-    pub ppid: u32,
-    /// Its command name now.
-    pub comm: Comm,
-    /// Whether it has ended and waits for its parent; it holds no memory, but its CPU time still counts here.
-    pub zombie: bool,
-    /// Whether it is a kernel thread.
-    pub kernel_thread: bool,
-    /// Its own CPU time so far, in clock ticks.
-    pub own_ticks: u64,
-    /// For a process that has ended: CPU time of its first thread, in nanoseconds (`schedstat`), where the kernel tells.
-    pub final_ns: Option<u64>,
-    /// CPU time of the children that it waited for so far, in clock ticks.
-    pub reaped_ticks: u64,
-    /// Resident set size in pages.
-    pub rss_pages: u64,
-    /// Its cgroups; `None` where they could not be read, or mean nothing (a zombie's read `/`).
-    pub cgroup: Option<CgroupId>,
-}
-
-impl Observation {
-    fn new(stat: &PidStat) -> Self {
-        Self {
-            key: ProcessKey { pid: stat.pid, start_ticks: stat.start_ticks },
-            ppid: stat.ppid,
-            comm: stat.comm,
-            zombie: stat.is_zombie(),
-            kernel_thread: stat.kernel_thread,
-            own_ticks: stat.own_ticks,
-            final_ns: None,
-            reaped_ticks: stat.reaped_ticks,
-            rss_pages: stat.rss_pages,
-            cgroup: None,
-        }
-    }
-}
 
 /// The result of one pass.
 #[derive(Debug, Default)]
 pub struct TablePass {
     /// Every process that could be read, parents before their children.
     pub observations: Vec<Observation>,
-    /// Processes that may not be read.
+    /// Processes that we have no permission to read.
     pub forbidden: u64,
     /// Processes whose `stat` made no sense.
     pub garbled: u64,
@@ -103,7 +55,7 @@ pub struct ProcessTable {
     cgroups: CgroupContents,
     reads_cgroups: bool,
     buffer: Vec<u8>,
-    /// `loadavg`, if it tells of the PID namespace that this tree shows.
+    /// `loadavg`, if it belongs to the PID namespace that this tree shows.
     loadavg: Option<OwnedFd>,
     /// The PID that was given out last, and how many passes ago the tree was listed.
     listed: Option<(u32, u32)>,
@@ -117,24 +69,6 @@ struct TableEntry {
     cgroup_read: Option<(Duration, u64)>,
     sights: u32,
     gone: bool,
-}
-
-/// Why a process could not be read.
-enum ReadError {
-    /// It has ended.
-    Gone,
-    Forbidden,
-    Garbled,
-}
-
-impl From<Errno> for ReadError {
-    fn from(errno: Errno) -> Self {
-        match errno {
-            Errno::ACCESS | Errno::PERM => Self::Forbidden,
-            Errno::NOENT | Errno::SRCH => Self::Gone,
-            _ => Self::Garbled,
-        }
-    }
 }
 
 impl ProcessTable {
@@ -171,7 +105,7 @@ impl ProcessTable {
         // Known processes come first and in the order in which they appeared, so that a parent is read before
         // its children: what a child uses between the two reads is then seen later rather than twice.
         for index in 0..self.entries.len() {
-            // What lived before the list was made and is not on it has ended.
+            // A known process that is not on the list has ended.
             let pid = self.entries[index].last.key.pid;
             if listed.as_ref().is_some_and(|listed| listed.binary_search(&pid).is_err()) {
                 self.forget(index);
@@ -180,7 +114,7 @@ impl ProcessTable {
             match self.observe(index, now) {
                 Ok(observation) => pass.observations.push(observation),
                 Err(ReadError::Gone) => self.forget(index),
-                // It is still there, as far as is known: it stays as it was seen last.
+                // It may still be there: keep what was seen last.
                 Err(error) => {
                     pass.count(&error);
                     pass.observations.push(self.entries[index].last);
@@ -239,16 +173,15 @@ impl ProcessTable {
         Ok(length)
     }
 
-    /// Whether no PID was given out since the tree was listed: then no process is there that is not known.
+    /// Whether no PID was allocated since the tree was listed, so that every process is known.
     ///
-    /// `loadavg` ends with the last PID given out. Listing costs a tenth of what a pass costs, so on a machine that
-    /// is mostly idle this saves that. A process restored with a PID of its choice does not show: list now and
-    /// then all the same.
+    /// `loadavg` ends with the PID allocated last. Listing is a tenth of the cost of a pass, which a mostly idle machine saves
+    /// this way. A restored process that chose its PID (CRIU) does not show there, so list now and then all the same.
     fn nothing_began(&mut self) -> bool {
         let last_pid = self.loadavg.as_ref().and_then(|file| {
             let length = pread(file, &mut self.buffer[..], 0).ok()?;
             let text = self.buffer[..length].trim_ascii_end();
-            pid(text.rsplit(|&byte| byte == b' ').next()?)
+            parse_pid(text.rsplit(|&byte| byte == b' ').next()?)
         });
         let (Some(last_pid), Some((before, passes))) = (last_pid, self.listed) else {
             self.listed = last_pid.map(|last_pid| (last_pid, 0));
@@ -268,7 +201,7 @@ impl ProcessTable {
         let mut entries = RawDir::new(directory, &mut space);
         while let Some(entry) = entries.next() {
             let entry = entry?;
-            if let Some(pid) = pid(entry.file_name().to_bytes()) {
+            if let Some(pid) = parse_pid(entry.file_name().to_bytes()) {
                 listed.push(pid);
             }
         }
@@ -325,7 +258,7 @@ impl ProcessTable {
         }
     }
 
-    /// Adds to a `stat` what it does not tell: the cgroup, and the memory of a process whose first thread ended.
+    /// Adds what `stat` lacks: the cgroup, and the memory of a process whose first thread has ended.
     fn complete(&mut self, index: usize, stat: &PidStat, now: Duration) -> Observation {
         let entry = &mut self.entries[index];
         entry.sights = entry.sights.saturating_add(1);
@@ -403,7 +336,7 @@ impl ProcessTable {
         }
     }
 
-    /// The limit was lower than it said, or was lowered: give up a part of what is kept open.
+    /// The limit on descriptors was lower than reported, or was lowered: close some of those kept open.
     fn release_descriptors(&mut self) {
         self.descriptor_budget = self.descriptors.saturating_sub(RESERVED_DESCRIPTORS);
         let excess = self.descriptors - self.descriptor_budget;
@@ -448,52 +381,6 @@ impl TablePass {
             ReadError::Garbled => self.garbled += 1,
         }
     }
-}
-
-fn read_stat(file: &impl AsFd, buffer: &mut [u8]) -> Result<PidStat, ReadError> {
-    let length = loop {
-        match pread(file, &mut *buffer, 0) {
-            Err(Errno::INTR) => {}
-            result => break result?,
-        }
-    };
-    PidStat::parse(&buffer[..length]).map_err(|_| ReadError::Garbled)
-}
-
-/// `loadavg` tells of the reader's PID namespace: it is of use if the tree is of the same one.
-fn own_loadavg(path: &Path) -> Option<OwnedFd> {
-    let own = std::fs::read_link(path.join("self")).ok()?;
-    let same = own.to_str()?.parse() == Ok(std::process::id());
-    same.then(|| File::open(path.join("loadavg")).ok().map(Into::into)).flatten()
-}
-
-fn pid(name: &[u8]) -> Option<u32> {
-    if !name.first()?.is_ascii_digit() {
-        return None;
-    }
-    std::str::from_utf8(name).ok()?.parse().ok()
-}
-
-/// `PID/name` without an allocation; this runs for every process in every pass.
-fn join_path<'a>(space: &'a mut [u8; 32], pid: u32, name: &std::ffi::CStr) -> &'a std::ffi::CStr {
-    let mut digits = [0u8; 10];
-    let mut at = digits.len();
-    let mut rest = pid;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let digits = &digits[at..];
-    space[..digits.len()].copy_from_slice(digits);
-    space[digits.len()] = b'/';
-    let name = name.to_bytes_with_nul();
-    let start = digits.len() + 1;
-    space[start..start + name.len()].copy_from_slice(name);
-    std::ffi::CStr::from_bytes_until_nul(space).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -237,7 +237,7 @@ pub(crate) async fn jobs(
 
 /// One job
 ///
-/// What `/api/v1/jobs` tells of it.
+/// As in the list of `/api/v1/jobs`.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{organization}/{repository}/{workflow}/{job}", tag = "catalog",
     security(("read_token" = [])),
@@ -303,7 +303,7 @@ fn join(names: &[String]) -> String {
     names.iter().map(|name| encode(name)).collect::<Vec<_>>().join("/")
 }
 
-/// So many names out of one text.
+/// Splits a text into this many names.
 fn split(text: &str, length: usize) -> Option<Vec<String>> {
     let names: Vec<_> = text.split('/').map(|name| decode(name).ok()).collect::<Option<_>>()?;
     (names.len() == length && names.iter().all(|name| !name.is_empty())).then_some(names)

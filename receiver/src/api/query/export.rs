@@ -280,7 +280,7 @@ fn shown(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// A cell that begins like a formula is run by the spreadsheet that opens it: names come from whoever pushes.
+/// A spreadsheet evaluates a cell that begins like a formula, and anyone who pushes chooses the names.
 fn literal(text: &str) -> Cow<'_, str> {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
 }
