@@ -11,7 +11,7 @@ use serde_json::json;
 
 pub(crate) use self::modes::Mode;
 use self::modes::{Advice, Observers};
-use self::workloads::{Programs, WORKLOADS, Workload};
+use self::workloads::{WORKLOADS, Workload, Workshop};
 use crate::build::{self, Object};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     modes: Vec<Mode>,
 }
 
-struct Row {
+struct MemoryRow {
     workload: &'static Workload,
     mode: Mode,
     need: u64,
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         modes.retain(|mode| *mode != Mode::NodeEbpf);
     }
     let directory = tempfile::tempdir()?;
-    let programs = Programs::find(&built.workload);
+    let programs = Workshop::find(&built.workload);
     let mut observers = Observers::start(&built, &modes, directory.path())?;
     let mut rows = Vec::new();
     for workload in &WORKLOADS {
@@ -94,12 +94,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             observers.measure(&programs, workload)?;
         }
         for (mode, advice) in observers.advice(workload)? {
-            rows.push(Row { workload, mode, need, advice });
+            rows.push(MemoryRow { workload, mode, need, advice });
         }
     }
     observers.stop()?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&rows.iter().map(Row::json).collect::<Vec<_>>())?);
+        println!("{}", serde_json::to_string_pretty(&rows.iter().map(MemoryRow::json).collect::<Vec<_>>())?);
     } else {
         println!("{}", table(&rows));
     }
@@ -108,7 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-impl Row {
+impl MemoryRow {
     fn ratio(&self) -> Option<f64> {
         self.advice.bytes.map(|bytes| bytes as f64 / self.need as f64)
     }
@@ -150,7 +150,7 @@ impl Verdict {
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[MemoryRow]) -> String {
     let mut table = format!(
         "{:<37} {:<10} {:>9} {:>9} {:>11} {:>6}  {:<12} {:<8}\n",
         "workload", "mode", "need", "used", "recommended", "ratio", "by", "certainty"

@@ -12,7 +12,7 @@ use tests::cgroup::{Cgroup, Driver, PodLimits, has_v1, mount, pod_uid};
 use tests::jail::Jail;
 use tests::privileges::open_to_all;
 
-use super::workloads::{Programs, Scratch, Workload};
+use super::workloads::{Scratch, Workload, Workshop};
 use crate::build;
 use crate::programs::{Receiver, Running};
 
@@ -115,7 +115,7 @@ impl Observers {
     }
 
     /// Runs a workload once more, measured in each mode.
-    pub(super) fn measure(&mut self, programs: &Programs, workload: &Workload) -> Result<()> {
+    pub(super) fn measure(&mut self, programs: &Workshop, workload: &Workload) -> Result<()> {
         self.runs += 1;
         let run = self.runs.to_string();
         let before: Vec<_> =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use tests::jail::Jail;
 
-use super::workloads::{Programs, Scratch, Workload};
+use super::workloads::{Scratch, Workload, Workshop};
 
 /// The limit that is found is at most so much above one that is too little.
 const PRECISION: f64 = 1.02;
@@ -18,7 +18,7 @@ const SLOWER: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// In bytes.
-pub(super) fn measure(programs: &Programs, workload: &Workload, directory: &Path) -> Result<u64> {
+pub(super) fn measure(programs: &Workshop, workload: &Workload, directory: &Path) -> Result<u64> {
     let began = Instant::now();
     let free = Jail::new(None)?;
     if !ends_well(programs, workload, directory, &free, Duration::from_mins(1))? {
@@ -45,7 +45,7 @@ pub(super) fn measure(programs: &Programs, workload: &Workload, directory: &Path
 }
 
 fn ends_well(
-    programs: &Programs,
+    programs: &Workshop,
     workload: &Workload,
     directory: &Path,
     jail: &Jail,

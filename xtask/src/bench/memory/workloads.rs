@@ -108,12 +108,12 @@ while (Date.now() < end) { const some = new Array(1 << 17).fill(Math.random()); 
 ];
 
 /// Where the programs of the workloads are.
-pub(super) struct Programs {
+pub(super) struct Workshop {
     python: Option<PathBuf>,
     workload: PathBuf,
 }
 
-impl Programs {
+impl Workshop {
     pub(super) fn find(workload: &Path) -> Self {
         // What is found by its name may be a script that looks for it.
         let python = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
@@ -148,7 +148,7 @@ impl Scratch {
     }
 
     /// Has a command give it to what it runs, and nothing else but a path.
-    pub(super) fn give(&self, programs: &Programs, command: &mut Command) {
+    pub(super) fn give(&self, programs: &Workshop, command: &mut Command) {
         command.env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
