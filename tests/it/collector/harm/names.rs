@@ -26,7 +26,7 @@ fn a_token_for_the_name_that_is_printed_fits() {
         let output = command.args(["run", "--", "echo", "ran"]).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"ran\n"[..]), "{stderr}");
-        assert!(stderr.contains("GITHUB_RUN_ATTEMPT is \"first\", which is no number"), "{stderr}");
+        assert!(stderr.contains("GITHUB_RUN_ATTEMPT is \"first\", which is not a number"), "{stderr}");
         assert_eq!(stderr.matches("WARN").count(), 1, "{stderr}");
     }
     let exported = receiver.request("GET", "/api/v1/export", READ_TOKEN, "").body;
