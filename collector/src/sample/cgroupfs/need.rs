@@ -20,6 +20,8 @@ pub struct MemoryLook {
     pub peak: Option<u64>,
     /// What page faults can have brought so far, at the most; `None` where their pages can be of any size.
     pub faulted: Option<u64>,
+    /// Memory that is shared, files in `/dev/shm` among it, which comes without faults, too: v2 `shmem`, v1 `total_shmem`.
+    pub shmem: u64,
 }
 
 /// What the looks came to.
@@ -62,13 +64,13 @@ impl MemoryNeed {
         self.last = Some(look);
     }
 
-    /// The most that can have been there since the last look without cache: what was there at either end, and all that
-    /// faults brought in between.
+    /// The most that can have been there since the last look without cache: what was there then, all that faults brought in
+    /// between, and what came without; no less than what is there now.
     fn by_faults(&self, look: MemoryLook) -> u64 {
         let last = self.last.unwrap_or(MemoryLook { faulted: Some(0), ..MemoryLook::default() });
         let Some((now, before)) = look.faulted.zip(last.faulted) else { return u64::MAX };
-        let at_the_ends = look.without_cache().max(last.without_cache()).saturating_sub(self.others);
-        at_the_ends.saturating_add(now.saturating_sub(before))
+        let came = now.saturating_sub(before) + look.shmem.saturating_sub(last.shmem);
+        (last.without_cache().saturating_add(came)).max(look.without_cache()).saturating_sub(self.others)
     }
 
     /// The cgroup is another one from now on, whose peak begins anew.
@@ -118,7 +120,7 @@ mod tests {
         let mut need = MemoryNeed::default();
         for (usage, cache, peak) in looks {
             let (usage, cache, peak) = (usage * MIB, cache * MIB, Some(peak * MIB));
-            need.look(MemoryLook { usage, cache, peak, faulted: None });
+            need.look(MemoryLook { usage, cache, peak, ..MemoryLook::default() });
         }
         (need.at_least().unwrap() / MIB, need.at_most().unwrap() / MIB)
     }
@@ -146,13 +148,22 @@ mod tests {
             cache: cache * MIB,
             peak: Some(peak * MIB),
             faulted: Some(faulted * MIB),
+            shmem: 0,
         };
         let mut need = MemoryNeed::default();
         need.look(look(5, 1, 5, 6));
         need.look(look(405, 400, 405, 8));
-        assert_eq!(need.at_most(), Some(7 * MIB), "400 that were read");
+        assert_eq!(need.at_most(), Some(6 * MIB), "400 that were read");
         need.look(look(420, 400, 720, 320));
-        assert_eq!(need.at_most(), Some(320 * MIB), "300 for a moment");
+        assert_eq!(need.at_most(), Some(317 * MIB), "300 for a moment");
+        // 80 that stay, and 200 that were written: what is there now came by those faults.
+        let mut need = MemoryNeed::default();
+        need.look(look(5, 1, 5, 6));
+        need.look(look(287, 201, 287, 92));
+        assert_eq!(need.at_most(), Some(90 * MIB));
+        // 100 in shared memory came without any, and more was there beside it for a moment.
+        need.look(MemoryLook { shmem: 100 * MIB, ..look(387, 201, 500, 142) });
+        assert_eq!(need.at_most(), Some(236 * MIB));
     }
 
     #[test]
@@ -161,7 +172,7 @@ mod tests {
             usage: usage * MIB,
             cache: cache * MIB,
             peak: Some(peak * MIB),
-            faulted: None,
+            ..MemoryLook::default()
         };
         let mut need = MemoryNeed::beside_others(look(100, 40, 500));
         need.look(look(130, 40, 500));

@@ -156,8 +156,8 @@ impl CgroupReader {
         let stat =
             |v1, v2| memory_stat.as_deref().and_then(|text| keyed(text, v1).or_else(|| keyed(text, v2)));
         let inactive = stat("total_inactive_file", "inactive_file");
-        let files = stat("total_cache", "file")
-            .map(|all| all.saturating_sub(stat("total_shmem", "shmem").unwrap_or(0)));
+        let shmem = stat("total_shmem", "shmem").unwrap_or(0);
+        let files = stat("total_cache", "file").map(|all| all.saturating_sub(shmem));
         let cache = files.map(|files| files + stat("slab_reclaimable", "slab_reclaimable").unwrap_or(0));
         let faulted = memory_stat.as_deref().and_then(|text| self.fault_pages.faulted(text));
         let (throttled_ns, periods) = self.throttling.read(cpu_stat);
@@ -168,7 +168,7 @@ impl CgroupReader {
             oom_kills: content(self.memory_events.as_ref()).and_then(|text| keyed(&text, "oom_kill")),
             working_set_bytes: usage.zip(inactive).map(|(usage, inactive)| usage.saturating_sub(inactive)),
             memory_peak_bytes: peak,
-            memory: usage.zip(cache).map(|(usage, cache)| MemoryLook { usage, cache, peak, faulted }),
+            memory: usage.zip(cache).map(|(usage, cache)| MemoryLook { usage, cache, peak, faulted, shmem }),
             cpu_limit_cores: self.limits.0,
             memory_limit_bytes: self.limits.1,
             periods,

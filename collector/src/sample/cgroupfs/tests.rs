@@ -46,7 +46,7 @@ fn version_2_tells_everything_from_one_directory() {
         oom_kills: Some(2),
         working_set_bytes: Some(700),
         memory_peak_bytes: Some(1200),
-        memory: Some(MemoryLook { usage: 1000, cache: 400, peak: Some(1200), faulted: None }),
+        memory: Some(MemoryLook { usage: 1000, cache: 400, peak: Some(1200), ..MemoryLook::default() }),
         cpu_limit_cores: Some(1.5),
         memory_limit_bytes: None,
         periods: Some(Periods { all: 40, throttled: 3 }),
