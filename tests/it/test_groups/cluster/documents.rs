@@ -1,4 +1,4 @@
-//! `docs/kubernetes.md`, typed as it is printed.
+//! `docs/kubernetes.md` and `docs/runners.md`, typed as they are printed.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -76,14 +76,15 @@ fn script(steps: &[Step], directory: &Path) -> String {
 struct Shell(Child);
 
 impl Shell {
-    fn start(steps: &[Step], directory: &Path) -> Self {
+    /// In a directory, with the programs and the files of the steps in another.
+    fn start(steps: &[Step], directory: &Path, at: &Path) -> Self {
         let path = std::env::var("PATH").unwrap();
         let file = directory.join("script");
         std::fs::write(&file, script(steps, directory)).unwrap();
         // What it starts in the background must not hold a pipe of ours open.
         let output = File::create(directory.join("output")).unwrap();
         let mut bash = Command::new("bash");
-        bash.arg(file).current_dir(project()).env("PATH", format!("{}:{path}", directory.display()));
+        bash.arg(file).current_dir(at).env("PATH", format!("{}:{path}", directory.display()));
         bash.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         Self(bash.process_group(0).spawn().unwrap())
     }
@@ -138,21 +139,15 @@ fn is_output(shown: &[String], lines: &[&str]) -> bool {
     }
 }
 
-#[test]
-fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
-    let document = std::fs::read_to_string(project().join("docs/kubernetes.md")).unwrap();
-    assert!(document.contains(IMAGE), "the document has another placeholder");
-    assert!(
-        document.contains(&format!("$ kubectl delete namespace {NAMESPACE}\n")),
-        "it deletes another one"
-    );
+/// Types the commands of a document, and compares what is answered with what it shows.
+#[track_caller]
+fn type_all(document: &str, at: &Path) {
     let steps = steps(&document.replace(IMAGE, BUILD));
-    assert!(steps.len() >= 10, "{steps:#?}");
-    // Of a reader who did not come to the end.
-    kube(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
+    assert!(steps.len() >= 8, "{steps:#?}");
     let directory = tempfile::tempdir().unwrap();
     symlink(told("CLUSTER_KUBECTL"), directory.path().join("kubectl")).unwrap();
-    let ended = Shell::start(&steps, directory.path()).end();
+    symlink(told("CLUSTER_ACT"), directory.path().join("act")).unwrap();
+    let ended = Shell::start(&steps, directory.path(), at).end();
     let mut wrong = String::new();
     for (number, step) in steps.iter().enumerate() {
         let Ok(output) = std::fs::read_to_string(directory.path().join(number.to_string())) else { break };
@@ -163,6 +158,27 @@ fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
     let rest = std::fs::read_to_string(directory.path().join("output")).unwrap();
     assert!(wrong.is_empty(), "{wrong}{rest}");
     assert_eq!(ended, Some(true), "{rest}");
+}
+
+#[test]
+fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
+    let document = std::fs::read_to_string(project().join("docs/kubernetes.md")).unwrap();
+    assert!(document.contains(IMAGE), "the document has another placeholder");
+    assert!(
+        document.contains(&format!("$ kubectl delete namespace {NAMESPACE}\n")),
+        "it deletes another one"
+    );
+    // Of a reader who did not come to the end.
+    kube(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
+    type_all(&document, &project());
+}
+
+#[test]
+fn jobs_of_a_runners_engine_get_a_recommendation_as_the_document_prints_it() {
+    let document = std::fs::read_to_string(project().join("docs/runners.md")).unwrap();
+    assert!(document.contains(IMAGE), "the document has another placeholder");
+    let directory = tempfile::tempdir().unwrap();
+    type_all(&document, directory.path());
 }
 
 #[test]
