@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tracing::debug;
 
@@ -25,8 +26,9 @@ use crate::summarise::CgroupFigures;
 /// So many processes of a container are tried before its account is given up, and so many looks wait for how one ended.
 const MAX_TRIES: u8 = 20;
 
-/// After so many looks a container is taken to be in no other hierarchies than those in which it is.
-const SETTLING_LOOKS: u8 = 4;
+/// After this time a container is taken to be in no other hierarchies than those in which it is: what moves a process into
+/// the hierarchies of v1 does so one after the other.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// What the counters of all runs are read through.
 #[derive(Debug)]
@@ -62,8 +64,8 @@ pub(crate) struct CgroupStats {
 /// A container whose account could not be opened yet.
 #[derive(Debug, Clone, Copy)]
 struct Unopened {
-    /// How often it was looked for.
-    looks: u8,
+    /// Since when it has been looked for.
+    since: Instant,
     /// How many of its processes were tried.
     tries: u8,
     /// Whether all that the account counts is part of the run.
@@ -212,7 +214,7 @@ impl CgroupStats {
                 continue;
             };
             open.is_whole = false;
-            self.closed.entry(*index).or_insert(Unopened { looks: 0, tries: 0, is_new: true });
+            self.closed.entry(*index).or_insert(Unopened { since: Instant::now(), tries: 0, is_new: true });
         }
     }
 
@@ -220,9 +222,6 @@ impl CgroupStats {
     fn open_closed(&mut self, containers: &Containers, present: &[(ProcessKey, ContainerIndex)]) {
         if self.closed.is_empty() {
             return;
-        }
-        for unopened in self.closed.values_mut() {
-            unopened.looks = unopened.looks.saturating_add(1);
         }
         let access = Rc::clone(&self.access);
         for (key, index) in present {
@@ -232,7 +231,7 @@ impl CgroupStats {
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
             let lines = CgroupLines::parse(&content);
             let is_settled = is_settled(lines, id);
-            if !is_settled && unopened.looks < SETTLING_LOOKS {
+            if !is_settled && unopened.since.elapsed() < SETTLING {
                 continue;
             }
             let mounted = access.hierarchies.container(lines, id);
@@ -326,7 +325,7 @@ impl CgroupStats {
         match reader {
             Some(reader) => self.begin(index, reader, shared, from_zero),
             None if matches!(container.cgroup(), CgroupKind::Container(_)) => {
-                self.closed.insert(index, Unopened { looks: 0, tries: 0, is_new });
+                self.closed.insert(index, Unopened { since: Instant::now(), tries: 0, is_new });
             }
             None => {}
         }
