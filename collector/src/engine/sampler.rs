@@ -28,7 +28,7 @@ use crate::host::{self, Host, Moment};
 use crate::sample::bpf::Unavailable;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::meminfo::MemInfo;
-use crate::sample::process_table::{Observation, ProcessTable};
+use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::{hidepid, uptime};
 
@@ -39,6 +39,8 @@ const LEAST_LOOK: Duration = Duration::from_millis(50);
 /// What passes may use of a core while containers begin and end one after the other, beyond so much CPU time.
 const WAKES_SHARE: f64 = 0.05;
 const WAKES_BURST: Duration = Duration::from_millis(100);
+/// After this time a process is what it was started for: a runtime, or a shell, has executed the program.
+const SETTLED: Duration = Duration::from_millis(200);
 /// Where the eBPF program tells of processes, looks only tell of memory and of new containers.
 const LEAST_LOOK_WITH_EVENTS: Duration = Duration::from_millis(100);
 
@@ -206,12 +208,14 @@ impl Sampler {
         }
         let mut processes = read.observations;
         let mut places = locator.locate(&mut processes, &self.table);
-        let ledger = &self.ledger;
+        let (ledger, clock) = (&self.ledger, self.clock);
         if let Some(events) = self.events.as_mut().filter(|_| locator.uses_cgroups()) {
             events.place_ending(locator, &processes, &mut places, |key| !ledger.knows(key));
         }
         let reading = Reading { at, elapsed, began_ticks: self.clock.began_ticks, processes, places };
-        locator.learn(&reading, |key| ledger.knows(key), &self.table);
+        let settled_ticks = clock.ticks_at(at.boot) - SETTLED.as_secs_f64() / clock.tick_seconds();
+        let is_settled = |key: ProcessKey| ledger.knows(key) && (key.start_ticks as f64) < settled_ticks;
+        locator.learn(&reading, is_settled, &self.table);
         Ok(reading)
     }
 

@@ -132,6 +132,11 @@ impl RunPublisher {
         &self.summary_id
     }
 
+    /// Whether anything of it has left this process.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.next_seq > 1 || self.lock.is_some()
+    }
+
     /// Whether all of the run was measured, as far as this collector knows.
     pub(crate) fn is_whole(&self) -> bool {
         !self.recovered

@@ -204,7 +204,10 @@ impl Pod {
         let current = current.map(|job| (Rc::clone(&job.run), job.since_ticks));
         let verdict = decide(current.as_ref().map(|(run, since)| (&**run, *since)), &self.over, seen);
         let replaced = match verdict {
-            JobChange::New { run, since_ticks } => self.replace(pass, run, since_ticks, context),
+            JobChange::New { run, since_ticks } => {
+                let renames = seen.iter().all(|one| current.as_ref().is_none_or(|(run, _)| one.run != *run));
+                self.replace(pass, run, since_ticks, renames, context)
+            }
             JobChange::Same { alive } => {
                 self.same(pass, alive, context);
                 None
@@ -256,15 +259,23 @@ impl Pod {
         self.pending = Some(context.recorder(measured, !self.was_there));
     }
 
-    /// Begins another job, or the first.
+    /// Begins another job, or the first. `renames`: no process is left that names the job before.
     fn replace(
         &mut self,
         pass: Pass,
         run: Rc<RunIdentity>,
         since_ticks: u64,
+        renames: bool,
         context: &PodContext<'_>,
     ) -> Option<JobRun> {
-        let before = self.job.take();
+        let mut before = self.job.take();
+        // Its first process was a script that set the variables of this one and became its program: there was no other job.
+        let is_same = |job: &mut JobRun| {
+            renames && !job.other && job.since_ticks == since_ticks && !job.publisher.has_begun()
+        };
+        if let Some(same) = before.take_if(is_same) {
+            self.pending = Some(same.recorder);
+        }
         let mut publisher = context.publisher(&run, None);
         // It began before measuring did: what it used until then is unknown.
         if since_ticks < context.clock.began_ticks {
