@@ -29,6 +29,8 @@ use super::pid_stat::PidStat;
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// How long a process's cgroup is believed without another look, while it uses no CPU time.
 const CGROUP_TRUST: Duration = Duration::from_secs(30);
+/// How long a process that is seen for the first time may be on its way into its cgroups.
+const ARRIVAL: Duration = Duration::from_secs(1);
 /// How many passes in a row may skip listing the tree.
 const PASSES_PER_LISTING: u32 = 15;
 
@@ -65,6 +67,8 @@ pub struct ProcessTable {
 struct TableEntry {
     stat: Option<OwnedFd>,
     last: Observation,
+    /// When it was seen first.
+    first_seen: Duration,
     /// When the cgroup was read last, and how much CPU time the process had used by then.
     cgroup_read: Option<(Duration, u64)>,
     sights: u32,
@@ -218,6 +222,7 @@ impl ProcessTable {
         let mut entry = TableEntry {
             stat: None,
             last: Observation::new(&stat),
+            first_seen: Duration::ZERO,
             cgroup_read: None,
             sights: 0,
             gone: false,
@@ -261,6 +266,9 @@ impl ProcessTable {
     /// Adds what `stat` lacks: the cgroup, and the memory of a process whose first thread has ended.
     fn complete(&mut self, index: usize, stat: &PidStat, now: Duration) -> Observation {
         let entry = &mut self.entries[index];
+        if entry.sights == 0 {
+            entry.first_seen = now;
+        }
         entry.sights = entry.sights.saturating_add(1);
         let mut rss_pages = stat.rss_pages;
         if stat.is_zombie() {
@@ -368,6 +376,7 @@ impl TableEntry {
     fn cgroup_is_due(&self, stat: &PidStat, now: Duration) -> bool {
         let Some((read_at, ticks)) = self.cgroup_read else { return true };
         self.sights <= 2
+            || now.saturating_sub(self.first_seen) < ARRIVAL
             || stat.own_ticks.saturating_add(stat.reaped_ticks) != ticks
             || now.saturating_sub(read_at) >= CGROUP_TRUST
     }
