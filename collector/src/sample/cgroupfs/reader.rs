@@ -10,7 +10,8 @@ use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_core
 use super::need::{MemoryLook, MemoryNeed};
 use super::throttling::{Periods, Throttling};
 
-/// Limits rarely change: they are read again after this many readings.
+/// Limits rarely change: they are read again after this many readings, and at each of the first ones. A runtime sets them
+/// after it has put the first process into the cgroup.
 const READINGS_PER_LIMITS: u32 = 16;
 
 /// Where a container's files are.
@@ -139,8 +140,13 @@ impl CgroupReader {
 
     /// Reads it; nothing at all once the cgroup is gone.
     pub fn read(&mut self) -> Option<CgroupReading> {
-        if self.readings.is_multiple_of(READINGS_PER_LIMITS) {
+        if self.readings < READINGS_PER_LIMITS || self.readings.is_multiple_of(READINGS_PER_LIMITS) {
+            let before = self.limits;
             self.read_limits();
+            // The files of v1 go one after the other when a container ends.
+            if self.readings < READINGS_PER_LIMITS {
+                self.limits = (self.limits.0.or(before.0), self.limits.1.or(before.1));
+            }
         }
         self.readings = self.readings.wrapping_add(1);
         let cpu_stat = content(self.cpu_stat.as_ref());

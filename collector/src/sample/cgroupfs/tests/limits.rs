@@ -251,7 +251,9 @@ fn throttling_is_read_where_the_tightest_limit_is() {
         tree.throttled(pod, 50, 36);
         assert_eq!(read(&mut reader), (Some((50, 36)), Some(36_000)));
         // Its own limit is the tightest from now on: the counts go on from where they were.
-        tree.cgroup(&place, Some(0.25), None).throttled(&place, 7, 5).throttled(pod, 60, 36);
+        tree.throttled(pod, 60, 36);
+        assert_eq!(read(&mut reader), (Some((60, 36)), Some(36_000)));
+        tree.cgroup(&place, Some(0.25), None).throttled(&place, 7, 5);
         while reader.read().unwrap().cpu_limit_cores.is_none() {}
         tree.throttled(&place, 9, 6);
         let (periods, ns) = read(&mut reader);
