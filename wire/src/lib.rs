@@ -22,7 +22,7 @@ pub use payload::{
     ProcessCpu, ProcessMemory, QuantileMethod, Series, Stats,
 };
 pub use rules::MemoryFigure;
-pub use scope::{Scope, ScopeError};
+pub use scope::{Scope, ScopeError, name_fault};
 
 use serde::{Deserialize, Serialize};
 

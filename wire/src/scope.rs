@@ -162,17 +162,24 @@ fn bare<'a>(organization: &str, full: &'a str) -> Option<&'a str> {
     full.strip_prefix(organization)?.strip_prefix('/')
 }
 
-fn part(field: &'static str, text: &str) -> Result<String, ScopeError> {
-    let reason = if text.trim().is_empty() {
-        "is empty".to_owned()
-    } else if text.chars().count() > MAX_NAME_CHARS {
-        format!("is {} characters long; at most {MAX_NAME_CHARS} are accepted", text.chars().count())
-    } else if let Some(control) = text.chars().find(|c| c.is_control()) {
-        format!("contains the control character {control:?}")
+/// What is wrong with a name, and what would be accepted; `None`: nothing.
+pub fn name_fault(text: &str) -> Option<String> {
+    let chars = text.chars().count();
+    if text.trim().is_empty() {
+        Some("is empty".to_owned())
+    } else if chars > MAX_NAME_CHARS {
+        Some(format!("is {chars} characters long; at most {MAX_NAME_CHARS} are accepted"))
     } else {
-        return Ok(text.to_owned());
-    };
-    Err(ScopeError { field, reason })
+        let control = text.chars().find(|c| c.is_control())?;
+        Some(format!("contains the control character {control:?}"))
+    }
+}
+
+fn part(field: &'static str, text: &str) -> Result<String, ScopeError> {
+    match name_fault(text) {
+        None => Ok(text.to_owned()),
+        Some(reason) => Err(ScopeError { field, reason }),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is accepted, each rule once: the checks of this module and the description of the API read the same constants.
 
-use wire::{MAX_NAME_CHARS, Payload};
+use wire::Payload;
 
 use super::BodyError;
 
@@ -24,16 +24,10 @@ pub(crate) const NAME: &str =
 
 /// Checks a name of a push, which is stored as it is.
 pub(super) fn name(field: &str, text: &str) -> Result<(), BodyError> {
-    let detail = if text.trim().is_empty() {
-        "is empty".to_owned()
-    } else if text.chars().count() > MAX_NAME_CHARS {
-        format!("is {} characters long; at most {MAX_NAME_CHARS} are accepted", text.chars().count())
-    } else if let Some(control) = text.chars().find(|c| c.is_control()) {
-        format!("contains the control character {control:?}")
-    } else {
-        return Ok(());
-    };
-    Err(BodyError::invalid(field, detail))
+    match wire::name_fault(text) {
+        None => Ok(()),
+        Some(detail) => Err(BodyError::invalid(field, detail)),
+    }
 }
 
 /// Checks an integer.
