@@ -7,6 +7,10 @@ pub const COMM_LEN: usize = 16;
 pub const NAME_LEN: usize = 96;
 /// Cgroups of a path that are recorded, from the innermost one upwards.
 pub const PATH_DEPTH: usize = 12;
+/// Bytes of an environment in one record.
+pub const ENVIRONMENT_CHUNK: usize = 2_048;
+/// Records that one environment takes at most. A longer one is not told.
+pub const ENVIRONMENT_CHUNKS: usize = 32;
 /// Nested PID namespaces that the kernel allows (`MAX_PID_NS_LEVEL`).
 pub const PID_NS_LEVELS: u32 = 32;
 
@@ -20,6 +24,8 @@ pub mod kind {
     pub const MOVE: u32 = 3;
     /// [`super::BeginRecord`].
     pub const BEGIN: u32 = 4;
+    /// [`super::EnvironmentRecord`].
+    pub const ENVIRONMENT: u32 = 5;
 }
 
 /// The last word on one process: written when its thread group leader is freed (`sched_process_free`).
@@ -89,8 +95,30 @@ pub struct BeginRecord {
     pub kind: u32,
     /// PID in the collector's PID namespace.
     pub pid: u32,
+    /// Nanoseconds from boot to its start (`task_struct.start_boottime`).
+    pub start_boottime_ns: u64,
     /// Where it is.
     pub cgroups: CgroupIds,
+    /// Its parent's PID; 0 where that is out of sight.
+    pub parent_pid: u32,
+    /// Bytes of its environment, which the records before this one hold; 0 where it is too long for them.
+    pub environment_bytes: u32,
+}
+
+/// A part of the environment of a process that executes a program (`mm_struct.env_start` to `env_end`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnvironmentRecord {
+    /// [`kind::ENVIRONMENT`].
+    pub kind: u32,
+    /// PID in the collector's PID namespace.
+    pub pid: u32,
+    /// Which part it is, from 0.
+    pub index: u32,
+    /// How many of `bytes` are set.
+    pub length: u32,
+    /// `NAME=value`, each ended by a NUL.
+    pub bytes: [u8; ENVIRONMENT_CHUNK],
 }
 
 /// A cgroup, written when a process ends in it or moves to it, unless it was reported already.
@@ -139,6 +167,8 @@ pub struct Config {
     pub kernfs_name: u32,
     /// Of `kernfs_node.parent`, which newer kernels call `__parent`.
     pub kernfs_parent: u32,
+    /// Of `mm_struct.env_start`, which `env_end` follows; 0 where environments are not wanted.
+    pub mm_env_start: u32,
     /// Of `pid.level`.
     pub pid_level: u32,
     /// Of `pid.numbers`.
@@ -183,6 +213,8 @@ pub struct TaskOffsets {
     pub thread_node: u32,
     /// Of `se.sum_exec_runtime`.
     pub sum_exec_runtime: u32,
+    /// Of `mm`.
+    pub mm: u32,
 }
 
 impl Config {
@@ -199,6 +231,7 @@ impl Config {
             comm: 0,
             thread_node: 0,
             sum_exec_runtime: 0,
+            mm: 0,
         },
         signal_live: 0,
         signal_sum_sched_runtime: 0,
@@ -212,6 +245,7 @@ impl Config {
         kernfs_id: 0,
         kernfs_name: 0,
         kernfs_parent: 0,
+        mm_env_start: 0,
         pid_level: 0,
         pid_numbers: 0,
         upid_size: 0,
@@ -250,8 +284,9 @@ const _: () = {
     assert!(size_of::<ExitRecord>() == 88);
     assert!(size_of::<CgroupIds>() == 16);
     assert!(size_of::<CgroupRecord>() == 16 + (8 + NAME_LEN) * PATH_DEPTH);
-    assert!(size_of::<Config>() == 124);
+    assert!(size_of::<Config>() == 132);
     assert!(size_of::<MoveRecord>() == 48);
-    assert!(size_of::<BeginRecord>() == 24);
+    assert!(size_of::<BeginRecord>() == 40);
+    assert!(size_of::<EnvironmentRecord>() == 16 + ENVIRONMENT_CHUNK);
     assert!(size_of::<Counters>() == 64);
 };

@@ -5,14 +5,14 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "a program is handed its context")]
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str, bpf_probe_read_user};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::{debug, trace};
 use collector_ebpf::{
-    BeginRecord, COMM_LEN, CgroupIds, CgroupRecord, Counters, ExitRecord, MoveRecord, NAME_LEN, PATH_DEPTH,
-    kind,
+    BeginRecord, COMM_LEN, CgroupIds, CgroupRecord, Counters, ENVIRONMENT_CHUNK, ENVIRONMENT_CHUNKS,
+    EnvironmentRecord, ExitRecord, MoveRecord, NAME_LEN, PATH_DEPTH, kind,
 };
 
 use crate::kernel::{Address, Name, comm, config, leaders_pid, offset, own_pid, pid_and_tgid, process_pid};
@@ -201,13 +201,13 @@ fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
     trace!(context, "exec pid={}", pid);
     note_executed(task, comm(task)?);
     if offset(&config.root_pid) == 0 {
-        tell_begin(pid, told_cgroups(task.step(offset(&config.task.cgroups))));
+        tell_begin(task, pid, told_cgroups(task.step(offset(&config.task.cgroups))));
     }
     Some(())
 }
 
-/// Wakes the collector where a container begins: a job can be over before it would look again.
-fn tell_begin(pid: u32, cgroups: CgroupIds) {
+/// Wakes the collector where a container begins. A job can be over before it looks, so it is told what names it.
+fn tell_begin(task: Address, pid: u32, cgroups: CgroupIds) {
     if let Some(executed) = BEGUN.get_ptr_mut(cgroups) {
         // SAFETY: an entry is replaced, never freed while a program runs. Two that count at once wake it once more.
         let executed = unsafe { &mut *executed };
@@ -218,12 +218,65 @@ fn tell_begin(pid: u32, cgroups: CgroupIds) {
     } else if BEGUN.insert(cgroups, 1, 0).is_err() {
         return;
     }
-    let record = BeginRecord { kind: kind::BEGIN, pid, cgroups };
+    let config = config();
+    let record = BeginRecord {
+        kind: kind::BEGIN,
+        pid,
+        start_boottime_ns: task.load(offset(&config.task.start_boottime)),
+        cgroups,
+        parent_pid: task.follow(offset(&config.task.real_parent)).map_or(0, process_pid),
+        environment_bytes: environment(task, pid).unwrap_or(0),
+    };
     // It is looked at soon without it.
     if let Some(mut entry) = RECORDS.reserve::<BeginRecord>(0) {
         entry.write(record);
         entry.submit(FORCE_WAKEUP);
     }
+}
+
+/// Hands over the environment that the current process was executed with. Returns how many bytes that were.
+fn environment(task: Address, pid: u32) -> Option<u32> {
+    let config = config();
+    let at = offset(&config.mm_env_start);
+    if at == 0 {
+        return None;
+    }
+    let memory = task.step(offset(&config.task.mm));
+    // Its beginning and its end lie side by side.
+    let (start, end): (u64, u64) = (memory.load(at), memory.load(at + 8));
+    let bytes = end.wrapping_sub(start);
+    let fits = bytes <= (ENVIRONMENT_CHUNK * ENVIRONMENT_CHUNKS) as u64;
+    (fits && tell_environment(pid, start, bytes) == 1).then_some(bytes as u32)
+}
+
+/// Hands it over part by part. Returns 1 if there was room for all of them. A global function, as [`tell_cgroup`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_environment(pid: u32, start: u64, bytes: u64) -> u64 {
+    for index in 0..ENVIRONMENT_CHUNKS {
+        let begin = (index * ENVIRONMENT_CHUNK) as u64;
+        if begin >= bytes {
+            break;
+        }
+        let Some(mut entry) = RECORDS.reserve::<EnvironmentRecord>(0) else { return 0 };
+        let record = entry.as_mut_ptr();
+        let length = (bytes - begin).min(ENVIRONMENT_CHUNK as u64) as u32;
+        // SAFETY: the record lies in the ring buffer, is as large as its type, and takes no more than its bytes. It is the
+        // memory of the process that runs this.
+        let read = unsafe {
+            (&raw mut (*record).kind).write(kind::ENVIRONMENT);
+            (&raw mut (*record).pid).write(pid);
+            (&raw mut (*record).index).write(index as u32);
+            (&raw mut (*record).length).write(length);
+            bpf_probe_read_user((&raw mut (*record).bytes).cast(), length, (start + begin) as *const _)
+        };
+        if read != 0 {
+            entry.discard(0);
+            return 0;
+        }
+        entry.submit(NO_WAKEUP);
+    }
+    1
 }
 
 /// A task was moved to another cgroup; what its process used before counts for where it was.

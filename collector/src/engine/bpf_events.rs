@@ -9,12 +9,14 @@ use tokio::io::unix::AsyncFd;
 use tracing::{debug, info, warn};
 
 use super::locator::{Event, Locator};
+use super::pass::Begun;
 use super::reading::Reading;
 use crate::accumulate::Exited;
 use crate::attribute::containers::Place;
 use crate::attribute::cpu::exits::{CgroupMove, KernelEvents, ProcessExit};
-use crate::config::{Config, Ebpf};
+use crate::config::{Config, Ebpf, Mode};
 use crate::host::{self, Host};
+use crate::sample;
 use crate::sample::bpf::{BpfProgram, CgroupIds, Drained, Exit, ProgramOptions, Unavailable};
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pid_stat::Comm;
@@ -76,6 +78,7 @@ struct Batch {
 pub(super) struct Located {
     pub(super) kernel: KernelEvents,
     pub(super) exited: Vec<Exited>,
+    pub(super) begun: Vec<Begun>,
 }
 
 impl BpfEvents {
@@ -94,6 +97,7 @@ impl BpfEvents {
             tick_ns: host.tick_ns(),
             cgroup_roots: CgroupIds { unified, v1 },
             ring_bytes: config.ebpf_buffer,
+            environments: matches!(config.mode, Mode::Node(_)),
             log: config.ebpf_log,
             // A command would inherit what is left.
             shed_privileges: root.is_none(),
@@ -138,7 +142,7 @@ impl BpfEvents {
                 std::future::pending::<()>().await;
             }
         }
-        self.waiting.begun
+        !self.waiting.begun.is_empty()
     }
 
     /// Takes the records up to now.
@@ -252,9 +256,12 @@ impl BpfEvents {
         }
         let Batch { drained, in_flight, ended, lost } = self.take(&reading.processes, times);
         let before = std::mem::take(&mut self.in_flight);
-        let mut located =
-            Located { kernel: KernelEvents { ended, lost, ..KernelEvents::default() }, exited: Vec::new() };
-        if drained.exits.is_empty() && drained.moves.is_empty() && in_flight.is_empty() {
+        let mut located = Located {
+            kernel: KernelEvents { ended, lost, ..KernelEvents::default() },
+            exited: Vec::new(),
+            begun: Vec::new(),
+        };
+        if drained.is_empty() && in_flight.is_empty() {
             return located;
         }
         let places: FxHashMap<u32, (ProcessKey, Place)> = reading
@@ -275,6 +282,12 @@ impl BpfEvents {
                 to: to.map(|place| place.container),
                 own_ns: moved.own_ns,
             });
+        }
+        for begun in drained.begun {
+            let sample::bpf::Begun { key, parent_pid, cgroups, environment } = begun;
+            let Some(environment) = environment else { continue };
+            let Some(place) = place(cgroups, Comm::new(b""), place_of_pid(parent_pid)) else { continue };
+            located.begun.push(Begun { key, parent_pid, place, environment });
         }
         let PassTimes { host, counted_since_ticks, .. } = times;
         for (exit, last) in

@@ -25,11 +25,24 @@ pub(crate) struct Pass {
     /// Processes that ended; `None` without the eBPF program.
     pub(crate) exited: Option<Vec<Exited>>,
     pub(crate) charges: Vec<Charge>,
+    /// Processes with which a container began, where the eBPF program tells their environments.
+    pub(crate) begun: Vec<Begun>,
     pub(crate) host_cpu_percent: Option<f64>,
     pub(crate) host_memory_bytes: Option<u64>,
     pub(crate) cost: Cost,
     /// For a first pass that counts CPU time from before it: for how many seconds each container had existed.
     pub(crate) ages: BTreeMap<ContainerIndex, f64>,
+}
+
+/// A process that executed one of the first programs of its container. It can be over by now.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) key: ProcessKey,
+    /// 0 where its parent is out of sight.
+    pub(crate) parent_pid: u32,
+    pub(crate) place: Place,
+    /// As in `/proc/[pid]/environ`: it holds the job's secrets.
+    pub(crate) environment: Vec<u8>,
 }
 
 /// What measuring cost, and what it missed.

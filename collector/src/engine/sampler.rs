@@ -13,7 +13,7 @@ use tokio::time::sleep_until;
 use tracing::warn;
 use wire::CollectorInfo;
 
-use super::bpf_events::{BpfEvents, PassTimes};
+use super::bpf_events::{BpfEvents, Located, PassTimes};
 use super::clock::Clock;
 use super::endings::Endings;
 use super::locator::{Earlier, Locator};
@@ -244,12 +244,17 @@ impl Sampler {
         let cost = self.take_cost();
         self.plan_look(cost.collector_cpu, reading.elapsed);
         self.last = Some(reading.at);
+        let (exited, begun) = match events {
+            Some(Located { exited, begun, .. }) => (Some(exited), begun),
+            None => (None, Vec::new()),
+        };
         Pass {
             at: reading.at.boot,
             between,
             elapsed_seconds: reading.elapsed.as_secs_f64(),
             present,
-            exited: events.map(|events| events.exited),
+            exited,
+            begun,
             charges,
             host_cpu_percent,
             host_memory_bytes,

@@ -7,7 +7,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
 use crate::attribute::ci_job::{Named, identity};
+use crate::attribute::containers::Place;
 use crate::config::node::JobVariables;
+use crate::engine::pass::Begun;
 use crate::run_identity::RunIdentity;
 use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;
@@ -24,12 +26,22 @@ const MAX_LOGGED: usize = 100;
 pub(super) struct JobEnvironments {
     variables: Vec<JobVariables>,
     known: FxHashMap<ProcessKey, KnownProcess>,
+    /// The runs of processes that began a container since the last pass, as the eBPF program told.
+    told: FxHashMap<ProcessKey, Told>,
     space: Vec<u8>,
     pass: u64,
     /// Runs that cannot be followed and were logged.
     logged: FxHashSet<String>,
     /// How many environments could not be read.
     pub(super) forbidden: u64,
+}
+
+/// What the eBPF program told of a process that names a run.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) parent_pid: u32,
+    pub(super) place: Place,
+    pub(super) run: Rc<RunIdentity>,
 }
 
 #[derive(Debug)]
@@ -43,7 +55,29 @@ struct KnownProcess {
 impl JobEnvironments {
     pub(super) fn new(variables: Vec<JobVariables>) -> Self {
         let (known, space) = (FxHashMap::default(), vec![0; MAX_BYTES]);
-        Self { variables, known, space, pass: 0, logged: FxHashSet::default(), forbidden: 0 }
+        let (told, logged) = (FxHashMap::default(), FxHashSet::default());
+        Self { variables, known, told, space, pass: 0, logged, forbidden: 0 }
+    }
+
+    /// Takes what the eBPF program told of processes with which a container began.
+    pub(super) fn hear(&mut self, begun: Vec<Begun>) {
+        for Begun { key, parent_pid, place, mut environment } in begun {
+            let named = identity(&environment, &self.variables);
+            // It holds the job's secrets.
+            environment.fill(0);
+            // What it executed last counts.
+            match self.run_named(key, named, None) {
+                Some(run) => self.told.insert(key, Told { parent_pid, place, run }),
+                None => self.told.remove(&key),
+            };
+        }
+    }
+
+    /// The processes that named a run when they executed a program, and are over by now.
+    pub(super) fn over(&mut self) -> impl Iterator<Item = (ProcessKey, Told)> {
+        let (known, pass) = (&self.known, self.pass);
+        let is_over = move |key: &ProcessKey| known.get(key).is_none_or(|known| known.pass != pass);
+        std::mem::take(&mut self.told).into_iter().filter(move |(key, _)| is_over(key))
     }
 
     /// The run that a process of this pass says it belongs to.
@@ -54,14 +88,15 @@ impl JobEnvironments {
             // Another program may have another environment. A zombie has none any more.
             Some(known) => !process.zombie && (known.looks < LOOKS || known.comm != process.comm),
         };
-        if !due {
-            let known = before?;
+        if let Some(known) = before.filter(|_| !due) {
             known.pass = self.pass;
             return known.run.clone();
         }
-        let before = before.and_then(|known| known.run.clone());
-        let looks = self.known.get(&process.key).map_or(0, |known| known.looks);
-        let run = self.read(process.key, table, before);
+        let known = self.known.get(&process.key);
+        let looks = known.map_or(0, |known| known.looks);
+        let before = known.and_then(|known| known.run.clone());
+        let before = before.or_else(|| self.told.get(&process.key).map(|told| Rc::clone(&told.run)));
+        let run = if due { self.read(process.key, table, before) } else { before };
         let known = KnownProcess {
             comm: process.comm,
             looks: looks.saturating_add(1),
@@ -83,19 +118,7 @@ impl JobEnvironments {
                 let named = identity(&self.space[..length], &self.variables);
                 // It holds the job's secrets.
                 self.space[..length].fill(0);
-                match (named, before) {
-                    // Processes of the same run share one identity.
-                    (Named::Run(run), Some(before)) if *before == run => Some(before),
-                    (Named::Run(run), _) => Some(Rc::new(run)),
-                    (Named::Nobody, _) => None,
-                    (Named::Unusable { run_id, why }, _) => {
-                        if self.logged.len() < MAX_LOGGED && self.logged.insert(run_id.clone()) {
-                            let pid = key.pid;
-                            warn!(run_id, pid, why, "a process is of a job that cannot be followed");
-                        }
-                        None
-                    }
-                }
+                self.run_named(key, named, before)
             }
             Err(error) => {
                 if error.kind() == ErrorKind::PermissionDenied {
@@ -107,6 +130,28 @@ impl JobEnvironments {
                     self.forbidden += 1;
                 }
                 before
+            }
+        }
+    }
+
+    /// The run that a process names; one that cannot be followed is logged.
+    fn run_named(
+        &mut self,
+        key: ProcessKey,
+        named: Named,
+        before: Option<Rc<RunIdentity>>,
+    ) -> Option<Rc<RunIdentity>> {
+        match (named, before) {
+            // Processes of the same run share one identity.
+            (Named::Run(run), Some(before)) if *before == run => Some(before),
+            (Named::Run(run), _) => Some(Rc::new(run)),
+            (Named::Nobody, _) => None,
+            (Named::Unusable { run_id, why }, _) => {
+                if self.logged.len() < MAX_LOGGED && self.logged.insert(run_id.clone()) {
+                    let pid = key.pid;
+                    warn!(run_id, pid, why, "a process is of a job that cannot be followed");
+                }
+                None
             }
         }
     }

@@ -93,7 +93,8 @@ impl NodeMeasurement {
     pub(super) fn pass(&mut self, last: bool) -> std::io::Result<Vec<(PodNumber, JobRun, JobEnd)>> {
         let Self { sampler, pods, totals, environments, .. } = self;
         let reading = sampler.read(pods)?;
-        let pass = sampler.account(&reading, pods, last);
+        let mut pass = sampler.account(&reading, pods, last);
+        environments.hear(std::mem::take(&mut pass.begun));
         let evidence = job_evidence(&reading, pods, environments, sampler.table());
         totals.missed_passes += pass.cost.missed_samples;
         totals.lost_records += pass.cost.lost_records;

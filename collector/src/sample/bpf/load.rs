@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::btf::Btf;
 use super::cgroup_paths::CgroupPaths;
+use super::environments::Environments;
 use super::{BpfProgram, ConfigValue, ProgramOptions, StartClock, Unavailable, privileges};
 use crate::host;
 use crate::sample::uptime;
@@ -81,6 +82,7 @@ pub(super) fn load(
         log,
         clock: StartClock { tick_ns: options.tick_ns, offset_ns: uptime::namespace_offset_ns() },
         cgroups: CgroupPaths::new(options.cgroup_roots),
+        environments: Environments::default(),
         counted: Counters::default(),
     })
 }

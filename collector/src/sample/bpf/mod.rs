@@ -4,6 +4,7 @@ pub mod btf;
 pub mod offsets;
 
 mod cgroup_paths;
+mod environments;
 mod load;
 mod privileges;
 
@@ -17,11 +18,14 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 pub use collector_ebpf::CgroupIds;
-use collector_ebpf::{CgroupRecord, Config, Counters, ExitRecord, MoveRecord, kind};
+use collector_ebpf::{
+    BeginRecord, CgroupRecord, Config, Counters, EnvironmentRecord, ExitRecord, MoveRecord, kind,
+};
 use tracing::debug;
 
 use self::btf::{Btf, BtfError};
 use self::cgroup_paths::CgroupPaths;
+use self::environments::Environments;
 use super::pid_stat::Comm;
 use super::process_table::ProcessKey;
 
@@ -130,8 +134,28 @@ pub struct Drained {
     pub exits: Vec<Exit>,
     /// Processes that were moved, in the order of the moves.
     pub moves: Vec<Move>,
-    /// Whether a container began: one of the first programs in its cgroup was executed.
-    pub begun: bool,
+    /// Processes that executed one of the first programs in their cgroup: a container began.
+    pub begun: Vec<Begun>,
+}
+
+impl Drained {
+    /// Whether nothing was read.
+    pub fn is_empty(&self) -> bool {
+        self.exits.is_empty() && self.moves.is_empty() && self.begun.is_empty()
+    }
+}
+
+/// A process executed one of the first programs in its cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its parent's PID, 0 if that is out of sight.
+    pub parent_pid: u32,
+    /// Where it is.
+    pub cgroups: CgroupIds,
+    /// Its environment, as in `/proc/[pid]/environ`; `None` where that was not asked for, is too long or was lost.
+    pub environment: Option<Vec<u8>>,
 }
 
 /// What the program counted since it was asked last.
@@ -172,6 +196,8 @@ pub struct ProgramOptions<'a> {
     pub cgroup_roots: CgroupIds,
     /// Size of the ring buffer; a power of two and whole pages.
     pub ring_bytes: u32,
+    /// Whether the environment is told of processes that begin a container.
+    pub environments: bool,
     /// Whether the program logs what it does.
     pub log: bool,
     /// Whether the capabilities that are needed to load it are given up afterwards.
@@ -189,6 +215,7 @@ pub struct BpfProgram {
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: StartClock,
     cgroups: CgroupPaths,
+    environments: Environments,
     counted: Counters,
 }
 
@@ -240,6 +267,9 @@ impl BpfProgram {
         config.own_pid_ns = pid_namespace(options.proc_path).map_err(Unavailable::Namespace)?;
         config.root_pid = options.root.unwrap_or(0);
         config.wake_bytes = options.ring_bytes / 2;
+        if !options.environments {
+            config.mm_env_start = 0;
+        }
         let loaded = privileges::with_locked_memory(|| load::load(object, config, &btf, options));
         let tracer = loaded.map_err(load::refusal)?;
         if !has_spare_descriptors() {
@@ -259,7 +289,21 @@ impl BpfProgram {
             match kind {
                 kind::EXIT => into.exits.extend(read(&record).map(|record| exit(clock, &record))),
                 kind::MOVE => into.moves.extend(read(&record).map(|record| moved(clock, &record))),
-                kind::BEGIN => into.begun = true,
+                kind::ENVIRONMENT => {
+                    if let Some(part) = read::<EnvironmentRecord>(&record) {
+                        self.environments.add(&part);
+                    }
+                }
+                kind::BEGIN => {
+                    if let Some(begun) = read::<BeginRecord>(&record) {
+                        into.begun.push(Begun {
+                            key: clock.key(begun.pid, begun.start_boottime_ns),
+                            parent_pid: begun.parent_pid,
+                            cgroups: begun.cgroups,
+                            environment: self.environments.take(begun.pid, begun.environment_bytes),
+                        });
+                    }
+                }
                 kind::CGROUP => {
                     if let Some(cgroup) = read::<CgroupRecord>(&record) {
                         self.cgroups.learn(&cgroup);

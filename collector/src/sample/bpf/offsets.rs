@@ -16,7 +16,7 @@ pub struct Missing {
 const CONTROLLERS: [&str; 3] = ["cpuacct_cgrp_id", "cpu_cgrp_id", "memory_cgrp_id"];
 
 /// The types that offsets are looked up in.
-const STRUCTS: [&str; 11] = [
+const STRUCTS: [&str; 12] = [
     "task_struct",
     "sched_entity",
     "signal_struct",
@@ -24,6 +24,7 @@ const STRUCTS: [&str; 11] = [
     "cgroup_subsys_state",
     "cgroup",
     "kernfs_node",
+    "mm_struct",
     "pid",
     "upid",
     "pid_namespace",
@@ -60,6 +61,7 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
             comm: field("task_struct", &["comm"])?,
             thread_node: field("task_struct", &["thread_node"])?,
             sum_exec_runtime: field("task_struct", &["se.sum_exec_runtime"])?,
+            mm: field("task_struct", &["mm"])?,
         },
         signal_live: field("signal_struct", &["live.counter", "live"])?,
         signal_sum_sched_runtime: field("signal_struct", &["sum_sched_runtime"])?,
@@ -78,6 +80,7 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
         kernfs_name: field("kernfs_node", &["name"])?,
         // Since 6.15 it is __parent.
         kernfs_parent: field("kernfs_node", &["parent", "__parent"])?,
+        mm_env_start: pair("mm_struct", &["env_start", "env_end"], 8)?,
         pid_level: field("pid", &["level"])?,
         pid_numbers: field("pid", &["numbers"])?,
         upid_size: btf.size("upid").ok_or(Missing { structure: "upid", names: &["size"] })?,
@@ -96,7 +99,7 @@ mod tests {
     const KERNELS: [(&str, &[u8]); 5] = [
         ("5.10", include_bytes!("../../../tests/btf/5.10.0-32-cloud-amd64.btf")),
         ("6.1", include_bytes!("../../../tests/btf/6.1.0-56-cloud-amd64.btf")),
-        ("6.12", include_bytes!("../../../tests/btf/6.12.95-cloud-amd64.btf")),
+        ("6.12", include_bytes!("../../../tests/btf/6.12.117-cloud-amd64.btf")),
         ("6.18", include_bytes!("../../../tests/btf/6.18.44.btf")),
         ("7.2", include_bytes!("../../../tests/btf/7.2.13-cloud-amd64.btf")),
     ];

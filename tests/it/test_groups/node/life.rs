@@ -31,6 +31,29 @@ fn a_job_that_is_killed_with_its_pod_is_over() {
     }
 }
 
+/// The eBPF program tells the environment with which a container begins: it does not matter when the collector looks.
+#[test]
+fn a_job_that_is_over_before_anybody_looks_is_a_run() {
+    let node = Node::start(&["--ebpf=require"]);
+    node.program.signal(Signal::STOP);
+    // Longer than what one record holds.
+    let long = "x".repeat(5_000);
+    let mut truth = 0.0;
+    for name in ["first", "second"] {
+        let pod = Pod::new(Driver::Systemd);
+        let script = format!("LONG={long} \"$1\" burn 100");
+        assert!(pod.start(Some((name, "1")), &script).wait().unwrap().success());
+        truth += pod.end();
+    }
+    node.program.signal(Signal::CONT);
+    node.wait_until_over(2);
+    let [first, second] = ["first", "second"].map(|name| node.run(name));
+    assert!(first.containers.iter().all(|one| one.name != "host"), "{:?}", first.containers);
+    let (one, other) = (attributed(&first), attributed(&second));
+    assert!((one + other - truth).abs() < 0.02, "{one} + {other} s of {truth} s");
+    assert!((one - other).abs() < 0.05, "each has its own: {one} and {other} s");
+}
+
 #[test]
 fn a_job_of_which_nothing_lives_is_over_when_it_was_last_seen() {
     let node = Node::start(&["--job-idle=1s"]);
