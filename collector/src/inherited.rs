@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 /// Signals that exist: the last real-time one is 64.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
+/// What asks a program to end.
+const END_SIGNALS: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 /// Standard streams.
 const STREAMS: [RawFd; 3] = [0, 1, 2];
 
@@ -22,8 +24,9 @@ struct Inherited {
 
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
-/// Records the inherited state. Must run before Rust's runtime starts, so it is registered with the functions that the C
-/// library calls before `main`.
+/// Records the inherited state, and blocks the signals that ask for an end until [`accept_end_signals`]: a job can be over
+/// before its collector listens for them, and by default they would end it without a summary. Must run before Rust's runtime
+/// starts, so it is registered with the functions that the C library calls before `main`.
 pub extern "C" fn remember() {
     let mut ignored = 0;
     for signal in SIGNALS {
@@ -31,10 +34,15 @@ pub extern "C" fn remember() {
             ignored |= 1 << signal;
         }
     }
-    // SAFETY: the set is valid memory to be written to, and only read if the call succeeds or as the empty set.
+    // SAFETY: the sets are valid memory to be written to, and only read if the call succeeds or as the empty set.
     let blocked = unsafe {
         let mut blocked = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+        let mut end_signals = std::mem::zeroed();
+        libc::sigemptyset(&raw mut end_signals);
+        for signal in END_SIGNALS {
+            libc::sigaddset(&raw mut end_signals, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const end_signals, &raw mut blocked);
         blocked
     };
     // SAFETY: asking for the flags of a descriptor changes nothing.
@@ -55,6 +63,15 @@ fn disposition(signal: libc::c_int) -> Option<libc::sighandler_t> {
 pub fn outlive_file_limits() {
     // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Lets the signals arrive that ask for an end, those that were sent since this process started too. Somebody listens for them
+/// now, or they may end it.
+pub fn accept_end_signals() {
+    let Some(inherited) = INHERITED.get() else { return };
+    // It cannot fail: the set is one that the kernel filled in.
+    // SAFETY: as above; the old set is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const inherited.blocked, std::ptr::null_mut()) };
 }
 
 /// Whether the signal was ignored when this process started. It must stay ignored.

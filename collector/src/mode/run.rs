@@ -223,7 +223,9 @@ impl Forwarded {
         // A parent that had a signal ignored (nohup, a shell in the background) wants it ignored.
         let signals = signals.into_iter().filter(|one| !inherited::is_ignored(one.as_raw()));
         let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one.as_raw()))?)));
-        Ok(Self(streams.collect::<std::io::Result<_>>()?))
+        let listening = Self(streams.collect::<std::io::Result<_>>()?);
+        inherited::accept_end_signals();
+        Ok(listening)
     }
 
     async fn recv(&mut self) -> Signal {

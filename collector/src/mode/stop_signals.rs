@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::inherited;
+
 /// SIGINT and SIGTERM.
 pub(super) struct StopSignals {
     interrupt: Signal,
@@ -12,7 +14,10 @@ pub(super) struct StopSignals {
 
 impl StopSignals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let listening =
+            Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
+        inherited::accept_end_signals();
+        Ok(listening)
     }
 
     /// Waits for one of them and returns its name. Cancel-safe.

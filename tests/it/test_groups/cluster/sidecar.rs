@@ -63,7 +63,7 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         }
         match (native, list) {
             (true, "initContainers") => containers.insert(0, collector.clone()),
-            (false, "containers") => containers.push(collector.clone()),
+            (false, "containers") => containers.insert(0, collector.clone()),
             _ => {}
         }
         pod[list] = json!(containers);
