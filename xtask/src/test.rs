@@ -1,7 +1,8 @@
 //! `cargo xtask test`: installs what the tests need, runs all of them that can run here, and says which cannot.
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -104,6 +105,8 @@ const ALONE: &str = "alone::";
 const BESIDE: [Group; 3] = [Group::Api, Group::Browser, Group::Deploy];
 /// For so long each target of the group `fuzz` runs.
 const FUZZ_SECONDS: u64 = 60;
+/// Cargo builds for one at a time: tests that are built already have begun by then.
+const CARGO_HAS_STARTED: Duration = Duration::from_secs(10);
 /// Rounds of each fault in the long form.
 const LONG_ROUNDS: &str = "200";
 
@@ -197,16 +200,22 @@ fn run_each(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
             lint::run()
         });
     }
+    let fuzzed = OnceLock::new();
     if groups.iter().any(|group| !matches!(group, Group::Lint | Group::Fuzz)) {
-        programs(groups, long, table)?;
+        programs(groups, long, table, &fuzzed)?;
     }
     if groups.contains(&Group::Fuzz) {
-        table.run(Group::Fuzz, || fuzz::run(FUZZ_SECONDS, &[]));
+        table.0.push((Group::Fuzz, fuzzed.into_inner().unwrap_or_else(fuzz)));
     }
     Ok(())
 }
 
-fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
+fn fuzz() -> Outcome {
+    Outcome::of(|| fuzz::run(FUZZ_SECONDS, &[]))
+}
+
+/// Runs what takes the programs. `fuzzed`: what came of the group `fuzz`, if it ran beside another.
+fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<Outcome>) -> Result<()> {
     setup::ensure(For::Tests)?;
     for (group, what) in [(Group::Api, For::Api), (Group::Node, For::Node)] {
         if groups.contains(&group) {
@@ -248,7 +257,11 @@ fn programs(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
             let mut test = group.tests(test)?;
             failures::told(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
         }
-        Group::Cluster => in_cluster(test),
+        Group::Cluster => in_cluster(test, || {
+            if groups.contains(&Group::Fuzz) {
+                fuzzed.get_or_init(fuzz);
+            }
+        }),
         _ => as_root(group, test, long),
     };
     let (beside, others): (Vec<Group>, Vec<Group>) = groups
@@ -278,8 +291,9 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     }
 }
 
-/// In a cluster others always run: first what only adds jobs, several at once, then what changes what is deployed.
-fn in_cluster(test: impl Fn() -> Command) -> Result<()> {
+/// In a cluster others always run: first what only adds jobs, several at once, then what changes what is deployed, which
+/// leaves the machine time for something else.
+fn in_cluster(test: impl Fn() -> Command, meanwhile: impl FnOnce() + Send) -> Result<()> {
     // What is known to fail is told by tests that pass.
     let run = |below: &str, words: &[&str]| {
         let mut tests = Group::Cluster.tests_below(below, &test)?;
@@ -287,7 +301,13 @@ fn in_cluster(test: impl Fn() -> Command) -> Result<()> {
     };
     cluster::with(|| {
         let together = run("", &["--test-threads=4", "--skip", ALONE]);
-        let alone = run(ALONE, &["--test-threads=1"]);
+        let alone = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(CARGO_HAS_STARTED);
+                meanwhile();
+            });
+            run(ALONE, &["--test-threads=1"])
+        });
         match (together, alone) {
             (Err(one), Err(other)) => bail!("{one:#}\n{other:#}"),
             (one, other) => one.and(other),

@@ -9,15 +9,14 @@ use tokio::io::unix::AsyncFd;
 use tracing::{debug, info, warn};
 
 use super::locator::{Event, Locator};
-use super::pass::Begun;
+use super::pass::Beginning;
 use super::reading::Reading;
 use crate::accumulate::Exited;
 use crate::attribute::containers::Place;
 use crate::attribute::cpu::exits::{CgroupMove, KernelEvents, ProcessExit};
 use crate::config::{Config, Ebpf, Mode};
 use crate::host::{self, Host};
-use crate::sample;
-use crate::sample::bpf::{BpfProgram, CgroupIds, Drained, Exit, ProgramOptions, Unavailable};
+use crate::sample::bpf::{BpfProgram, CgroupIds, Drained, Exit, FirstExec, ProgramOptions, Unavailable};
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::{Observation, ProcessKey};
@@ -78,7 +77,7 @@ struct Batch {
 pub(super) struct Located {
     pub(super) kernel: KernelEvents,
     pub(super) exited: Vec<Exited>,
-    pub(super) begun: Vec<Begun>,
+    pub(super) begun: Vec<Beginning>,
 }
 
 impl BpfEvents {
@@ -284,10 +283,10 @@ impl BpfEvents {
             });
         }
         for begun in drained.begun {
-            let sample::bpf::Begun { key, parent_pid, cgroups, environment } = begun;
+            let FirstExec { key, parent_pid, cgroups, environment } = begun;
             let Some(environment) = environment else { continue };
             let Some(place) = place(cgroups, Comm::new(b""), place_of_pid(parent_pid)) else { continue };
-            located.begun.push(Begun { key, parent_pid, place, environment });
+            located.begun.push(Beginning { key, parent_pid, place, environment });
         }
         let PassTimes { host, counted_since_ticks, .. } = times;
         for (exit, last) in

@@ -26,7 +26,7 @@ pub(crate) struct Pass {
     pub(crate) exited: Option<Vec<Exited>>,
     pub(crate) charges: Vec<Charge>,
     /// Processes with which a container began, where the eBPF program tells their environments.
-    pub(crate) begun: Vec<Begun>,
+    pub(crate) begun: Vec<Beginning>,
     pub(crate) host_cpu_percent: Option<f64>,
     pub(crate) host_memory_bytes: Option<u64>,
     pub(crate) cost: Cost,
@@ -36,7 +36,7 @@ pub(crate) struct Pass {
 
 /// A process that executed one of the first programs of its container. It can be over by now.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct Beginning {
     pub(crate) key: ProcessKey,
     /// 0 where its parent is out of sight.
     pub(crate) parent_pid: u32,

@@ -48,6 +48,8 @@ const LEAST_LOOK_WITH_EVENTS: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Sampler {
     proc_path: PathBuf,
+    /// The process whose descendants are measured: at the first reading it has none.
+    root: Option<u32>,
     interval: Duration,
     ticker: Option<Ticker>,
     /// Whether the pass that is due is a sample, and not only a look in between.
@@ -100,6 +102,7 @@ impl Sampler {
         let info = collector_info(config, mode, events.as_ref().err());
         let sampler = Self {
             proc_path: config.proc_path.clone(),
+            root,
             interval: config.interval,
             ticker: None,
             sample_is_due: false,
@@ -198,7 +201,10 @@ impl Sampler {
         let at = Moment::now();
         self.has_begun = false;
         let elapsed = self.last.map_or(Duration::ZERO, |last| at.monotonic.saturating_sub(last.monotonic));
-        let read = self.table.pass(at.monotonic)?;
+        let read = match self.root.filter(|_| self.last.is_none()) {
+            Some(root) => self.table.pass_of(root, at.monotonic),
+            None => self.table.pass(at.monotonic)?,
+        };
         if read.forbidden + read.garbled > 0 && !std::mem::replace(&mut self.warned_of_unreadable, true) {
             warn!(
                 forbidden = read.forbidden,

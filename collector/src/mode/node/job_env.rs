@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::attribute::ci_job::{Named, identity};
 use crate::attribute::containers::Place;
 use crate::config::node::JobVariables;
-use crate::engine::pass::Begun;
+use crate::engine::pass::Beginning;
 use crate::run_identity::RunIdentity;
 use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;
@@ -60,8 +60,8 @@ impl JobEnvironments {
     }
 
     /// Takes what the eBPF program told of processes with which a container began.
-    pub(super) fn hear(&mut self, begun: Vec<Begun>) {
-        for Begun { key, parent_pid, place, mut environment } in begun {
+    pub(super) fn hear(&mut self, begun: Vec<Beginning>) {
+        for Beginning { key, parent_pid, place, mut environment } in begun {
             let named = identity(&environment, &self.variables);
             // It holds the job's secrets.
             environment.fill(0);

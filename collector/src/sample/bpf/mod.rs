@@ -135,7 +135,7 @@ pub struct Drained {
     /// Processes that were moved, in the order of the moves.
     pub moves: Vec<Move>,
     /// Processes that executed one of the first programs in their cgroup: a container began.
-    pub begun: Vec<Begun>,
+    pub begun: Vec<FirstExec>,
 }
 
 impl Drained {
@@ -147,7 +147,7 @@ impl Drained {
 
 /// A process executed one of the first programs in its cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
+pub struct FirstExec {
     /// Which process.
     pub key: ProcessKey,
     /// Its parent's PID, 0 if that is out of sight.
@@ -296,7 +296,7 @@ impl BpfProgram {
                 }
                 kind::BEGIN => {
                     if let Some(begun) = read::<BeginRecord>(&record) {
-                        into.begun.push(Begun {
+                        into.begun.push(FirstExec {
                             key: clock.key(begun.pid, begun.start_boottime_ns),
                             parent_pid: begun.parent_pid,
                             cgroups: begun.cgroups,

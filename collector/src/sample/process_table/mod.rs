@@ -101,6 +101,16 @@ impl ProcessTable {
         Self { reads_cgroups: false, ..self }
     }
 
+    /// Reads one process and no other, as a pass before [`pass`](Self::pass).
+    pub fn pass_of(&mut self, pid: u32, now: Duration) -> TablePass {
+        let mut pass = TablePass::default();
+        match self.discover(pid, now) {
+            Ok(observation) => pass.observations.push(observation),
+            Err(error) => pass.count(&error),
+        }
+        pass
+    }
+
     /// Reads every process once. `now` only has to grow from pass to pass.
     pub fn pass(&mut self, now: Duration) -> io::Result<TablePass> {
         let mut listed = if self.nothing_began() { None } else { Some(self.list()?) };

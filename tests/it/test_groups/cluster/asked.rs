@@ -71,6 +71,13 @@ pub(super) fn on_node(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What a container of a pod has logged, or why that cannot be asked for.
+pub(super) fn log(pod: &str, container: &str) -> String {
+    let mut logs = kubectl(&["--namespace", NAMESPACE, "logs", pod, "--container", container]);
+    let output = logs.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
 /// The namespace of jobs, with the label that lets it push and the secret that it pushes with.
 pub(super) fn namespace() {
     static MADE: OnceLock<()> = OnceLock::new();

@@ -30,7 +30,7 @@ pub(super) fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: With
         cases.take(
             &job,
             match &rows_of(&job, &run_id, DELIVERY)[..] {
-                [] => vec!["no run".to_owned()],
+                [] => vec![format!("no run; the collector: {}", logged_of(&name))],
                 [run] if !run.is_final => vec![format!("no last summary within {DELIVERY:?}")],
                 [run] => wrong_cpu(&run.payload, &kernel, within),
                 rows => vec![format!("{} rows of one run", rows.len())],
@@ -38,6 +38,12 @@ pub(super) fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: With
         );
         kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
     }
+}
+
+/// What the node's collector logged of a pod.
+fn logged_of(pod: &str) -> String {
+    let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]);
+    log.lines().filter(|line| line.contains(pod)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::asked::{NAMESPACE, kube, namespace, project, rows_of, run_id, told, until, until_over};
+use super::asked::{NAMESPACE, kube, log, namespace, project, rows_of, run_id, told, until, until_over};
 use super::kinds::{self, Kind};
 use super::known::Cases;
 use super::measured::{EXACT, Within, identity, kernel, start, wrong_cpu};
@@ -62,8 +62,7 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
             }
         }
         match (native, list) {
-            (true, "initContainers") => containers.insert(0, collector.clone()),
-            (false, "containers") => containers.insert(0, collector.clone()),
+            (true, "initContainers") | (false, "containers") => containers.insert(0, collector.clone()),
             _ => {}
         }
         pod[list] = json!(containers);
@@ -116,7 +115,7 @@ fn follow(cases: &mut Cases, pods: &[(&Kind, &str, &Value, Within)]) {
         cases.take(
             &job,
             match &rows_of(&job, &run_id, DELIVERY)[..] {
-                [] => vec!["no run".to_owned()],
+                [] => vec![format!("no run; its collector: {}", log(&name, "collector"))],
                 [run] if !run.is_final => vec![format!("no last summary within {DELIVERY:?}")],
                 [run] => {
                     let mut summary = run.payload.clone();
