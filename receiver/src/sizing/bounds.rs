@@ -17,8 +17,13 @@ pub(super) fn around(
     }
     let n = runs as f64;
     let lower = clamp(lower * (1.0 + 0.001 / n).powi(-2)).min(target);
-    let upper = clamp(upper * (1.0 + 1.0 / n)).max(target);
+    let upper = clamp(self::upper(upper, runs)).max(target);
     (lower, Some(upper))
+}
+
+/// The upper bound around a figure that some runs tell.
+pub(super) fn upper(figure: f64, runs: usize) -> f64 {
+    figure * (1.0 + 1.0 / runs as f64)
 }
 
 /// n / (n + 1): the inverse of what the upper bound is multiplied by.

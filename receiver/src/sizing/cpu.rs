@@ -16,6 +16,7 @@ use super::recommendation::{Change, CpuSizing};
 /// What a container should request; `None` for what is requested now if that is not known.
 pub(super) fn size(
     observations: &[Observation<'_>],
+    own: &[Observation<'_>],
     current: &CurrentCpu,
     parameters: &SizingParameters,
 ) -> CpuSizing {
@@ -29,6 +30,7 @@ pub(super) fn size(
         allowed: ceiling::allowed(observations.iter().map(|one| ceiling::cpu_allowed(one.facts))),
         current: current.request.or(current.limit),
         may_lower: told > 0,
+        proofs: own.iter().filter(|one| one.proves_cpu()).count(),
         needed: used,
         round: round_cores,
         per_one: 1000.0,

@@ -2,8 +2,12 @@
 
 use wire::rules::Ceiling;
 
+use super::bounds;
 use super::parameters::SizingParameters;
 use super::recommendation::Change;
+
+/// At most so much less at a time, in percent, where little is known.
+const STEP_DOWN: f64 = 25.0;
 
 /// What holds for one resource of one container, in its unit.
 pub(super) struct GuardRails<'a> {
@@ -15,6 +19,8 @@ pub(super) struct GuardRails<'a> {
     pub(super) current: Option<f64>,
     /// Whether a run tells that less than now is enough.
     pub(super) may_lower: bool,
+    /// How many runs tell what is enough: nothing held them back, and the kernel itself counted what they used.
+    pub(super) proofs: usize,
     /// What was seen to be needed: with less than this now, no change is too small.
     pub(super) needed: f64,
     /// Rounds up to what Kubernetes writes.
@@ -106,16 +112,28 @@ impl GuardRails<'_> {
         if share < *ignore_below && enough && target != current {
             return keep(format!("{} would be a change of less than {ignore_below} %", say(target)));
         }
-        let lowest = current * (1.0 - max_step_down / 100.0);
-        if target < lowest {
-            let why = format!(
-                "lowered to {} for now: at most {max_step_down} % at a time, from {} towards {}",
-                say(lowest),
-                say(current),
-                say(target)
-            );
+        let percent = max_step_down.unwrap_or(STEP_DOWN);
+        let by_percent = current * (1.0 - percent / 100.0);
+        let proven = self.proven(target).filter(|_| max_step_down.is_none());
+        let lowest = proven.map_or(by_percent, |proven| proven.min(by_percent));
+        // Another step would be too small to be made.
+        let arrives = proven.is_some() && target > lowest * (1.0 - ignore_below / 100.0);
+        if target < lowest && !arrives {
+            let why = if lowest < by_percent {
+                format!("{} runs that nothing held back needed less", self.proofs)
+            } else {
+                format!("at most {percent} % at a time")
+            };
+            let (from, to) = (say(current), say(target));
+            let why = format!("lowered to {} for now: {why}, from {from} towards {to}", say(lowest));
             return (lowest, Some(why));
         }
         (target, None)
+    }
+
+    /// What the runs prove to be enough, the surer the more they are.
+    fn proven(&self, target: f64) -> Option<f64> {
+        let enough = self.proofs >= self.parameters.min_runs as usize;
+        enough.then(|| self.clamp(bounds::upper(target, self.proofs)))
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn size(
         allowed: ceiling::allowed(observations.iter().map(|one| ceiling::memory_allowed(one.facts))),
         current: current.request.or(current.limit).map(|bytes| bytes as f64),
         may_lower: !told.is_empty(),
+        proofs: own.iter().filter(|one| one.proves_memory()).count(),
         needed: used.max(after_kill).max(next.unwrap_or(0.0)),
         round: |bytes| round_bytes(bytes) as f64,
         per_one: 1.0 / MIB as f64,

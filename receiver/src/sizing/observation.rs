@@ -87,6 +87,16 @@ impl<'a> Observation<'a> {
         self.throttled || self.at_cpu_limit || self.at_cpu_bound
     }
 
+    /// Whether it proves how much memory is enough: nothing held it back, and the figure is the kernel's.
+    pub(super) fn proves_memory(&self) -> bool {
+        !self.is_memory_censored() && self.tells_memory() && self.memory_figure == MemoryFigure::Needed
+    }
+
+    /// The same of CPU, of which there are samples of all of its time.
+    pub(super) fn proves_cpu(&self) -> bool {
+        !self.is_cpu_censored() && self.sampled
+    }
+
     /// What it could not get by with: its own limit at which it was killed, else what was seen of it: the rest of what a
     /// pod's limit or the machine gave was others'.
     pub(super) fn killed_at(&self) -> Option<f64> {

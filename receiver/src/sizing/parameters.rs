@@ -95,10 +95,11 @@ pub struct SizingParameters {
     #[serde(deserialize_with = "memory_cap", skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub memory_cap: Option<u64>,
-    /// No lower than what is requested now less this, in percent; 25 if it is left out.
-    #[serde(deserialize_with = "percent")]
+    /// No lower than what is requested now less this, in percent. If it is left out: 25, or down to the upper bound at
+    /// once where `min_runs` runs that nothing held back say so, each with the kernel's own figure.
+    #[serde(deserialize_with = "step", skip_serializing_if = "Option::is_none")]
     #[param(minimum = 0, maximum = 100)]
-    pub max_step_down: f64,
+    pub max_step_down: Option<f64>,
     /// A change by less than this is none, in percent of what is requested now; 10 if it is left out.
     #[serde(deserialize_with = "percent")]
     #[param(minimum = 0, maximum = 100)]
@@ -138,7 +139,7 @@ impl Default for SizingParameters {
             memory_floor: 32 * MIB,
             cpu_cap: None,
             memory_cap: None,
-            max_step_down: 25.0,
+            max_step_down: None,
             ignore_below: 10.0,
             throttled_above: 100.0 * THROTTLED,
             at_limit: 100.0 * NEAR_LIMIT,
@@ -210,6 +211,10 @@ fn margin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
 
 fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, 0.0..=100.0, "percent from 0 to 100")
+}
+
+fn step<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    percent(deserializer).map(Some)
 }
 
 fn limit_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

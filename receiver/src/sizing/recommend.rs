@@ -118,7 +118,7 @@ fn container(
     let (status, mut cpu, mut memory);
     if enough(runs) {
         status = Status::Recommended;
-        cpu = cpu::size(&basis, &cpu_current, parameters);
+        cpu = cpu::size(&basis, course, &cpu_current, parameters);
         let told = telling(&basis);
         let seen = runs_of(&told);
         memory = if enough(seen) {

@@ -166,13 +166,38 @@ fn rails_hold_in_their_order() {
 }
 
 #[test]
+fn what_the_kernel_counted_is_lowered_to_in_two_rounds() {
+    let needed = |needed: u64, limit: u64| ContainerSummary {
+        memory_needed_bytes: Some(needed * MIB),
+        memory_limit_bytes: Some(limit * MIB),
+        ..facts(1.0, needed)
+    };
+    let mut history = vec![needed(43, 2048), needed(40, 2048), needed(42, 2048)];
+    let first = size(history.clone()).memory;
+    assert_eq!((mib(first.request_bytes), mib(first.target_bytes)), (67, 50), "50 x 4/3");
+    let why = first.reasons.join("; ");
+    assert!(why.contains("lowered to 67 MiB for now: 3 runs that nothing held back needed less"), "{why}");
+    history.extend([needed(43, 67), needed(41, 67), needed(40, 67)]);
+    assert_eq!(mib(size(history.clone()).memory.request_bytes), 50);
+    history.extend([needed(43, 50), needed(41, 50), needed(40, 50)]);
+    assert_eq!(size(history).memory.change, Change::Keep, "and there it stays");
+
+    let two = size(vec![facts(1.0, 43), needed(43, 2048), needed(43, 2048)]).memory;
+    assert_eq!(mib(two.request_bytes), 1536, "two are no proof");
+    let killed = ContainerSummary { oom_kills: Some(1), ..needed(43, 2048) };
+    let killed = size(vec![killed, needed(43, 2048), needed(43, 2048), needed(43, 2048)]).memory;
+    assert_eq!(killed.change, Change::Raise, "a kill is one of the opposite");
+}
+
+#[test]
 fn a_request_that_is_not_known_is_the_limit() {
     let facts = ContainerSummary {
         memory_limit_bytes: Some(1000 * MIB),
         cpu_limit_cores: Some(4.0),
         ..facts(1.0, 400)
     };
-    let sizing = size(vec![facts; 3]);
+    let careful = SizingParameters { max_step_down: Some(25.0), ..SizingParameters::default() };
+    let sizing = recommend(&runs(vec![facts; 3]), &[], &careful).remove(0);
     assert_eq!((mib(sizing.memory.request_bytes), sizing.cpu.request_cores), (750, Some(3.0)));
     let hours = 300.0 / 3600.0;
     assert!((sizing.savings.core_hours - hours).abs() < 1e-9);
