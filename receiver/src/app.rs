@@ -28,7 +28,7 @@ pub fn app(state: Arc<AppState>) -> Router {
         .with_state(state)
 }
 
-/// The answer to a request whose handler panicked; the panic is logged already.
+/// The answer to a request whose handler panicked. The panic hook has already logged the panic.
 fn broke(_: Box<dyn Any + Send>) -> Response {
     AppError::Internal("a panic".to_owned()).into_response()
 }
@@ -43,12 +43,12 @@ async fn slow_down(State(state): State<Arc<AppState>>, request: Request, next: N
     response
 }
 
-/// The route as metrics and the log name it, with or without a slash at its end.
+/// The route's name in metrics and in the log: without a trailing slash.
 fn without_slash(path: &str) -> &str {
     path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
 }
 
-/// One line a request, and its metrics; neither query nor headers, which may hold secrets.
+/// Logs one line per request and records its metrics. Omits the query and the headers: they may hold secrets.
 async fn log(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();

@@ -11,11 +11,11 @@ use program::quantity::memory_bytes;
 
 /// Stores what CI jobs used and answers questions about it.
 ///
-/// Exit codes: 0 stopped as told; 1 failed; 2 the configuration is wrong.
+/// Exit codes: 0 done; 1 failed; 2 the configuration is wrong.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Args {
-    /// Something else than serving.
+    /// A command to run instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -24,7 +24,7 @@ pub struct Args {
     pub serve: ServeArgs,
 }
 
-/// Something else than serving.
+/// The commands other than serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a push token without a running receiver.
@@ -48,12 +48,12 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_DB", default_value = "metrics.db")]
     pub db: PathBuf,
 
-    /// Secret that reading and making tokens needs (required, here or by --read-token-file); several, one a line, are
+    /// Secret for reading and for making tokens (required, here or by --read-token-file). Several, one per line, are
     /// all accepted.
     #[arg(long, env = "RECEIVER_READ_TOKEN", hide_env_values = true)]
     pub read_token: Option<String>,
 
-    /// File that holds it or them; read again on SIGHUP.
+    /// File with the secret or secrets; read again on SIGHUP.
     #[arg(long, env = "RECEIVER_READ_TOKEN_FILE")]
     pub read_token_file: Option<PathBuf>,
 
@@ -61,19 +61,19 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub key: KeyArgs,
 
-    /// Certificate chain in PEM, its own first: serve TLS. Read again on SIGHUP.
+    /// Certificate chain in PEM, the server's own certificate first. Enables TLS; read again on SIGHUP.
     #[arg(long, env = "RECEIVER_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Its private key in PEM.
+    /// Private key of the certificate, in PEM.
     #[arg(long, env = "RECEIVER_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Time for the headers of a request, for a TLS handshake, and for a connection with nothing to do.
+    /// Timeout for the headers of a request, for a TLS handshake, and for an idle connection.
     #[arg(long, env = "RECEIVER_HEADER_TIMEOUT", default_value = "10s", value_parser = positive)]
     pub header_timeout: Duration,
 
-    /// Time for the body of a request.
+    /// Timeout for the body of a request.
     #[arg(long, env = "RECEIVER_BODY_TIMEOUT", default_value = "30s", value_parser = positive)]
     pub body_timeout: Duration,
 
@@ -89,7 +89,7 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_KEEP_RUNS_PER_JOB", value_name = "RUNS", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_runs_per_job: Option<u32>,
 
-    /// Time for requests in flight once told to stop.
+    /// Time for requests in flight to finish after a stop signal.
     #[arg(long, env = "RECEIVER_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = positive)]
     pub shutdown_timeout: Duration,
 
@@ -97,16 +97,16 @@ pub struct ServeArgs {
     #[arg(long, env = "RECEIVER_SESSION_TIME", default_value = "12h", value_parser = positive)]
     pub session_time: Duration,
 
-    /// Believe `X-Forwarded-Proto`: the page's cookie is for TLS alone where it says `https`. Only if nobody but a proxy
-    /// that sets it can reach the receiver.
+    /// Trust `X-Forwarded-Proto`: if it says `https`, browsers send the page's cookie only over TLS. Set this only if
+    /// nobody can reach the receiver but a proxy that sets this header.
     #[arg(long, env = "RECEIVER_BEHIND_PROXY", value_parser = BoolishValueParser::new())]
     pub behind_proxy: bool,
 
-    /// Least severe level that is logged.
+    /// Least severe level to log.
     #[arg(long, env = "RECEIVER_LOG_LEVEL", default_value = "info")]
     pub log_level: Level,
 
-    /// Form of the log, on standard error.
+    /// Format of the log, on standard error.
     #[arg(long, env = "RECEIVER_LOG_FORMAT", default_value = "text")]
     pub log_format: Format,
 }
@@ -114,17 +114,17 @@ pub struct ServeArgs {
 /// Key that push tokens are made from.
 #[derive(Debug, ClapArgs)]
 pub struct KeyArgs {
-    /// Secret key that push tokens are made from (required, here or by --hmac-key-file); of several, one a line, the
+    /// Secret key that push tokens are made from (required, here or by --hmac-key-file). Of several, one per line, the
     /// first makes tokens and all verify them.
     #[arg(long, env = "RECEIVER_HMAC_KEY", hide_env_values = true)]
     pub hmac_key: Option<String>,
 
-    /// File that holds it or them; read again on SIGHUP.
+    /// File with the key or keys; read again on SIGHUP.
     #[arg(long, env = "RECEIVER_HMAC_KEY_FILE")]
     pub hmac_key_file: Option<PathBuf>,
 }
 
-/// What a token is made for. Later parts left out: for everything below.
+/// The scope of a new token. If later parts are left out, the token is valid for everything below the earlier ones.
 #[derive(Debug, ClapArgs)]
 pub struct TokenArgs {
     /// Organization.
@@ -139,10 +139,10 @@ pub struct TokenArgs {
     /// Job.
     #[arg(long)]
     pub job: Option<String>,
-    /// For how long it is valid, such as 30d or 12h [default: for ever].
+    /// How long the token is valid, such as 30d or 12h [default: forever].
     #[arg(long, value_parser = positive)]
     pub expires_in: Option<Duration>,
-    /// Key to make it from.
+    /// Key to make the token from.
     #[command(flatten)]
     pub key: KeyArgs,
 }
@@ -150,18 +150,18 @@ pub struct TokenArgs {
 /// Which receiver to ask.
 #[derive(Debug, ClapArgs)]
 pub struct HealthArgs {
-    /// The address that it listens on; an unspecified one is asked on loopback.
+    /// Address that the receiver listens on; an unspecified address is reached over loopback.
     #[arg(long, env = "RECEIVER_ADDR", default_value = ":8080")]
     pub addr: String,
-    /// Its certificate: ask by TLS. The file is not read, as nothing secret is sent.
+    /// The receiver's certificate: ask over TLS. The file is not read, as nothing secret is sent.
     #[arg(long, env = "RECEIVER_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
-    /// How long the answer may take.
+    /// Timeout for the answer.
     #[arg(long, default_value = "5s", value_parser = positive)]
     pub timeout: Duration,
 }
 
-/// What to copy where.
+/// What to copy, and where to.
 #[derive(Debug, ClapArgs)]
 pub struct BackupArgs {
     /// The database.

@@ -1,4 +1,4 @@
-//! What the receiver does for its arguments: serve, or one of the other commands.
+//! Runs what the arguments ask for: the service, or one of the other commands.
 
 use anyhow::{Context, Result, anyhow};
 use program::arguments::Parsed;
@@ -14,7 +14,7 @@ use crate::{hardening, health, service};
 const EXIT_FAILED: u8 = 1;
 const EXIT_CONFIG: u8 = 2;
 
-/// Does what the arguments ask for; `hidden` tells whether the process could hide its secrets from others.
+/// Runs what the arguments ask for. `hidden` says whether the process could hide its secrets from other processes.
 ///
 /// An error comes with the exit code of the process.
 pub fn run(parsed: &Parsed<Args>, hidden: std::io::Result<()>) -> Result<(), (anyhow::Error, u8)> {
@@ -25,7 +25,7 @@ pub fn run(parsed: &Parsed<Args>, hidden: std::io::Result<()>) -> Result<(), (an
         Some(Command::Health(args)) => ask(args).map_err(failed),
         Some(Command::Backup(args)) => {
             let report = backup::backup(&args.db, &args.file).map_err(failed)?;
-            // The copy is there whether or not its report can be read.
+            // The copy exists whether or not this report can be printed.
             print(&report).unwrap_or_else(|_| stream::tell(&report));
             Ok(())
         }
@@ -35,7 +35,8 @@ pub fn run(parsed: &Parsed<Args>, hidden: std::io::Result<()>) -> Result<(), (an
         None => {
             let args = &parsed.args.serve;
             let config = Config::from_args(args).map_err(misconfigured)?;
-            // Until the receiver has ended: requests never wait for the reader of the log.
+            // Kept until the receiver ends. The log is queued, so requests never wait for a slow reader of standard
+            // error.
             let _log =
                 log::init_queued(args.log_level, args.log_format, &[("receiver", args.log_level.into())]);
             hardening::log_panics();
@@ -46,7 +47,7 @@ pub fn run(parsed: &Parsed<Args>, hidden: std::io::Result<()>) -> Result<(), (an
     }
 }
 
-/// Prints a result to standard output; it is an error if that cannot be written.
+/// Prints a result to standard output. Returns an error if it cannot be written.
 fn print(result: &str) -> Result<()> {
     let written = stream::write(&mut std::io::stdout(), format!("{result}\n").as_bytes());
     written.context("the result could not be written to standard output")

@@ -1,4 +1,4 @@
-//! Two runs side by side: what the second used more than the first.
+//! Compares two runs: what the second used more of than the first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -43,8 +43,8 @@ fn compared(run: &StoredRun) -> ComparedRun {
     }
 }
 
-/// The elements of both with the same key, in the order of `a`, then those of `b` alone. Where several have one key, the
-/// first is paired with the first.
+/// Pairs the elements that have the same key, in the order of `a`, followed by those only in `b`. If several elements
+/// share a key, the first is paired with the first, and so on.
 fn pair<'a, T, K: Eq + Hash>(
     a: &'a [T],
     b: &'a [T],
@@ -71,7 +71,7 @@ fn pair<'a, T, K: Eq + Hash>(
     pairs
 }
 
-/// Of two figures of different elements, the one that grew more comes first; what is in one run alone grew from or to 0.
+/// Orders by growth, the largest first. What only one run has grew from 0 or to 0.
 fn by_growth(one: &Change, other: &Change) -> std::cmp::Ordering {
     let growth = |change: &Change| change.b.unwrap_or_default() - change.a.unwrap_or_default();
     growth(other).total_cmp(&growth(one))

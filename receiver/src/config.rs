@@ -1,4 +1,4 @@
-//! What is valid: everything that can be wrong with the arguments is found before anything is opened.
+//! The checked configuration: every mistake in the arguments is found before anything is opened.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -10,33 +10,33 @@ use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
 use crate::retention::Retention;
 
-/// Shorter secrets can be guessed.
+/// Minimum length of a secret, in characters: shorter ones can be guessed.
 const MIN_SECRET: usize = 8;
-/// More secrets of a kind than this nobody needs at a time, and each costs time to try.
+/// Maximum number of secrets of one kind. Nobody needs more at a time, and each one takes time to try.
 const MAX_SECRETS: usize = 16;
 
 /// How to serve.
 #[derive(Debug)]
 pub struct Config {
-    /// Addresses to listen on: the first that can be had.
+    /// Addresses to listen on: the first that can be bound is used.
     pub addresses: Vec<SocketAddr>,
     /// The database.
     pub db: PathBuf,
-    /// Where the secrets are.
+    /// Where the secrets come from.
     pub sources: Sources,
-    /// The secrets as they were found.
+    /// The secrets as read at start.
     pub secrets: Secrets,
-    /// Certificate chain and private key, if TLS is to be served.
+    /// Files of the certificate chain and of the private key; `None` without TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Time for headers, handshakes and connections with nothing to do.
+    /// Timeout for headers, for TLS handshakes, and for idle connections.
     pub header_timeout: Duration,
-    /// Time for a body.
+    /// Timeout for the body of a request.
     pub body_timeout: Duration,
     /// Largest body, in bytes.
     pub max_body: usize,
     /// How much is kept.
     pub retention: Retention,
-    /// Time for requests in flight once told to stop.
+    /// Time for requests in flight to finish after a stop signal.
     pub shutdown_timeout: Duration,
     /// How the page is served.
     pub page: PageOptions,
@@ -45,11 +45,11 @@ pub struct Config {
 /// How the page is served.
 #[derive(Debug, Clone, Copy)]
 pub struct PageOptions {
-    /// By TLS.
+    /// Whether the receiver itself serves TLS.
     pub tls: bool,
-    /// `X-Forwarded-Proto` can be trusted: only a proxy that sets it can reach the receiver.
+    /// Whether `X-Forwarded-Proto` can be trusted: only a proxy that sets it can reach the receiver.
     pub behind_proxy: bool,
-    /// A session ends after this.
+    /// How long a session lasts.
     pub session_time: Duration,
 }
 
@@ -59,21 +59,21 @@ impl Default for PageOptions {
     }
 }
 
-/// Where the secrets are.
+/// Where the secrets come from.
 #[derive(Debug)]
 pub struct Sources {
     read_token: SecretSource,
     key: SecretSource,
 }
 
-/// Where secrets of one kind are.
+/// Where the secrets of one kind come from.
 enum SecretSource {
     Value { name: &'static str, value: String },
     File { name: &'static str, path: PathBuf },
 }
 
 impl Config {
-    /// Checks what was typed.
+    /// Checks the arguments.
     pub fn from_args(args: &ServeArgs) -> Result<Self> {
         let sources = Sources {
             read_token: SecretSource::new(
@@ -106,7 +106,7 @@ impl Config {
 }
 
 impl Sources {
-    /// The secrets as they are now.
+    /// Reads the secrets as they are now.
     pub fn load(&self) -> Result<Secrets> {
         let read_tokens = self.read_token.load()?;
         let keys = self.key.load()?;
@@ -145,7 +145,7 @@ impl SecretSource {
         }
     }
 
-    /// All of them in their order; at least one.
+    /// Reads all secrets in their order; returns at least one.
     fn load(&self) -> Result<Vec<String>> {
         match self {
             Self::Value { name, value } => secrets(name, value),
@@ -167,7 +167,7 @@ impl std::fmt::Debug for SecretSource {
     }
 }
 
-/// One secret a line.
+/// Splits a text into secrets, one per line, and checks them.
 fn secrets(name: &str, text: &str) -> Result<Vec<String>> {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() {
@@ -188,14 +188,14 @@ fn secrets(name: &str, text: &str) -> Result<Vec<String>> {
     Ok(lines.into_iter().map(str::to_owned).collect())
 }
 
-/// What `--addr` means, in the order to try.
+/// The addresses that `--addr` stands for, in the order to try.
 pub fn addresses(addr: &str) -> Result<Vec<SocketAddr>> {
     let wrong = || {
         anyhow!("--addr {addr:?} is no address: write it as :8080, 127.0.0.1:8080, [::1]:8080 or host:8080")
     };
     if let Some(port) = addr.strip_prefix(':') {
         let port = port.parse().map_err(|_| wrong())?;
-        // One IPv6 socket serves both; where there is no IPv6, IPv4 alone.
+        // One IPv6 socket serves both protocols. Without IPv6, IPv4 alone remains.
         return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]);
     }
     let found: Vec<_> = addr.to_socket_addrs().map_err(|error| anyhow!("{}: {error}", wrong()))?.collect();

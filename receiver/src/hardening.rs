@@ -8,10 +8,11 @@ use tracing::{error, warn};
 
 /// Variables that hold secrets.
 const SECRET_VARIABLES: [&str; 2] = ["RECEIVER_READ_TOKEN", "RECEIVER_HMAC_KEY"];
-/// Arguments that do.
+/// Arguments that hold secrets.
 const SECRET_ARGUMENTS: [&str; 2] = ["read_token", "hmac_key"];
 
-/// Makes `/proc/PID/environ`, `mem` and the like unreadable for processes of the same user, and cores impossible.
+/// Makes `/proc/PID/environ`, `/proc/PID/mem` and similar files unreadable to processes of the same user, and disables
+/// core dumps.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -19,20 +20,21 @@ pub fn hide() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Makes a write beyond `RLIMIT_FSIZE` fail with an error, as on a full disk. By default the kernel would kill the process.
+/// Makes a write beyond `RLIMIT_FSIZE` fail with an error, as on a full disk. By default the kernel would kill the
+/// process.
 pub fn outlive_file_limits() {
     // SAFETY: no handler is installed. It cannot fail, as this signal may be ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Removes the secrets from the environment, so that no child inherits them. `/proc/PID/environ` still shows the initial
-/// environment, but after [`hide`] only to processes that may trace this one.
+/// Removes the secrets from the environment, so that no child inherits them. `/proc/PID/environ` still shows the
+/// initial environment, but after [`hide`] only to processes that may trace this one.
 ///
 /// # Safety
 /// No other thread may exist.
 pub unsafe fn forget_variables() {
     for variable in SECRET_VARIABLES {
-        // SAFETY: the caller promises that nobody else looks at the environment.
+        // SAFETY: the caller guarantees that no other thread accesses the environment.
         unsafe { std::env::remove_var(variable) };
     }
 }

@@ -1,4 +1,4 @@
-//! `receiver health`: the question that a container's health check asks, without a shell or curl in the image.
+//! `receiver health`: a health check for containers whose image has neither a shell nor curl.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -13,10 +13,10 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, Signa
 use wire::Problem;
 
 const REQUEST: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: receiver\r\nconnection: close\r\n\r\n";
-/// No answer to it is longer, in bytes.
+/// Maximum length of the answer that is read, in bytes.
 const MAX_ANSWER: u64 = 16 * 1024;
 
-/// Asks the receiver that listens on the first of these addresses that can be reached whether it is ready.
+/// Asks the receiver at the first of these addresses that can be reached whether it is ready.
 pub fn check(addresses: &[SocketAddr], tls: bool, timeout: Duration) -> Result<()> {
     let mut last = anyhow!("no address to ask");
     for address in addresses.iter().copied().map(reachable) {
@@ -32,7 +32,7 @@ pub fn check(addresses: &[SocketAddr], tls: bool, timeout: Duration) -> Result<(
     Err(last)
 }
 
-/// Where one asks who listens everywhere.
+/// The address to connect to: loopback if the receiver listens on all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -66,7 +66,7 @@ fn exchange(stream: &mut (impl Read + Write)) -> std::io::Result<String> {
     stream.flush()?;
     let mut answer = Vec::new();
     match stream.take(MAX_ANSWER).read_to_end(&mut answer) {
-        // It may close without a word of farewell once it has answered.
+        // Once it has answered, the receiver may close the connection without a TLS close_notify.
         Err(error) if answer.is_empty() => Err(error),
         _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
     }
@@ -79,7 +79,7 @@ fn client() -> Result<ClientConfig> {
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Takes every certificate: nothing secret is sent, and the certificate of a receiver does not name loopback.
+/// Accepts every certificate: nothing secret is sent, and the certificate of a receiver does not name loopback.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -1,7 +1,7 @@
 //! Stores what CI jobs used and answers questions about it.
 //!
-//! Modules are in the order in which they may import each other, as `ARCHITECTURE.md` has it and `cargo xtask lint` checks:
-//! only `store` knows SQL, and only `api` and `ui` speak HTTP.
+//! Modules are listed in the order in which they may import each other. `ARCHITECTURE.md` documents this order, and
+//! `cargo xtask test --group lint` checks it. Only `store` knows SQL, and only `api` and `ui` speak HTTP.
 
 pub mod args;
 pub mod auth;

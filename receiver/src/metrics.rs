@@ -1,7 +1,7 @@
 //! The receiver's own metrics, in the text format of Prometheus.
 //!
-//! No label names a job: routes are those in the code, methods and statuses are few. That bounds the number of series, and
-//! lets `/metrics` be open like the probes.
+//! No label names a job. Routes come from the code, and there are few methods and statuses. This bounds the number of
+//! series, and lets `/metrics` be open like the probes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::store::{Outcome, Store, StoreError};
 
-/// Buckets in seconds, from a probe to what a client waits for.
+/// Histogram buckets in seconds, from the time of a probe to the time that a client waits.
 const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Counters, and gauges that are set when they are read.
+/// Counters, and gauges that are set when the metrics are read.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -140,7 +140,7 @@ impl Metrics {
         }
     }
 
-    /// A request was answered.
+    /// Records an answered request.
     pub(crate) fn answered(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
         let method = match *method {
             Method::GET => "GET",
@@ -157,12 +157,12 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { route, method, status: status.as_u16() }).inc();
     }
 
-    /// A token was missing, wrong or not for what was asked.
+    /// Counts a request whose token was missing, wrong, or made for something else.
     pub(crate) fn denied(&self) {
         self.failed_authentications.inc();
     }
 
-    /// A summary was stored, or was there already.
+    /// Counts a summary by its outcome. A conflict counts as rejected.
     pub(crate) fn accepted(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Created(_) => "created",
@@ -175,17 +175,17 @@ impl Metrics {
         self.summaries.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A summary was refused.
+    /// Counts a rejected summary.
     pub(crate) fn rejected(&self, reason: &'static str) {
         self.rejected.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Runs were deleted because of their age or number.
+    /// Counts runs that were deleted because of their age or number.
     pub(crate) fn deleted(&self, runs: u64) {
         self.deleted_runs.inc_by(runs);
     }
 
-    /// Encodes all of them; gauges of the database are read now.
+    /// Encodes all metrics. Reads the gauges of the database first.
     pub(crate) async fn text(&self, store: &Store) -> Result<String, std::fmt::Error> {
         self.lost_log_lines.inner().store(program::log::lost(), Ordering::Relaxed);
         self.queue.set(store.queue_length() as i64);
@@ -198,7 +198,7 @@ impl Metrics {
                 self.runs.set(totals.runs);
                 self.jobs.set(totals.jobs);
             }
-            // The other metrics are known; probes and statuses report the database.
+            // Export the other metrics nevertheless. Probes and response statuses report the database's state.
             Err(StoreError::Busy | StoreError::TooSlow | StoreError::Unusable { .. }) => {}
             Err(failed) => tracing::warn!(error = %failed, "the number of runs is not known"),
         }

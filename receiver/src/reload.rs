@@ -1,4 +1,4 @@
-//! SIGHUP: secrets and certificate are read again while requests go on.
+//! SIGHUP: reads the secrets and the certificate again without interrupting requests.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::api::state::AppState;
 use crate::config::Sources;
 use crate::tls::Tls;
 
-/// Reads them again on each signal; what cannot be read stays as it was.
+/// Reads the secrets and the certificate again on each signal. What cannot be read stays as it was.
 pub async fn on(mut hangup: Signal, state: Arc<AppState>, sources: Sources, tls: Option<Arc<Tls>>) {
     while hangup.recv().await.is_some() {
         match sources.load() {

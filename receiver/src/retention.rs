@@ -9,21 +9,21 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-/// How often expired runs are looked for.
+/// How often to look for expired runs.
 const PERIOD: Duration = Duration::from_mins(1);
 /// Jobs per query.
 const JOBS: u32 = 500;
-/// Runs deleted per transaction: a push that arrives meanwhile waits for it, some milliseconds.
+/// Runs deleted per transaction. A push that arrives meanwhile waits for it, for a few milliseconds.
 pub(crate) const PIECE: u32 = 50;
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How much is kept; by default everything.
+/// Which runs are kept; by default all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Only runs whose last summary came no longer ago.
+    /// Maximum time since the last summary of a run.
     pub age: Option<Duration>,
-    /// At most this many runs of a job, the newest.
+    /// Maximum number of runs of a job; the newest are kept.
     pub runs_per_job: Option<u32>,
 }
 
@@ -63,7 +63,7 @@ pub async fn run(store: Store, metrics: Arc<Metrics>, retention: Retention) {
     }
 }
 
-/// Looks at all jobs once; returns how many runs were deleted.
+/// Looks at all jobs once. Returns how many runs it deleted.
 async fn pass(
     store: &Store,
     metrics: &Metrics,

@@ -1,4 +1,4 @@
-//! TLS, if it is wanted: rustls with ring; HTTP/2 or HTTP/1.1, as the client likes.
+//! Optional TLS: rustls with ring. The client chooses HTTP/2 or HTTP/1.1.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,14 +24,14 @@ impl Tls {
         Ok(Self { certificate, key, current })
     }
 
-    /// Reads both files again; what was in force stays if that fails.
+    /// Reads both files again. If that fails, the old certificate stays in force.
     pub fn reload(&self) -> Result<()> {
         let new = Arc::new(read(&self.certificate, &self.key)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
-    /// For the next handshake.
+    /// Returns an acceptor with the current certificate, for the next handshake.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
     }

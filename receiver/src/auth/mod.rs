@@ -1,10 +1,14 @@
-//! Who may: one read token, and push tokens that are made from a key and a scope and stored nowhere.
+//! Authorization: read tokens, and push tokens that are made from a key and a scope and never stored.
 //!
-//! A push token is the lower-case hexadecimal HMAC-SHA256 (RFC 2104) of the key over
-//! `"runner-resource-collector/push/v1" 0x00`, then for organization, repository, workflow and job each `0x01`, its
-//! length as 4 bytes big-endian and its UTF-8 bytes, or `0x00` for a part that is left out, and at last `0x00`, or
-//! `0x01` and the expiry in Unix seconds as 8 bytes big-endian. A token that expires is followed by `.` and its
-//! expiry in decimal. Lengths come first so that no two scopes share an encoding.
+//! A push token is a lower-case hexadecimal HMAC-SHA256 (RFC 2104), keyed with the secret key. The message is:
+//!
+//! - `"runner-resource-collector/push/v1" 0x00`;
+//! - for organization, repository, workflow and job, in this order: `0x01`, the length in bytes as 4 bytes big-endian,
+//!   and the UTF-8 bytes; or `0x00` if the part is left out;
+//! - `0x01` and the expiry in Unix seconds as 8 bytes big-endian; or `0x00` if the token does not expire.
+//!
+//! A token that expires is followed by `.` and its expiry in decimal. The length prefixes ensure that no two scopes
+//! share an encoding.
 
 mod secrets;
 mod session;
@@ -23,17 +27,17 @@ pub use self::throttle::Guesses;
 const DOMAIN: &[u8] = b"runner-resource-collector/push/v1\0";
 const MAC_BYTES: usize = 32;
 
-/// The secret that reading and making tokens needs; only its digest is kept.
+/// The secret for reading and for making tokens. Only its digest is kept.
 #[derive(Clone)]
 pub struct ReadToken([u8; 32]);
 
 impl ReadToken {
-    /// From the secret.
+    /// Makes a read token from the secret.
     pub fn new(secret: &str) -> Self {
         Self(Sha256::digest(secret).into())
     }
 
-    /// Whether this is it; how long it takes tells nothing.
+    /// Whether `token` is the secret. Compares in constant time, so that the time taken reveals nothing.
     pub fn verify(&self, token: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(token).into();
         self.0.ct_eq(&digest).into()
@@ -56,10 +60,10 @@ impl std::fmt::Debug for TokenKey {
     }
 }
 
-/// The longest time that a token can be valid for, in seconds: 1000 years.
+/// The longest validity of a token, in seconds: 1000 years.
 pub(crate) const MAX_TOKEN_SECONDS: u64 = 1000 * 365 * 24 * 60 * 60;
 
-/// When a token that is made `now` for this many seconds expires, in whole seconds as tokens carry it.
+/// The expiry of a token that is made `now` and valid for this many seconds; in whole seconds, as tokens carry it.
 pub fn expiry(now: Timestamp, seconds: u64) -> Result<Timestamp, String> {
     let expires_at = i64::try_from(seconds)
         .ok()
@@ -78,32 +82,32 @@ pub struct PushToken {
     expires_at: Option<i64>,
 }
 
-/// Why a token does not let a summary in.
+/// Why a token does not permit a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// It was made for another scope, or not by this receiver.
     OtherScope,
-    /// It was made for this scope and has expired, then.
+    /// It was made for this scope, but expired at this time.
     Expired(Timestamp),
 }
 
 impl TokenKey {
-    /// From the secret.
+    /// Makes a key from the secret.
     pub fn new(secret: &str) -> Self {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         Self(Hmac::new_from_slice(secret.as_bytes()).expect("a key of any length"))
     }
 
-    /// A token for this scope and everything below it.
+    /// Makes a token for this scope and everything below it.
     pub fn mint(&self, scope: &Scope, expires_at: Option<Timestamp>) -> String {
         let expires_at = expires_at.map(Timestamp::as_second);
         let mac = hex::encode(self.mac(scope, expires_at).finalize().into_bytes());
         expires_at.map_or(mac.clone(), |expires_at| format!("{mac}.{expires_at}"))
     }
 
-    /// Whether it made `token` for `scope` or one that holds it.
+    /// Whether this key made `token` for `scope` or for a scope that contains it.
     ///
-    /// All are looked at, so that the time it takes does not tell which it was made for.
+    /// Checks all of these scopes, so that the time taken does not reveal which one matched.
     fn made(&self, token: &PushToken, scope: &Scope) -> bool {
         let scopes = std::iter::successors(Some(scope.clone()), Scope::parent);
         let verified = |scope: Scope| self.mac(&scope, token.expires_at).verify_slice(&token.mac).is_ok();
@@ -118,7 +122,7 @@ impl TokenKey {
                 None => mac.update(&[0]),
                 Some(part) => {
                     mac.update(&[1]);
-                    // A part of a scope has at most 512 characters.
+                    // The cast is lossless: a part of a scope has at most 512 characters.
                     mac.update(&(part.len() as u32).to_be_bytes());
                     mac.update(part.as_bytes());
                 }
@@ -135,19 +139,19 @@ impl TokenKey {
     }
 }
 
-/// Whether one of `keys` made `token` for `scope` or one that holds it, and it is still valid at `now`.
+/// Checks that one of `keys` made `token` for `scope` or for a scope that contains it, and that it is valid at `now`.
 fn verify<'a>(
     keys: impl Iterator<Item = &'a TokenKey>,
     token: &PushToken,
     scope: &Scope,
     now: Timestamp,
 ) -> Result<(), Denied> {
-    // All keys are tried, for the same reason as all scopes.
+    // Try all keys, for the same reason as all scopes.
     if !keys.fold(false, |any, key| any | key.made(token, scope)) {
         return Err(Denied::OtherScope);
     }
     match token.expires_at {
-        // What lies before now is a time that can be told.
+        // An expiry before `now` is always a valid timestamp.
         Some(seconds) if seconds <= now.as_second() => {
             Err(Denied::Expired(Timestamp::from_second(seconds).unwrap_or_default()))
         }
@@ -156,7 +160,7 @@ fn verify<'a>(
 }
 
 impl PushToken {
-    /// `None` if it has not the form of a push token.
+    /// Returns `None` if the text does not have the form of a push token.
     pub fn parse(text: &str) -> Option<Self> {
         let (mac, expires_at) = match text.split_once('.') {
             None => (text, None),

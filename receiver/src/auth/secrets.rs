@@ -1,4 +1,5 @@
-//! The secrets in force: several of each kind, so that one can be replaced while the other is still in use.
+//! The secrets in force. There may be several of each kind, so that a secret can be replaced while the old one is still
+//! in use.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,19 +9,19 @@ use wire::Scope;
 use super::session::{self, SessionKey};
 use super::{Denied, PushToken, ReadToken, TokenKey, verify};
 
-/// What requests are checked against.
+/// The secrets that requests are checked against.
 #[derive(Debug, Clone)]
 pub struct Secrets {
     read_tokens: Vec<ReadToken>,
     first_key: TokenKey,
     other_keys: Vec<TokenKey>,
-    /// For each read token in turn, with each key in turn.
+    /// One for each pair of read token and key: ordered by read token, then by key.
     session_keys: Vec<SessionKey>,
 }
 
 impl Secrets {
-    /// From read tokens, all of which are accepted, and keys, of which the first makes tokens and all verify them.
-    /// `None` if there is no key or no read token.
+    /// Accepts all of these read tokens. The first key makes tokens, and all keys verify them. Returns `None` if there
+    /// is no key or no read token.
     pub fn new<'a>(
         read_tokens: impl IntoIterator<Item = &'a str>,
         keys: impl IntoIterator<Item = &'a str>,
@@ -37,21 +38,22 @@ impl Secrets {
         Some(Self { read_tokens, first_key, other_keys, session_keys })
     }
 
-    /// Whether this is one of the read tokens; all are compared.
+    /// Whether this is one of the read tokens. Compares all of them, so that the time taken does not reveal which one
+    /// matched.
     pub fn may_read(&self, token: &str) -> bool {
         self.read_tokens.iter().fold(false, |any, one| any | one.verify(token))
     }
 
-    /// A session for who typed this read token; `None` if it is none.
+    /// Signs a session for this read token. Returns `None` if it is not a read token.
     pub fn begin_session(&self, token: &str, expires_at: Timestamp) -> Option<String> {
         let matches = |at: usize, one: &ReadToken| one.verify(token).then_some(at);
-        // All are compared here, too.
+        // As in `may_read`, compare all of them.
         let tokens = self.read_tokens.iter().enumerate();
         let found = tokens.fold(None, |found, (at, one)| matches(at, one).or(found))?;
         Some(self.session_keys[found * self.key_count()].sign(expires_at))
     }
 
-    /// Whether this is a session that one of the read tokens began and that has not ended at `now`.
+    /// Whether one of the read tokens began this session, and the session has not ended at `now`.
     pub fn in_session(&self, session: &str, now: Timestamp) -> bool {
         session::verify(&self.session_keys, session, now)
     }
@@ -66,7 +68,7 @@ impl Secrets {
         1 + self.other_keys.len()
     }
 
-    /// Whether `token` was made for `scope` or one that holds it, and is still valid at `now`.
+    /// Checks that `token` was made for `scope` or for a scope that contains it, and is valid at `now`.
     pub fn verify(&self, token: &PushToken, scope: &Scope, now: Timestamp) -> Result<(), Denied> {
         verify(std::iter::once(&self.first_key).chain(&self.other_keys), token, scope, now)
     }
@@ -77,17 +79,17 @@ impl Secrets {
 pub struct Access(RwLock<Arc<Secrets>>);
 
 impl Access {
-    /// Begins with these.
+    /// Puts these secrets in force.
     pub fn new(secrets: Secrets) -> Self {
         Self(RwLock::new(Arc::new(secrets)))
     }
 
-    /// Those in force now.
+    /// The secrets in force now.
     pub fn current(&self) -> Arc<Secrets> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts others in force.
+    /// Replaces the secrets in force.
     pub fn replace(&self, secrets: Secrets) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
     }

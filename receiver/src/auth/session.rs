@@ -1,9 +1,11 @@
-//! Sessions of the page: stateless, signed, ended by time or by withdrawing the read token that began them.
+//! Sessions of the page: stateless and signed. A session ends when it expires, or when the read token that began it is
+//! withdrawn.
 //!
-//! A session is `<expiry>.<mac>`: its end in decimal Unix seconds, and the lower-case hexadecimal HMAC-SHA256 of its 8
-//! bytes big-endian. The key is itself an HMAC-SHA256, of a key that push tokens are made from over
-//! `"runner-resource-collector/session/v1" 0x00` and the SHA-256 of the read token that was typed: it is known to
-//! nobody who knows only one of the two secrets, and gone with either of them.
+//! A session is `<expiry>.<mac>`. The expiry is in decimal Unix seconds. The MAC is the lower-case hexadecimal
+//! HMAC-SHA256 of the expiry as 8 bytes big-endian. Its key is itself an HMAC-SHA256: of
+//! `"runner-resource-collector/session/v1" 0x00` and the SHA-256 of the read token, with a key that push tokens are
+//! made from. Knowing only one of the two secrets is not enough to compute it, and withdrawing either of them ends the
+//! session.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -11,10 +13,10 @@ use sha2::Sha256;
 
 use super::{MAC_BYTES, ReadToken, TokenKey};
 
-/// Separates this use of a key from that for push tokens.
+/// Separates this use of a key from its use for push tokens.
 const DOMAIN: &[u8] = b"runner-resource-collector/session/v1\0";
 
-/// What the sessions of one read token are signed with.
+/// The key that signs the sessions of one read token.
 #[derive(Clone)]
 pub(super) struct SessionKey(Hmac<Sha256>);
 
@@ -45,7 +47,7 @@ impl SessionKey {
     }
 }
 
-/// Whether one of `keys` signed `session`, and it has not ended at `now`; all keys are tried.
+/// Whether one of `keys` signed `session`, and the session has not ended at `now`. Tries all keys.
 pub(super) fn verify(keys: &[SessionKey], session: &str, now: Timestamp) -> bool {
     let parsed = session.split_once('.').and_then(|(expires_at, mac)| {
         let mut bytes = [0; MAC_BYTES];

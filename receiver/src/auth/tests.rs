@@ -8,7 +8,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Computed with Python's `hmac` and `struct` from the description above:
+/// Computed with Python's `hmac` and `struct` from the description in `mod.rs`:
 ///
 /// ```python
 /// m = b"runner-resource-collector/push/v1\0"

@@ -1,7 +1,8 @@
-//! Answers to wrong tokens come later and later, for each address; right tokens are never delayed.
+//! Delays the answers to wrong tokens, longer and longer for each address. Right tokens are never delayed.
 //!
-//! CI pods share addresses, so nothing is refused for what a neighbour did. It is a brake for who tries one guess after
-//! another and a limit on what failures cost, no defence of a secret that is too short.
+//! CI pods share addresses, so no request is refused because of what a neighbour did. The delay slows down a client
+//! that guesses one token after another and limits the cost of failures. It does not protect a secret that is too
+//! short.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,12 +15,12 @@ const FREE: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// No answer is held longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
-/// An address that sent no wrong token for this long starts afresh.
+/// An address that sent no wrong token for this long starts over.
 const FORGET: Duration = Duration::from_mins(1);
-/// At most this many addresses are remembered; the one that was quiet longest is forgotten first.
+/// At most this many addresses are remembered. The one that has been quiet the longest is forgotten first.
 const MAX_ADDRESSES: usize = 4096;
 
-/// Who sent wrong tokens lately.
+/// Addresses that recently sent wrong tokens.
 #[derive(Debug, Default)]
 pub struct Guesses(Mutex<HashMap<IpAddr, Record>>);
 
@@ -30,7 +31,7 @@ struct Record {
 }
 
 impl Guesses {
-    /// Counts a wrong token and tells for how long its answer is to be held.
+    /// Counts a wrong token. Returns how long to delay the answer.
     pub fn failed(&self, address: IpAddr, now: Instant) -> Duration {
         let address = network(address);
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +57,7 @@ impl Guesses {
     }
 }
 
-/// Who has one IPv6 address has the 2^64 of its network.
+/// Masks an IPv6 address to its /64 network: a client that has one address can use all 2^64 of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

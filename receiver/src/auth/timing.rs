@@ -1,4 +1,4 @@
-//! F34: how long a comparison takes tells nothing about the secret (a t-test in the manner of dudect).
+//! F34: the time that a comparison takes reveals nothing about the secret (a t-test in the manner of dudect).
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,15 +7,15 @@ use super::*;
 
 /// Comparisons of each kind in one try.
 const SAMPLES: usize = 20_000;
-/// Beyond this, two means are not the same by chance.
+/// If |t| is larger than this, the two means differ by more than chance.
 const BOUND: f64 = 4.5;
 /// Other work on the machine can make one try fail, but not all.
 const TRIES: usize = 6;
 
-/// Welch's t of the times that `operation` takes on two kinds of input, which take turns at random.
+/// Welch's t of the times that `operation` takes on two inputs, which alternate at random.
 fn t(mut operation: impl FnMut(&str) -> bool, inputs: [&str; 2]) -> f64 {
     let mut times = [const { Vec::new() }; 2];
-    // xorshift: the order must not follow a clock.
+    // xorshift: the order must not correlate with any timer.
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     while times[0].len() < SAMPLES || times[1].len() < SAMPLES {
         random ^= random << 13;
@@ -28,7 +28,7 @@ fn t(mut operation: impl FnMut(&str) -> bool, inputs: [&str; 2]) -> f64 {
     }
     let mut all: Vec<f64> = times.concat();
     all.sort_by(f64::total_cmp);
-    // Interrupts and the like, which have nothing to do with either.
+    // Drop the slowest tenth: interrupts and other noise, which have nothing to do with the inputs.
     let crop = all[all.len() * 9 / 10];
     let [(mean_a, error_a), (mean_b, error_b)] = times.map(|times| {
         let times: Vec<_> = times.into_iter().filter(|time| *time <= crop).collect();
@@ -39,7 +39,7 @@ fn t(mut operation: impl FnMut(&str) -> bool, inputs: [&str; 2]) -> f64 {
     (mean_a - mean_b) / (error_a + error_b).sqrt().max(f64::EPSILON)
 }
 
-/// The smallest |t| of some tries: what is really different is so in all of them.
+/// The smallest |t| of several tries: a real difference shows in all of them.
 fn smallest_t(mut operation: impl FnMut(&str) -> bool, inputs: [&str; 2]) -> f64 {
     let mut smallest = f64::INFINITY;
     for _ in 0..TRIES {

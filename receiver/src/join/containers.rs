@@ -1,4 +1,4 @@
-//! Which containers are the same, and whose figures of each are taken.
+//! Decides which containers are the same, and whose figures of each are taken.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,13 @@ use wire::{Certainty, ContainerUsage, CpuHistogram, Series, Stats};
 
 use super::{Part, Watch, descending, ranked};
 
-/// The most points that a collector gives a course.
+/// The most points of a collector's series.
 const MAX_POINTS: usize = 240;
-/// The most points that are put before a course; who began later than that by his own clock is not believed.
+/// The most points to put before a series. If a collector's own clock says that it began even later, it is not
+/// believed.
 const MAX_STEPS: usize = 64 * MAX_POINTS;
 
-/// A part, and which container of it; some that are the same container.
+/// Reports of the same container: for each, the part and the index of the container in it.
 type Told = Vec<(usize, usize)>;
 
 /// A container of the run, and the summaries that report it.
@@ -20,9 +21,9 @@ type Told = Vec<(usize, usize)>;
 pub(super) struct Chosen {
     /// The part that its figures are taken from.
     pub(super) part: usize,
-    /// Which container it is there.
+    /// Index of the container in that part.
     pub(super) at: usize,
-    /// What it is called.
+    /// Its name.
     pub(super) name: String,
     /// The summaries that report it, the best figures first.
     pub(super) told: Told,
@@ -43,8 +44,8 @@ pub(super) fn containers(parts: &[Part], order: &[usize]) -> Vec<Chosen> {
     chosen
 }
 
-/// Groups reports of the same container: by its id or, where one of the two does not know it, by its pod and its name there. A
-/// sidecar does not know its own id where it has a cgroup namespace of its own.
+/// Groups reports of the same container: by its id or, if one of the two does not know the id, by its pod and its name
+/// there. A sidecar with a cgroup namespace of its own does not know its own id.
 fn same(parts: &[Part], order: &[usize]) -> Vec<Told> {
     let usage = |(part, at): (usize, usize)| &parts[part].payload.containers[at];
     let mut by_id: BTreeMap<&str, Told> = BTreeMap::new();
@@ -65,7 +66,7 @@ fn same(parts: &[Part], order: &[usize]) -> Vec<Told> {
         let seconds = |told: &[(usize, usize)]| {
             told.iter().map(|one| watched(usage(*one), parts, *one)).fold(0.0, f64::max)
         };
-        // A container that was started again has several ids under one name.
+        // A restarted container has several ids under one name.
         let named = by_id.iter_mut().rev().filter(|(_, told)| told.iter().any(is_named));
         match named.max_by(|(_, one), (_, other)| seconds(one).total_cmp(&seconds(other))) {
             Some((_, same)) => same.extend(told),
@@ -90,14 +91,14 @@ fn choose(parts: &[Part], told: Told) -> Chosen {
         ranked(parts, watches.collect()).into_iter().map(|watch| (watch.part, watch.at)).collect();
     let usages = || told.iter().map(|(part, at)| &parts[*part].payload.containers[*at]);
     let id = usages().find_map(|usage| usage.id.as_deref());
-    // Without its name a container is called by the beginning of its id.
+    // A collector that does not know the name uses the beginning of the id.
     let named = usages().find(|usage| !id.is_some_and(|id| id.starts_with(&usage.name)));
     let name = named.or_else(|| usages().next()).map(|usage| usage.name.clone()).unwrap_or_default();
     let (part, at) = told[0];
     Chosen { part, at, name, told }
 }
 
-/// How many of the kernel's own counts there are.
+/// How many of the kernel's own counts are known.
 fn counts(usage: &ContainerUsage) -> usize {
     let counts = [
         usage.cgroup_cpu_seconds.is_some(),
@@ -111,13 +112,13 @@ fn counts(usage: &ContainerUsage) -> usize {
 }
 
 impl Chosen {
-    /// As it was told by the part that its figures are taken from.
+    /// The container as reported by the part that its figures are taken from.
     pub(super) fn container<'a>(&self, parts: &'a [Part]) -> &'a ContainerUsage {
         &parts[self.part].payload.containers[self.at]
     }
 
-    /// Its figures: those that belong together from one part, the highest peaks of all, and from others what that one does
-    /// not know.
+    /// The joined figures: those that belong together from one part, the highest peaks of all parts, and from other
+    /// parts what that one does not know.
     pub(super) fn usage(&self, parts: &[Part], start: Timestamp) -> ContainerUsage {
         let all = || self.told.iter().map(|(part, at)| &parts[*part].payload.containers[*at]);
         let base = self.container(parts);
@@ -127,7 +128,7 @@ impl Chosen {
         };
         let throttling = all().find(|usage| usage.cpu_periods.or(usage.cpu_throttled_periods).is_some());
         let throttling = throttling.or_else(|| all().find(|usage| usage.cpu_throttled_seconds.is_some()));
-        // Who read the cgroup knows its limits; others were told them.
+        // A collector that read the cgroup knows its limits. Others only repeat what they were configured with.
         let mut limits: Vec<&ContainerUsage> = all().collect();
         limits.sort_by_key(|usage| usage.cgroup_cpu_seconds.is_none());
         let late = parts[self.part].payload.start_time.duration_since(start).as_secs_f64();
@@ -160,7 +161,7 @@ impl Chosen {
     }
 }
 
-/// The series of this part, in a run that began this many seconds before it.
+/// The series of this part, shifted into a run that began this many seconds earlier.
 fn later(series: &Series, seconds: f64) -> Series {
     let Series { mut step_seconds, mut cpu_cores, mut memory_bytes } = series.clone();
     let steps = if step_seconds > 0.0 { (seconds / step_seconds).round() } else { 0.0 };

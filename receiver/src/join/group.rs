@@ -1,4 +1,4 @@
-//! Which summaries are of the same run.
+//! Decides which summaries belong to the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,9 @@ use wire::Payload;
 
 use super::Part;
 
-/// What both collectors call alike that watch the same containers: the UID of their pod or, where there is none, the ids of
-/// the containers. Empty where no other collector can have reported the same containers: in a summary of `collector run`, or of a
-/// collector that sees more than one pod.
+/// Names that two collectors share if they watch the same containers: the UID of the pod or, without one, the ids of
+/// the containers. Empty if no other collector can have reported the same containers: in a summary of `collector run`,
+/// or of a collector that sees more than one pod.
 pub fn places(payload: &Payload) -> BTreeSet<&str> {
     let mode = payload.collector.as_ref().map_or("", |collector| collector.mode.as_str());
     if mode != "sidecar" && mode != "node" {
@@ -24,8 +24,9 @@ pub fn places(payload: &Payload) -> BTreeSet<&str> {
     }
 }
 
-/// Puts together, of summaries of one job, those of the same run: of a sidecar and of the node's collector that watched the
-/// same pod at the same time and do not name different runs. Each group, and the groups, in their order.
+/// Groups the summaries of a job by run: those of a sidecar and of the node's collector belong together if they watched
+/// the same pod at the same time and do not name different runs. The groups, and the indices in each, are in ascending
+/// order.
 pub fn groups(parts: &[Part]) -> Vec<Vec<usize>> {
     let seen: Vec<BTreeSet<&str>> = parts.iter().map(|part| places(&part.payload)).collect();
     let mut group: Vec<usize> = (0..parts.len()).collect();
@@ -54,11 +55,11 @@ fn matches(parts: &[Part], seen: &[BTreeSet<&str>], sidecar: usize) -> Vec<usize
         .filter(|at| parts[*at].mode() == "node" && !seen[*at].is_disjoint(&seen[sidecar]))
         .filter(|at| overlap(&parts[*at], part).is_some() && name_the_same(&parts[*at], part))
         .collect();
-    // A sidecar with the PID namespace of a machine sees what is several jobs to the node's collector.
+    // A sidecar in the PID namespace of a machine sees what the node's collector reports as several jobs.
     if nodes.iter().any(|at| seen[*at] != seen[nodes[0]]) {
         return vec![];
     }
-    // In a pod that runs one job after another a sidecar that names none is of the one that it saw most of.
+    // In a pod that runs one job after another, a sidecar that names no run belongs to the run that it saw most of.
     let mut shared: BTreeMap<(&str, Option<u32>), i128> = BTreeMap::new();
     for other in nodes.iter().map(|at| &parts[*at]).filter(|other| !other.is_unnamed()) {
         *shared.entry((&other.run_id, other.run_attempt)).or_default() += overlap(other, part).unwrap_or(0);
@@ -68,7 +69,7 @@ fn matches(parts: &[Part], seen: &[BTreeSet<&str>], sidecar: usize) -> Vec<usize
     nodes.into_iter().filter(|at| is_it(&parts[*at])).collect()
 }
 
-/// Nanoseconds in which both watched; `None` if one began after the other had ended.
+/// Nanoseconds for which both watched; `None` if one began after the other had ended.
 fn overlap(one: &Part, other: &Part) -> Option<i128> {
     let began = one.payload.start_time.max(other.payload.start_time);
     let ended = one.payload.end_time.min(other.payload.end_time);

@@ -1,4 +1,4 @@
-//! Processes and commands: those of a container from the part that its figures are taken from.
+//! Joins the lists of processes and commands: those of a container come from the part that its figures are taken from.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use wire::{CommandUsage, ProcessCpu, ProcessMemory};
 use super::containers::Chosen;
 use super::{Part, descending};
 
-/// What used the most.
+/// The processes and commands that used the most.
 #[derive(Debug)]
 pub(super) struct Lists {
     pub(super) by_cpu: Vec<ProcessCpu>,
@@ -17,7 +17,7 @@ pub(super) struct Lists {
 
 pub(super) fn lists(parts: &[Part], base: usize, chosen: &[Chosen]) -> Lists {
     let names = names(parts, chosen);
-    // What is in no container is told by the part that the rest is taken from.
+    // What is in no container comes from the base part, like everything else outside the containers.
     let place = |part: usize, name: Option<&str>| match name {
         Some(name) => names.get(&(part, name)).map(|name| Some((*name).to_owned())),
         None => (part == base).then_some(None),
@@ -54,13 +54,13 @@ pub(super) fn lists(parts: &[Part], base: usize, chosen: &[Chosen]) -> Lists {
     Lists { by_cpu: first(by_cpu), by_memory: first(by_memory), commands: first(commands) }
 }
 
-/// What the containers are called whose figures are taken from a part, by what they are called there.
+/// For each container whose figures are taken from a part, its name there and its name in the joined run.
 fn names<'a>(parts: &'a [Part], chosen: &'a [Chosen]) -> BTreeMap<(usize, &'a str), &'a str> {
     let name = |chosen: &'a Chosen| ((chosen.part, &*chosen.container(parts).name), &*chosen.name);
     chosen.iter().map(name).collect()
 }
 
-/// Of all parts what is to be told, and how long the longest list was.
+/// The entries to keep from all parts, and the length of the longest list.
 fn taken<T>(
     parts: &[Part],
     list: impl Fn(&Part) -> &Vec<T>,

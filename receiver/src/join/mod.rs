@@ -1,9 +1,9 @@
-//! Joins what a sidecar and the node's collector report about the same pod, so that a run is one row whichever of them measured
-//! it. Pure.
+//! Joins what a sidecar and the node's collector report about the same pod, so that a run is one row no matter which of
+//! them measured it. Pure.
 //!
-//! `group` decides which summaries are of the same run, `containers` which containers are the same and whose figures are
-//! taken, `lists` whose processes and commands. All of it depends on which summaries there are and on nothing else, so
-//! that the order in which they come makes no difference.
+//! `group` decides which summaries belong to the same run, `containers` which containers are the same and whose figures
+//! are taken, `lists` whose processes and commands. The result depends only on the set of summaries, so the order in
+//! which they arrive makes no difference.
 
 mod containers;
 mod group;
@@ -19,46 +19,46 @@ use wire::{Attribution, Payload, Source};
 use self::containers::{Chosen, containers};
 pub use self::group::{groups, places};
 
-/// So much of what the longest watch saw another one has to have seen for its figures to be as good.
+/// A collector's figures count as equally good only if it watched for at least this share of the longest watch.
 const AS_LONG: f64 = 0.9;
 
 /// A summary as it was received.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// The run that it says it is of.
+    /// The run that the summary names.
     pub run_id: String,
     /// Which attempt.
     pub run_attempt: Option<u32>,
-    /// Made once per run by the collector.
+    /// Identifier that the collector makes once per run.
     pub summary_id: String,
-    /// The number of the summary.
+    /// Number of the summary.
     pub seq: u64,
-    /// Whether it is the collector's last.
+    /// Whether it is the collector's last summary.
     pub is_final: bool,
-    /// What it tells.
+    /// What the collector reported.
     pub payload: Payload,
 }
 
-/// A run put together.
+/// A run joined from its summaries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joined {
     /// The CI system's identifier of the run.
     pub run_id: String,
     /// Which attempt.
     pub run_attempt: Option<u32>,
-    /// Whether a collector has told its last.
+    /// Whether a collector has sent its last summary.
     pub is_final: bool,
-    /// Who measured, the best source first.
+    /// The collectors that measured it, the best source first.
     pub sources: Vec<Source>,
-    /// The better figures of all.
+    /// The best figures of all summaries.
     pub payload: Payload,
-    /// The part that what is not a container's is taken from.
+    /// The part that everything outside the containers is taken from.
     base: usize,
-    /// For each container of the payload the part, and the container in it, that it is taken from.
+    /// For each container of the payload: the part that it is taken from, and its index there.
     taken: Vec<(usize, usize)>,
 }
 
-/// Puts together what is of one run; `None` if there is nothing.
+/// Joins the summaries of one run. Returns `None` if there are none.
 pub fn join(parts: &[Part]) -> Option<Joined> {
     let watches = parts.iter().enumerate().map(|(part, told)| {
         let counts = told.payload.containers.len();
@@ -81,7 +81,7 @@ pub fn join(parts: &[Part]) -> Option<Joined> {
 }
 
 impl Joined {
-    /// The payload as JSON, with the fields of `texts`, the payloads as they came, that this version does not know.
+    /// The payload as JSON, including the fields of `texts` (the payloads as received) that this version does not know.
     pub fn text(&self, texts: &[&str]) -> serde_json::Result<String> {
         let mut payload = serde_json::to_value(&self.payload)?;
         let came: Vec<Value> =
@@ -96,7 +96,7 @@ impl Joined {
     }
 }
 
-/// Adds what is not there: what is known of the one that figures are taken from is.
+/// Adds the fields that `value` lacks. It already has all known fields, so only unknown ones are added.
 fn add_unknown(value: &mut Value, other: &Value) {
     let (Some(value), Some(other)) = (value.as_object_mut(), other.as_object()) else { return };
     for (name, field) in other.iter().filter(|(_, field)| !field.is_null()) {
@@ -109,7 +109,7 @@ impl Part {
         self.payload.collector.as_ref().map_or("", |collector| &collector.mode)
     }
 
-    /// Whether it names no run: a pod's UID is what a manifest calls it by for want of the CI system's identifier.
+    /// Whether the summary names no run. A manifest without the CI system's identifier uses the pod's UID as the run's.
     fn is_unnamed(&self) -> bool {
         self.payload.containers.iter().any(|container| container.pod_uid.as_ref() == Some(&self.run_id))
     }
@@ -118,33 +118,34 @@ impl Part {
         Source::of(&self.payload, Some((&self.summary_id, self.seq)), self.is_final)
     }
 
-    /// What makes its figures better than another's that watched as long, best first.
+    /// Sort key of parts that watched for about as long as each other: the best figures come first.
     fn quality(&self) -> (Reverse<bool>, Reverse<bool>) {
         let is_ebpf = self.payload.collector.as_ref().is_some_and(|collector| collector.source == "ebpf");
         (Reverse(is_ebpf), Reverse(self.payload.complete == Some(true)))
     }
 
-    /// What decides between equals.
+    /// Decides between parts that are otherwise equal.
     fn last_resort(&self) -> (u64, Reverse<bool>, &str, u64) {
         let lost = self.payload.attribution.as_ref().map_or(u64::MAX, |attribution| attribution.lost_records);
         (lost, Reverse(self.mode() == "node"), &self.summary_id, self.seq)
     }
 }
 
-/// How well a part saw something.
+/// How well a part saw a container, or the run as a whole.
 #[derive(Debug)]
 struct Watch {
     part: usize,
-    /// Which container of it.
+    /// Index of the container in the part.
     at: usize,
-    /// For how long.
+    /// How long it was watched.
     seconds: f64,
-    /// How many of the kernel's own counts it has; of a whole part, how many containers.
+    /// How many of the kernel's own counts are known; for a whole part, its number of containers.
     counts: usize,
 }
 
-/// The one with the best figures first: who saw much less than another is worse, however it looked; then eBPF is better
-/// than `/proc`, the whole run better than a part of it, and the longer watch better than the shorter.
+/// Sorts watches, the best figures first. A watch that is much shorter than the longest is worse, whatever its source.
+/// Otherwise eBPF is better than `/proc`, the whole run better than a part of it, and a longer watch better than a
+/// shorter one.
 fn ranked(parts: &[Part], mut watches: Vec<Watch>) -> Vec<Watch> {
     let longest = watches.iter().map(|watch| watch.seconds).fold(0.0, f64::max);
     let is_short = |watch: &Watch| watch.seconds < AS_LONG * longest;
@@ -186,7 +187,7 @@ fn payload(parts: &[Part], order: &[usize], chosen: &[Chosen]) -> Option<Payload
     })
 }
 
-/// The sum of the containers and the unattributed time is the total.
+/// Keeps the total equal to the sum of the containers and the unattributed time.
 fn attribution(parts: &[Part], order: &[usize], chosen: &[Chosen]) -> Option<Attribution> {
     let (base, told) = order.iter().find_map(|at| Some((*at, parts[*at].payload.attribution.as_ref()?)))?;
     let of_one = chosen.iter().all(|chosen| chosen.part == base);
@@ -203,7 +204,7 @@ fn attribution(parts: &[Part], order: &[usize], chosen: &[Chosen]) -> Option<Att
     })
 }
 
-/// Most first; what is not known last.
+/// Orders the largest first, and unknown values last.
 fn descending(one: Option<f64>, other: Option<f64>) -> Ordering {
     other.unwrap_or(-1.0).total_cmp(&one.unwrap_or(-1.0))
 }

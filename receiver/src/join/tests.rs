@@ -73,7 +73,7 @@ fn a_pod_that_two_measured_is_one_run_of_the_better_figures() {
     let joined = join(&parts);
     assert_eq!(joined.payload.containers.len(), 2);
     assert_eq!(named(&joined, "build").cpu_seconds, Some(20.0));
-    // A sidecar does not know its own id; its container is the same all the same.
+    // A sidecar does not know its own id. Its container is recognised nevertheless.
     let own = named(&joined, "collector");
     assert_eq!((own.cpu_seconds, own.id.as_deref()), (Some(0.2), Some("c1c1c1c1c1c1c1c1")));
     let who: Vec<_> = joined.sources.iter().map(|source| (&*source.mode, &*source.source)).collect();
@@ -118,12 +118,12 @@ fn a_run_called_by_its_pod_is_the_one_that_the_job_names() {
     let unnamed = |part: Part| Part { run_id: POD.to_owned(), ..part };
     let joined = join(&[unnamed(sidecar(1, 20)), Part { run_attempt: Some(2), ..node(0, 20) }]);
     assert_eq!((joined.run_id.as_str(), joined.run_attempt), ("7", Some(2)));
-    // The node's collector took the sidecar's word until the job began.
+    // The node's collector used the sidecar's name of the run until the job began.
     let first = Part { summary_id: "first".to_owned(), ..unnamed(node(0, 3)) };
     let parts = [first, unnamed(sidecar(1, 20)), node(3, 20)];
     assert_eq!(groups(&parts), [vec![0, 1, 2]]);
     assert_eq!(join(&parts).run_id, "7");
-    // A pod that runs one job after another: they are never one.
+    // A pod that runs one job after another: the two runs are never joined.
     let second = Part { run_id: "8".to_owned(), summary_id: "second".to_owned(), ..node(9, 20) };
     let parts = [unnamed(sidecar(1, 20)), node(0, 8), second];
     assert_eq!(groups(&parts), [vec![0, 2], vec![1]]);
@@ -214,7 +214,7 @@ fn containers_of_one_alone_are_there_and_the_sum_is_the_total() {
     let commands: Vec<_> =
         joined.payload.top_commands.iter().map(|one| (one.name.as_str(), one.cpu_seconds)).collect();
     assert_eq!(commands, [("cc1", 12.0), ("init", 3.0)]);
-    // Its course begins ten seconds after the run.
+    // Its series begins ten seconds after the run.
     let series = named(&joined, "e1e1e1e1").series.clone().unwrap();
     assert_eq!((series.cpu_cores.len(), series.cpu_cores[4], series.cpu_cores[5]), (10, 0.0, 1.0));
 }
@@ -283,7 +283,7 @@ fn any_part() -> impl Strategy<Value = Part> {
     )
 }
 
-/// Some, and the same in another order.
+/// Some summaries, and the same ones in another order.
 fn any_parts() -> impl Strategy<Value = (Vec<Part>, Vec<Part>)> {
     prop::collection::vec(any_part(), 1..7).prop_flat_map(|mut parts| {
         for (at, part) in parts.iter_mut().enumerate() {
@@ -293,7 +293,7 @@ fn any_parts() -> impl Strategy<Value = (Vec<Part>, Vec<Part>)> {
     })
 }
 
-/// What comes of all parts, whatever their order is.
+/// The result for all parts, independent of their order.
 fn outcome(parts: &[Part]) -> Vec<(Vec<&str>, Joined)> {
     let mut outcome: Vec<_> = groups(parts)
         .into_iter()

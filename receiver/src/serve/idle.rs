@@ -1,4 +1,4 @@
-//! Connections with nothing to do.
+//! Idle connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use axum::body::{Body, HttpBody as _};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-/// What one connection has to do.
+/// The requests in flight on one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Activity(Arc<Mutex<State>>);
 
@@ -17,7 +17,7 @@ struct State {
     last: Instant,
 }
 
-/// A request that is not yet answered to its end.
+/// A request whose answer has not been sent completely.
 #[derive(Debug)]
 pub(super) struct InFlight(Activity);
 
@@ -26,14 +26,14 @@ impl Activity {
         Self(Arc::new(Mutex::new(State { requests: 0, last: Instant::now() })))
     }
 
-    /// A request has come.
+    /// Counts a request that has arrived.
     pub(super) fn request(&self) -> InFlight {
         self.with(|state| state.requests += 1);
         InFlight(self.clone())
     }
 
-    /// Returns once the connection has been idle for `patience`. HTTP/2 has no limit of its own: a client that answers pings
-    /// could keep its connection, or a request that it never finishes sending, for ever.
+    /// Returns once the connection has been idle for `patience`. HTTP/2 has no limit of its own: a client that answers
+    /// pings could keep its connection, or a request that it never finishes sending, open forever.
     pub(super) async fn idle(&self, patience: Duration) {
         loop {
             let since = self.with(|state| (state.requests == 0).then_some(state.last));
@@ -51,7 +51,7 @@ impl Activity {
 }
 
 impl InFlight {
-    /// Keeps it in flight until the body was sent.
+    /// Keeps the request in flight until the body has been sent.
     pub(super) fn until_sent(self, body: Body) -> Body {
         if body.is_end_stream() {
             return body;

@@ -1,4 +1,4 @@
-//! Connections: accepted, served, and let go.
+//! Accepts, serves and closes connections.
 
 mod idle;
 mod preface_timeout;
@@ -44,19 +44,19 @@ const WINDOW: u32 = 64 * 1024;
 /// How connections are served.
 #[derive(Debug)]
 pub struct Options {
-    /// By TLS, with this.
+    /// The certificate; `None` without TLS.
     pub tls: Option<Arc<Tls>>,
-    /// Time for the headers of a request, a handshake, and a connection with nothing to do.
+    /// Timeout for the headers of a request, for a TLS handshake, and for an idle connection.
     pub header_timeout: Duration,
-    /// Time for what is in flight once told to stop.
+    /// Time for requests in flight to finish once the receiver stops.
     pub grace: Duration,
 }
 
-/// Who sent a request.
+/// The address that a request came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// Listens on the first address that can be had.
+/// Listens on the first address that can be bound.
 pub async fn bind(addresses: &[SocketAddr]) -> Result<TcpListener> {
     let mut last = None;
     for address in addresses {
@@ -69,7 +69,7 @@ pub async fn bind(addresses: &[SocketAddr]) -> Result<TcpListener> {
     Err(error).with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves until `stop`, then finishes what is in flight, for `grace` at the most.
+/// Serves until `stop`, then finishes the requests in flight, for at most `grace`.
 pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>, options: Options) {
     let Options { tls, header_timeout, grace } = options;
     let mut builder = Builder::new(TokioExecutor::new());
@@ -105,8 +105,8 @@ pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output 
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         warn!(grace = ?grace, "some requests were not finished in time");
     }
-    // What is still open ends here: each connection holds the database, which is to be closed next. A write that is
-    // queued is stored all the same.
+    // Connections that are still open end here: each holds the database, which is closed next. Queued writes are stored
+    // nevertheless.
     tasks.shutdown().await;
 }
 
@@ -158,7 +158,7 @@ impl Server {
     }
 }
 
-/// As many as there may be descriptors for.
+/// As many connections as the limit on open files permits. Raises the soft limit if necessary.
 fn connections() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let (soft, hard) = (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX));
@@ -182,7 +182,7 @@ async fn accept(
     let permit = Arc::clone(connections).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Answers are small and whole: waiting to fill a packet only delays them.
+            // Answers are small and written as a whole: waiting to fill a packet (Nagle's algorithm) only delays them.
             let _ = stream.set_nodelay(true);
             Some((stream, peer, permit))
         }

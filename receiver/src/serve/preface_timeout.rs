@@ -1,4 +1,4 @@
-//! A connection that has not yet told which HTTP it speaks, and must do so in time.
+//! A time limit for a client to show which version of HTTP it speaks.
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// How a client that wants HTTP/2 begins (RFC 9113).
+/// The connection preface: what an HTTP/2 client sends first (RFC 9113).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream that fails if it stays undecided for too long: the server that tells the versions apart waits for as long
-/// as the first bytes could be the preface, without a time limit of its own.
+/// A stream that fails if the version stays undecided for too long. The server that tells the versions apart waits as
+/// long as the first bytes could be the preface, without a time limit of its own.
 #[derive(Debug)]
 pub(super) struct PrefaceTimeout<S> {
     stream: S,
-    /// Until when, as long as all that came is a part of the preface.
+    /// The time limit. Set as long as all bytes received are a prefix of the preface.
     deadline: Option<Pin<Box<Sleep>>>,
     seen: usize,
 }
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a stream on which this comes and then nothing.
+    /// The outcome for a stream that receives `sent` and then nothing more.
     async fn outcome(sent: &[u8]) -> std::result::Result<Vec<u8>, ErrorKind> {
         let (mut client, server) = duplex(64);
         let mut server = PrefaceTimeout::new(server, Duration::from_secs(10));

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::schema;
 
-/// Copies a database as it is at one moment, while others write to it, and checks the copy.
+/// Copies a consistent snapshot of a database while others write to it, and checks the copy.
 pub fn backup(database: &Path, file: &Path) -> Result<String> {
     if file.exists() {
         bail!("{} exists; name a file that does not", file.display());
@@ -33,11 +33,11 @@ pub fn backup(database: &Path, file: &Path) -> Result<String> {
 fn copy(database: &Path, partial: &Path) -> Result<i64> {
     let source = schema::open_for_reading(database)?;
     schema::check(&source)?;
-    // What is left of an earlier try.
+    // Left over from an earlier attempt.
     let _ = std::fs::remove_file(partial);
     let mut target = Connection::open(partial)?;
     schema::nothing_in_temporary_files(&target)?;
-    // All in one step: in several, each write to the source would begin the copy anew.
+    // All pages in one step: with several steps, each write to the source would restart the copy.
     match Backup::new(&source, &mut target)?.step(-1)? {
         StepResult::Done => {}
         other => bail!("the copy ended with {other:?}"),
@@ -47,12 +47,12 @@ fn copy(database: &Path, partial: &Path) -> Result<i64> {
     sound(&target)
 }
 
-/// Reads all of a database: its pages, its indexes, and what points from one table to the other.
+/// Reads a whole database and checks its pages, its indexes and its foreign keys.
 pub fn check(file: &Path) -> Result<String> {
     let open = || -> Result<i64> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags)?;
-        // What is counted below has a line for each job, and the file may lie where nothing can be written.
+        // The checks below keep a row per job in temporary storage, and the file's directory may not be writable.
         schema::nothing_in_temporary_files(&connection)?;
         super::integrity::check_log(file)?;
         schema::check(&connection)?;

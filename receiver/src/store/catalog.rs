@@ -1,4 +1,4 @@
-//! What there is: organizations, repositories, workflows and jobs, all from the table of jobs; no run is looked at.
+//! Lists of organizations, repositories, workflows and jobs. All of them come from the table of jobs; no run is read.
 
 use jiff::Timestamp;
 use rusqlite::functions::FunctionFlags;
@@ -11,34 +11,34 @@ const JOB_COLUMNS: &str =
     "id, organization, repository, workflow, job, run_count, last_run, last_received_at_ms, stale,
     waste, risk, figures";
 
-/// Jobs and their runs, without a look at these.
+/// Counts jobs and their runs without reading the runs.
 pub(super) const TOTALS: &str = "SELECT count(*), total(run_count) FROM jobs";
 
-/// By what jobs are ordered.
+/// The order of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobSort {
-    /// The most waste first; jobs of which it is not known last.
+    /// The most waste first; jobs with unknown waste last.
     Waste,
-    /// The highest risk first; jobs of which it is not known last.
+    /// The highest risk first; jobs with unknown risk last.
     Risk,
-    /// The last run first.
+    /// The job with the latest run first.
     LastRun,
     /// By organization, repository, workflow and job, in the order of their bytes.
     Name,
 }
 
-/// Behind which job a page begins: what it was ordered by, so that it need not be there any more.
+/// The job that a page follows. Holds the job's sort key, so the job itself may be gone when the page is read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobCursor {
-    /// Its waste or risk and its row.
+    /// Its waste or risk, and its row id.
     Number(Option<f64>, i64),
-    /// The row of its last run.
+    /// The row id of its last run.
     LastRun(i64),
     /// Its organization, repository, workflow and name.
     Name([String; 4]),
 }
 
-/// Below what to look; what is `None` does not restrict.
+/// Restricts a query to an organization, repository or workflow; `None` does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Within {
     /// Organization.
@@ -49,18 +49,18 @@ pub struct Within {
     pub workflow: Option<String>,
 }
 
-/// Which jobs.
+/// Which jobs to list.
 #[derive(Debug, Clone)]
 pub struct JobQuery {
-    /// Below what.
+    /// Restriction to an organization, repository or workflow.
     pub within: Within,
-    /// Only those with this in `organization/repository/workflow/job`, in upper or lower case.
+    /// Only jobs whose `organization/repository/workflow/job` contains this text, ignoring case.
     pub search: Option<String>,
-    /// Only those whose last run came then or later.
+    /// Only jobs whose last run arrived at this time or later.
     pub since: Option<Timestamp>,
-    /// In which order.
+    /// The order of the jobs.
     pub sort: JobSort,
-    /// Only those behind this one; it must be of the kind that `sort` makes.
+    /// Only jobs after this one. The cursor must be of the kind that `sort` makes.
     pub after: Option<JobCursor>,
     /// At most this many.
     pub limit: u32,
@@ -69,27 +69,27 @@ pub struct JobQuery {
 /// A job and what is known about it without reading its runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRow {
-    /// Row.
+    /// Row id.
     pub id: i64,
-    /// Whose runs they are.
+    /// The names of the job.
     pub scope: Scope,
     /// How many runs are stored.
     pub run_count: u64,
-    /// The row of the last one.
+    /// Row id of the last run.
     pub last_run: i64,
-    /// When that came.
+    /// When the last run arrived.
     pub last_received_at: Timestamp,
-    /// Whether runs came since the figures were computed.
+    /// Whether the runs changed since the figures were computed.
     pub stale: bool,
-    /// How much is requested in vain; `None` if it is not known.
+    /// How much is over-requested; `None` if unknown.
     pub waste: Option<f64>,
-    /// How near to its limits it is; `None` if it is not known.
+    /// How close the job is to its limits; `None` if unknown.
     pub risk: Option<f64>,
-    /// What was computed of its runs, as JSON.
+    /// The figures computed from its runs, as JSON.
     pub figures: Option<String>,
 }
 
-/// Organizations, repositories or workflows.
+/// A level of names: organizations, repositories or workflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameLevel {
     /// Every organization.
@@ -100,16 +100,16 @@ pub enum NameLevel {
     Workflows,
 }
 
-/// Which names.
+/// Which names to list.
 #[derive(Debug, Clone)]
 pub struct NameQuery {
-    /// Of what.
+    /// The level of the names.
     pub level: NameLevel,
-    /// Below what.
+    /// Restriction to an organization, repository or workflow.
     pub within: Within,
-    /// Only those with this in their names, joined by slashes, in upper or lower case.
+    /// Only those whose names, joined by slashes, contain this text, ignoring case.
     pub search: Option<String>,
-    /// Only those behind these names; as many as the level has.
+    /// Only those after these names. There are as many names as the level has.
     pub after: Option<Vec<String>>,
     /// At most this many.
     pub limit: u32,
@@ -118,18 +118,18 @@ pub struct NameQuery {
 /// An organization, a repository or a workflow, and what is below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameRow {
-    /// Its names, outermost first; as many as the level has.
+    /// Its names, outermost first. There are as many names as the level has.
     pub names: Vec<String>,
     /// Jobs below it.
     pub job_count: u64,
-    /// Their runs.
+    /// Runs of these jobs.
     pub run_count: u64,
-    /// When the last of these came.
+    /// When the last of these runs arrived.
     pub last_received_at: Timestamp,
 }
 
 impl JobSort {
-    /// What a page of this order begins behind if it follows `row`.
+    /// The cursor of the page that follows `row` in this order.
     pub fn cursor(self, row: &JobRow) -> JobCursor {
         match self {
             Self::Waste => JobCursor::Number(row.waste, row.id),
@@ -157,14 +157,14 @@ struct Statement {
 }
 
 impl Statement {
-    /// A condition more.
+    /// Adds a condition.
     fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.values.extend(values);
     }
 
-    /// In which order, and how many of them.
+    /// Adds the order and the limit.
     fn end(mut self, order: &str, limit: u32) -> Self {
         self.sql.push_str(order);
         self.sql.push_str(" LIMIT ?");
@@ -199,7 +199,7 @@ impl Statement {
     }
 }
 
-/// The jobs that are asked for.
+/// The statement for a query of jobs.
 fn jobs_statement(query: &JobQuery) -> Statement {
     let mut statement =
         Statement { sql: format!("SELECT {JOB_COLUMNS} FROM jobs WHERE run_count > 0"), values: vec![] };
@@ -213,7 +213,7 @@ fn jobs_statement(query: &JobQuery) -> Statement {
         Some(JobCursor::Number(number, id)) => {
             let column = if query.sort == JobSort::Risk { "risk" } else { "waste" };
             let number: Value = number.unwrap_or(UNKNOWN).into();
-            // The first condition says nothing more, but pairs that begin with an expression are not looked up.
+            // The first condition is redundant, but SQLite uses no index for pairs that begin with an expression.
             statement.and(&format!("coalesce({column}, {UNKNOWN:?}) <= ?"), [number.clone()]);
             statement.and(&format!("(coalesce({column}, {UNKNOWN:?}), id) < (?, ?)"), [number, (*id).into()]);
         }
@@ -230,7 +230,7 @@ fn jobs_statement(query: &JobQuery) -> Statement {
     statement.end(&format!(" ORDER BY {order}"), query.limit)
 }
 
-/// What is not known comes last; the indexes of `jobs` are made with it.
+/// Sorts unknown values last. The indexes of `jobs` use the same value.
 const UNKNOWN: f64 = -1.0;
 
 fn names_statement(query: &NameQuery) -> Statement {
@@ -300,19 +300,19 @@ pub(super) fn names(connection: &Connection, query: &NameQuery) -> rusqlite::Res
     rows.collect()
 }
 
-/// The scope whose four parts are in a row from this column on.
+/// Reads the scope whose four parts start at this column.
 pub(super) fn scope(row: &Row<'_>, first: usize) -> rusqlite::Result<Scope> {
     let text = |at: usize| row.get_ref(first + at)?.as_str().map_err(rusqlite::Error::from);
     let scope = Scope::of_names([text(0)?, text(1)?, text(2)?, text(3)?]);
     scope.map_err(|error| rusqlite::Error::FromSqlConversionFailure(first, Type::Text, Box::new(error)))
 }
 
-/// Milliseconds since 1970, as they are stored.
+/// Converts a stored time: milliseconds since 1970.
 pub(super) fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or_default()
 }
 
-/// What SQLite cannot: `LIKE` knows only the lower case of ASCII.
+/// Adds a search that ignores the case of all letters: `LIKE` in SQLite ignores only the case of ASCII.
 pub(super) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("folded_contains", 2, flags, |context| {

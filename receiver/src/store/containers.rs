@@ -1,4 +1,4 @@
-//! What containers used in a run: table `containers`, one row for each.
+//! Table `containers`: what each container used in a run, one row per container.
 
 use rusqlite::{Connection, Row, params};
 use wire::{ContainerSummary, CpuHistogram};
@@ -66,7 +66,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Those of one run by [`OF_RUN`] or [`WITH_HISTOGRAMS`].
+/// Reads the containers of a run. `sql` is [`OF_RUN`] or [`WITH_HISTOGRAMS`].
 pub(super) fn select(
     connection: &Connection,
     sql: &str,
@@ -100,7 +100,7 @@ fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
         oom_kills: count(18)?,
         machine_cpus: row.get(19)?,
         machine_memory_bytes: count(20)?,
-        // Only sound histograms are stored. If one is not, the container is treated as one without.
+        // Only sound histograms are stored. If one is not sound, the container is treated as one without a histogram.
         cpu_cores_histogram: histogram
             .and_then(|text| serde_json::from_str::<CpuHistogram>(&text).ok())
             .filter(CpuHistogram::is_sound),

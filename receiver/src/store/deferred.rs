@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::StoreError;
 
-/// A piece of work, done in a transaction of its own between batches of pushes; it should take some milliseconds.
+/// A piece of work, done in a transaction of its own between batches of pushes. It should take a few milliseconds.
 pub(super) struct Deferred(Box<dyn Work>);
 
 trait Work: Send {
@@ -21,7 +21,7 @@ struct Task<F, T> {
 }
 
 impl Deferred {
-    /// The work, and where its result will be once it is on disk.
+    /// Returns the work, and the receiver that gets its result once it is on disk.
     pub(super) fn new<T: Send + 'static>(
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
@@ -29,17 +29,17 @@ impl Deferred {
         (Self(Box::new(Task { work: Some(work), done: None, reply })), answer)
     }
 
-    /// Does it; the transaction is the caller's.
+    /// Does the work in the caller's transaction.
     pub(super) fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.0.run(connection)
     }
 
-    /// Tells who waits for it how it ended.
+    /// Sends the result to the caller that waits for it.
     pub(super) fn answer(self, result: Result<(), StoreError>) {
         self.0.answer(result);
     }
 
-    /// Whether nobody waits for it any more.
+    /// Whether nobody waits for the result any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.0.is_abandoned()
     }
@@ -60,7 +60,7 @@ where
     fn answer(self: Box<Self>, result: Result<(), StoreError>) {
         let Self { done, reply, .. } = *self;
         let undone = || StoreError::Failed("background work was not done".to_owned());
-        // Whoever asked may have gone meanwhile; it is done all the same.
+        // The caller may be gone. The work is done nevertheless.
         let _ = reply.send(result.and_then(|()| done.ok_or_else(undone)));
     }
 

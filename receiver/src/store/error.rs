@@ -1,22 +1,22 @@
-//! What can go wrong, as those who ask need to tell it apart.
+//! Errors of the store, as callers need to distinguish them.
 
 use rusqlite::{ErrorCode, ffi};
 
 /// Why something could not be stored or read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// There is too much to do; nothing was stored.
+    /// The store is overloaded; nothing was stored.
     #[error("the queue of writes is full")]
     Busy,
     /// A query took too long.
     #[error("a query took too long")]
     TooSlow,
-    /// The disk, or what is on it, is not as it must be; nothing was acknowledged.
+    /// The disk, or the database on it, is not usable; nothing was acknowledged.
     #[error("{cause}: {error}")]
     Unusable {
-        /// Why, in words that a client may read.
+        /// Why, in words that clients may see.
         cause: Cause,
-        /// The same in SQLite's words.
+        /// SQLite's own message.
         error: String,
     },
     /// The database failed; nothing was stored.
@@ -39,13 +39,13 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Whether a connection is not to be relied upon after this.
+    /// Whether the connection can no longer be trusted after this error.
     pub(super) fn breaks_connection(&self) -> bool {
         matches!(self, Self::Unusable { cause, .. } if cause.breaks_connection())
     }
 }
 
-/// Why the database cannot be used: the state of the disk or of what is on it, and no fault of what was asked.
+/// Why the database cannot be used: the state of the disk or of the database, not a fault of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// `SQLITE_FULL`.
@@ -54,7 +54,7 @@ pub enum Cause {
     /// `SQLITE_IOERR`.
     #[error("the disk of the database failed")]
     Disk,
-    /// `SQLITE_IOERR_GETTEMPPATH`: only what is larger than memory should hold goes to a file.
+    /// `SQLITE_IOERR_GETTEMPPATH`: SQLite writes to a temporary file only what is too large for memory.
     #[error("there is no directory for temporary files: that of the database is not writable")]
     NoTemporaryDirectory,
     /// `SQLITE_CANTOPEN`, `SQLITE_PERM`.
@@ -75,7 +75,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// What the state of the database made of this error; `None`: it is something else.
+    /// The cause of this error; `None` if it is not the state of the disk or of the database.
     pub(super) fn of(error: &rusqlite::Error) -> Option<Self> {
         let extended = error.sqlite_error()?.extended_code;
         match extended {
@@ -96,8 +96,8 @@ impl Cause {
         }
     }
 
-    /// Whether a connection is not to be relied upon any more. A full disk and too little memory are told before
-    /// anything is changed; after everything else the kernel and SQLite may believe different things of the file.
+    /// Whether the connection can no longer be trusted. SQLite reports a full disk and a lack of memory before it
+    /// changes anything. After any other failure, the kernel and SQLite may disagree about what the file contains.
     pub(super) fn breaks_connection(self) -> bool {
         !matches!(self, Self::Full | Self::NoMemory)
     }

@@ -1,5 +1,5 @@
-//! All runs below something, a page at a time: no read transaction is longer than a page, so that the write-ahead log
-//! can be begun anew however slowly somebody reads.
+//! Exports all runs below a name, one page at a time. No read transaction is longer than a page, so that the
+//! write-ahead log can be reset however slowly a client reads.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
@@ -15,13 +15,13 @@ const PAGE_ROWS: u32 = 256;
 /// A page ends once its payloads have this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The next runs of a job in their order; of those that came at another time only that they are there.
+/// The next runs of a job in order. Runs outside the interval are included without their payloads.
 pub(super) const PAYLOADS: &str = "
     SELECT id, received_at_ms, run_id, iif(received_at_ms >= :since AND received_at_ms < :until, payload, NULL),
         sources
     FROM runs WHERE job_id = :job AND id > :after ORDER BY id LIMIT :limit";
 
-/// The same without their payloads.
+/// The same without any payloads.
 pub(super) const FIGURES: &str = "
     SELECT id, received_at_ms, run_id, run_attempt, is_final, complete, start_time_ms, end_time_ms, duration_seconds,
         cpu_seconds, received_at_ms >= :since AND received_at_ms < :until
@@ -30,36 +30,36 @@ pub(super) const FIGURES: &str = "
 /// What to export.
 #[derive(Debug, Clone, Default)]
 pub struct ExportQuery {
-    /// Below what.
+    /// Restriction to an organization, repository or workflow.
     pub within: Within,
-    /// Only jobs with this in `organization/repository/workflow/job`, in upper or lower case.
+    /// Only jobs whose `organization/repository/workflow/job` contains this text, ignoring case.
     pub search: Option<String>,
-    /// Only runs that came then or later.
+    /// Only runs that arrived at this time or later.
     pub since: Option<Timestamp>,
-    /// Only runs that came before.
+    /// Only runs that arrived before this time.
     pub until: Option<Timestamp>,
 }
 
-/// How far an export has come.
+/// The position of an export.
 #[derive(Debug, Clone, Default)]
 pub struct ExportCursor {
     job: Option<JobRow>,
     run: i64,
 }
 
-/// A page, and where the next one begins; `None` after the last.
+/// A page of an export.
 #[derive(Debug, Clone)]
 pub struct ExportPage<T> {
-    /// Runs, by job and row.
+    /// Runs, ordered by job and row id.
     pub runs: Vec<T>,
-    /// Where to go on.
+    /// Where the next page begins; `None` after the last one.
     pub next: Option<ExportCursor>,
 }
 
-/// A run without its payload, and whose it is.
+/// A run without its payload, and the names of its job.
 #[derive(Debug, Clone)]
 pub struct ExportedFigures {
-    /// Whose it is.
+    /// The names of its job.
     pub scope: Scope,
     /// The run.
     pub run: RunSummary,
@@ -86,7 +86,7 @@ pub(super) fn payloads(
     })
 }
 
-/// Runs without them.
+/// Runs without their payloads.
 pub(super) fn figures(
     connection: &Connection,
     query: &ExportQuery,
@@ -167,7 +167,7 @@ fn page<T>(
     Ok(page)
 }
 
-/// The next job by name, which goes on where it was even if that job is gone.
+/// The next job by name. Continues after the last job even if that job is gone.
 fn next_job(
     connection: &Connection,
     query: &ExportQuery,

@@ -1,4 +1,4 @@
-//! A database that cannot be used: why, as clients read it, and since when, as the log gets it, once a change.
+//! Records whether the database can be used. Clients get the cause, and the log gets a line whenever it changes.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
@@ -11,9 +11,9 @@ use tracing::{debug, error, info};
 
 use super::error::{Cause, StoreError};
 
-/// Whether it works again is probed no more often than this; in between the last result is returned.
+/// Minimum time between two probes of an unusable database. In between, the last result is returned.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// Free space that a disk must have again after it was full, in bytes: a transaction of a few pages.
+/// Free space, in bytes, that a disk must have again after it was full: a transaction of a few pages.
 const LEAST_ROOM: u64 = 256 * 1024;
 
 /// Whether the database can be written, and whether it can be read.
@@ -23,20 +23,20 @@ pub(super) struct Health {
     reading: Mutex<Option<Trouble>>,
 }
 
-/// Since when, and why.
+/// Why the database cannot be used, and since when.
 #[derive(Debug)]
 struct Trouble {
     error: StoreError,
     cause: Cause,
     since: Instant,
-    /// How many requests were answered with it.
+    /// How many requests failed because of it.
     failed: u64,
-    /// The largest summary that had no room, in bytes.
+    /// Size of the largest summary that there was no room for, in bytes.
     bytes: u64,
     probed: Option<Instant>,
 }
 
-/// What to try to find out whether the database can be written again.
+/// A test of whether the database can be written again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
     cause: Cause,
@@ -44,12 +44,12 @@ pub(super) struct Probe {
 }
 
 impl Health {
-    /// Notes that summaries were written, or could not be; the largest one has this many bytes.
+    /// Records whether summaries could be written. The largest one has this many bytes.
     pub(super) fn wrote<T>(&self, result: Result<T, &StoreError>, bytes: u64) {
         note(&self.writing, result.map(drop), bytes, &WRITING);
     }
 
-    /// Something small was written in the background. That there was room for it tells nothing of a summary.
+    /// Records a small write in the background. That there was room for it does not mean that a summary fits.
     pub(super) fn wrote_in_background<T>(&self, result: Result<T, &StoreError>) {
         let is_full = lock(&self.writing).as_ref().is_some_and(|trouble| trouble.cause == Cause::Full);
         if result.is_err() || !is_full {
@@ -57,12 +57,13 @@ impl Health {
         }
     }
 
-    /// A query was answered, or could not be.
+    /// Records whether a query could be answered.
     pub(super) fn read<T>(&self, result: Result<T, &StoreError>) {
         note(&self.reading, result.map(drop), 0, &READING);
     }
 
-    /// Why the database cannot be written as far as is known, and what to try, if that was not just done.
+    /// Why the database cannot be written, as far as is known; `None` if it can be. Includes a probe unless one was
+    /// started just now.
     pub(super) fn not_writable(&self) -> Option<(StoreError, Option<Probe>)> {
         let mut writing = lock(&self.writing);
         let trouble = writing.as_mut()?;
@@ -75,13 +76,13 @@ impl Health {
         Some((trouble.error.clone(), due.then_some(probe)))
     }
 
-    /// A probe ended well.
+    /// Records that a probe succeeded.
     pub(super) fn is_writable(&self) {
         note(&self.writing, Ok(()), 0, &WRITING);
     }
 }
 
-/// What is said when something begins to fail, and when it is over.
+/// Log messages for when something begins to fail, and for when it works again.
 struct Words {
     fails: &'static str,
     works: &'static str,
@@ -124,7 +125,7 @@ fn note(place: &Mutex<Option<Trouble>>, result: Result<(), &StoreError>, bytes: 
             trouble.failed += 1;
             trouble.bytes = trouble.bytes.max(bytes);
         }
-        // Another process has the lock, or the request was at fault: that tells nothing of the disk.
+        // Another process has the lock, or the request was at fault. Neither says anything about the disk.
         Err(_) => {}
     }
 }
@@ -134,9 +135,10 @@ fn lock(place: &Mutex<Option<Trouble>>) -> MutexGuard<'_, Option<Trouble>> {
 }
 
 impl Probe {
-    /// Writes as a push does: to the log, with a sync. What is written is the number that is there already.
+    /// Writes like a push: to the write-ahead log, with a sync. It writes the version number that is already there.
     ///
-    /// The log keeps the room that it had once, so that on a full disk this alone would go well where a summary does not.
+    /// The log file keeps the space that it once had. On a full disk, this write alone could therefore succeed although
+    /// a summary does not fit.
     pub(super) fn run(self, connection: &Connection, database: &Path) -> rusqlite::Result<()> {
         if self.cause == Cause::Full {
             has_room(database, self.bytes.saturating_mul(2).max(LEAST_ROOM)).map_err(|error| {
@@ -150,17 +152,17 @@ impl Probe {
     }
 }
 
-/// Whether a file of this many bytes fits beside the database.
+/// Checks that a file of this many bytes fits beside the database.
 fn has_room(database: &Path, bytes: u64) -> io::Result<()> {
     let mut path = database.as_os_str().to_owned();
     path.push("-room");
-    // What a receiver left that was killed just then.
+    // Left over from a receiver that was killed at this point.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-    // It needs no name any more: its room is free again as soon as it is closed.
+    // The file needs no name any more. Its space is free again as soon as it is closed.
     std::fs::remove_file(&path)?;
     let zeros = [0; 16 * 1024];
     let mut left = bytes;
@@ -169,7 +171,7 @@ fn has_room(database: &Path, bytes: u64) -> io::Result<()> {
         file.write_all(&zeros[..piece as usize])?;
         left -= piece;
     }
-    // A file system may find only now that there is no room (NFS, quotas).
+    // Some file systems find out only now that there is no room (NFS, quotas).
     file.sync_all()
 }
 

@@ -11,14 +11,14 @@ use tracing::warn;
 
 use super::wal;
 
-/// The check at start takes no longer; `receiver check` reads everything.
+/// Time limit of the check at start; `receiver check` reads everything.
 const CHECK_TIME: Duration = Duration::from_secs(5);
 const STEPS: i32 = 10_000;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The SQLite library is one that can corrupt the database.
+    /// This version of SQLite can corrupt the database.
     #[error("SQLite {0} can corrupt a database in WAL mode; 3.51.3 or newer is needed")]
     OldSqlite(&'static str),
     /// It was made by a newer receiver.
@@ -28,13 +28,13 @@ pub enum OpenError {
     Newer {
         /// Its version.
         found: i64,
-        /// The one that this program knows.
+        /// The version that this program knows.
         known: i64,
     },
     /// It belongs to another program.
     #[error("the file is a database of another program; name another file")]
     Foreign,
-    /// It is something else.
+    /// It is not a database.
     #[error("the file is no SQLite database; name another file, or one that is not there yet")]
     NoDatabase,
     /// Its pages contradict each other.
@@ -46,7 +46,7 @@ pub enum OpenError {
          restore a backup, or move the -wal file away to go on without them"
     )]
     CorruptLog {
-        /// The first frame that is not what was written, counted from 1.
+        /// The first damaged frame, counted from 1.
         frame: u64,
     },
     /// It cannot be written to.
@@ -54,7 +54,7 @@ pub enum OpenError {
         "the database is read-only; the file and its directory must be writable for the user that runs this"
     )]
     ReadOnly,
-    /// Its file system does not know locks.
+    /// Its file system does not support locks.
     #[error(
         "the file system of the database cannot lock files ({0}); put it on a local one, such as ext4, xfs or a block volume"
     )]
@@ -67,7 +67,7 @@ pub enum OpenError {
     /// It cannot be opened or read.
     #[error("the database cannot be opened: {0}")]
     Sqlite(rusqlite::Error),
-    /// A file of it cannot be opened or read.
+    /// One of its files cannot be opened or read.
     #[error("the database cannot be opened: {0}")]
     File(#[from] io::Error),
     /// The writing thread could not be started.
@@ -114,7 +114,7 @@ pub(super) fn try_locks(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Reads through the pages, for a few seconds at the most.
+/// Checks the pages, for a few seconds at most.
 pub(super) fn check_pages(connection: &mut Connection) -> Result<(), OpenError> {
     let end = Instant::now() + CHECK_TIME;
     connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
@@ -134,12 +134,12 @@ pub(super) fn check_pages(connection: &mut Connection) -> Result<(), OpenError> 
 const LOG_HEADER: u64 = 32;
 const FRAME_HEADER: usize = 24;
 
-/// Whether the write-ahead log was changed after it was written.
+/// Checks that the write-ahead log was not changed after it was written.
 ///
-/// SQLite takes the frames up to the first whose checksum is wrong and drops the rest. That is right for the torn end
-/// that a power loss leaves, and for what is left of a transaction that failed and was overwritten in part: there, no
-/// transaction follows another. Where one does, each frame continuing the sums of the one before, the second was written
-/// after the first was synced and acknowledged: both are lost by damage.
+/// SQLite reads the frames up to the first wrong checksum and drops the rest. That is right for the torn end that a
+/// power loss leaves, and for the remains of a failed transaction that was partly overwritten: no transaction follows
+/// another one there. If one does, with each frame continuing the checksum of the one before, then the second was
+/// written after the first had been synced and acknowledged. So it is damage that would lose both of them.
 pub(super) fn check_log(database: &Path) -> Result<(), OpenError> {
     let mut file = match std::fs::File::open(wal::path_of(database)) {
         Ok(file) => io::BufReader::with_capacity(1 << 20, file),
@@ -154,7 +154,7 @@ pub(super) fn check_log(database: &Path) -> Result<(), OpenError> {
     let big_endian = match word(&header, 0) {
         0x377f_0682 => false,
         0x377f_0683 => true,
-        // Zeros are a header that a power loss kept from the disk, and with it all that followed.
+        // Zeros: a power loss kept the header, and everything after it, from reaching the disk.
         0 => return Ok(()),
         _ => return Err(OpenError::CorruptLog { frame: 1 }),
     };
@@ -168,7 +168,7 @@ pub(super) fn check_log(database: &Path) -> Result<(), OpenError> {
     while file.read_exact(&mut frame).is_ok() {
         number += 1;
         if &frame[8..16] != salts {
-            // Left from before the log was begun anew, or damaged just there.
+            // Left over from before the log was reset, or damaged in the salts.
             wrong.get_or_insert(number);
             before = None;
             continue;

@@ -1,7 +1,7 @@
-//! What is stored: the only module that knows SQL.
+//! The database. This is the only module that knows SQL.
 //!
-//! One thread owns the connection that writes; readers have connections of their own. A write is answered after
-//! its transaction was committed with `synchronous=FULL`: what was answered is on disk.
+//! One thread owns the connection that writes; readers have connections of their own. A write is answered only after
+//! its transaction has been committed with `synchronous=FULL`: what was answered is on disk.
 
 mod catalog;
 mod containers;
@@ -47,9 +47,9 @@ pub use self::summaries::SummaryQuery;
 pub use self::totals::Sums;
 use self::write::{Insert, WriteRequest, Writer};
 
-/// At most this many writes may be queued; beyond that clients are told to come back.
+/// At most this many writes may be queued. Beyond that, clients must try again later.
 const QUEUE: usize = 1024;
-/// Queries that run at a time.
+/// Maximum number of concurrent queries.
 const READERS: usize = 4;
 /// Time limit of a query: while it reads, the write-ahead log cannot be reset and grows.
 const READ_TIME: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub struct Store {
     health: Arc<Health>,
 }
 
-/// Ends the writing thread, and with it the database.
+/// Ends the writing thread and closes the database.
 #[derive(Debug)]
 pub struct Closer {
     writer: JoinHandle<()>,
@@ -73,7 +73,7 @@ pub struct Closer {
 #[derive(Debug)]
 struct Readers {
     path: PathBuf,
-    /// A query takes no longer.
+    /// Time limit of a query.
     time: Duration,
     connections: Mutex<Vec<rusqlite::Connection>>,
     permits: Arc<Semaphore>,
@@ -82,41 +82,41 @@ struct Readers {
 /// A summary to be stored.
 #[derive(Debug, Clone)]
 pub struct NewRun {
-    /// Whose run it is; all four parts.
+    /// The names of the job, all four parts.
     pub scope: Scope,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// Which attempt at it.
+    /// Which attempt.
     pub run_attempt: Option<u32>,
-    /// Made once per run by the collector, and the number of this summary.
+    /// Identifies the summary: an id that the collector makes once per run, and a sequence number.
     pub summary: Option<SummaryKey>,
-    /// Whether it is the run's last.
+    /// Whether it is the run's last summary.
     pub is_final: bool,
-    /// Whether it is the whole run.
+    /// Whether it covers the whole run.
     pub complete: Option<bool>,
     /// When measuring began.
     pub start_time: Timestamp,
-    /// When it ended.
+    /// When measuring ended.
     pub end_time: Timestamp,
-    /// For how long.
+    /// How long it was measured.
     pub duration_seconds: f64,
-    /// CPU time in all.
+    /// Total CPU time.
     pub cpu_seconds: Option<f64>,
-    /// When it came.
+    /// When the summary arrived.
     pub received_at: Timestamp,
-    /// SHA-256 of the body, to tell a repeat from something else.
+    /// SHA-256 of the body, to distinguish a repeat from a conflict.
     pub digest: [u8; 32],
-    /// The payload as it came.
+    /// The payload as received.
     pub payload: String,
     /// What its containers used.
     pub containers: Vec<ContainerSummary>,
-    /// Who measured it.
+    /// The collectors that measured it.
     pub sources: Vec<Source>,
-    /// By what other summaries of the same containers are found; nothing if there can be none.
+    /// Keys to find other summaries of the same containers; empty if there can be none.
     pub places: Vec<Place>,
 }
 
-/// How large the database's files are, in bytes.
+/// Sizes of the database's files, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// The database.
@@ -134,34 +134,35 @@ pub struct Totals {
     pub runs: i64,
 }
 
-/// Which summary of which run.
+/// Identifies a summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SummaryKey {
     /// The same for all summaries of a run.
     pub summary_id: String,
-    /// Counts them.
+    /// Sequence number within the run.
     pub seq: u64,
 }
 
-/// What became of a summary.
+/// What happened to a summary, and the row id of its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A new row.
+    /// It was stored in a new row.
     Created(i64),
-    /// The row of its run, which now holds it.
+    /// It replaced an earlier summary of its run.
     Replaced(i64),
-    /// The row of its run, of which another collector told already; it holds the better figures of both now.
+    /// It was joined to a run that another collector had already reported. The row now holds the better figures of
+    /// both.
     Joined(i64),
-    /// The row that holds exactly this already.
+    /// It was already stored.
     Repeated(i64),
-    /// The row of its run, which holds a later one.
+    /// It was not stored: the row of its run holds a later summary.
     Superseded(i64),
-    /// Its number is taken by something else.
+    /// It was not stored: a different summary has its sequence number.
     Conflict,
 }
 
 impl Store {
-    /// Opens the database, or makes it.
+    /// Opens the database, or creates it.
     pub fn open(path: &Path) -> Result<(Self, Closer), OpenError> {
         let writer = schema::open_for_writing(path)?;
         let readers = (0..READERS).map(|_| schema::open_for_reading(path)).collect::<Result<Vec<_>, _>>()?;
@@ -181,15 +182,16 @@ impl Store {
         Ok((Self { writes, readers: Arc::new(readers), health }, Closer { writer }))
     }
 
-    /// Stores a summary; once it is queued it is stored even if nobody waits for the answer any more.
+    /// Stores a summary. Once it is queued, it is stored even if nobody waits for the answer any more.
     pub async fn insert(&self, run: NewRun) -> Result<Outcome, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(WriteRequest::Insert(Box::new(Insert { run, reply })))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
 
-    /// Does something in a transaction of its own, once there is no push to be stored, or a second later. It should take
-    /// some milliseconds: a push that comes meanwhile waits for it. Dropped before its turn, it is not done.
+    /// Runs `work` in a transaction of its own, once no push is waiting, or after a second. It should take a few
+    /// milliseconds: a push that arrives meanwhile waits for it. If the future is dropped before its turn, the work is
+    /// not done.
     pub(crate) async fn background<T: Send + 'static>(
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -221,7 +223,7 @@ impl Store {
         self.read(move |connection| sizing_input::count_jobs(connection, &scope)).await
     }
 
-    /// Jobs whose figures are to be computed anew, with their last complete runs.
+    /// Jobs whose figures must be recomputed, with their last complete runs.
     pub(crate) async fn stale_jobs(
         &self,
         after: i64,
@@ -231,22 +233,22 @@ impl Store {
         self.read(move |connection| sizing_input::stale(connection, after, jobs, runs)).await
     }
 
-    /// Stores the figures of jobs; those of which more was stored meanwhile remain stale.
+    /// Stores the figures of jobs. Jobs that changed meanwhile remain stale.
     pub(crate) async fn store_figures(&self, figures: Vec<StoredFigures>) -> Result<(), StoreError> {
         self.background(move |connection| sizing_input::store_figures(connection, &figures)).await
     }
 
-    /// The jobs that are asked for.
+    /// The jobs that match a query.
     pub async fn jobs(&self, query: JobQuery) -> Result<Vec<JobRow>, StoreError> {
         self.read(move |connection| catalog::jobs(connection, &query)).await
     }
 
-    /// What all jobs below a name come to.
+    /// Sums over all jobs below a name.
     pub async fn sums(&self, within: Within) -> Result<Sums, StoreError> {
         self.read(move |connection| totals::totals(connection, &within)).await
     }
 
-    /// One job by all four parts; `None` if there is none.
+    /// One job by all four parts; `None` if it does not exist.
     pub async fn job(&self, scope: Scope) -> Result<Option<JobRow>, StoreError> {
         self.read(move |connection| catalog::job(connection, &scope)).await
     }
@@ -261,7 +263,7 @@ impl Store {
         self.read(move |connection| summaries::page(connection, &query)).await
     }
 
-    /// One run by its row; `None` if there is none.
+    /// One run by its row id; `None` if it does not exist.
     pub async fn run(&self, id: i64) -> Result<Option<WholeRun>, StoreError> {
         self.read(move |connection| summaries::run(connection, id)).await
     }
@@ -284,7 +286,7 @@ impl Store {
         self.read(move |connection| export::figures(connection, &query, cursor)).await
     }
 
-    /// Jobs with more runs than are kept, or with one that is too old, in the order of their rows from `after` on.
+    /// Jobs with too many runs, or with one that is too old, in the order of their row ids after `after`.
     pub(crate) async fn jobs_beyond(
         &self,
         after: i64,
@@ -295,7 +297,7 @@ impl Store {
         self.read(move |connection| retention::jobs_beyond(connection, after, limit, keep, cutoff)).await
     }
 
-    /// Deletes of the `piece` oldest runs of a job those that are too old or too many.
+    /// Deletes those of a job's `piece` oldest runs that are too old or too many.
     pub(crate) async fn delete_runs(
         &self,
         job: i64,
@@ -306,12 +308,12 @@ impl Store {
         self.background(move |connection| retention::delete(connection, job, piece, keep, cutoff)).await
     }
 
-    /// Writes that wait for their turn.
+    /// Number of queued writes.
     pub fn queue_length(&self) -> usize {
         QUEUE - self.writes.capacity()
     }
 
-    /// How large the files are; 0 where there is none.
+    /// Sizes of the files; 0 for a file that does not exist.
     pub fn sizes(&self) -> Sizes {
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
         let database = &self.readers.path;
@@ -328,9 +330,10 @@ impl Store {
         .await
     }
 
-    /// Whether the database answers and can be written, as far as is known, and the writer lives.
+    /// Checks that the database answers and that the writer is alive, and tries a write if the last one failed.
     ///
-    /// A receiver that is not ready gets no pushes that would show that it could store them again, so that it is tried here.
+    /// A receiver that is not ready gets no pushes, and only a write can show that the database works again. So this
+    /// tries one itself.
     pub async fn check(&self) -> Result<(), StoreError> {
         if self.writes.is_closed() {
             return Err(StoreError::Failed("the writer has ended".to_owned()));
@@ -355,10 +358,10 @@ impl Store {
         let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
         let permit = permit.map_err(|_| failed("the readers have ended"))?;
         let result = tokio::task::spawn_blocking(move || {
-            // Held as long as the connection is in use: whoever asked may be gone before the query ends.
+            // Held as long as the connection is in use: the caller may be gone before the query ends.
             let _permit = permit;
             let pop = || readers.connections.lock().ok()?.pop();
-            // None is left where one had failed: its place is taken by a new one.
+            // A failed connection is not put back. Open a new one in its place.
             let mut connection = match pop() {
                 Some(connection) => connection,
                 None => schema::open_for_reading(&readers.path)?,
@@ -381,7 +384,7 @@ impl Store {
 }
 
 impl Closer {
-    /// Waits for what is queued to be stored, and closes the database. Every [`Store`] must be gone by then.
+    /// Waits until every [`Store`] is dropped and all queued writes are stored, and closes the database.
     pub fn close(self) {
         if self.writer.join().is_err() {
             tracing::error!("the writer ended in a panic");

@@ -1,7 +1,9 @@
-//! Summaries of one run by different collectors: a row of `runs` holds the joined result, `parts` each summary as received.
+//! Summaries of one run by different collectors: a row of `runs` holds the joined result, `parts` each summary as
+//! received.
 //!
-//! A run that only one collector reports, as nearly all are, has a row of `runs` and no parts. Which summaries belong together
-//! depends on the set of summaries and not on their order: whenever one arrives, its neighbours are grouped again.
+//! Most runs are reported by only one collector; they have a row of `runs` and no parts. Which summaries belong
+//! together depends on the set of summaries and not on their order: whenever one arrives, its neighbours are grouped
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +17,8 @@ use super::rows::{self, StoredSummary};
 use super::{NewRun, Outcome, SummaryKey};
 use crate::join::{self, Part};
 
-/// At most this many summaries are grouped together. A pod has two collectors, or a few more if some were killed and could not
-/// resume. Further summaries are not joined: otherwise a client with a push token could keep the writer busy.
+/// At most this many summaries are grouped together. A pod has two collectors, or a few more if some were killed and
+/// could not resume. Further summaries are not joined: otherwise a client with a push token could keep the writer busy.
 const MAX_PARTS: usize = 16;
 
 /// Runs of a job in which one kind of collector reported the same containers, and that overlap an interval.
@@ -24,7 +26,7 @@ pub(super) const BESIDE: &str = "
     SELECT run FROM seen JOIN runs ON id = run
     WHERE key = :key AND seen.end_time_ms >= :start AND start_time_ms <= :end AND job_id = :job LIMIT :limit";
 
-/// The summaries of a run: of one that was put together, or its own.
+/// The summaries of a run: its own, or those that it was joined from.
 pub(super) const PARTS: &str = "
     SELECT run_id, run_attempt, summary_id, seq, is_final, received_at_ms, digest, payload FROM runs
     WHERE id = ?1 AND summary_id IS NOT NULL
@@ -37,7 +39,8 @@ struct LoadedSummary {
     received: Received,
 }
 
-/// Stores a summary joined with other summaries of the same run. Returns `None` if there are none: it is a run of its own.
+/// Stores a summary joined with other summaries of the same run. Returns `None` if there are no others: then it is a
+/// run of its own.
 pub(super) fn join(
     connection: &Connection,
     job: i64,
@@ -46,7 +49,7 @@ pub(super) fn join(
 ) -> rusqlite::Result<Option<Outcome>> {
     let is_alone = stored.is_none_or(|stored| !stored.is_part);
     let Some(key) = &run.summary else { return Ok(None) };
-    // What it told before may have been beside something, too.
+    // The summary that this one replaces may have overlapped others, too.
     let start = stored.map_or(i64::MAX, |stored| stored.start_time_ms).min(run.start_time.as_millisecond());
     let end = stored.map_or(i64::MIN, |stored| stored.end_time_ms).max(run.end_time.as_millisecond());
     let own = stored.map(|stored| stored.id);
@@ -66,7 +69,7 @@ pub(super) fn join(
     };
     let mut near = Near::new(connection, job, key, LoadedSummary { row: own, received: new })?;
     if !near.add_all(rows)? {
-        // Too many: it stays with those that it is with.
+        // Too many: it stays in the group that it is in.
         let new = near.loaded.swap_remove(0);
         near = Near::new(connection, job, key, new)?;
         near.add_all(own.into_iter().collect())?;
@@ -74,12 +77,12 @@ pub(super) fn join(
     near.store(run, is_alone)
 }
 
-/// What is near a summary: all that it may belong to, and all that decides about that.
+/// The neighbourhood of a summary: everything that it may be joined with, and everything that decides about it.
 struct Near<'a> {
     connection: &'a Connection,
     job: i64,
     key: &'a SummaryKey,
-    /// The new one first.
+    /// The new summary comes first.
     loaded: Vec<LoadedSummary>,
     parts: Vec<Part>,
     rows: BTreeMap<i64, BTreeSet<usize>>,
@@ -97,7 +100,7 @@ impl<'a> Near<'a> {
         Ok(Self { connection, job, key, loaded: vec![new], parts: vec![part], rows })
     }
 
-    /// Adds the summaries of these rows, and of all that are beside them. False: there are too many.
+    /// Adds the summaries of these rows and of all rows beside them. Returns false if there are too many.
     fn add_all(&mut self, mut rows: BTreeSet<i64>) -> rusqlite::Result<bool> {
         let mut added = BTreeSet::new();
         while let Some(row) = rows.pop_first() {
@@ -105,7 +108,7 @@ impl<'a> Near<'a> {
                 continue;
             }
             for received in received(self.connection, row)? {
-                // What the new one takes the place of is gone.
+                // Skip the summary that the new one replaces.
                 if received.summary.as_ref().is_some_and(|key| key.summary_id == self.key.summary_id) {
                     continue;
                 }
@@ -125,7 +128,7 @@ impl<'a> Near<'a> {
         Ok(true)
     }
 
-    /// Stores the groups that are not stored as they are.
+    /// Stores the groups that differ from what is stored.
     fn store(&self, run: &NewRun, is_alone: bool) -> rusqlite::Result<Option<Outcome>> {
         let is_stored = |group: &[usize]| {
             let row = self.loaded[group[0]].row.and_then(|row| self.rows.get(&row));
@@ -146,7 +149,7 @@ impl<'a> Near<'a> {
         groups.sort_by_key(|group| (rows(group).first().copied().unwrap_or(i64::MAX), group.clone()));
         let mut outcome = None;
         for group in groups {
-            // The oldest row goes on.
+            // Keep the oldest row.
             let id = rows(&group).into_iter().find(|row| former.remove(row));
             let id = self.insert(id, run, &group)?;
             if group.contains(&0) {
@@ -160,7 +163,7 @@ impl<'a> Near<'a> {
             }
         }
         rows::count(self.connection, self.job, after - before, 0, run)?;
-        // Of several rows the newest may be gone.
+        // The newest row may have been merged into an older one.
         let newest = "UPDATE jobs SET last_run = (SELECT max(id) FROM runs WHERE job_id = ?1) WHERE id = ?1";
         self.connection.prepare_cached(newest)?.execute([self.job])?;
         Ok(outcome)
@@ -255,7 +258,7 @@ fn part(received: &Received) -> rusqlite::Result<Part> {
     })
 }
 
-/// What was stored was sound.
+/// The error for a stored payload that cannot be read, although only valid ones are stored.
 fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }

@@ -1,4 +1,4 @@
-//! From a summary to what is stored of it.
+//! Turns a received summary into what is stored.
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -12,26 +12,26 @@ use crate::join;
 pub struct Received {
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// Which attempt at it.
+    /// Which attempt.
     pub run_attempt: Option<u32>,
-    /// Made once per run by the collector, and the number of this summary.
+    /// Identifies the summary: an id that the collector makes once per run, and a sequence number.
     pub summary: Option<SummaryKey>,
-    /// Whether it is the collector's last.
+    /// Whether it is the collector's last summary.
     pub is_final: bool,
-    /// When it came.
+    /// When the summary arrived.
     pub received_at: Timestamp,
-    /// SHA-256 of the body, to tell a repeat from something else.
+    /// SHA-256 of the body, to distinguish a repeat from a conflict.
     pub digest: [u8; 32],
-    /// The payload as it came.
+    /// The payload as received.
     pub payload: String,
 }
 
 impl NewRun {
-    /// Of a summary that was received, and its payload as it was read.
+    /// Makes a run from a received summary and its parsed payload.
     pub fn new(scope: Scope, received: Received, payload: &Payload) -> Self {
         let summary = received.summary.as_ref().map(|key| (key.summary_id.as_str(), key.seq));
         let sources = Source::of(payload, summary, received.is_final).into_iter().collect();
-        // Without a number a summary takes the place of none, and is joined to none.
+        // A summary without a sequence number replaces no other summary and is joined to none.
         let places = summary.map(|_| places(payload)).unwrap_or_default();
         Self {
             scope,
@@ -57,7 +57,7 @@ impl NewRun {
         }
     }
 
-    /// Of several summaries that were put together; `payload` is what came of them, as text.
+    /// Makes a run from several joined summaries. `payload` is their joined payload, as text.
     pub(super) fn joined(
         scope: Scope,
         joined: join::Joined,
@@ -78,13 +78,13 @@ impl NewRun {
     }
 }
 
-/// What a summary is of, and by what it is found. A number in place of a text keeps the index small; two texts with one
-/// number only mean that one more row is looked at.
+/// A hashed key of what a summary measured, to find related summaries. A number instead of a text keeps the index
+/// small. A collision only means that one more row is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Key of what this kind of collector measured.
     pub key: i64,
-    /// Key of what the other kind measured: two of the same kind are never joined.
+    /// Key of what the other kind measured: two summaries of the same kind are never joined.
     pub other: i64,
 }
 

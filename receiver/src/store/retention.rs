@@ -1,9 +1,9 @@
-//! Deletion of runs, in small pieces.
+//! Deletion of runs, in small batches.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-/// Jobs with more runs than are kept, or whose first one is too old.
+/// Jobs with too many runs, or whose oldest run is too old.
 pub(super) const JOBS_BEYOND: &str = "
     SELECT id FROM jobs WHERE id > :after AND (
         run_count > :keep OR
@@ -13,10 +13,10 @@ pub(super) const JOBS_BEYOND: &str = "
 /// The oldest runs of a job.
 pub(super) const OLDEST: &str = "SELECT id, received_at_ms FROM runs WHERE job_id = ?1 ORDER BY id LIMIT ?2";
 
-/// The row of the newest run of a job.
+/// The row id of the newest run of a job.
 pub(super) const NEWEST: &str = "SELECT max(id) FROM runs WHERE job_id = ?1";
 
-/// What was deleted of a job.
+/// The result of deleting runs of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted {
     /// How many runs.
@@ -43,7 +43,7 @@ pub(super) fn jobs_beyond(
     jobs.collect()
 }
 
-/// Of the `piece` oldest runs of a job, those that are too old or too many; a job without runs goes as well.
+/// Deletes those of a job's `piece` oldest runs that are too old or too many. A job without runs is deleted, too.
 pub(super) fn delete(
     connection: &Connection,
     job: i64,
@@ -76,7 +76,7 @@ pub(super) fn delete(
     Ok(Deleted { runs: runs.cast_unsigned(), more })
 }
 
-/// Updates what is kept about a job after this many of its runs were deleted.
+/// Updates the row of a job after this many of its runs were deleted.
 fn forget(connection: &Connection, job: i64, runs: i64) -> rusqlite::Result<()> {
     let newest: Option<i64> = connection.prepare_cached(NEWEST)?.query_row([job], |row| row.get(0))?;
     match newest {

@@ -1,24 +1,24 @@
-//! Rows of jobs and runs, as the writer makes them.
+//! Reads and writes rows of jobs and runs for the writer.
 
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{NewRun, SummaryKey, containers};
 
-/// A summary that another one may take the place of.
+/// A stored summary that a new one may replace.
 pub(super) struct StoredSummary {
-    /// Its row.
+    /// Row id of its run.
     pub(super) id: i64,
     pub(super) seq: u64,
     pub(super) is_final: bool,
     pub(super) digest: [u8; 32],
-    /// Of the row.
+    /// Start and end of its run, which may be joined from several summaries.
     pub(super) start_time_ms: i64,
     pub(super) end_time_ms: i64,
-    /// Whether the row is put together from several.
+    /// Whether its run is joined from several summaries.
     pub(super) is_part: bool,
 }
 
-/// By its `summary_id`: a run's own, or a part's.
+/// A summary by its `summary_id`: a run's own, or a part's.
 pub(super) const STORED: &str = "
     SELECT id, seq, is_final, digest, start_time_ms, end_time_ms, 0 FROM runs WHERE job_id = ?1 AND summary_id = ?2
     UNION ALL
@@ -46,7 +46,7 @@ pub(super) fn stored(
     row.optional()
 }
 
-/// The row of a job of which nothing is stored yet.
+/// Inserts the row of a new job.
 pub(super) fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO jobs (organization, repository, workflow, job, run_count, last_run, last_received_at_ms)
@@ -55,7 +55,7 @@ pub(super) fn insert_job(connection: &Connection, run: &NewRun) -> rusqlite::Res
     statement.insert(run.scope.parts().map(|(_, part)| part))
 }
 
-/// Updates what is kept about a job beside its runs, and marks its figures as stale.
+/// Updates the counts and times in the row of a job, and marks its figures as stale.
 pub(super) fn count(
     connection: &Connection,
     job: i64,
@@ -72,7 +72,7 @@ pub(super) fn count(
     Ok(())
 }
 
-/// A new row; with an id of its own choice if none is given.
+/// Inserts a run. SQLite chooses the row id if none is given.
 pub(super) fn insert_row(
     connection: &Connection,
     id: Option<i64>,

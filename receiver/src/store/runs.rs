@@ -8,54 +8,54 @@ use wire::{Scope, Source, StoredRun};
 pub(super) const JOB: &str = "
     SELECT id FROM jobs WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4";
 
-/// The runs of a job, newest first; what is `None` does not restrict.
+/// The runs of a job, newest first.
 pub(super) const RUNS: &str = "
     SELECT id, run_id, received_at_ms, payload, sources FROM runs
     WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
     ORDER BY id DESC LIMIT :limit";
 
-/// Those with one run id.
+/// The runs of a job with one run id, newest first.
 pub(super) const RUNS_WITH_ID: &str = "
     SELECT id, run_id, received_at_ms, payload, sources FROM runs
     WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
     ORDER BY id DESC LIMIT :limit";
 
-/// Which runs of a job.
+/// Which runs of a job to return; `None` does not restrict.
 #[derive(Debug, Clone)]
 pub struct RunQuery {
     /// The job.
     pub scope: Scope,
     /// Only those with this run id.
     pub run_id: Option<String>,
-    /// Only those with an id below this.
+    /// Only those with a row id below this.
     pub before: Option<i64>,
-    /// Only those that came then or later.
+    /// Only runs that arrived at this time or later.
     pub since: Option<Timestamp>,
-    /// Only those that came before.
+    /// Only runs that arrived before this time.
     pub until: Option<Timestamp>,
     /// At most this many.
     pub limit: u32,
 }
 
-/// A run with its payload, and whose it is.
+/// A run with its payload, and the names of its job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WholeRun {
-    /// Row.
+    /// Row id.
     pub id: i64,
-    /// Whose it is.
+    /// The names of its job.
     pub scope: Scope,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// When it came.
+    /// When its last summary arrived.
     pub received_at: Timestamp,
-    /// The payload as it came, or what came of several.
+    /// The payload as received, or joined from several.
     pub payload: String,
-    /// Who measured it.
+    /// The collectors that measured it.
     pub sources: Vec<Source>,
 }
 
 impl WholeRun {
-    /// The run as it is answered, with its payload in some form.
+    /// The run as the API returns it, with its payload in some form.
     pub fn with_payload<P>(self, payload: P) -> StoredRun<P> {
         let [organization, _, workflow, job] = self.scope.names().map(str::to_owned);
         StoredRun {
@@ -72,13 +72,13 @@ impl WholeRun {
     }
 }
 
-/// The row of a job; `None` if nothing of it is stored.
+/// The row id of a job; `None` if nothing is stored for it.
 pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<i64>> {
     let parts = scope.parts().map(|(_, part)| part);
     connection.prepare_cached(JOB)?.query_row(parts, |row| row.get(0)).optional()
 }
 
-/// Who measured a run, as it is stored.
+/// Parses the stored list of the collectors that measured a run.
 pub(super) fn sources(text: Option<String>) -> Vec<Source> {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }

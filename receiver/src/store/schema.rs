@@ -11,9 +11,9 @@ use super::{StoreError, catalog, wal};
 
 /// Marks a database as ours (`PRAGMA application_id`): "`RRCv`" in ASCII.
 const APPLICATION_ID: i32 = 0x5252_4376;
-/// SQLite before this one can corrupt a WAL database with several connections (the WAL-reset bug).
+/// Older versions of SQLite can corrupt a WAL database with several connections (the WAL-reset bug).
 const OLDEST_SQLITE: i32 = 3_051_003;
-/// A database that must be there.
+/// Opens only a database that exists.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Version of [`SCHEMA`] (`PRAGMA user_version`).
 const VERSION: i64 = 1;
 
-/// All tables and indexes. `id`s of runs are never given again (`AUTOINCREMENT`), even after their runs are deleted.
+/// All tables and indexes. `id`s of runs are never reused (`AUTOINCREMENT`), even after the runs are deleted.
 const SCHEMA: &str = "
     CREATE TABLE jobs (
         id INTEGER PRIMARY KEY,
@@ -121,7 +121,7 @@ const SCHEMA: &str = "
     CREATE UNIQUE INDEX parts_by_summary ON parts (job_id, summary_id);
 ";
 
-/// The connection that writes; afterwards the database exists, is sound and has its tables.
+/// Opens the connection that writes. Afterwards the database exists, is sound and has its tables.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite(rusqlite::version()));
@@ -151,15 +151,16 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Makes a connection hold in memory what SQLite would write to temporary files, so that it needs no directory for them.
+/// Makes a connection hold in memory what SQLite would write to temporary files, so that it needs no directory for
+/// them.
 ///
-/// The size is bounded by what one statement may have to roll back (of a write the pages of one run: twice the largest body),
-/// since no query sorts. A file would also need room: on a full disk not even a deletion would succeed.
+/// The size is bounded, since no query sorts: it is what one statement may have to roll back (for a write the pages of
+/// one run: twice the largest body). A file would also need space: on a full disk not even a deletion would succeed.
 pub(super) fn nothing_in_temporary_files(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
-/// The connection that writes, again, to a database that failed; nothing is written before its log is empty.
+/// Opens a new connection that writes after the database failed. Nothing is written before the log is empty.
 pub(super) fn reopen_for_writing(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -168,7 +169,7 @@ pub(super) fn reopen_for_writing(path: &Path) -> Result<Connection, StoreError> 
     if wal::empty(&connection)? { Ok(connection) } else { Err(StoreError::Busy) }
 }
 
-/// A connection that reads.
+/// Opens a connection that only reads.
 pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, EXISTING)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -186,7 +187,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// Whether the database has its tables; false for one that was just made.
+/// Whether the database has its tables; false if it was just created.
 pub(super) fn check(connection: &Connection) -> Result<bool, OpenError> {
     let integer = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let found = integer("PRAGMA user_version")?;
@@ -201,10 +202,10 @@ pub(super) fn check(connection: &Connection) -> Result<bool, OpenError> {
     if found == VERSION { Ok(true) } else { Err(OpenError::Newer { found, known: VERSION }) }
 }
 
-/// Makes all tables in one transaction: a database has all of them or none.
+/// Creates all tables in one transaction: a database has all of them or none.
 fn create(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    // Another process may have made them meanwhile.
+    // Another process may have created them meanwhile.
     if !check(&transaction)? {
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -6,12 +6,12 @@ use wire::{ContainerSummary, Scope};
 
 use super::containers;
 
-/// The jobs of a repository or workflow that ran last; what is `None` does not restrict.
+/// The jobs of a repository that ran last.
 pub(super) const JOBS: &str = "
     SELECT id, workflow, job FROM jobs WHERE organization = :organization AND repository = :repository
     ORDER BY last_run DESC LIMIT :limit";
 
-/// Those of a workflow.
+/// The jobs of a workflow that ran last.
 pub(super) const JOBS_OF_WORKFLOW: &str = "
     SELECT id, workflow, job FROM jobs
     WHERE organization = :organization AND repository = :repository AND workflow = :workflow
@@ -23,7 +23,7 @@ pub(super) const JOB: &str = "
     WHERE organization = :organization AND repository = :repository AND workflow = :workflow AND job = :job
     LIMIT :limit";
 
-/// How many there are of a repository, workflow, or job.
+/// Counts the jobs of a repository or workflow, or one job.
 const COUNT: &str = "
     SELECT count(*) FROM jobs WHERE organization = ?1 AND repository = ?2
     AND (?3 IS NULL OR workflow = ?3) AND (?4 IS NULL OR job = ?4)";
@@ -34,87 +34,87 @@ pub(super) const RUNS: &str = "
     WHERE job_id = ?1 AND is_final = 1 AND complete IS NOT 0 AND received_at_ms >= ?2
     ORDER BY id DESC LIMIT ?3";
 
-/// Jobs whose figures are to be computed anew.
+/// Jobs whose figures must be recomputed.
 pub(super) const STALE: &str = "
     SELECT id, stale, run_count, last_run FROM jobs WHERE stale > 0 AND id > ?1 ORDER BY id LIMIT ?2";
 
-/// A complete run: its last summary, and all of it.
+/// A run that was measured as a whole, by its last summary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompleteRun {
-    /// Row.
+    /// Row id.
     pub id: i64,
-    /// Row of its job.
+    /// Row id of its job.
     pub job_id: i64,
-    /// The CI system's identifier of it.
+    /// The CI system's identifier of the run.
     pub run_id: String,
-    /// For how long it was measured.
+    /// How long it was measured.
     pub duration_seconds: f64,
-    /// CPU time in all.
+    /// Total CPU time.
     pub cpu_seconds: Option<f64>,
-    /// When its last summary came.
+    /// When its last summary arrived.
     pub received_at: Timestamp,
     /// Its containers.
     pub containers: Vec<ContainerSummary>,
 }
 
-/// Of which jobs, and how much of each.
+/// Which jobs, and how many runs of each.
 #[derive(Debug, Clone)]
 pub struct HistoryQuery {
     /// A job, workflow or repository.
     pub scope: Scope,
     /// At most this many jobs, those that ran last.
     pub jobs: u32,
-    /// The last complete runs of each.
+    /// At most this many complete runs of each job, the last ones.
     pub runs: u32,
-    /// Only those that came then or later.
+    /// Only runs that arrived at this time or later.
     pub since: Option<Timestamp>,
 }
 
 /// The last complete runs of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobHistory {
-    /// Row.
+    /// Row id.
     pub id: i64,
     /// Workflow.
     pub workflow: String,
     /// Job.
     pub job: String,
-    /// Newest first.
+    /// Its runs, newest first.
     pub runs: Vec<CompleteRun>,
 }
 
 /// A job as it was when its runs were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobState {
-    /// Row.
+    /// Row id.
     pub id: i64,
     /// Changes since its figures were computed.
     pub stale: i64,
-    /// Runs stored of it.
+    /// Number of stored runs.
     pub run_count: i64,
-    /// Row of its newest run.
+    /// Row id of its newest run.
     pub last_run: i64,
 }
 
-/// A job whose figures are to be computed anew.
+/// A job whose figures must be recomputed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StaleJob {
-    /// As it was before its runs were read: what is stored while they are read is not taken for known.
+    /// The state before its runs were read: a summary that is stored during the read keeps the job stale.
     pub state: JobState,
     /// Its last complete runs, newest first.
     pub runs: Vec<CompleteRun>,
 }
 
-/// What was computed of a job's last runs.
+/// The figures computed from a job's last runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredFigures {
     /// The job as it was when its runs were read.
     pub state: JobState,
-    /// All of it, as JSON.
+    /// All figures, as JSON.
     pub figures: String,
-    /// What lists of jobs are sorted by: how much is requested in vain …
+    /// Sort key of lists of jobs: how much is over-requested.
     pub waste: f64,
-    /// … and how near to its limits the job is.
+    /// Sort key of lists of jobs: how close the job is to its limits.
     pub risk: f64,
 }
 
@@ -154,7 +154,7 @@ pub(super) fn count_jobs(connection: &Connection, scope: &Scope) -> rusqlite::Re
     connection.prepare_cached(COUNT)?.query_row(parts, |row| row.get::<_, u32>(0)).map(|count| count as usize)
 }
 
-/// Jobs in the order of their rows from `after` on.
+/// Stale jobs, in the order of their row ids after `after`.
 pub(super) fn stale(
     connection: &Connection,
     after: i64,
@@ -198,7 +198,7 @@ fn runs(
     Ok(runs)
 }
 
-/// Stores figures; a job of which something was stored since its state was read remains stale.
+/// Stores figures. A job that changed since its state was read remains stale.
 pub(super) fn store_figures(connection: &Connection, figures: &[StoredFigures]) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
         "UPDATE jobs SET figures = :figures, waste = :waste, risk = :risk,

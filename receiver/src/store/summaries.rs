@@ -1,4 +1,4 @@
-//! Runs without their payloads, and one run with it.
+//! Lists of runs without their payloads, and single runs with theirs.
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use wire::{RunSummary, Scope};
@@ -18,18 +18,18 @@ pub(super) const RUN: &str = "
     SELECT organization, repository, workflow, job, run_id, received_at_ms, payload, sources
     FROM runs JOIN jobs ON jobs.id = job_id WHERE runs.id = ?1";
 
-/// Which runs.
+/// Which runs to list.
 #[derive(Debug, Clone)]
 pub struct SummaryQuery {
     /// The job.
     pub scope: Scope,
-    /// Only those with an id below this.
+    /// Only those with a row id below this.
     pub before: Option<i64>,
     /// At most this many.
     pub limit: u32,
 }
 
-/// `None` if there is no such job.
+/// Returns `None` if there is no such job.
 pub(super) fn page(
     connection: &Connection,
     query: &SummaryQuery,
@@ -63,7 +63,7 @@ pub(super) fn page(
     Ok(Some(runs))
 }
 
-/// One run by its row.
+/// One run by its row id.
 pub(super) fn run(connection: &Connection, id: i64) -> rusqlite::Result<Option<WholeRun>> {
     let row = connection.prepare_cached(RUN)?.query_row([id], |row| {
         Ok(WholeRun {

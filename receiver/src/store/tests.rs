@@ -109,7 +109,7 @@ fn a_full_disk_is_told_as_one_and_takes_nothing_with_it() {
     let mut connection = schema::open_for_writing(&directory.path().join("db")).unwrap();
     write::execute(&mut connection, vec![run(None, true, "before")]).remove(0).unwrap();
     let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
-    // SQLite answers a database that may not grow as it answers a full disk.
+    // SQLite reports the same error for a database that may not grow as for a full disk.
     connection.pragma_update(None, "max_page_count", pages).unwrap();
     let large = "x".repeat(1 << 20);
     let batch = vec![run(None, true, "small"), run(None, true, &large), run(None, true, "small too")];
@@ -177,7 +177,7 @@ async fn a_failed_connection_is_replaced_and_the_log_begun_anew() {
     write::execute(&mut connection, vec![run(None, true, "before")]).remove(0).unwrap();
     let log = directory.path().join("db-wal");
     assert!(log.metadata().unwrap().len() > 0);
-    // It keeps the log from being emptied by who closes the last connection.
+    // An open reader keeps the log: otherwise closing the last connection would empty it.
     let reader = schema::open_for_reading(&path).unwrap();
     let count = || reader.query_row("SELECT count(*) FROM runs", [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count(), 1);
@@ -188,6 +188,6 @@ async fn a_failed_connection_is_replaced_and_the_log_begun_anew() {
     write::execute(&mut connection, vec![run(None, true, "after")]).remove(0).unwrap();
     reader.execute_batch("BEGIN").unwrap();
     assert_eq!(count(), 2);
-    // What it reads is in the log, which cannot be begun anew; so nothing may be written.
+    // The reader's snapshot is in the log, so the log cannot be reset and nothing may be written.
     assert!(matches!(schema::reopen_for_writing(&path), Err(StoreError::Busy)));
 }

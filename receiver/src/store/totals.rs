@@ -1,41 +1,41 @@
-//! What all jobs below a name come to.
+//! Sums over all jobs below a name.
 
 use rusqlite::{Connection, Row};
 
 use super::catalog::Within;
 
-/// Of all jobs; from an index alone.
+/// Sums over all jobs, read from an index alone.
 pub(super) const ALL: &str = "
     SELECT count(*), total(run_count), total(waste), total(waste > 0), total(risk > 0) FROM jobs
     WHERE run_count > 0";
 
-/// Of an organization's.
+/// Sums over the jobs of an organization.
 pub(super) const OF_ORGANIZATION: &str = "
     SELECT count(*), total(run_count), total(waste), total(waste > 0), total(risk > 0) FROM jobs
     WHERE organization = ?1 AND run_count > 0";
 
-/// Of a repository's.
+/// Sums over the jobs of a repository.
 pub(super) const OF_REPOSITORY: &str = "
     SELECT count(*), total(run_count), total(waste), total(waste > 0), total(risk > 0) FROM jobs
     WHERE organization = ?1 AND repository = ?2 AND run_count > 0";
 
-/// Of a workflow's.
+/// Sums over the jobs of a workflow.
 pub(super) const OF_WORKFLOW: &str = "
     SELECT count(*), total(run_count), total(waste), total(waste > 0), total(risk > 0) FROM jobs
     WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND run_count > 0";
 
-/// What jobs come to.
+/// Sums over jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sums {
-    /// Jobs.
+    /// Number of jobs.
     pub jobs: u64,
-    /// Their runs.
+    /// Number of their runs.
     pub runs: u64,
-    /// What they request in vain, as `jobs.waste` counts it.
+    /// How much they over-request, in the unit of `jobs.waste`.
     pub waste: f64,
-    /// Jobs that request something in vain.
+    /// Jobs that over-request.
     pub wasteful_jobs: u64,
-    /// Jobs of which a run was killed, throttled or close to its limit.
+    /// Jobs with a run that was killed, throttled or close to a limit.
     pub jobs_at_risk: u64,
 }
 

@@ -21,27 +21,27 @@ const MAX_BATCH: usize = 256;
 /// Background work waits until no push is waiting, but no longer than this: each piece of it is small.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is to be written.
+/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum WriteRequest {
-    /// A summary; somebody waits for it to be on disk.
+    /// A summary. The sender waits until it is on disk.
     Insert(Box<Insert>),
-    /// Something that can wait.
+    /// Background work.
     Deferred(Deferred),
 }
 
-/// A summary and who waits for it.
+/// A summary, and the channel for its outcome.
 #[derive(Debug)]
 pub(super) struct Insert {
     pub(super) run: NewRun,
     pub(super) reply: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
-/// Who writes.
+/// The state of the writing thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
-    /// `None` after it failed: what a connection believes of a disk that failed is not to be relied upon.
+    /// `None` after a failure: a connection's view of a disk that failed cannot be trusted.
     connection: Option<Connection>,
     wal: Wal,
     health: Arc<Health>,
@@ -52,9 +52,10 @@ impl Writer {
         Self { path: path.to_owned(), connection: Some(connection), wal: Wal::default(), health }
     }
 
-    /// Writes until nobody is left who could ask for it.
+    /// Writes until every sender is gone.
     ///
-    /// What has come while one batch was written to disk is the next batch: nothing waits longer than it must.
+    /// Requests that arrive while one batch is written to disk form the next batch, so that none waits longer than it
+    /// must.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<WriteRequest>) {
         let mut batch = Vec::new();
         let mut waiting: VecDeque<(Instant, Deferred)> = VecDeque::new();
@@ -88,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Stores a batch of summaries and answers.
+    /// Stores a batch of summaries and sends the outcomes.
     fn store(&mut self, batch: &mut Vec<Insert>) {
         let results = self.with_connection(|connection| write(connection, batch));
         debug!(writes = batch.len(), "batch");
@@ -114,7 +115,7 @@ impl Writer {
             if let (Ok(_), Err(failed @ StoreError::Failed(_))) = (&results, &result) {
                 error!(error = %failed, "a summary could not be stored");
             }
-            // Whoever asked may have gone; it is stored all the same.
+            // The caller may be gone. The summary is stored nevertheless.
             let _ = insert.reply.send(result);
         }
     }
@@ -133,7 +134,7 @@ impl Writer {
         work.answer(result);
     }
 
-    /// Does something with the connection, which is opened anew if it failed.
+    /// Runs `write` on the connection, and reopens the connection first if it failed before.
     fn with_connection<T>(
         &mut self,
         write: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
@@ -145,14 +146,14 @@ impl Writer {
         let Some(connection) = &mut self.connection else { return Err(StoreError::Busy) };
         let result = write(connection);
         if matches!(&result, Err(failed) if failed.breaks_connection()) {
-            // The kernel tells of a failed write once and forgets it: to try again would be to believe that it is done.
+            // The kernel reports a failed write once and forgets it. A retry would only seem to succeed.
             self.connection = None;
         }
         result
     }
 }
 
-/// All of a batch in one transaction; one that fails takes only itself back.
+/// Writes a batch in one transaction. A summary that fails is rolled back alone.
 fn write(
     connection: &mut Connection,
     batch: &[Insert],
@@ -164,8 +165,8 @@ fn write(
         let outcome = insert(&savepoint, run).map_err(StoreError::from);
         match &outcome {
             Ok(_) => savepoint.commit()?,
-            // A full disk, among others, takes back the whole transaction and not just this write: there is no
-            // savepoint to return to, and what came before it in the batch is not stored either.
+            // A full disk, among other errors, rolls back the whole transaction and not just this write. There is no
+            // savepoint to return to, and the summaries before it in the batch are not stored either.
             Err(failed) if savepoint.is_autocommit() => return Err(failed.clone()),
             Err(failed) if failed.breaks_connection() => return Err(failed.clone()),
             Err(_) => savepoint.finish()?,
@@ -203,14 +204,14 @@ fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<Outcome> {
         count(connection, job, 1, id, run)?;
         return Ok(Outcome::Created(id));
     };
-    // Its containers go with it; the new row keeps the id.
+    // The containers are deleted with the row. The new row keeps the id.
     connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([stored.id])?;
     insert_row(connection, Some(stored.id), job, run)?;
     count(connection, job, 0, stored.id, run)?;
     Ok(Outcome::Replaced(stored.id))
 }
 
-/// Only for rows that a test wants to look at.
+/// Writes runs for a test.
 #[cfg(test)]
 pub(super) fn execute(connection: &mut Connection, runs: Vec<NewRun>) -> Vec<Result<Outcome, StoreError>> {
     try_execute(connection, runs).unwrap()

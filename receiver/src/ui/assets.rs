@@ -1,4 +1,4 @@
-//! Files that the page needs, part of the program: nothing is fetched from elsewhere.
+//! Static files of the page, embedded in the program: nothing is fetched from elsewhere.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::error::PageError;
 
-/// What never changes at its address, as the address holds a digest of it.
+/// For an address that holds a digest of the file: what it returns never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// What has to be asked for each time, and is sent only if it is another.
+/// For other addresses: browsers must ask each time, and get the file only if it has changed.
 const ASK: &str = "public, no-cache";
 /// Hexadecimal digits of the digest in the address.
 const DIGITS: usize = 16;
@@ -53,7 +53,7 @@ const ASSETS: &[Asset] = &[
     },
 ];
 
-/// For each asset its digest in hexadecimal.
+/// The digest of each asset, in hexadecimal.
 static DIGESTS: LazyLock<Vec<String>> =
     LazyLock::new(|| ASSETS.iter().map(|asset| hex::encode(Sha256::digest(asset.bytes))).collect());
 
@@ -66,13 +66,13 @@ pub(super) fn url(name: &str) -> String {
     url + name
 }
 
-/// `GET /assets/{digest}/{name}`: for ever, if it is that of this program.
+/// `GET /assets/{digest}/{name}`: cached forever if the digest is that of this program's file.
 pub(super) async fn by_digest(
     Path((digest, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
     let at = find(&name)?;
-    // A page of another version of the program may still be open: it gets what there is, for now.
+    // A page of another version of the program may still be open. It gets this version's file, but not forever.
     Ok(serve(at, &headers, if DIGESTS[at][..DIGITS] == digest { FOR_EVER } else { ASK }))
 }
 

@@ -1,4 +1,4 @@
-//! What the script draws: figures in an attribute of the page, which also has them in a table.
+//! Charts that the script draws. Their figures are in an attribute of the page, which also has them in a table.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::format;
 /// One chart.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Chart {
-    /// What it shows, for who cannot see it.
+    /// The caption, which also names the chart for screen readers.
     #[serde(skip)]
     pub(super) label: String,
     unit: Unit,
@@ -19,7 +19,7 @@ pub(super) struct Chart {
     series: Vec<Line>,
 }
 
-/// Of the values.
+/// Unit of the values.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Unit {
@@ -27,17 +27,17 @@ pub(super) enum Unit {
     Bytes,
 }
 
-/// Of the places.
+/// Unit of the x axis.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum X {
-    /// Since the beginning.
+    /// Seconds since the beginning of the run.
     Seconds,
-    /// Since 1970, in seconds.
+    /// Seconds since 1970.
     Time,
 }
 
-/// One line; its kind gives it its colour.
+/// One line. Its kind decides its colour.
 #[derive(Debug, Clone, Serialize)]
 struct Line {
     label: String,
@@ -57,7 +57,7 @@ impl Chart {
         Self { label, unit, x, sync: None, xs, series: vec![] }
     }
 
-    /// What was measured.
+    /// Adds a line of measured values.
     #[must_use]
     pub(super) fn line(mut self, label: &str, kind: &'static str, values: Vec<Option<f64>>) -> Self {
         let filled = kind == "used" && matches!(self.x, X::Seconds);
@@ -66,7 +66,7 @@ impl Chart {
         self
     }
 
-    /// What was set; nothing is drawn where it is not known.
+    /// Adds a dashed line of configured values. Nothing is drawn where they are unknown.
     #[must_use]
     pub(super) fn mark(mut self, label: &str, kind: &'static str, values: Vec<Option<f64>>) -> Self {
         if values.iter().any(Option::is_some) {
@@ -76,7 +76,7 @@ impl Chart {
         self
     }
 
-    /// Request and limit: one line where they are the same, since the other would lie under it.
+    /// Adds request and limit, as one line if they are the same: the other would be hidden behind it.
     #[must_use]
     pub(super) fn bounds(self, request: Vec<Option<f64>>, limit: Vec<Option<f64>>) -> Self {
         if request == limit {
@@ -85,21 +85,21 @@ impl Chart {
         self.mark("request", "request", request).mark("limit", "limit", limit)
     }
 
-    /// The same request and limit everywhere.
+    /// Adds a constant request and a constant limit.
     #[must_use]
     pub(super) fn levels(self, request: Option<f64>, limit: Option<f64>) -> Self {
         let count = self.xs.len();
         self.bounds(vec![request; count], vec![limit; count])
     }
 
-    /// The same everywhere.
+    /// Adds a constant dashed line.
     #[must_use]
     pub(super) fn level(self, label: &str, kind: &'static str, value: Option<f64>) -> Self {
         let values = vec![value; self.xs.len()];
         self.mark(label, kind, values)
     }
 
-    /// As the script reads it.
+    /// The chart as JSON, for the script.
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

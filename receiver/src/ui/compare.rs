@@ -34,12 +34,12 @@ struct Side {
     letter: &'static str,
     href: String,
     run_id: String,
-    /// Whose run it is, if it is another job's.
+    /// The run's job, shown if the two runs are of different jobs.
     job: String,
     began: DisplayTime,
 }
 
-/// A figure in both.
+/// One figure of both runs.
 struct Row {
     name: &'static str,
     a: String,
@@ -47,10 +47,10 @@ struct Row {
     change: Delta,
 }
 
-/// By how much it grew.
+/// How much a figure changed.
 #[derive(Default)]
 struct Delta {
-    /// Class: `more`, `less`, or none.
+    /// CSS class: `more`, `less`, or none.
     kind: &'static str,
     text: String,
 }
@@ -69,10 +69,10 @@ struct CommandComparison {
     rows: Vec<Row>,
 }
 
-/// Two runs of the same work differ by so much of themselves: such a change has no colour.
+/// Two runs of the same work differ by this much anyway. A smaller change has no colour.
 const NOISE: f64 = 0.05;
 
-/// Which two.
+/// The ids of the two runs.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RunPairQuery {
     a: Option<String>,
@@ -125,7 +125,7 @@ fn side(letter: &'static str, loaded: &LoadedRun, now: Timestamp) -> Side {
     }
 }
 
-/// `None` if neither run knows it.
+/// Returns `None` if neither run has the figure.
 fn row(name: &'static str, change: &Change, show: fn(f64) -> String) -> Option<Row> {
     change.a.or(change.b)?;
     let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), show);
@@ -140,7 +140,7 @@ fn delta(change: &Change, show: fn(f64) -> String) -> Delta {
     let (kind, sign) = if difference > 0.0 { ("more", "+") } else { ("less", "−") };
     let kind = if change.relative.is_some_and(|relative| relative.abs() < NOISE) { "" } else { kind };
     let text = match change.relative {
-        // What became many times more is not told in percent.
+        // If a figure became many times larger, a factor is easier to read than a percentage.
         Some(relative) if relative < 9.995 => {
             format!("{sign}{} ({sign}{})", show(difference.abs()), format::percent(relative.abs()))
         }
@@ -197,7 +197,7 @@ fn containers(comparison: &Comparison, a: &Payload, b: &Payload) -> Vec<Containe
     containers.collect()
 }
 
-/// Both courses over the places of both, each point at its own.
+/// Charts both series over the x values of both.
 fn charts(name: &str, a: &Series, b: &Series) -> Vec<Chart> {
     let mut xs: Vec<f64> = places(a).into_iter().chain(places(b)).collect();
     xs.sort_by(f64::total_cmp);
@@ -206,7 +206,7 @@ fn charts(name: &str, a: &Series, b: &Series) -> Vec<Chart> {
         return vec![];
     }
     let at = |series: &Series, x: f64| {
-        // A step holds from its beginning to the next one's.
+        // A step lasts until the next one begins.
         let step = (x / series.step_seconds + 1e-9).floor() as usize;
         (x <= series.step_seconds * series.cpu_cores.len() as f64).then_some(step)
     };

@@ -2,10 +2,10 @@
 
 use super::urls;
 
-/// Where a page is.
+/// Breadcrumbs: where a page is.
 #[derive(Debug, Clone)]
 pub(super) struct Crumbs {
-    /// Repository with its organization, workflow: each with the overview of what is in it.
+    /// Organization, repository and workflow, each with the address of its overview.
     pub(super) above: Vec<(String, String)>,
     pub(super) job: String,
     pub(super) job_href: String,
@@ -31,14 +31,14 @@ impl Crumbs {
     }
 }
 
-/// A word on what is remarkable.
+/// A short label for something remarkable.
 #[derive(Debug, Clone)]
 pub(super) struct Badge {
     pub(super) kind: &'static str,
     pub(super) text: String,
 }
 
-/// A figure that is looked for first.
+/// A key figure at the top of a page.
 #[derive(Debug, Clone)]
 pub(super) struct Tile {
     pub(super) name: &'static str,

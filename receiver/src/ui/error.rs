@@ -1,4 +1,4 @@
-//! What went wrong, as a page.
+//! Error pages.
 
 use askama::Template;
 use axum::extract::Request;
@@ -11,7 +11,7 @@ use super::security_headers;
 use crate::api::error::AppError;
 use crate::store::StoreError;
 
-/// Why there is no page.
+/// Why a page cannot be shown.
 #[derive(Debug)]
 pub(crate) enum PageError {
     /// There is no such page, or no such job or run.
@@ -20,9 +20,9 @@ pub(crate) enum PageError {
     Invalid(String),
     /// A form that another site sent.
     Forbidden,
-    /// Not now.
+    /// The receiver is overloaded, or the database cannot be used.
     Unavailable,
-    /// Something broke here: the text is for the log.
+    /// Something broke in the receiver. The text is only for the log.
     Internal(String),
 }
 
@@ -100,7 +100,7 @@ impl IntoResponse for PageError {
     }
 }
 
-/// For paths that nothing is at: a page for who reads pages.
+/// Answers a path that does not exist: with a page for browsers, and as the API does for other clients.
 pub(crate) async fn not_found(request: Request) -> Response {
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/html") && !request.uri().path().starts_with("/api/") {

@@ -1,8 +1,8 @@
-//! Figures as people read them; `assets/page.js` writes those of the charts in the same way.
+//! Formats figures for people. `assets/page.js` formats those of the charts in the same way.
 
 use jiff::Timestamp;
 
-/// Three significant digits, no more than three behind the point, no zeros at the end.
+/// Three significant digits, at most three decimals, no trailing zeros.
 pub(super) fn significant(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return if value == 0.0 { "0" } else { "–" }.to_owned();
@@ -27,10 +27,10 @@ pub(super) fn bytes(value: f64) -> String {
     format!("{} {unit}", significant(value))
 }
 
-/// Whose limit it is that a container has not of its own.
+/// Introduces a limit that is not the container's own.
 pub(super) const ABOVE_ALLOWS: &str = "its pod, slice or node allows";
 
-/// In the place of a limit, where only what is above a container has one.
+/// Shown instead of a limit if only something above the container has one.
 pub(super) fn no_limit(bound: &str) -> String {
     format!("no limit of its own; {ABOVE_ALLOWS} {bound}")
 }
@@ -68,12 +68,12 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
-/// A share of 1 in percent.
+/// A share of 1, in percent.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
         _ if percent == 0.0 => "0 %".to_owned(),
-        // What is nearly all is not all, and what is nearly nothing is something.
+        // Almost everything must not be shown as 100 %, nor almost nothing as 0 %.
         _ if percent > 99.95 && percent < 100.0 => "99.9 %".to_owned(),
         _ if percent > 0.0 && percent < 0.1 => "< 0.1 %".to_owned(),
         _ if percent.abs() < 10.0 || (percent > 99.0 && percent < 100.0) => {
@@ -83,7 +83,8 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// A sentence with names in it that others chose: what turns the direction of writing would turn all of it.
+/// Makes a sentence with names from outside safe to show: a bidirectional control character in a name would reorder all
+/// of it.
 pub(super) fn sentence(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if turns(c) || c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -92,7 +93,7 @@ pub(super) fn sentence(text: &str) -> String {
 /// A time to read and to sort by.
 #[derive(Debug, Clone)]
 pub(super) struct DisplayTime {
-    /// For machines.
+    /// Machine-readable form.
     pub(super) machine: String,
     /// `2026-02-06 14:30 UTC`.
     pub(super) full: String,

@@ -1,5 +1,4 @@
-//! The page: what a browser gets. Answers are whole without a script; charts are drawn from figures that are also
-//! in tables.
+//! The page: HTML for browsers. It is complete without a script; charts are drawn from figures that are also in tables.
 
 mod assets;
 mod chart;
@@ -48,7 +47,7 @@ pub(crate) fn routes(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     pages.merge(open).layer(from_fn(security_headers::protect))
 }
 
-/// A page; it holds what only readers may see, so no copy is kept anywhere.
+/// Renders a page. Only readers may see what it holds, so no cache may keep a copy.
 fn page(template: &impl Template) -> Result<Response, PageError> {
     let html = template.render().map_err(|error| PageError::Internal(error.to_string()))?;
     Ok(([(CACHE_CONTROL, "no-store")], Html(html)).into_response())

@@ -1,4 +1,4 @@
-//! What browsers are told so that a page does nothing but what it was made for.
+//! Headers that let browsers restrict a page to what it was made for.
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// Nothing from elsewhere, nothing inline, and in no other page.
+/// Nothing from elsewhere, nothing inline, and no framing by other pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
@@ -17,7 +17,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (X_FRAME_OPTIONS, "DENY"),
-    // Addresses hold names; and a form says its origin only if it may say where it was.
+    // Addresses contain names, so other sites must not get them. With `no-referrer`, forms would not send their origin.
     (REFERRER_POLICY, "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
@@ -38,14 +38,14 @@ pub(super) fn protected(mut response: Response) -> Response {
     response
 }
 
-/// Whether a form was sent by a page of ours. Browsers say so of every POST; who says nothing is no browser, and nobody
-/// can be lured into using it.
+/// Whether one of our own pages sent a form. Browsers say where every POST comes from. A client that does not say so is
+/// not a browser, and nobody can be tricked into using it.
 pub(super) fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(site) = text("sec-fetch-site") {
         return matches!(site, "same-origin" | "none");
     }
-    // Only to pages by TLS or on this very machine do they tell more than the origin.
+    // Over plain HTTP, except to this very machine, browsers send only the origin.
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let host = text("host").or(uri.authority().map(Authority::as_str));

@@ -1,4 +1,4 @@
-//! Who is signed in, by a cookie that scripts cannot read and other sites cannot have sent.
+//! Sessions of signed-in users, in a cookie that scripts cannot read and other sites cannot make browsers send.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::urls;
 use crate::api::state::AppState;
 
-/// A cookie outlives its session by this, so that who comes back later is told why to sign in again.
+/// A cookie outlives its session by this time, so that a returning user is told why to sign in again.
 const REMEMBER_SECONDS: u64 = 7 * 86_400;
 
 /// Whether somebody is signed in.
@@ -23,18 +23,18 @@ pub(super) enum Session {
     Never,
 }
 
-/// Whether the browser came by TLS, to the receiver or to the proxy in front of it.
+/// Whether the browser uses TLS, to the receiver or to the proxy in front of it.
 fn is_secure(state: &AppState, headers: &HeaderMap) -> bool {
     let forwarded = || headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
     state.page.tls || (state.page.behind_proxy && forwarded())
 }
 
-/// Of the addresses that the browser uses.
+/// The scheme of the addresses that the browser uses.
 pub(super) fn scheme(state: &AppState, headers: &HeaderMap) -> &'static str {
     if is_secure(state, headers) { "https" } else { "http" }
 }
 
-/// With the prefix a browser takes it from no other host and not without TLS.
+/// With the prefix, a browser accepts the cookie from no other host and only over TLS.
 fn cookie_name(secure: bool) -> &'static str {
     if secure { "__Host-session" } else { "session" }
 }
@@ -48,14 +48,14 @@ pub(super) fn find(state: &AppState, headers: &HeaderMap) -> Session {
     if state.access.current().in_session(session, Timestamp::now()) { Session::Open } else { Session::Ended }
 }
 
-/// The cookie that begins a session; `None` if this is no read token.
+/// The cookie that begins a session; `None` if `token` is not a read token.
 pub(super) fn begin(state: &AppState, headers: &HeaderMap, token: &str) -> Option<HeaderValue> {
     let expires_at = Timestamp::now().saturating_add(state.page.session_time).ok()?;
     let session = state.access.current().begin_session(token, expires_at)?;
     cookie(state, headers, &session, state.page.session_time.as_secs() + REMEMBER_SECONDS)
 }
 
-/// The cookie that takes it away.
+/// The cookie that ends a session.
 pub(super) fn end(state: &AppState, headers: &HeaderMap) -> Option<HeaderValue> {
     cookie(state, headers, "", 0)
 }
@@ -67,7 +67,7 @@ fn cookie(state: &AppState, headers: &HeaderMap, value: &str, seconds: u64) -> O
     HeaderValue::from_str(&cookie).ok()
 }
 
-/// Lets only who is signed in through; others are led to the form and back.
+/// Lets only signed-in users through. Sends others to the form, which leads them back.
 pub(super) async fn required(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let session = find(&state, request.headers());
     if session == Session::Open {

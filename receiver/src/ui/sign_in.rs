@@ -1,4 +1,4 @@
-//! Signing in with a read token, and out.
+//! Signing in with a read token, and signing out.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use super::{page, security_headers, session, urls};
 use crate::api::error::TokenGuess;
 use crate::api::state::AppState;
 
-/// A form holds a token and an address.
+/// Maximum size of a form in bytes: it holds only a token and an address.
 const MAX_FORM: usize = 16 * 1024;
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage {
     next: String,
-    /// What to say first.
+    /// A notice above the form.
     told: Option<&'static str>,
     /// What was wrong with the token.
     wrong: Option<&'static str>,
 }
 
-/// Where to go on, and why one is here.
+/// Where to go after signing in, and why the user is here.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SignInQuery {
     #[serde(default)]
@@ -72,7 +72,7 @@ pub(super) async fn sign_in(
     }
     let Typed { token, next } = typed(&state, request).await?;
     let next = urls::next(&next).unwrap_or_else(|| "/".to_owned());
-    // Copied tokens bring blanks and ends of lines.
+    // Copied tokens often come with spaces or line breaks.
     if let Some(cookie) = session::begin(&state, &headers, token.trim()) {
         return Ok(([(SET_COOKIE, cookie)], Redirect::to(&next)).into_response());
     }
@@ -83,11 +83,11 @@ pub(super) async fn sign_in(
     Ok(response)
 }
 
-/// The form, if it is one and comes in time; anybody may send it, so little is read.
+/// Reads the form, if it is valid and arrives in time. Anybody may send one, so its size is limited.
 async fn typed(state: &AppState, request: Request) -> Result<Typed, PageError> {
     let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let length: usize = length.filter(|length| *length <= MAX_FORM).ok_or_else(unreadable)?;
-    // What is held for all bodies together is bounded.
+    // The memory for all bodies together is bounded.
     let permits = state.bodies.try_acquire_many(length as u32);
     let _permits = permits.map_err(|_| PageError::Unavailable)?;
     let form = Form::<Typed>::from_request(request, &());

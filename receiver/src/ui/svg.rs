@@ -1,11 +1,11 @@
-//! Small figures that need no script: drawn here, with neither style nor script in them.
+//! Small charts that need no script: SVG without styles or scripts.
 
 use std::fmt::Write;
 
 const SPARK: (f64, f64) = (96.0, 28.0);
 const BULLET: (f64, f64) = (160.0, 12.0);
 
-/// The course of a few values; nothing where there are fewer than two.
+/// A sparkline; empty if there are fewer than two values.
 pub(super) fn spark(values: &[f64], label: &str) -> String {
     let (width, height) = SPARK;
     let top = values.iter().copied().fold(0.0, f64::max);
@@ -30,7 +30,7 @@ pub(super) fn spark(values: &[f64], label: &str) -> String {
     )
 }
 
-/// What is used, and where requests and limits are.
+/// A bullet chart: what is used, and where requests and limits are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Bullet {
     pub(super) used: Option<f64>,
@@ -40,7 +40,7 @@ pub(super) struct Bullet {
 }
 
 impl Bullet {
-    /// Beside a text that says the same.
+    /// Draws the chart. It is hidden from screen readers, since a text beside it says the same.
     pub(super) fn draw(&self) -> String {
         let (width, height) = BULLET;
         let marks = [("request", self.request), ("limit", self.limit), ("recommended", self.recommended)];
@@ -63,7 +63,7 @@ impl Bullet {
     }
 }
 
-/// A part of a whole, beside a text that says the same.
+/// Draws a part of a whole, beside a text that says the same.
 pub(super) fn share(part: f64) -> String {
     let width = (part * 100.0).clamp(0.0, 100.0);
     format!(

@@ -1,35 +1,35 @@
-//! Addresses of pages: names of any kind become parts of a path, and parts become names again.
+//! Addresses of pages: encodes any name as part of a path, and decodes it again.
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// All but what RFC 3986 reserves for nothing.
+/// Everything but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// What must not be in a header.
+/// Characters that must not be in a header.
 const UNPRINTABLE: &AsciiSet = &CONTROLS.add(b' ');
 
-/// A value in a query.
+/// Encodes a value in a query.
 pub(super) fn value(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// A name as one part of a path. Browsers take `.` and `..` out of a path even if they are encoded: such names get a
-/// `~` in front, and so do those that begin with one.
+/// Encodes a name as one part of a path. Browsers remove `.` and `..` from a path even if they are encoded, so such
+/// names get a `~` in front, and so do names that begin with one.
 pub(super) fn part(name: &str) -> String {
     let mark = if matches!(name, "." | "..") || name.starts_with('~') { "~" } else { "" };
     format!("{mark}{}", value(name))
 }
 
-/// The name that became this part.
+/// The name that was encoded as this part.
 pub(super) fn name(part: &str) -> &str {
     part.strip_prefix('~').unwrap_or(part)
 }
 
-/// A job's page.
+/// The address of a job's page.
 pub(super) fn job(parts: [&str; 4]) -> String {
     format!("/jobs/{}", parts.map(part).join("/"))
 }
 
-/// Where to go on after signing in: only to a page of ours.
+/// Where to go after signing in. Only our own pages are allowed.
 pub(super) fn next(text: &str) -> Option<String> {
     let local = text.starts_with('/')
         && !text.starts_with("//")

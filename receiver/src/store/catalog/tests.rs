@@ -120,7 +120,7 @@ fn names_are_told_with_what_is_below_them() {
     assert!(names(&connection, &none).unwrap().is_empty());
 }
 
-/// How SQLite would go about it.
+/// SQLite's query plan.
 fn plan(connection: &Connection, sql: &str) -> String {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let plan: Vec<String> =

@@ -59,7 +59,7 @@ fn count(connection: &Connection, what: &str) -> i64 {
     connection.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
 }
 
-/// What is stored, but for the numbers of the rows; the jobs agree with it.
+/// The stored rows without their ids. Also checks that the job agrees with them.
 fn view(connection: &Connection) -> Vec<(String, bool, String, String, i64, i64)> {
     let mut statement = connection
         .prepare(
@@ -110,7 +110,7 @@ fn summaries_of_one_pod_are_one_row_and_each_keeps_its_rules() {
     let whole = super::super::summaries::run(&connection, 1).unwrap().unwrap();
     let sources: Vec<_> = whole.sources.iter().map(|one| (one.mode.as_str(), one.seq)).collect();
     assert_eq!(sources, [("node", Some(2)), ("sidecar", Some(2))]);
-    // All of a run goes with it.
+    // Deleting a run deletes everything that belongs to it.
     connection.execute("DELETE FROM runs WHERE id = 1", []).unwrap();
     assert_eq!((count(&connection, "parts"), count(&connection, "seen")), (0, 1));
 }
@@ -159,7 +159,7 @@ fn an_index_leads_to_what_is_beside_a_summary() {
     }
 }
 
-/// Collectors of two pods' worth of time: what each told, in its order.
+/// The summaries of several collectors, those of each in their order.
 fn any_history() -> impl Strategy<Value = Vec<NewRun>> {
     let mode = prop::sample::select(vec!["sidecar", "node", "node"]);
     let named = prop::sample::select(vec!["7", "7", "8", POD]);

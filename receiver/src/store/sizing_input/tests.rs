@@ -99,13 +99,13 @@ fn figures_of_an_older_state_clear_nothing_newer() {
     let (_directory, mut connection) = open();
     insert(&mut connection, run("w", "j", Some(1), true, None));
     let read = stale(&connection, 0, 9, 9).unwrap()[0].state;
-    // Another summary of the same run: neither the count of runs nor the newest row changes, nor the time.
+    // Another summary of the same run changes neither the number of runs, nor the newest row, nor the time.
     assert_eq!(insert(&mut connection, run("w", "j", Some(2), true, None)), Outcome::Replaced(1));
     let figures = |state| StoredFigures { state, figures: "{}".to_owned(), waste: 0.5, risk: 0.25 };
     store_figures(&connection, &[figures(read)]).unwrap();
     assert!(is_stale(&connection) > 0, "old figures are better than none, and remain stale");
     let read = stale(&connection, 0, 9, 9).unwrap()[0].state;
-    // A run that is deleted, whoever does it.
+    // A deleted run, no matter who deletes it.
     connection.execute_batch("UPDATE jobs SET run_count = run_count - 1").unwrap();
     store_figures(&connection, &[figures(read)]).unwrap();
     assert!(is_stale(&connection) > 0);
@@ -147,7 +147,7 @@ fn each_query_is_served_by_an_index() {
     }
 }
 
-/// What a writer did, in its order, with all of this queued before it began.
+/// Runs a writer on these requests, all of them queued before it begins.
 fn order(commands: Vec<WriteRequest>) -> tempfile::TempDir {
     let (directory, connection) = open();
     let (sender, queue) = mpsc::channel(commands.len());
@@ -161,7 +161,7 @@ fn order(commands: Vec<WriteRequest>) -> tempfile::TempDir {
 
 type Told<T> = oneshot::Receiver<Result<T, StoreError>>;
 
-/// A push, and work that counts the runs that are stored by its turn.
+/// A push. [`count`] makes work that counts the runs stored before its turn.
 fn push() -> (WriteRequest, Told<Outcome>) {
     let (reply, told) = oneshot::channel();
     (WriteRequest::Insert(Box::new(Insert { run: run("w", "j", None, true, None), reply })), told)

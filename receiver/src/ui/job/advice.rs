@@ -15,19 +15,19 @@ pub(super) struct Advice {
     pub(super) rows: Vec<Resource>,
 }
 
-/// One resource of it.
+/// The recommendation for one resource.
 pub(super) struct Resource {
     pub(super) name: &'static str,
     pub(super) used: String,
     pub(super) now: String,
     pub(super) recommended: String,
     pub(super) change: Option<Badge>,
-    /// Less is too little, more is too much.
+    /// Lower and upper bound: less is too little, more is too much.
     pub(super) range: String,
     pub(super) reasons: Vec<String>,
 }
 
-/// The recommendation in one of its forms.
+/// The recommendation in one of its formats.
 pub(super) struct Written {
     pub(super) id: &'static str,
     pub(super) title: &'static str,
@@ -36,7 +36,7 @@ pub(super) struct Written {
     pub(super) first: bool,
 }
 
-/// Forms to copy, the most wanted first; all of it as JSON is only linked.
+/// Formats to copy, the most useful first.
 const FORMS: [(Format, &str); 6] = [
     (Format::Yaml, "Kubernetes resources"),
     (Format::Patch, "Patch for kustomize and kubectl"),
@@ -66,7 +66,7 @@ fn indented(json: &str) -> Option<String> {
     serde_json::to_string_pretty(&value).ok()
 }
 
-/// Of which runs.
+/// Which runs the recommendation is based on.
 pub(super) fn basis(sizing: &Sizing) -> String {
     let runs = sizing.window.runs;
     match runs {

@@ -1,4 +1,4 @@
-//! How the runs of a job went.
+//! The history of a job's runs.
 
 use jiff::Timestamp;
 use wire::rules::is_throttled;
@@ -9,21 +9,21 @@ use crate::ui::chart::{Chart, Unit, X};
 use crate::ui::components::Badge;
 use crate::ui::format::{self, DisplayTime};
 
-/// A container over the runs.
+/// One container over several runs.
 pub(super) struct ContainerCourse {
     pub(super) name: String,
     pub(super) charts: Vec<Chart>,
     pub(super) rows: Vec<CourseRow>,
 }
 
-/// One run of it: the figures of the charts.
+/// The figures of the charts for one run.
 pub(super) struct CourseRow {
     pub(super) href: String,
     pub(super) run_id: String,
     pub(super) values: Vec<(&'static str, String)>,
 }
 
-/// A run among others.
+/// A row in the list of runs.
 pub(super) struct RunRow {
     pub(super) id: i64,
     pub(super) href: String,
@@ -34,17 +34,17 @@ pub(super) struct RunRow {
     pub(super) cpu: String,
     pub(super) memory: String,
     pub(super) badges: Vec<Badge>,
-    /// Which of two is compared with which, if nobody chooses.
+    /// Whether the run is preselected as A or as B of a comparison.
     pub(super) is_a: bool,
     pub(super) is_b: bool,
 }
 
-/// The memory that it needed, by the rule of recommendations.
+/// The memory that the container needed, by the same rule as for recommendations.
 fn memory(container: &ContainerSummary) -> f64 {
     container.memory_needed().0
 }
 
-/// Each container, in the order of the newest run; runs come newest first and are drawn oldest first.
+/// All containers, in the order of the newest run. Runs come newest first and are drawn oldest first.
 pub(super) fn courses(runs: &[RunSummary], sizing: &Sizing) -> Vec<ContainerCourse> {
     let mut names: Vec<&str> = vec![];
     for container in runs.iter().flat_map(|run| &run.containers) {
@@ -67,7 +67,7 @@ fn course(name: &str, runs: &[RunSummary], sizing: &Sizing) -> ContainerCourse {
     let xs: Vec<_> =
         found.iter().rev().map(|(run, _)| run.start_time.as_millisecond() as f64 / 1000.0).collect();
     let ordered = xs.windows(2).all(|pair| pair[0] < pair[1]);
-    // Runs are pushed when they end: those that overlap have begun in another order.
+    // Runs are pushed when they end, so runs that overlap may have begun in another order.
     let charts = if xs.len() < 2 {
         vec![]
     } else {

@@ -1,4 +1,4 @@
-//! One job: what it should request and why, how its runs went, and all of them.
+//! The page of a job: what it should request and why, charts over its runs, and a list of them.
 
 mod advice;
 mod history;
@@ -27,7 +27,7 @@ use crate::sizing::parameters::SizingParameters;
 use crate::sizing::sizing;
 use crate::store::{JobRow, SummaryQuery};
 
-/// Runs on a page, and in a chart.
+/// Number of runs on a page, and in a chart.
 const PAGE: u32 = 50;
 
 #[derive(Template)]
@@ -38,7 +38,7 @@ struct JobPage {
     tiles: Vec<Tile>,
     advice: Vec<Advice>,
     written: Vec<Written>,
-    /// Of which runs the recommendation is made.
+    /// Which runs the recommendation is based on.
     basis: String,
     courses: Vec<ContainerCourse>,
     runs: Vec<RunRow>,
@@ -46,7 +46,7 @@ struct JobPage {
     next: Option<String>,
 }
 
-/// The page of a job's runs.
+/// Which page of a job's runs to show.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RunsPageQuery {
     before: Option<String>,
@@ -77,7 +77,7 @@ pub(super) async fn job(
     page(&view(&row, runs, &sizing, before.is_some(), Timestamp::now()))
 }
 
-/// `GET /ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}`: the recommendation, to be saved.
+/// `GET /ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}`: the recommendation as a file.
 pub(super) async fn recommendation(
     State(state): State<Arc<AppState>>,
     Path((organization, repository, workflow, job, format)): Path<(String, String, String, String, String)>,

@@ -1,4 +1,4 @@
-//! All jobs, the most wasteful or the most endangered first.
+//! The overview of all jobs, the most wasteful or the most at risk first.
 
 mod query;
 
@@ -28,13 +28,13 @@ const PAGE: u32 = 50;
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct OverviewPage {
-    /// Names above what is shown, each with its address.
+    /// Names above the one that is shown, each with its address.
     above: Vec<(String, String)>,
     title: String,
     asked: OverviewQuery,
     tiles: Vec<Tile>,
     jobs: Vec<Job>,
-    /// Whether something narrows the list down.
+    /// Whether the list is filtered.
     narrowed: bool,
     first: Option<String>,
     next: Option<String>,
@@ -90,7 +90,7 @@ pub(super) async fn overview(
     let query = JobQuery { within: within.clone(), search, since, sort: asked.sort, after, limit };
     let (rows, sums) = tokio::try_join!(state.store.jobs(query), state.store.sums(within))?;
     if rows.is_empty() && !narrowed && asked.after.is_none() {
-        // HTTP/2 has it in the address.
+        // HTTP/2 has the host in the address instead of a header.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or(uri.authority().map(Authority::as_str)).unwrap_or("receiver:8080");
         return page(&FirstStepsPage { base: format!("{}://{host}", session::scheme(&state, &headers)) });
@@ -183,7 +183,7 @@ fn told(figures: &JobFigures) -> (Usage, Usage, Option<[String; 2]>, Vec<Badge>,
     let memory =
         usage(&containers.iter().map(|container| container.memory_bytes), format::bytes, format::bytes);
     let waste = [(figures.cpu_waste_core_hours, "core-h"), (figures.memory_waste_gib_hours, "GiB-h")];
-    // Less than three minutes of a core is nothing to tell of.
+    // Less than three minutes of a core is not worth showing.
     let waste = (figures.waste() >= 0.05)
         .then(|| waste.map(|(value, unit)| format!("{} {unit}", format::significant(value))));
     let times: Vec<_> = figures.sparkline.iter().map(|point| point.cpu_seconds).collect();
@@ -191,7 +191,7 @@ fn told(figures: &JobFigures) -> (Usage, Usage, Option<[String; 2]>, Vec<Badge>,
     (cpu, memory, waste, risks(figures), svg::spark(&times, &label))
 }
 
-/// The containers of a job together; what is not known of one is not known of all.
+/// Sums over the containers of a job. A figure that is unknown for one of them is unknown for all.
 fn usage(
     containers: &(impl Iterator<Item = ResourceFigures> + Clone),
     show: fn(f64) -> String,

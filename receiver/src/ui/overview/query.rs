@@ -1,11 +1,11 @@
-//! What the overview is asked for, in its address.
+//! The query parameters of the overview.
 
 use percent_encoding::percent_decode_str;
 
 use crate::store::{JobCursor, JobSort, Within};
 use crate::ui::urls;
 
-/// What the overview is asked for; what makes no sense is left out, since a person typed it.
+/// The query parameters of the overview. Invalid ones are ignored, since a person may have typed them.
 #[derive(Debug, Clone)]
 pub(super) struct OverviewQuery {
     pub(super) search: String,
@@ -48,7 +48,7 @@ impl OverviewQuery {
         }
     }
 
-    /// Only what all above it is given for.
+    /// A repository counts only together with its organization, and a workflow only together with its repository.
     pub(super) fn within(&self) -> Within {
         let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         let organization = given(&self.organization);
@@ -73,17 +73,17 @@ impl OverviewQuery {
         names.iter().enumerate().map(|(at, (_, name))| (name.clone(), query(at + 1))).collect()
     }
 
-    /// What a form that searches here keeps.
+    /// The parameters that the search form keeps.
     pub(super) fn kept(&self) -> Vec<(&'static str, String)> {
         self.names()
     }
 
-    /// Value, whether it is chosen, label.
+    /// Choices of the order: value, whether it is selected, label.
     pub(super) fn sorts(&self) -> Vec<(&'static str, bool, &'static str)> {
         SORTS.iter().map(|(name, sort, label)| (*name, *sort == self.sort, *label)).collect()
     }
 
-    /// Value, whether it is chosen, label.
+    /// Choices of the time: value, whether it is selected, label.
     pub(super) fn times(&self) -> Vec<(&'static str, bool, &'static str)> {
         let times = [
             ("", None, "At any time"),

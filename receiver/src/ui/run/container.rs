@@ -9,7 +9,7 @@ use crate::ui::chart::{Chart, Unit, X};
 use crate::ui::components::Badge;
 use crate::ui::format;
 
-/// What is shown of it.
+/// What is shown of a container.
 pub(super) struct ContainerSection {
     pub(super) name: String,
     pub(super) detail: String,
@@ -79,7 +79,7 @@ pub(super) fn throttled(usage: &ContainerUsage) -> Option<f64> {
     Some(usage.cpu_throttled_periods? as f64 / periods as f64)
 }
 
-/// What the container's own cgroup and its settings say; what is not known is left out.
+/// Facts from the container's own cgroup and its settings. Unknown ones are left out.
 fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
     let bytes = |value: u64| format::bytes(value as f64);
     let throttling = usage.cpu_throttled_seconds.map(|seconds| {
@@ -108,7 +108,7 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-/// What it could not do without, from both sides.
+/// The memory that the container needed: exactly, or as bounds.
 fn needed(usage: &ContainerUsage) -> Option<String> {
     let bytes = |value: u64| format::bytes(value as f64);
     let (least, most) = (usage.memory_needed_at_least_bytes?, usage.memory_needed_at_most_bytes);
@@ -125,7 +125,7 @@ fn ended(usage: &ContainerUsage) -> Option<String> {
     code.or_else(|| usage.exit_signal.map(|signal| format!("signal {signal}")))
 }
 
-/// Its own limit, and what bounds it more tightly than that.
+/// The container's own limit, and the bound above it if that is tighter.
 fn limit<T: PartialOrd>(own: Option<T>, bound: Option<T>, show: fn(T) -> String) -> Option<String> {
     match (own, bound) {
         (None, Some(bound)) => Some(format::no_limit(&show(bound))),
@@ -167,7 +167,7 @@ fn course(usage: &ContainerUsage, series: &wire::Series) -> (Vec<Chart>, Vec<[St
         [format::seconds(*x), shown(*cpu, format::cores), shown(*memory, format::bytes)]
     });
     let steps = steps.collect();
-    // One point is no course.
+    // A single point makes no chart.
     if xs.len() < 2 {
         return (vec![], steps);
     }

@@ -1,4 +1,4 @@
-//! One run: its course, its commands, and how well it was measured.
+//! The page of a run: its charts, its commands, and how well it was measured.
 
 mod container;
 mod quality;
@@ -37,7 +37,7 @@ impl LoadedRun {
         Ok(Self { run, payload })
     }
 
-    /// As the API answers it.
+    /// The run as the API returns it.
     pub(super) fn stored(&self) -> wire::StoredRun {
         self.run.clone().with_payload(self.payload.clone())
     }
@@ -89,7 +89,7 @@ pub(super) async fn run(
     page(&view(&loaded, Timestamp::now()))
 }
 
-/// `GET /ui/runs/{id}/payload.json`: what was sent, as it was, or what came of several.
+/// `GET /ui/runs/{id}/payload.json`: the payload as received, or joined from several.
 pub(super) async fn payload(
     State(state): State<Arc<AppState>>,
     Path(id): Path<String>,
@@ -150,7 +150,7 @@ fn unknown() -> String {
     "–".to_owned()
 }
 
-/// CPU time of all containers, of the pod beside them, and what could be placed in none.
+/// CPU time of all containers, of the pod outside them, and of what could not be attributed to any.
 pub(super) fn cpu_seconds(payload: &Payload) -> Option<f64> {
     let of_containers = || {
         let times: Option<Vec<f64>> =
@@ -212,7 +212,7 @@ fn tiles(payload: &Payload) -> Vec<Tile> {
 }
 
 fn commands(payload: &Payload) -> Vec<CommandRow> {
-    // With the children whose names nobody saw: their time is part of the whole.
+    // This includes children whose names were never seen: their time is part of the total.
     let total: f64 = cpu_seconds(payload).unwrap_or(0.0);
     let commands = payload.top_commands.iter().map(|command| {
         let share = if total > 0.0 { command.cpu_seconds / total } else { 0.0 };

@@ -83,7 +83,7 @@ pub(super) fn quality(payload: &Payload, sources: &[Source]) -> Vec<(&'static st
     quality
 }
 
-/// One of those who measured.
+/// Describes one of the collectors that measured the run.
 fn measured_by(source: &Source) -> String {
     let who = match source.mode.as_str() {
         "node" => "node collector",
