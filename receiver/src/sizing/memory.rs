@@ -113,11 +113,13 @@ pub(super) fn none(observations: &[Observation<'_>], current: &CurrentMemory) ->
 }
 
 /// What a kill asks for: more than the limit by a factor and by an amount. With each further run that is killed after
-/// the last one the factor is applied once more: what did not help twice is not tried a third time.
+/// the last one the factor is applied once more: what did not help twice is not tried a third time. It asks for nothing
+/// once later runs needed more than the limit that killed and proved how much.
 struct AfterKill {
     factor: f64,
     added: f64,
     bytes: f64,
+    answered_by: usize,
 }
 
 impl AfterKill {
@@ -125,9 +127,19 @@ impl AfterKill {
         let in_a_row = own.iter().take_while(|one| one.oom_killed).count().clamp(1, MAX_STEPS);
         let factor = parameters.oom_factor.powi(in_a_row as i32);
         let added = parameters.oom_bytes as f64;
-        let bytes = if killed_at > 0.0 { (killed_at * factor).max(killed_at + added) } else { 0.0 };
-        Self { factor: (factor * 100.0).round() / 100.0, added, bytes }
+        let answered_by = answers(killed_at, own);
+        let is_open = killed_at > 0.0 && answered_by < parameters.min_runs as usize;
+        let bytes = if is_open { (killed_at * factor).max(killed_at + added) } else { 0.0 };
+        Self { factor: (factor * 100.0).round() / 100.0, added, bytes, answered_by }
     }
+}
+
+/// How many runs since the last kill prove how much is enough. 0 if all of them needed less than what killed: what was
+/// killed may not have been among them.
+fn answers(killed_at: f64, own: &[Observation<'_>]) -> usize {
+    let since = own.iter().take_while(|one| !one.oom_killed).filter(|one| one.proves_memory());
+    let (count, most) = since.fold((0, 0.0_f64), |(count, most), one| (count + 1, most.max(one.memory_bytes)));
+    if most > killed_at { count } else { 0 }
 }
 
 /// The run with the highest peak; of several, the newest.
@@ -193,6 +205,9 @@ fn reason(
         if others > 0 {
             let of_them = if others == killed.len() { String::new() } else { format!("{others} of them ") };
             let _ = write!(reason, ", {of_them}by no limit of their own");
+        }
+        if kill.bytes == 0.0 {
+            let _ = write!(reason, "; {} runs since then needed more than that and were not", kill.answered_by);
         }
     }
     let close = observations.iter().filter(|one| one.at_memory_limit).count();

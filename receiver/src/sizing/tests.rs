@@ -182,6 +182,19 @@ fn what_the_kernel_counted_is_lowered_to_in_two_rounds() {
     history.extend([needed(43, 50), needed(41, 50), needed(40, 50)]);
     assert_eq!(size(history).memory.change, Change::Keep, "and there it stays");
 
+    let killed = |at: u64| ContainerSummary { oom_kills: Some(1), ..needed(at, at) };
+    let mut history = vec![killed(64), killed(64), killed(64)];
+    assert_eq!(mib(size(history.clone()).memory.request_bytes), 164);
+    history.extend([needed(50, 164), needed(50, 164), needed(50, 164)]);
+    assert_eq!(mib(size(history.clone()).memory.request_bytes), 164, "what was killed did not run again");
+    history.extend([needed(78, 164), needed(77, 164)]);
+    let answered = size(history.clone()).memory;
+    assert_eq!((mib(answered.request_bytes), mib(answered.target_bytes)), (108, 90), "90 x 6/5");
+    let why = answered.reasons.join("; ");
+    assert!(why.contains("5 runs since then needed more than that and were not"), "{why}");
+    history.push(killed(108));
+    assert!(mib(size(history).memory.request_bytes) >= 208, "another kill asks again");
+
     let two = size(vec![facts(1.0, 43), needed(43, 2048), needed(43, 2048)]).memory;
     assert_eq!(mib(two.request_bytes), 1536, "two are no proof");
     let killed = ContainerSummary { oom_kills: Some(1), ..needed(43, 2048) };

@@ -8,13 +8,13 @@ use super::{JOB, MIB, Scene, container, run};
 #[test]
 fn each_form_says_the_same() {
     let scene = Scene::with_peaks(&[500, 600, 550]);
-    let resources = scene.yaml(&format!("{JOB}?format=yaml"));
+    let resources = scene.yaml(&format!("{JOB}?max_step_down=25&format=yaml"));
     let expected = json!({
         "name": "runner",
         "resources": {"requests": {"cpu": "3", "memory": "768Mi"}, "limits": {"memory": "768Mi"}}
     });
     assert_eq!(resources, json!({"containers": [expected]}));
-    let patch = scene.yaml(&format!("{JOB}?format=patch"));
+    let patch = scene.yaml(&format!("{JOB}?max_step_down=25&format=patch"));
     assert_eq!(
         patch,
         json!({
@@ -22,18 +22,18 @@ fn each_form_says_the_same() {
             "spec": {"template": {"spec": {"containers": [expected]}}}
         })
     );
-    let cron = scene.yaml(&format!("{JOB}?format=patch&kind=CronJob&name=nightly.ci"));
+    let cron = scene.yaml(&format!("{JOB}?max_step_down=25&format=patch&kind=CronJob&name=nightly.ci"));
     assert_eq!(cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0], expected);
     assert_eq!((&cron["apiVersion"], &cron["metadata"]["name"]), (&json!("batch/v1"), &json!("nightly.ci")));
 
-    let limits = scene.get(&format!("{JOB}?format=limits&cpu_limit_percentile=99"));
+    let limits = scene.get(&format!("{JOB}?max_step_down=25&format=limits&cpu_limit_percentile=99"));
     let parsed = collector::config::limits::parse(&limits.body).unwrap();
     assert_eq!(parsed["runner"].memory_bytes, Some(768 * MIB));
     assert_eq!(parsed["runner"].cpu_cores, Some(3.0), "no limit is below the request");
     assert_eq!(parsed["runner"].requests.cpu_cores, Some(3.0));
     assert_eq!(parsed["runner"].requests.memory_bytes, Some(768 * MIB));
 
-    let markdown = scene.get(&format!("{JOB}?format=markdown"));
+    let markdown = scene.get(&format!("{JOB}?max_step_down=25&format=markdown"));
     assert_eq!(markdown.header("content-type"), Some("text/markdown; charset=utf-8"));
     assert!(markdown.body.contains("| runner | 3 | 4.00 cores | 768Mi | 1.0 GiB | 3 |"), "{}", markdown.body);
     // By its header as well.

@@ -91,7 +91,7 @@ fn reasons(sizing: &Value, resource: &str) -> String {
 #[test]
 fn a_steady_job_is_told_its_percentile_and_its_highest_peak() {
     let scene = Scene::with_peaks(&[500, 600, 550]);
-    let sizing = scene.json(JOB);
+    let sizing = scene.json(&format!("{JOB}?max_step_down=25"));
     assert_eq!((&sizing["repository"], &sizing["job"]), (&json!("my-org/my-repo"), &json!("build")));
     assert_eq!(sizing["window"]["runs"], 3);
     let container = &sizing["containers"][0];
@@ -337,7 +337,7 @@ fn figures_of_jobs_follow_what_is_pushed() {
     }
     let (told, waste, risk) = figures(3);
     let runner = &told["containers"][0];
-    assert_eq!(runner["cpu_cores"], json!({"request": 4.0, "used": 1.0, "recommended": 3.0}));
+    assert_eq!(runner["cpu_cores"], json!({"request": 4.0, "used": 1.0, "recommended": 1.534}));
     assert_eq!(runner["memory_bytes"]["recommended"], (768 * MIB) as f64);
     assert_eq!(told["sparkline"].as_array().unwrap().len(), 3);
     let hours = 300.0 / 3600.0;
