@@ -43,7 +43,7 @@ struct Attributed {
 }
 
 pub(crate) fn run(as_json: bool) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!(
             "this makes cgroups to compare with, which needs root; the collectors themselves run as nobody"
         );

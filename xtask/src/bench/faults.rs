@@ -20,7 +20,7 @@ const FAULTS: [Fault; 7] = [
 ];
 
 pub(crate) fn run(rounds: u32) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("a small file system is mounted for this, which needs root");
     }
     let programs = build::programs(false, Object::IfPossible)?;

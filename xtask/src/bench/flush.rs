@@ -4,8 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tests::day;
 
@@ -49,7 +48,8 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
             collector.wait_for("going on with the run of a collector that was killed")?;
             collector.wait_for("measuring")?;
             let begin = Instant::now();
-            kill(Pid::from_raw(collector.pid().cast_signed()), Signal::SIGTERM)?;
+            let pid = Pid::from_raw(collector.pid().cast_signed()).context("no PID")?;
+            kill_process(pid, Signal::TERM)?;
             collector.wait_for("the receiver has the summary")?;
             acknowledged.push(begin.elapsed());
             let status = collector.wait()?;

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::http::Client;
 
@@ -100,7 +101,7 @@ fn millis(time: Duration) -> f64 {
 }
 
 pub(crate) fn run(seconds: u64) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("wrk and the pushgateway are installed for this, which needs root");
     }
     let program = build::programs(true, build::Object::IfPossible)?.receiver;
@@ -230,7 +231,7 @@ impl Bench {
             pristine
         };
         // What was written for it is not to be counted against who comes next.
-        nix::unistd::sync();
+        rustix::fs::sync();
         let server = Server::start(&self.program, &database)?;
         let token = server.push_token()?;
         let before = newest(&database)?;
@@ -366,8 +367,7 @@ impl Server {
     }
 
     fn stop(mut self) -> Result<()> {
-        use nix::sys::signal::{Signal, kill};
-        kill(nix::unistd::Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let status = self.child.wait()?;
         if status.success() { Ok(()) } else { bail!("the receiver ended with {status}") }
     }

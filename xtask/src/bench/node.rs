@@ -62,7 +62,7 @@ fn environment(number: usize) -> [(&'static str, String); 5] {
 }
 
 pub(crate) fn run(seconds: u64, pods: usize) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("pods are cgroups made for this, which needs root");
     }
     if pods < 8 || seconds < 4 {

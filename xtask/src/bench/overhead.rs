@@ -23,7 +23,7 @@ const EXITS_SECONDS: u32 = 20;
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 pub(crate) fn run(rounds: usize) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("the eBPF program is loaded and the kernel's statistics of it are turned on, which needs root");
     }
     if rounds < 3 {

@@ -1,18 +1,16 @@
 //! What one process costs in one pass: ours, the floor, and other tools, side by side on the same processes.
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
-use nix::unistd::read;
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::read;
 
-use super::clock::{cpu_time, own_cpu_time};
+use super::clock::{children_cpu_time, cpu_time, own_cpu_time};
 use crate::build::{self, Programs, checked};
 use crate::programs::Running;
 
@@ -73,7 +71,7 @@ impl Figure {
 }
 
 pub(crate) fn run(passes: u32) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("the tools to compare with are installed for this, which needs root");
     }
     let programs = build::programs(true, build::Object::IfPossible)?;
@@ -171,7 +169,7 @@ fn collector(programs: &Programs, passes: u32, open_files: Option<u32>) -> Resul
 
 /// The least that can be done: `stat` of every process opened, read and closed, as often and as far apart.
 fn open_read_close(passes: u32) -> Result<Duration> {
-    let proc = open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let proc = open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let paths: Vec<std::ffi::CString> = pids()?
         .into_iter()
         .map(|pid| Ok(std::ffi::CString::new(format!("{pid}/stat"))?))
@@ -182,7 +180,7 @@ fn open_read_close(passes: u32) -> Result<Duration> {
         let before = own_cpu_time()?;
         for path in &paths {
             if let Ok(file) =
-                openat(proc.as_fd(), path.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                openat(&proc, path.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             {
                 let _ = read(&file, &mut buffer);
             }
@@ -299,17 +297,11 @@ impl Drop for Exporter {
 
 /// CPU time of a program from its start to its end.
 fn children_cpu(command: &mut Command) -> Result<Duration> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    let used = || -> Result<Duration> {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64;
-        Ok(Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time())))
-    };
-    let before = used()?;
+    let before = children_cpu_time()?;
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     if !status.success() {
         bail!("{command:?}: {status}");
     }
     std::io::stdout().flush()?;
-    Ok(used()?.saturating_sub(before))
+    Ok(children_cpu_time()?.saturating_sub(before))
 }

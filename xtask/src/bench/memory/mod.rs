@@ -57,7 +57,7 @@ enum Verdict {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         bail!("this makes cgroups with limits, which needs root");
     }
     for name in &options.workloads {

@@ -15,7 +15,7 @@ pub(crate) fn run() -> Result<()> {
     let no_floor: Vec<_> =
         synthetic.into_iter().filter(|history| !history.name.starts_with("small")).collect();
     total("without \"small\"", |rule| sum(&no_floor, rule));
-    if nix::unistd::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() {
         let programs = build::programs(false, build::Object::IfPossible)?;
         recorded::run(&programs)?;
     } else {
