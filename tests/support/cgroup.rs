@@ -114,7 +114,16 @@ impl Cgroup {
 
     /// As [`Self::new_v1`], with limits: cores, and bytes of memory.
     pub fn limited_v1(cores: f64, memory_bytes: u64) -> Result<Self> {
-        let mut cgroup = Self::new_v1()?;
+        Self::limited_v1_called(new_id()?, cores, memory_bytes)
+    }
+
+    /// A service of the machine, such as that of a runner, with limits.
+    pub fn service_v1(cores: f64, memory_bytes: u64) -> Result<Self> {
+        Self::limited_v1_called(format!("runner-{}.service", &new_id()?[..8]), cores, memory_bytes)
+    }
+
+    fn limited_v1_called(name: String, cores: f64, memory_bytes: u64) -> Result<Self> {
+        let mut cgroup = Self::make(mount("cgroup", "cpuacct")?.join(&name), name, true)?;
         let period_us = 100_000.0;
         let quota = format!("{:.0}", cores * period_us);
         let limits = [

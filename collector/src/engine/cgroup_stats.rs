@@ -77,7 +77,8 @@ struct Unopened {
 enum Shared {
     /// A container's: an OOM kill in it is the command's, and so is what its memory grows by.
     Container,
-    /// A service's or session's, in which other programs run, too.
+    /// A service's or session's, in which other programs run, too. An OOM kill is the command's where the cgroup has a limit
+    /// of its own: somebody set that for what is run in it, as for a runner's service.
     Machine,
 }
 
@@ -89,7 +90,9 @@ impl Shared {
             working_set_bytes: None,
             memory: None,
             memory_peak_bytes: None,
-            oom_kills: reading.oom_kills.filter(|_| self == Self::Container),
+            oom_kills: reading
+                .oom_kills
+                .filter(|_| self == Self::Container || reading.memory_limit_bytes.is_some()),
             ..reading
         }
     }

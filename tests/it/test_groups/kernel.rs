@@ -113,6 +113,41 @@ fn a_command_has_the_limits_of_the_container_that_it_is_run_in() {
     assert!(usage.working_set_bytes.is_none());
 }
 
+/// A runner without containers is a service of its machine.
+#[cfg(feature = "cgroup-v1")]
+#[test]
+fn a_command_in_a_service_with_limits_has_them_and_what_they_did() {
+    use tests::cgroup::Cgroup;
+    use tests::program::{collector, workload};
+
+    let cgroup = Cgroup::service_v1(0.25, 64 << 20).unwrap();
+    let enter = |directory: &std::path::Path| format!("echo $$ > {}/cgroup.procs; ", directory.display());
+    let enter: String = cgroup.directories().map(enter).collect();
+    let script = "\"$0\" threads 2 300; sh -c 'x=$(head -c 100M /dev/zero | tr \"\\0\" x)'; true";
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report");
+    for form in ["json", "text"] {
+        let run = collector();
+        let to = format!("--output={form} --output-file={}", report.display());
+        let options = format!("run --ebpf=off --interval=100ms {to} --log-level=error");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{enter}exec \"$0\" {options} -- sh -c \"$1\" \"$2\"")]);
+        let output = command.arg(run.get_program()).arg(script).arg(workload()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        cgroup.wait_until_empty().unwrap();
+        let told = std::fs::read_to_string(&report).unwrap();
+        if form == "text" {
+            assert!(told.contains("1 OOM kill") && told.contains("throttled"), "{told}");
+            continue;
+        }
+        let payload: Payload = serde_json::from_str(&told).unwrap();
+        let usage = &payload.containers[0];
+        assert_eq!((usage.cpu_limit_cores, usage.memory_limit_bytes), (Some(0.25), Some(64 << 20)));
+        assert_eq!(usage.oom_kills, Some(1));
+        assert!(usage.cpu_throttled_seconds.unwrap() > 0.1, "{usage:?}");
+    }
+}
+
 #[cfg(feature = "cgroup-v1")]
 #[test]
 fn limits_that_were_met_are_told_as_the_kernel_counted_them() {
