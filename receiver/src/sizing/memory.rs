@@ -138,7 +138,8 @@ impl AfterKill {
 /// killed may not have been among them.
 fn answers(killed_at: f64, own: &[Observation<'_>]) -> usize {
     let since = own.iter().take_while(|one| !one.oom_killed).filter(|one| one.proves_memory());
-    let (count, most) = since.fold((0, 0.0_f64), |(count, most), one| (count + 1, most.max(one.memory_bytes)));
+    let (count, most) =
+        since.fold((0, 0.0_f64), |(count, most), one| (count + 1, most.max(one.memory_bytes)));
     if most > killed_at { count } else { 0 }
 }
 
@@ -207,7 +208,8 @@ fn reason(
             let _ = write!(reason, ", {of_them}by no limit of their own");
         }
         if kill.bytes == 0.0 {
-            let _ = write!(reason, "; {} runs since then needed more than that and were not", kill.answered_by);
+            let _ =
+                write!(reason, "; {} runs since then needed more than that and were not", kill.answered_by);
         }
     }
     let close = observations.iter().filter(|one| one.at_memory_limit).count();

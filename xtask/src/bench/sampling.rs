@@ -179,8 +179,7 @@ fn open_read_close(passes: u32) -> Result<Duration> {
     for pass in 0..=passes {
         let before = own_cpu_time()?;
         for path in &paths {
-            if let Ok(file) =
-                openat(&proc, path.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            if let Ok(file) = openat(&proc, path.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             {
                 let _ = read(&file, &mut buffer);
             }
