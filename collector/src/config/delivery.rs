@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use url::{Host, Url};
 
+use super::given_file;
 use super::problems::Problems;
 use super::secret::Secret;
 use super::tokens::{TokenTable, check_token};
@@ -134,7 +135,7 @@ fn ca_certificates(options: &Options) -> Result<Option<Vec<u8>>> {
         return Ok(None);
     };
     let name = format!("{} {}", options.sources.name("ca_file"), path.display());
-    let pem = std::fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+    let pem = given_file::read(path).with_context(|| format!("{name} cannot be read"))?;
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if !found.is_empty() => Ok(Some(pem)),
@@ -178,7 +179,7 @@ fn token(options: &Options) -> Result<(Option<String>, Option<PathBuf>)> {
         (Some(token), None) => Ok((Some(token.to_owned()), None)),
         (None, Some(path)) => {
             let name = format!("{} {}", options.sources.name("push_token_file"), path.display());
-            let content = std::fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+            let content = given_file::read_text(path).with_context(|| format!("{name} cannot be read"))?;
             ensure!(!content.trim().is_empty(), "{name} is empty");
             check_token(content.trim()).with_context(|| name)?;
             Ok((Some(content.trim().to_owned()), Some(path.clone())))
@@ -189,7 +190,7 @@ fn token(options: &Options) -> Result<(Option<String>, Option<PathBuf>)> {
 
 fn tokens(path: &Path, options: &Options) -> Result<TokenTable> {
     let name = format!("{} {}", options.sources.name("push_tokens_file"), path.display());
-    let content = std::fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+    let content = given_file::read_text(path).with_context(|| format!("{name} cannot be read"))?;
     TokenTable::parse(&content).context(name)
 }
 

@@ -1,6 +1,7 @@
 //! What is valid: everything that can be wrong with the arguments is found here, before measuring begins.
 
 mod delivery;
+mod given_file;
 pub mod limits;
 pub mod node;
 mod problems;

@@ -143,13 +143,14 @@ fn what_is_missing_for_a_push_is_a_warning() {
     });
     assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
     assert!(stderr.contains("is given without a token, so that nothing can be pushed"), "{stderr}");
-    let cases: [(&[(&str, &str)], &str); 7] = [
+    let cases: [(&[(&str, &str)], &str); 8] = [
         (
             &[("COLLECTOR_PUSH_TOKEN", "t0ken")],
             "missing: --organization (GITHUB_REPOSITORY_OWNER), --repository",
         ),
         (&[("COLLECTOR_PUSH_TOKEN_FILE", "/nowhere")], "COLLECTOR_PUSH_TOKEN_FILE /nowhere cannot be read"),
         (&[("COLLECTOR_PUSH_TOKEN_FILE", "/dev/null")], "/dev/null is empty"),
+        (&[("COLLECTOR_PUSH_TOKEN_FILE", "/dev/zero")], "/dev/zero cannot be read: it is larger than 4 MiB"),
         (&[("COLLECTOR_PUSH_TOKEN", "no token")], "COLLECTOR_PUSH_TOKEN: the push token has characters"),
         (&[("COLLECTOR_PUSH_TOKEN", "a"), ("COLLECTOR_PUSH_TOKEN_FILE", "b")], "not both"),
         (
