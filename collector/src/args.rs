@@ -15,8 +15,11 @@ use program::{duration, log, quantity};
 pub const SECRET_VARIABLES: [&str; 1] = ["COLLECTOR_PUSH_TOKEN"];
 /// Where proc is mounted, almost always.
 pub const DEFAULT_PROC_PATH: &str = "/proc";
-/// OpenSSL's variables for the certificates to trust.
-const TRUST_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// OpenSSL's variables for the certificates to trust: a file, and directories.
+pub const CERTIFICATE_FILE: &str = "SSL_CERT_FILE";
+/// As above.
+pub const CERTIFICATE_DIRECTORY: &str = "SSL_CERT_DIR";
+const TRUST_VARIABLES: [&str; 2] = [CERTIFICATE_FILE, CERTIFICATE_DIRECTORY];
 
 /// The variable that names certificates to trust in place of the system's, if one does.
 pub fn trust_variable() -> Option<&'static str> {

@@ -1,5 +1,5 @@
-//! What was typed, and what variables say: read by clap, but a variable that is empty is as good as none, and one that
-//! makes no sense is named.
+//! Parses arguments and variables with clap. An empty variable counts as unset, and an error names the variable that is
+//! invalid.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,14 +10,14 @@ use clap::{ArgMatches, Command, Parser};
 
 use crate::stream;
 
-/// What was typed.
+/// The result of parsing.
 #[derive(Debug, Clone)]
 pub struct Parsed<T> {
     /// The arguments.
     pub args: T,
     /// Where the value of each came from.
     pub sources: Sources,
-    /// Variables that make no sense and were left out, each with what is wrong; only where that is allowed.
+    /// Invalid variables that were ignored, each with what is wrong; only if that is allowed.
     pub left_out: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ pub struct Parsed<T> {
 #[derive(Debug, Clone, Default)]
 pub struct Sources(BTreeMap<String, Source>);
 
-/// Where the value of an argument came from, and how it is called there.
+/// Where the value of an argument came from, and its names.
 #[derive(Debug, Clone)]
 struct Source {
     flag: String,
@@ -34,12 +34,12 @@ struct Source {
 }
 
 impl Sources {
-    /// Whether the argument was typed, and came neither from a variable nor from a default.
+    /// Whether the argument is from the command line, and not from a variable or a default.
     pub fn is_typed(&self, id: &str) -> bool {
         self.0.get(id).is_some_and(|source| source.from == Some(ValueSource::CommandLine))
     }
 
-    /// What to call it in a message: by the variable if the value came from there, else by its flag.
+    /// The argument's name in messages: the variable if the value came from it, else the flag.
     pub fn name(&self, id: &str) -> String {
         match self.0.get(id) {
             Some(Source { variable: Some(name), from: Some(ValueSource::EnvVariable), .. }) => name.clone(),
@@ -64,13 +64,13 @@ impl Sources {
     }
 }
 
-/// Reads the arguments of this process. Ends it, with 2, where they make no sense; where variables alone make none, only
-/// if `tolerates`, asked about the arguments without any variable, does not allow to leave those out.
+/// Parses the arguments of this process. Exits with 2 if they are invalid. If only variables are invalid, they are ignored if
+/// `tolerates` returns true for the arguments without any variable.
 pub fn parse<T: Parser>(tolerates: impl Fn(&T) -> bool) -> Parsed<T> {
     parse_from(&std::env::args_os().collect::<Vec<_>>(), tolerates).unwrap_or_else(|error| end(&error))
 }
 
-/// Says what was asked for, or what is wrong, and ends this process; with 1 where help was asked for and nobody got it.
+/// Prints help or what is wrong, and exits. The status is 1 if help could not be written.
 fn end(error: &clap::Error) -> ! {
     let told = error.print();
     let code = match told {
@@ -90,13 +90,13 @@ fn parse_from<T: Parser>(
     let command = only(T::command(), &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let refused = match read(&command, typed) {
         Ok((args, sources)) => return Ok(Parsed { args, sources, left_out: Vec::new() }),
-        // Help names the variables that are not set, too.
+        // Help also names the variables that are not set.
         Err(error) if !error.use_stderr() => {
             return Err(read::<T>(&T::command(), typed).err().unwrap_or(error));
         }
         Err(error) => error,
     };
-    // Without any variable: what is wrong then was typed.
+    // If it fails without any variable, the command line itself is invalid.
     let Ok((without, _)) = read::<T>(&only(command.clone(), &|_| false), typed) else { return Err(refused) };
     let mut wrong = BTreeMap::new();
     for name in variables(&command) {
@@ -116,7 +116,7 @@ fn parse_from<T: Parser>(
         if let Ok((args, sources)) = read(&good, typed) {
             return Ok(Parsed { args, sources, left_out: wrong.into_values().collect() });
         }
-        // They do not go together, and which of them is meant nobody knows.
+        // They do not go together, and it is unknown which of them is meant.
         let (args, sources) = read(&only(command, &|_| false), typed)?;
         return Ok(Parsed { args, sources, left_out: vec![format!("no variable counts: {refused}")] });
     }
@@ -135,7 +135,7 @@ fn read<T: Parser>(command: &Command, typed: &[OsString]) -> Result<(T, Sources)
     Ok((T::from_arg_matches(&matches)?, Sources(sources)))
 }
 
-/// The command, in which no variable counts but those that `counts` says.
+/// The command, with only the variables for which `counts` returns true.
 fn only(command: Command, counts: &dyn Fn(&str) -> bool) -> Command {
     let command =
         command.mut_args(|arg| match arg.get_env().map(|name| name.to_string_lossy().into_owned()) {
@@ -152,11 +152,11 @@ fn variables(command: &Command) -> Vec<String> {
     own.chain(command.get_subcommands().flat_map(variables)).collect()
 }
 
-/// What clap says of a value, with the name of the variable that it came from.
+/// clap's message about a value, with the name of the variable that it came from.
 fn said(name: &str, error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    // Behind the first paragraph clap tells of usage and help.
+    // After the first paragraph, clap prints usage and help.
     let first = text.split("\n\n").next().unwrap_or_default();
     format!("{name}: {}", first.lines().map(str::trim).collect::<Vec<_>>().join(" "))
 }

@@ -1,9 +1,9 @@
-//! Durations as Go writes them (`time.ParseDuration`): `2s`, `500ms`, `1m30s`, `1.5s`; and days and weeks as Prometheus
-//! has them: `7d`, `2w`. A day has 24 hours.
+//! Durations as in Go (`time.ParseDuration`): `2s`, `500ms`, `1m30s`, `1.5s`; and days and weeks as in Prometheus: `7d`,
+//! `2w`. A day has 24 hours.
 
 use std::time::Duration;
 
-/// Nanoseconds of each unit.
+/// Nanoseconds in each unit.
 const UNITS: [(&str, u128); 9] = [
     ("ns", 1),
     ("us", 1_000),
@@ -16,10 +16,10 @@ const UNITS: [(&str, u128); 9] = [
     ("w", 7 * 86_400 * 1_000_000_000),
 ];
 
-/// A thousand years: every clock can be set so far ahead.
+/// A thousand years: every clock can be set that far ahead.
 const LONGEST: u128 = 1000 * 365 * 86_400 * 1_000_000_000;
 
-/// Not a duration.
+/// Why a text is not a valid duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{input:?} {problem}: write it as 500ms, 1.5s, 1m30s or 7d (units: ns, us, ms, s, m, h, d, w)")]
 pub struct DurationError {
@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::new((nanoseconds / 1_000_000_000) as u64, (nanoseconds % 1_000_000_000) as u32))
 }
 
-/// Parses a duration that is longer than nothing.
+/// Parses a duration that is longer than 0.
 pub fn positive(text: &str) -> Result<Duration, DurationError> {
     match parse(text) {
         Ok(Duration::ZERO) => Err(DurationError { input: text.to_owned(), problem: "is no time at all" }),
@@ -61,7 +61,7 @@ fn nanoseconds(text: &str) -> Option<u128> {
             return None;
         }
         let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        // More digits than these are below a nanosecond whatever the unit.
+        // In every unit, more digits than these are below a nanosecond.
         let fraction = &fraction[..fraction.len().min(18)];
         let part = fraction.parse::<u128>().unwrap_or_default() * factor / 10u128.pow(fraction.len() as u32);
         sum = whole.checked_mul(factor)?.checked_add(part)?.checked_add(sum)?;

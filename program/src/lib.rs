@@ -1,10 +1,10 @@
-//! What both programs have in common as programs: how they are told things, and how they say them.
+//! What both programs share: how they read arguments and files, and how they write logs and output.
 //!
-//! Nothing here can end a process: a standard stream that is full, closed or read by nobody costs what was written to it,
-//! and no more.
+//! A standard stream that is full, closed or without a reader never ends a process. It only loses what was written to it.
 
 pub mod arguments;
 pub mod duration;
+pub mod given_file;
 pub mod log;
 pub mod quantity;
 pub mod stream;

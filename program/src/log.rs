@@ -1,4 +1,4 @@
-//! The log, on standard error; and what of it a report should tell again.
+//! The log on standard error, and the warnings that a report repeats.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -26,9 +26,9 @@ const MAX_WARNING_CHARS: usize = 400;
 pub enum Level {
     /// Everything.
     Debug,
-    /// What happens.
+    /// Normal events.
     Info,
-    /// What limits the result, or went wrong for somebody.
+    /// What limits the result, or went wrong for a user.
     Warn,
     /// What failed.
     Error,
@@ -45,37 +45,37 @@ impl From<Level> for LevelFilter {
     }
 }
 
-/// Form of the log.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A line to read.
+    /// Lines of text.
     Text,
-    /// A line of JSON.
+    /// Lines of JSON.
     Json,
 }
 
 /// At most this many lines wait for a slow reader.
 const QUEUE: usize = 4096;
 
-/// Lines that were dropped.
+/// Lines that could not be written.
 static LOST: AtomicU64 = AtomicU64::new(0);
-/// Lines for which there was no room in the queue.
+/// Lines that did not fit into the queue.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines of the log could not be written so far.
+/// Number of log lines lost so far.
 pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed) + DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
 }
 
-/// The thread that writes the log; when it is dropped it has a second to write the rest.
+/// The thread that writes the log. When this is dropped, the thread has a second to write the rest.
 #[must_use = "without it nothing is logged"]
 #[derive(Debug)]
 pub struct Queue {
     _writer: WorkerGuard,
 }
 
-/// Like [`init`], but a thread of its own writes the log, so that nothing else waits for its reader. Lines that do not fit into
-/// the queue are [lost].
+/// Like [`init`], but a thread of its own writes the log, so that no other thread waits for its reader. Lines that do not fit
+/// into the queue are [lost].
 pub fn init_queued(level: Level, format: Format, own: &[(&str, LevelFilter)]) -> Queue {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log");
     let (queue, writer) = builder.finish(Lines);
@@ -84,9 +84,9 @@ pub fn init_queued(level: Level, format: Format, own: &[(&str, LevelFilter)]) ->
     Queue { _writer: writer }
 }
 
-/// Starts logging on standard error, if a level is given. What is ours, as `own` says, is logged from that level on, and its
-/// warnings and errors are kept for [`warnings`] whatever the level. Messages of
-/// libraries are for debugging: they are logged only with the level `debug`, and then from `info` on.
+/// Starts logging on standard error, if a level is given. `own` has the program's own targets and their levels. Their warnings
+/// and errors are kept for [`warnings`] at every level. Messages of libraries are for debugging: they are logged only with the
+/// level `debug`, and then from `info` on.
 pub fn init(level: Option<Level>, format: Format, own: &[(&str, LevelFilter)]) {
     init_with(|| Lines, level, format, own);
 }
@@ -100,7 +100,7 @@ where
         Targets::new().with_default(others).with_targets(own.iter().copied())
     });
     let kept = Targets::new().with_targets(own.iter().map(|(target, _)| (*target, LevelFilter::WARN)));
-    // Its own complaint about a line that cannot be written would be a panic.
+    // The layer's own message about a line that cannot be written would be a panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {
         Format::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
@@ -112,7 +112,7 @@ where
         .init();
 }
 
-/// The warnings and errors so far, each once, in their order; the last of many are missing.
+/// The warnings and errors so far, each once, in their order; at most the first 20.
 pub fn warnings() -> Vec<String> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
@@ -156,7 +156,7 @@ impl Visit for Line {
     }
 }
 
-/// Standard error, a line of the log at a time.
+/// Standard error, one line of the log at a time.
 struct Lines;
 
 impl Write for Lines {

@@ -1,6 +1,6 @@
 //! Kubernetes quantities (`resource.Quantity`): `2`, `0.5`, `500m`, `1e3`, `1Gi`, `128M`.
 
-/// What is accepted, for messages.
+/// Accepted forms, for messages.
 const CPU_FORMS: &str = "cores as 2, 0.5 or 500m";
 const MEMORY_FORMS: &str =
     "bytes as 134217728, 1e9, 128Mi (Ki, Mi, Gi, Ti, Pi, Ei) or 128M (k, K, M, G, T, P, E)";
@@ -8,7 +8,7 @@ const MEMORY_FORMS: &str =
 /// The last letters of suffixes that make a number larger; `E` before an exponent is never the last.
 const MULTIPLES: [char; 8] = ['i', 'k', 'K', 'M', 'G', 'T', 'P', 'E'];
 
-/// Not a quantity.
+/// Why a text is not a valid quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{input:?} {problem}{hint}; write {accepted}")]
 pub struct QuantityError {
@@ -18,20 +18,20 @@ pub struct QuantityError {
     accepted: &'static str,
 }
 
-/// A decimal number and what it is multiplied with, exactly.
+/// An exact number: a decimal mantissa, a power of ten and a power of two.
 struct Quantity {
     mantissa: u128,
     exponent: i32,
     binary: u32,
 }
 
-/// A CPU quantity in cores.
+/// Parses a CPU quantity. Returns cores.
 pub fn cpu_cores(text: &str) -> Result<f64, QuantityError> {
     let error =
         |problem| QuantityError { input: text.to_owned(), problem, hint: String::new(), accepted: CPU_FORMS };
     let Quantity { mantissa, exponent, binary } = Quantity::parse(text).map_err(error)?;
     let multiplied = mantissa as f64 * f64::from(binary).exp2();
-    // Dividing by a power of ten is exact where multiplying by its inverse is not.
+    // Dividing by a power of ten is exact; multiplying by its inverse is not.
     let power = 10f64.powi(exponent.abs());
     let cores = if exponent < 0 { multiplied / power } else { multiplied * power };
     if !cores.is_finite() || cores > 1e6 {
@@ -43,8 +43,8 @@ pub fn cpu_cores(text: &str) -> Result<f64, QuantityError> {
     Ok(cores)
 }
 
-/// A memory quantity in bytes. What a multiple such as `0.1Gi` leaves of a byte counts as one, as Kubernetes rounds;
-/// a number of bytes that is not whole, such as `512m`, is a mistake, though Kubernetes takes it.
+/// Parses a memory quantity. Returns bytes. A multiple such as `0.1Gi` is rounded up to a whole byte, as in Kubernetes. A
+/// fraction of a byte, such as `512m`, is an error, although Kubernetes accepts it.
 pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
     let error = |problem| QuantityError {
         input: text.to_owned(),

@@ -1,22 +1,22 @@
-//! The standard streams, written to without a panic.
+//! Writes to the standard streams without a panic.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-/// How long one who reads slowly is waited for, where the stream was made not to block.
+/// How long to wait for a slow reader if the stream is non-blocking.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often such a stream is tried again.
+/// Pause before such a stream is tried again.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Writes a line to standard error, if anybody takes it. `eprintln!` panics where nobody does.
+/// Writes a line to standard error, if possible. `eprintln!` panics if the write fails.
 pub fn tell(line: &str) {
     let _ = write(&mut io::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// Writes all of it, to a stream that may have been made not to block, too.
+/// Writes all bytes, even if the stream is non-blocking.
 ///
 /// # Errors
-/// The stream is closed, nobody reads it any more, the disk behind it is full, or it takes nothing for two seconds.
+/// The stream is closed, has no reader, its disk is full, or it takes nothing for two seconds.
 pub fn write(stream: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     let mut blocked_since = None;
     while !bytes.is_empty() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use program::given_file;
 
 use crate::args::{KeyArgs, ServeArgs};
 use crate::auth::Secrets;
@@ -151,7 +152,7 @@ impl SecretSource {
             Self::Value { name, value } => secrets(name, value),
             Self::File { name, path } => {
                 let name = format!("{name} {}", path.display());
-                let content = std::fs::read_to_string(path);
+                let content = given_file::read_text(path);
                 secrets(&name, &content.with_context(|| format!("{name} cannot be read"))?)
             }
         }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail};
+use program::given_file;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -40,13 +41,15 @@ impl Tls {
 fn read(certificate: &Path, key: &Path) -> Result<ServerConfig> {
     let in_certificate = || format!("--tls-cert {}", certificate.display());
     let in_key = || format!("--tls-key {}", key.display());
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
+    let chain = given_file::read(certificate).map_err(pem::Error::Io);
+    let chain: Vec<_> = chain
+        .and_then(|content| CertificateDer::pem_slice_iter(&content).collect())
         .with_context(|| format!("{} cannot be read; certificates in PEM are accepted", in_certificate()))?;
     if chain.is_empty() {
         bail!("{} holds no certificate; certificates in PEM are accepted", in_certificate());
     }
-    let private = PrivateKeyDer::from_pem_file(key).with_context(|| {
+    let private = given_file::read(key).map_err(pem::Error::Io);
+    let private = private.and_then(|content| PrivateKeyDer::from_pem_slice(&content)).with_context(|| {
         format!("{} cannot be read; a private key in PEM without a passphrase is accepted", in_key())
     })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

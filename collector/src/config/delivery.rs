@@ -1,47 +1,47 @@
-//! Where summaries go, with what right, and where they wait.
+//! Where summaries are pushed, with which token, and where they are spooled.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use program::given_file;
 use url::{Host, Url};
 
-use super::given_file;
 use super::problems::Problems;
 use super::secret::Secret;
 use super::tokens::{TokenTable, check_token};
 use super::{Mode, NONE, given};
 use crate::args::{Options, state_home};
 
-/// A receiver has better things to do than to hear of a run more often.
+/// More frequent summaries would only load the receiver.
 const MIN_PUSH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Where a receiver takes summaries, as the original has it.
+/// The path at which a receiver accepts summaries, as in the original.
 pub(crate) const PUSH_PATH: &str = "/api/v1/metrics";
 
-/// Where to push and with what right.
+/// Where to push, and with which token.
 #[derive(Debug, Clone)]
 pub struct PushTarget {
     /// The receiver's `/api/v1/metrics`.
     pub endpoint: Url,
-    /// The push token; where there is a table of tokens, for the organizations that are not in it.
+    /// The push token; if there is a table of tokens, for the organizations that are not in it.
     pub token: Option<Secret>,
-    /// The file that it was read from, which may change.
+    /// The file that the token was read from, which may change.
     pub token_file: Option<PathBuf>,
     /// A token for each organization.
     pub tokens: TokenTable,
-    /// The file that these were read from, which may change.
+    /// The file that the table was read from, which may change.
     pub tokens_file: Option<PathBuf>,
-    /// Certificates that are trusted beside the system's, as PEM.
+    /// Certificates to trust in addition to the system's, as PEM.
     pub ca_certificates: Option<Vec<u8>>,
-    /// Whether the token stands in the argument list.
+    /// Whether the token is in the argument list.
     pub token_is_argument: bool,
 }
 
 impl PushTarget {
-    /// Whether the token would go in the clear to a host that is neither this one nor, as far as its name or address
-    /// tells, in the same cluster or private network.
+    /// Whether the token would be sent unencrypted to a host outside of this machine, the cluster and the private network, as
+    /// far as the host's name or address shows.
     pub fn is_exposed(&self) -> bool {
         self.endpoint.scheme() == "http"
             && match self.endpoint.host() {
@@ -68,20 +68,20 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// A directory for what could not be pushed, and its limits.
+/// A directory for summaries that could not be pushed, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// Where it is.
+    /// Path of the directory.
     pub directory: PathBuf,
-    /// What the summaries in it may take.
+    /// Maximum total size of the summaries in it.
     pub max_bytes: u64,
-    /// How long one is kept.
+    /// How long a summary is kept.
     pub max_age: Duration,
-    /// Whether nobody asked for it.
+    /// Whether it is the default, and not set by the user.
     pub is_default: bool,
 }
 
-/// An interval that may be 0 for never.
+/// Checks an interval that may be 0 for never.
 pub(super) fn interval(interval: Duration) -> Result<Option<Duration>> {
     if interval.is_zero() {
         return Ok(None);
@@ -93,7 +93,7 @@ pub(super) fn interval(interval: Duration) -> Result<Option<Duration>> {
     Ok(Some(interval))
 }
 
-/// The spool directory, whether given as an option or as what to deliver.
+/// The spool directory, from the option or from the argument of `deliver`.
 pub(super) fn spool(options: &Options, to_deliver: Option<&PathBuf>) -> Result<Option<SpoolConfig>> {
     if let Some(directory) = to_deliver
         && !directory.is_dir()
@@ -105,14 +105,14 @@ pub(super) fn spool(options: &Options, to_deliver: Option<&PathBuf>) -> Result<O
     Ok(directory.map(|directory| spool_in(directory.clone(), options, false)))
 }
 
-/// Whether somebody said that there is to be none.
+/// Whether the user turned the spool off.
 pub(super) fn wants_no_spool(options: &Options) -> bool {
     options.spool_dir.as_deref().is_some_and(is_none)
 }
 
-/// The one for this receiver that is used if nothing is said, where there is a directory for a user's state.
+/// The default spool directory for this receiver, if there is a directory for the user's state.
 pub(super) fn default_spool(options: &Options, push: &PushTarget) -> Option<SpoolConfig> {
-    // What is meant for one receiver is nobody else's business.
+    // Summaries for one receiver must not go to another.
     let host = push.endpoint.host_str().unwrap_or_default().replace(['[', ']', ':'], "_");
     let name = format!("{host}-{:08x}", crc32fast::hash(push.endpoint.as_str().as_bytes()));
     let directory = state_home()?.join("runner-resource-collector/spool").join(name);
@@ -127,7 +127,7 @@ fn spool_in(directory: PathBuf, options: &Options, is_default: bool) -> SpoolCon
     SpoolConfig { directory, max_bytes: options.spool_max_bytes, max_age: options.spool_max_age, is_default }
 }
 
-/// Certificates to trust: there must be at least one that is one.
+/// Certificates to trust. The file must have at least one valid certificate.
 fn ca_certificates(options: &Options) -> Result<Option<Vec<u8>>> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
@@ -146,7 +146,7 @@ fn ca_certificates(options: &Options) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The address of a push. A receiver's root is completed; another path than `/api/v1/metrics` is taken as it is.
+/// The address of a push. The root of a receiver is completed to `/api/v1/metrics`; any other path stays as it is.
 fn endpoint(text: &str) -> Result<Url> {
     let parsed = Url::parse(text.trim()).map_err(|error| anyhow!("{error}"));
     let url = parsed.and_then(|url| match url.scheme() {
@@ -154,7 +154,7 @@ fn endpoint(text: &str) -> Result<Url> {
         scheme => Err(anyhow!("its scheme is {scheme:?}")),
     });
     let mut url = url.with_context(|| {
-        // What looks like a password is not repeated.
+        // Do not print what may be a password.
         let shown = if text.contains('@') { String::new() } else { format!("{text:?} ") };
         format!("{shown}is no http or https URL such as http://receiver:8080/api/v1/metrics, whose path may be left out")
     })?;
@@ -169,7 +169,7 @@ fn endpoint(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// The token for all, and the file that it is from.
+/// The token for all organizations, and the file that it is from.
 fn token(options: &Options) -> Result<(Option<String>, Option<PathBuf>)> {
     let file = options.push_token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
     match (given(options.push_token.as_ref()).map(str::trim).filter(|token| !token.is_empty()), file) {
@@ -204,7 +204,7 @@ pub(super) fn push_target(
         return Ok(None);
     };
     let found = token(options);
-    // What is missing then was told.
+    // If so, the missing token was already reported.
     let is_told = found.is_err();
     let (mut token, token_file) = problems.state(found, (None, None))?;
     if let Some(text) = &token

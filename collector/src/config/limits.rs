@@ -14,11 +14,11 @@ pub struct Limits {
     pub cpu_cores: Option<f64>,
     /// Memory limit in bytes.
     pub memory_bytes: Option<u64>,
-    /// What was requested.
+    /// Requests.
     pub requests: Requests,
 }
 
-/// What one container requested of its node.
+/// One container's requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Requests {
     /// CPU request in cores.
@@ -27,7 +27,7 @@ pub struct Requests {
     pub memory_bytes: Option<u64>,
 }
 
-/// Not limits.
+/// Why a text is not valid `CGROUP_LIMITS`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LimitsError(String);
@@ -41,7 +41,7 @@ struct Raw {
     memory_request: Option<Text>,
 }
 
-/// A quantity as a string, or as a plain number as YAML likes to write it.
+/// A quantity as a string, or as a plain number, which is common in YAML.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {
@@ -58,7 +58,7 @@ impl Text {
     }
 }
 
-/// Parses all of it; what is wrong is named by container and field.
+/// Parses the whole text. An error names the container and the field.
 pub fn parse(text: &str) -> Result<BTreeMap<String, Limits>, LimitsError> {
     let entries: Entries<Raw> = serde_json::from_str(text).map_err(|error| {
         LimitsError(format!(
@@ -112,7 +112,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, Limits>, LimitsError> {
     Ok(limits)
 }
 
-/// A JSON object as it was written, so that a key given twice is not silently the last.
+/// The entries of a JSON object as written, so that a repeated key does not silently replace the first.
 pub(super) struct Entries<T>(pub(super) Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {

@@ -1,7 +1,6 @@
-//! What is valid: everything that can be wrong with the arguments is found here, before measuring begins.
+//! Checks the configuration. Everything that can be wrong with the arguments is found here, before measuring begins.
 
 mod delivery;
-mod given_file;
 pub mod limits;
 pub mod node;
 mod problems;
@@ -24,22 +23,22 @@ use self::process_map::ProcessMap;
 use crate::args::{Args, Command, DEFAULT_PROC_PATH, Options};
 use crate::run_identity::RunIdentity;
 
-/// Passes closer together than this would measure little but themselves.
+/// Passes at a shorter interval would measure little but themselves.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// What is taken where a variable makes no sense; the defaults that clap knows as texts.
+/// The values to use if a variable is invalid: the defaults that clap has as texts.
 const INTERVAL: Duration = Duration::from_secs(2);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 const EBPF_BUFFER: u32 = 1 << 20;
-/// In place of a file, for none, and for standard output.
+/// Values in place of a file: for none, and for standard output.
 const NONE: &str = "none";
 const STANDARD_OUTPUT: &str = "-";
-/// Sizes of the ring buffer.
+/// Accepted sizes of the ring buffer.
 const MIN_RING: u32 = 4 << 10;
 const MAX_RING: u32 = 256 << 20;
-/// A summary with more than this would be a process table.
+/// A summary with more processes would be a process table.
 pub(crate) const MAX_TOP: usize = 1000;
 
-/// Everything that the collector was told.
+/// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// What to measure.
@@ -52,29 +51,29 @@ pub struct Config {
     pub cgroup_path: Option<PathBuf>,
     /// Whether to follow processes with eBPF.
     pub ebpf: Ebpf,
-    /// Bytes of its ring buffer.
+    /// Size of the ring buffer of eBPF, in bytes.
     pub ebpf_buffer: u32,
-    /// Whether it logs what it does.
+    /// Whether the eBPF program logs what it does.
     pub ebpf_log: bool,
-    /// Processes and commands of each kind in the summary.
+    /// Number of processes and commands of each kind in the summary.
     pub top: usize,
-    /// Form of the report.
+    /// Format of the report.
     pub output: Output,
-    /// Where it goes.
+    /// Where the report goes.
     pub output_to: OutputTo,
     /// File that the report is appended to as Markdown.
     pub summary_file: Option<PathBuf>,
     /// Where to push, if anywhere.
     pub push: Option<PushTarget>,
-    /// Whose run it is, if it is known; always where there is something to push to.
+    /// Identity of the run, if it is known. A sidecar or a command that pushes or spools always has one.
     pub run: Option<RunIdentity>,
     /// Time between two interim summaries, if there are any.
     pub push_interval: Option<Duration>,
-    /// Where summaries lie that could not be pushed, if anywhere.
+    /// The spool for summaries that could not be pushed, if there is one.
     pub spool: Option<SpoolConfig>,
     /// Time between two checkpoints, if there are any.
     pub checkpoint_interval: Option<Duration>,
-    /// Time for report and push.
+    /// Time limit for report and push at the end.
     pub shutdown_timeout: Duration,
     /// Names of containers by the processes in them.
     pub process_map: ProcessMap,
@@ -82,11 +81,11 @@ pub struct Config {
     pub limits: BTreeMap<String, Limits>,
     /// Least severe level that is logged, if anything is.
     pub log_level: Option<log::Level>,
-    /// Form of the log.
+    /// Format of the log.
     pub log_format: log::Format,
-    /// Whether what is a warning otherwise fails the run of a command.
+    /// Whether warnings fail the run of a command.
     pub strict: bool,
-    /// What was wrong and did not keep the program from starting.
+    /// Problems that did not prevent the start.
     pub warnings: Vec<String>,
 }
 
@@ -104,14 +103,14 @@ pub enum OutputTo {
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// Everything in sight.
+    /// Every process in sight.
     Sidecar,
     /// One command.
     Run {
         /// The command and its arguments.
         command: Vec<OsString>,
     },
-    /// Nothing: push what lies in the spool.
+    /// Nothing: push the summaries in the spool.
     Deliver,
     /// Every CI job of the node.
     Node(Box<NodeConfig>),
@@ -124,14 +123,14 @@ pub use self::secret::Secret;
 pub use crate::args::{EbpfArg as Ebpf, OutputArg as Output};
 
 impl Config {
-    /// Checks what was typed, and what variables say.
+    /// Checks arguments and variables.
     pub fn from_args(args: Args) -> Result<Self> {
         let tolerant = args.is_tolerant();
         let node = match &args.command {
             Some(Command::Node(node)) => Some(NodeConfig::new(node, &args.options)?),
             _ => None,
         };
-        // The variables of a job in which a node's collector was started say nothing about the node.
+        // If a job starts a node's collector, the job's variables say nothing about the node.
         let options = if node.is_some() { args.options } else { args.options.with_ci_variables() };
         let (mut strict, mut quiet) = (false, false);
         let (mode, to_deliver) = match (args.command, node) {
@@ -145,7 +144,7 @@ impl Config {
         };
         let mut problems = Problems::new(&options.sources, tolerant);
         let is_run = matches!(mode, Mode::Run { .. });
-        // In front of a command nothing is measured where proc is missing, and that is found when measuring begins.
+        // With a command, a missing proc only means that nothing is measured. That is found when measuring begins.
         let may_lack_proc = is_run && (tolerant || options.proc_path == Path::new(DEFAULT_PROC_PATH));
         if mode != Mode::Deliver && !may_lack_proc {
             check_proc(&options.proc_path)?;
@@ -166,7 +165,7 @@ impl Config {
         };
         let mut spool = delivery::spool(&options, to_deliver.as_ref())?;
         let mut push = delivery::push_target(&options, &mode, &mut problems)?;
-        // On a node a spool is where the next collector finds what this one leaves: not in a container's own files.
+        // There is no default in node mode: the next collector could not find a spool in the container's own files.
         if let Some(push) = &push
             && matches!(mode, Mode::Run { .. } | Mode::Sidecar)
             && spool.is_none()
@@ -184,13 +183,13 @@ impl Config {
         };
         let run = run_identity(&options, needed_by, &mut problems)?;
         if run.is_none() && needed_by.is_some() {
-            // It was told that nobody knows whose run this is.
+            // The missing identity was already reported.
             (push, spool) = (None, None);
         }
         let output_to = output_to(&options, is_run);
         let log_level = options.log_level.or(match output_to {
             _ if quiet => None,
-            // It would no longer be JSON.
+            // With log lines in it, the report would no longer be JSON.
             OutputTo::Stderr if options.output == Output::Json => None,
             _ if is_run => Some(log::Level::Warn),
             _ => Some(log::Level::Info),
@@ -209,7 +208,7 @@ impl Config {
             ebpf_buffer: problems.form("ebpf_buffer", ring_bytes(&options.ebpf_buffer), EBPF_BUFFER)?,
             ebpf_log: options.ebpf_log,
             top: problems.form("top", at_most(options.top, MAX_TOP), MAX_TOP)?,
-            // A report that goes somewhere else disturbs nobody.
+            // A report that goes somewhere else does not disturb the build's log.
             output: if quiet && output_to == OutputTo::Stderr { Output::None } else { options.output },
             output_to,
             summary_file: options.summary_path(is_run).filter(|path| path != Path::new(NONE)),
@@ -235,7 +234,7 @@ fn output_to(options: &Options, is_run: bool) -> OutputTo {
     match options.output_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
         Some(path) if path == Path::new(STANDARD_OUTPUT) => OutputTo::Stdout,
         Some(path) => OutputTo::File(path.clone()),
-        // What a command writes to standard output is read by others, and not for us to add to.
+        // Other programs may read the command's standard output. Do not add to it.
         None if is_run => OutputTo::Stderr,
         None => OutputTo::Stdout,
     }
@@ -264,7 +263,7 @@ fn cgroup_path(options: &Options) -> Result<Option<PathBuf>> {
     Ok(Some(path.clone()))
 }
 
-/// The kernel takes a power of two of whole pages: the next that is no smaller.
+/// Rounds up to the sizes that the kernel accepts: a power of two of whole pages.
 fn ring_bytes(text: &str) -> Result<u32> {
     let bytes = quantity::memory_bytes(text)?;
     let accepted = u64::from(MIN_RING)..=u64::from(MAX_RING);
@@ -272,7 +271,7 @@ fn ring_bytes(text: &str) -> Result<u32> {
     Ok((bytes as u32).next_power_of_two().max(rustix::param::page_size() as u32))
 }
 
-/// A variable that is set but empty is as good as none, and so is a flag.
+/// The value of a variable or flag. An empty one counts as unset.
 fn given(option: Option<&String>) -> Option<&str> {
     option.map(String::as_str).filter(|value| !value.is_empty())
 }
@@ -290,17 +289,17 @@ pub(crate) fn check_proc(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whose run it is; with something to push to all of it must be there, and all that is missing is named at once.
+/// The identity of the run. If a flag needs it, every part must be there, and the error names all missing parts at once.
 fn run_identity(
     options: &Options,
     needed_by: Option<&str>,
     problems: &mut Problems<'_>,
 ) -> Result<Option<RunIdentity>> {
-    // As they were told: each is made normal, and cut, by itself.
+    // Names stay as given here: each is normalised and cut separately.
     let is_name = |name: &String| !normal_name(name).is_empty();
     let named = |option: &Option<String>| option.clone().filter(is_name);
     let repository = named(&options.repository);
-    // A full repository path tells the organization, too.
+    // A full repository path contains the organization.
     let owner =
         repository.as_deref().and_then(|full| full.split_once('/')).map(|(owner, _)| owner.to_owned());
     let parts = [
@@ -329,7 +328,8 @@ fn run_identity(
     problems.state(run.map(Some), None)
 }
 
-/// Which attempt it is. A CI system that counts otherwise keeps nobody from measuring; who types it is told.
+/// The attempt of the run. An invalid value is an error only on the command line: a CI system that counts in another way must
+/// not prevent measuring.
 fn run_attempt(options: &Options, problems: &mut Problems<'_>) -> Result<Option<u32>> {
     let Some(text) = given(options.run_attempt.as_ref()) else { return Ok(None) };
     if let Ok(attempt) = text.trim().parse() {

@@ -1,4 +1,4 @@
-//! What `node` is told: whose variables name a job, when a job is over, what else is reported.
+//! Configuration of `node`: which variables name a job, when a job is over, what else is reported.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use super::limits::Entries;
 use crate::args::{CiArg, NodeArgs, Options};
 use crate::run_identity::RunIdentity;
 
-/// Everything that only `node` is told.
+/// The configuration that only `node` has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     /// The variables that name a job, one set for each CI system.
     pub variables: Vec<JobVariables>,
-    /// For how long nothing of a job may live before it is over.
+    /// A job is over when nothing of it has been alive for this long.
     pub job_idle: Duration,
-    /// Under which scope pods are reported that are no CI job, if they are.
+    /// The scope of pods that are not CI jobs, if they are reported.
     pub report_other: Option<ScopeTemplate>,
     /// Where metrics are served, if anywhere.
     pub metrics: Option<SocketAddr>,
@@ -26,10 +26,10 @@ pub struct NodeConfig {
     pub pod_logs_path: PathBuf,
 }
 
-/// Names of the variables that tell whose a job is.
+/// Names of the variables that identify a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobVariables {
-    /// Organization; without it, what is in front of the repository's first slash.
+    /// Organization; by default the part of the repository before its first slash.
     pub organization: Option<String>,
     /// Repository, with or without its organization.
     pub repository: String,
@@ -39,7 +39,7 @@ pub struct JobVariables {
     pub job: String,
     /// Identifier of the run.
     pub run_id: String,
-    /// Which attempt at the run it is.
+    /// Attempt of the run.
     pub run_attempt: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl JobVariables {
         Ok(Self { organization, repository, workflow, job, run_id, run_attempt })
     }
 
-    /// All of the names.
+    /// All names of variables.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let needed = [&self.repository, &self.workflow, &self.job, &self.run_id];
         let names = needed.into_iter().chain(&self.organization).chain(&self.run_attempt);
@@ -100,18 +100,18 @@ impl JobVariables {
     }
 }
 
-/// What a pod is called that is no CI job.
+/// The scope of a pod that is not a CI job, with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeTemplate([String; 4]);
 
-/// What the placeholders of a [`ScopeTemplate`] stand for.
+/// The values of the placeholders of a [`ScopeTemplate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PodFacts<'a> {
-    /// Namespace of the pod; `unknown` where that cannot be told.
+    /// Namespace of the pod, or `unknown`.
     pub namespace: &'a str,
-    /// Name of the pod; its UID where that cannot be told.
+    /// Name of the pod, or its UID if the name is unknown.
     pub pod: &'a str,
-    /// Its UID, or the id of a container that is in no pod.
+    /// UID of the pod, or the id of a container that is in no pod.
     pub uid: &'a str,
 }
 
@@ -137,7 +137,7 @@ impl ScopeTemplate {
         })
     }
 
-    /// The run that such a pod is.
+    /// The run that such a pod is reported as.
     pub fn run(&self, facts: PodFacts<'_>) -> Result<RunIdentity> {
         let [organization, repository, workflow, job] = self.fill(facts);
         RunIdentity::new(Some(&organization), &repository, &workflow, &job, facts.uid, None)

@@ -1,11 +1,10 @@
-//! What is wrong with the configuration, and whether that keeps the program from starting.
+//! Problems in the configuration, and whether they prevent the start.
 
 use anyhow::{Result, anyhow};
 use program::arguments::Sources;
 
-/// What was found to be wrong so far. In front of a command, unless it is to be strict, only a value that was typed and has
-/// the wrong form stops the start: what the environment says, and what files and networks are like, is nothing that a
-/// build should fail for.
+/// The problems found so far. In front of a command, unless it is strict, only a malformed value on the command line prevents
+/// the start: a build should not fail because of its environment, its files or the network.
 #[derive(Debug)]
 pub(super) struct Problems<'a> {
     sources: &'a Sources,
@@ -18,7 +17,8 @@ impl<'a> Problems<'a> {
         Self { sources, tolerant, found: Vec::new() }
     }
 
-    /// What the argument `id` holds, or `instead` if its form is wrong; an error is told behind the argument's name.
+    /// The value of the argument `id`, or `instead` if it is malformed and that is tolerated. An error begins with the argument's
+    /// name.
     pub(super) fn form<T>(&mut self, id: &str, value: Result<T>, instead: T) -> Result<T> {
         let value = value.map_err(|error| {
             let (name, what) = (self.sources.name(id), format!("{error:#}"));
@@ -28,7 +28,7 @@ impl<'a> Problems<'a> {
         if self.sources.is_typed(id) { value } else { self.state(value, instead) }
     }
 
-    /// What is there, or `instead` if it is not as it should be.
+    /// The value, or `instead` if it is an error and that is tolerated.
     pub(super) fn state<T>(&mut self, value: Result<T>, instead: T) -> Result<T> {
         match value {
             Err(error) if self.tolerant => {
@@ -39,12 +39,12 @@ impl<'a> Problems<'a> {
         }
     }
 
-    /// Tells of something that no mode stops for.
+    /// Records a problem that prevents the start in no mode.
     pub(super) fn note(&mut self, what: String) {
         self.found.push(what);
     }
 
-    /// What to call an argument in a message: by its flag, or the variable that it came from.
+    /// The argument's name in messages: its flag, or the variable that it came from.
     pub(super) fn name(&self, id: &str) -> String {
         self.sources.name(id)
     }

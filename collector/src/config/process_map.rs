@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::limits::Entries;
 use crate::sample::pid_stat::Comm;
 
-/// Which process names which container.
+/// Container names by process name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessMap(BTreeMap<Comm, String>);
 
-/// Not a process map.
+/// Why a text is not a valid process map.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProcessMapError(String);
@@ -17,7 +17,7 @@ pub struct ProcessMapError(String);
 impl ProcessMap {
     /// Parses a JSON object of strings.
     ///
-    /// The kernel keeps 15 bytes of a process's name: a longer one in the map stands for its first 15.
+    /// The kernel keeps 15 bytes of a process's name, so a longer name in the map stands for its first 15.
     pub fn parse(text: &str) -> Result<Self, ProcessMapError> {
         let entries: Entries<String> = serde_json::from_str(text).map_err(|error| {
             ProcessMapError(format!("{error}; write a JSON object such as {{\"node\": \"runner\"}}"))
@@ -41,12 +41,12 @@ impl ProcessMap {
         Ok(Self(map))
     }
 
-    /// The container that a process of this name names.
+    /// The container name for a process name.
     pub fn container_for(&self, comm: Comm) -> Option<&str> {
         self.0.get(&comm).map(String::as_str)
     }
 
-    /// Whether it names nothing.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

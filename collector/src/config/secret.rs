@@ -1,11 +1,11 @@
-//! What must not be logged.
+//! Secrets that must not be logged.
 
-/// Something that no log may show.
+/// A secret that no log may show.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps it.
+    /// Wraps a secret.
     pub fn new(secret: String) -> Self {
         Self(secret)
     }

@@ -14,7 +14,7 @@ pub struct TokenTable(BTreeMap<String, Secret>);
 impl TokenTable {
     /// Parses a JSON object (`{"my-org": "token"}`) or lines `my-org=token`; lines may be empty or begin with `#`.
     ///
-    /// An error tells where, and nothing of what is there: it may be a token.
+    /// An error names the place but not its content, which may be a token.
     pub fn parse(text: &str) -> Result<Self> {
         let mut table = BTreeMap::new();
         let mut add = |organization: &str, token: &str, place: &dyn std::fmt::Display| {
@@ -28,7 +28,7 @@ impl TokenTable {
             Ok(())
         };
         if text.trim_start().starts_with('{') {
-            // serde_json's own text can quote what is there.
+            // serde_json's own message can quote the content.
             let entries: Entries<String> = serde_json::from_str(text).map_err(|error| {
                 let (line, column) = (error.line(), error.column());
                 anyhow::anyhow!(
@@ -59,18 +59,18 @@ impl TokenTable {
         self.0.get(organization)
     }
 
-    /// For how many organizations there is one.
+    /// Number of organizations with a token.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no token.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Whether this can be a token at all.
+/// Checks that a text can be a token.
 pub(crate) fn check_token(token: &str) -> Result<()> {
     if token.is_empty() {
         bail!("the push token is empty");

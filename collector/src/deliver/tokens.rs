@@ -1,4 +1,4 @@
-//! Push tokens: one for all, or one for each organization; the files that hold them may change while we run.
+//! Push tokens: one for all, or one for each organization; their files may change while the collector runs.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
+use program::given_file;
 use serde::Deserialize;
 use tracing::{info, warn};
 
 use crate::config::tokens::{TokenTable, check_token};
 use crate::config::{PushTarget, Secret};
 
-/// Whose run a summary is of: what chooses a token, and what a token is for.
+/// The owner of a summary's run, which selects the token and which a token is made for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub(super) struct Whose {
@@ -27,7 +28,7 @@ pub(super) struct Whose {
 }
 
 impl Whose {
-    /// Of the body of a push; nobody's if it does not say so.
+    /// From the body of a push; empty if the body does not name it.
     pub(super) fn of(body: &[u8]) -> Self {
         serde_json::from_slice(body).unwrap_or_default()
     }
@@ -44,24 +45,24 @@ struct State {
     table: TokenTable,
     fallback_file: Option<Watched>,
     table_file: Option<Watched>,
-    /// Counts the times that a file told something else.
+    /// Counts the changes of a file's content.
     generation: u64,
 }
 
-/// A file as it was read last. A secret that Kubernetes mounts is changed by another directory in its place, to which the
-/// link `..data` leads; all that is told here is of the file behind it.
+/// A file as last read. Kubernetes changes a mounted secret by pointing the link `..data` at another directory; the stamp
+/// is of the file behind the link.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
     stamp: Option<Stamp>,
 }
 
-/// Device, inode, size, and the times of the last change of content and of anything, in nanoseconds.
+/// Device, inode, size, mtime and ctime, in nanoseconds.
 type Stamp = (u64, u64, u64, i128, i128);
 
 impl Tokens {
     pub(super) fn new(target: &PushTarget) -> Self {
-        // Not yet looked at: what changed since the configuration was read is not missed.
+        // Without a stamp, so that a change since the configuration was read is not missed.
         let watched = |path: &Option<PathBuf>| path.clone().map(|path| Watched { path, stamp: None });
         let state = State {
             fallback: target.token.clone(),
@@ -73,18 +74,18 @@ impl Tokens {
         Self(Mutex::new(state))
     }
 
-    /// The token with which this run's summaries may be pushed; `None`: there is none for its organization.
+    /// The token for this run's summaries; `None` if there is none for its organization.
     pub(super) fn of(&self, whose: &Whose) -> Option<Secret> {
         let state = self.refreshed();
         state.table.get(&whose.organization).or(state.fallback.as_ref()).cloned()
     }
 
-    /// Another number than before: some token is another one than before.
+    /// Changes whenever a token changes.
     pub(super) fn generation(&self) -> u64 {
         self.refreshed().generation
     }
 
-    /// Files that are others than before are read again; one that cannot be used changes nothing.
+    /// Reads changed files again; an unusable one changes nothing.
     fn refreshed(&self) -> std::sync::MutexGuard<'_, State> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { fallback, table, fallback_file, table_file, generation } = &mut *state;
@@ -107,10 +108,10 @@ impl Tokens {
 }
 
 impl Watched {
-    /// What the file holds if it is another one than before.
+    /// The file's content if it has changed.
     fn changed<T>(&mut self, parse: impl FnOnce(&str) -> Result<T>) -> Option<T> {
         let metadata = fs::metadata(&self.path);
-        // A pipe (`<(...)`, /dev/stdin) can be read once, and was.
+        // A pipe (`<(...)`, /dev/stdin) can be read only once, and has been.
         if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
             return None;
         }
@@ -120,11 +121,11 @@ impl Watched {
         }
         let was_there = self.stamp.is_some();
         self.stamp = now;
-        match fs::read_to_string(&self.path).map_err(anyhow::Error::from).and_then(|content| parse(&content))
-        {
+        let read = given_file::read_text(&self.path).map_err(anyhow::Error::from);
+        match read.and_then(|content| parse(&content)) {
             Ok(content) => Some(content),
             Err(error) => {
-                // One that stays away is told of once.
+                // A file that stays missing is reported once.
                 if was_there || now.is_some() {
                     let (file, error) = (self.path.display(), format!("{error:#}"));
                     warn!(%file, error, "the push tokens cannot be read again: those from before stay in force");
@@ -237,7 +238,7 @@ mod tests {
         let path = directory.path().join("pipe");
         let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
         rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
-        // To open it would wait for somebody who writes.
+        // Opening it would wait for a writer.
         let tokens = Tokens::new(&target(Some("one"), Some(&path), Some(&path)));
         assert_eq!(of(&tokens, "a"), "one");
     }

@@ -1,10 +1,10 @@
-//! The report of a run: what is written where.
+//! Writes the report of a run.
 
 use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use program::stream;
+use program::{given_file, stream};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 use wire::Payload;
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     output: Output,
     to: OutputTo,
     mode: Mode,
-    /// The file to which it is appended as Markdown, for the page of the run.
+    /// The file that it is appended to as Markdown, for the page of the run.
     summary_file: Option<PathBuf>,
 }
 
@@ -41,13 +41,13 @@ impl Report {
         }
     }
 
-    /// Whether a summary that cannot be stored anywhere may go to standard error. In front of a command that is the build's
+    /// Whether a summary that cannot be stored anywhere may go to standard error. With a command, standard error is the build's
     /// log.
     pub(crate) fn may_hold_summary(&self) -> bool {
         !matches!(self.mode, Mode::Run { .. })
     }
 
-    /// Writes it on a thread, since its reader may have stopped reading.
+    /// Writes it on a thread, because its reader may have stopped reading.
     pub(crate) fn write(mut self) -> JoinHandle<anyhow::Result<()>> {
         spawn_blocking(move || {
             // In the other modes the report is exactly what was pushed.
@@ -65,7 +65,7 @@ impl Report {
                 }
             }
             let OutputTo::File(path) = &self.to else { return self.write_to_stream() };
-            let written = self.render(false).and_then(|text| Ok(std::fs::write(path, text)?));
+            let written = self.render(false).and_then(|text| Ok(given_file::write(path, text.as_bytes())?));
             let written = written.with_context(|| format!("cannot write the report to {}", path.display()));
             match written {
                 Err(error) if is_run => {
@@ -104,14 +104,14 @@ impl Report {
             stream::write(&mut std::io::stdout(), text.as_bytes())
         };
         match written {
-            // The reader has closed its end. The push matters all the same.
+            // The reader has closed its end. The push still matters.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => result.context("cannot write the report"),
         }
     }
 }
 
-/// Adds the warnings so far to what the summary says of its collector.
+/// Adds the warnings so far to the collector's part of the summary.
 pub(crate) fn note_warnings(payload: &mut Payload) {
     if let Some(collector) = &mut payload.collector {
         collector.warnings = program::log::warnings();

@@ -1,6 +1,7 @@
-//! The HTTP client: whom it trusts and how it finds them, with what the image has and without.
+//! The HTTP client: the certificates that it trusts and its name resolution, with or without files of the image.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::read_system_conf;
+use program::given_file;
 use reqwest::Client;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
@@ -17,10 +19,10 @@ use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
 use super::trouble::NoAddress;
-use crate::args::trust_variable;
+use crate::args::{CERTIFICATE_DIRECTORY, CERTIFICATE_FILE, trust_variable};
 use crate::config::PushTarget;
 
-/// A connection that is not there by then is tried anew: a packet may have been lost.
+/// A connection that takes longer is tried again: a packet may have been lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The client for this receiver. Redirects are not followed: the token is for this receiver only.
@@ -35,7 +37,7 @@ pub(super) fn client(target: &PushTarget) -> Result<Client> {
 }
 
 fn tls(target: &PushTarget) -> Result<ClientConfig> {
-    // Without TLS nobody has to be trusted, but for a proxy perhaps that is reached by it.
+    // Without TLS no certificate is needed, except perhaps for a proxy that is reached by TLS.
     let needed = target.endpoint.scheme() == "https";
     let roots = trusted(target.ca_certificates.as_deref(), needed)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -46,17 +48,16 @@ fn tls(target: &PushTarget) -> Result<ClientConfig> {
     Ok(tls)
 }
 
-/// The system's certificates and those of `--ca-file`; Mozilla's, as this program was built with them, where the system has
-/// none, which is told where they are `needed`.
+/// The system's certificates and those of `--ca-file`. If the system has none, the built-in ones of Mozilla are used, with
+/// a warning if they are `needed`.
 fn trusted(ca_certificates: Option<&[u8]>, needed: bool) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    let (usable, ignored) = roots.add_parsable_certificates(system.certs);
+    let (certificates, reasons) = of_the_system();
+    let (usable, ignored) = roots.add_parsable_certificates(certificates);
     if usable == 0 {
-        let reasons: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
         let reason = if reasons.is_empty() { "there are none".to_owned() } else { reasons.join("; ") };
         let named = trust_variable();
-        // Whoever names certificates wants these and no others.
+        // A user who names certificates wants only these.
         if named.is_none() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
@@ -89,27 +90,50 @@ fn trusted(ca_certificates: Option<&[u8]>, needed: bool) -> Result<RootCertStore
     Ok(roots)
 }
 
-/// Looks names up in `/etc/hosts` and at the name servers of `/etc/resolv.conf`, without a libc. Where there is no such file
-/// nobody is asked: the library would ask name servers of its own choice, outside.
+/// The system's certificates, or those that OpenSSL's variables name, and why there are not more. The library would wait
+/// forever for one that is not a regular file.
+fn of_the_system() -> (Vec<CertificateDer<'static>>, Vec<String>) {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let no_file = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+    let Some(file) = variable(CERTIFICATE_FILE).map(PathBuf::from).filter(no_file) else {
+        let found = rustls_native_certs::load_native_certs();
+        return (found.certs, found.errors.iter().map(ToString::to_string).collect());
+    };
+    let (mut certificates, mut reasons) = (Vec::new(), Vec::new());
+    match given_file::read(&file) {
+        Ok(content) => certificates.extend(CertificateDer::pem_slice_iter(&content).flatten()),
+        Err(error) => reasons.push(format!("{} cannot be read: {error}", file.display())),
+    }
+    let directories = variable(CERTIFICATE_DIRECTORY).unwrap_or_default();
+    for directory in std::env::split_paths(&directories).filter(|path| !path.as_os_str().is_empty()) {
+        let found = rustls_native_certs::load_certs_from_paths(None, Some(&directory));
+        certificates.extend(found.certs);
+        reasons.extend(found.errors.iter().map(ToString::to_string));
+    }
+    (certificates, reasons)
+}
+
+/// Looks names up in `/etc/hosts` and at the name servers of `/etc/resolv.conf`, without a libc. Without that file no
+/// server is asked: the library would ask external name servers of its own choice.
 #[derive(Debug, Default, Clone)]
 struct Names(Arc<OnceLock<TokioResolver>>);
 
 impl Names {
-    /// The resolver, made when it is needed: by then there is a runtime.
+    /// The resolver, created when it is needed: by then there is a runtime.
     fn resolver(&self) -> Result<TokioResolver, BoxError> {
         if let Some(resolver) = self.0.get() {
             return Ok(resolver.clone());
         }
         let system = read_system_conf().ok();
         let asks = system.is_some();
-        // Names in /etc/hosts, and localhost, are known all the same.
+        // Names in /etc/hosts, and localhost, are still known.
         let (config, options) = system
             .unwrap_or_else(|| (ResolverConfig::from_parts(None, vec![], vec![]), ResolverOpts::default()));
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
         let resolver = builder.build()?;
-        // The file may be there later.
+        // The file may appear later.
         Ok(if asks { self.0.get_or_init(|| resolver).clone() } else { resolver })
     }
 }

@@ -29,7 +29,7 @@ enum Push {
 }
 
 impl RunPublisher {
-    /// Ends the one run of a collector; see [`RunPublisher::deliver`].
+    /// Ends the only run of a collector; see [`RunPublisher::deliver`].
     pub(crate) async fn finish(
         mut self,
         config: &Config,
@@ -44,8 +44,9 @@ impl RunPublisher {
         self.deliver(report, summary, payload, deadline, again).await
     }
 
-    /// Ends the run: pushes the final summary, or leaves it in the spool, where that is configured, and writes the
-    /// report. `summary` is what [`RunPublisher::close`] returned. Returns false if the push failed.
+    /// Ends the run: pushes the final summary, or leaves it in the spool if one is configured, and writes the report.
+    /// `summary` is the return value of [`RunPublisher::close`]. Returns false if the push, or without a receiver the
+    /// spool, failed.
     ///
     /// `again` is a second request to stop, which cancels the push.
     pub(crate) async fn deliver(
@@ -58,11 +59,11 @@ impl RunPublisher {
     ) -> anyhow::Result<bool> {
         let (summary_id, seq) = summary;
         let Some(run) = self.run.clone().filter(|_| self.pusher.is_some() || self.spool.is_some()) else {
-            return report.write().await?.map(|()| true);
+            return write(report, deadline, false, again).await.map(|()| true);
         };
         let body = serde_json::to_vec(&run.submission(summary_id.clone(), seq, true, payload));
         let body = Bytes::from(body.context("cannot write the summary as JSON")?);
-        // At the same time as the push: the summary is not lost if this process is killed meanwhile.
+        // The spool is written during the push, so that the summary is not lost if this process is killed.
         let spooling = self.spool.clone().map(|spool| put(spool, summary_id.clone(), body.clone()));
         let mut hurry = false;
         tokio::pin!(again);
@@ -79,23 +80,12 @@ impl RunPublisher {
         };
         let last_resort = report.may_hold_summary().then_some(&body);
         let delivered = self.conclude(&summary_id, pushed, spooled, last_resort).await?;
-        // After the push, whose warnings it holds. Its reader may have stopped reading.
-        let reporting = report.write();
-        let now = Instant::now();
-        let until = if hurry { now + LAST_WRITE } else { deadline.max(now + LAST_WRITE) };
-        let written = tokio::select! {
-            written = timeout_at(until, reporting) => written,
-            () = &mut again, if !hurry => Ok(Ok(Ok(()))),
-        };
-        if let Ok(written) = written {
-            written??;
-        } else {
-            warn!("the report could not be written in time");
-        }
+        // The report holds the warnings of the push, so it is written after the push.
+        write(report, deadline, hurry, &mut again).await?;
         Ok(delivered)
     }
 
-    /// Pushes the summary; `None`: no receiver is configured.
+    /// Pushes the summary; `None` if no receiver is configured.
     async fn push(&self, body: Bytes, deadline: Instant) -> Option<Push> {
         Some(match self.pusher.as_ref()?.push(body, deadline).await {
             Ok(stored) => {
@@ -108,7 +98,7 @@ impl RunPublisher {
     }
 
     /// Decides the outcome from the results of push and spool, and removes what is no longer needed. Returns false if the
-    /// push failed.
+    /// push, or without a receiver the spool, failed.
     async fn conclude(
         &mut self,
         summary_id: &str,
@@ -167,6 +157,25 @@ impl RunPublisher {
             }
         }
     }
+}
+
+/// Writes the report, whose reader may have stopped reading. `hurry`: a second request to stop has already come.
+async fn write(
+    report: Report,
+    deadline: Instant,
+    hurry: bool,
+    again: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let now = Instant::now();
+    let until = if hurry { now + LAST_WRITE } else { deadline.max(now + LAST_WRITE) };
+    tokio::select! {
+        written = timeout_at(until, report.write()) => if let Ok(written) = written {
+            return written?;
+        },
+        () = again, if !hurry => {}
+    }
+    warn!("the report could not be written in time");
+    Ok(())
 }
 
 fn put(spool: Spool, id: String, body: Bytes) -> JoinHandle<std::io::Result<PathBuf>> {

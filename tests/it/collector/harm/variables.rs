@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
-use collector::args::Args;
+use collector::args::{Args, CERTIFICATE_DIRECTORY, CERTIFICATE_FILE};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tests::program::{Program, collector};
 
 use crate::together::SCOPE;
 
-/// Variables that CI systems set and that we read.
+/// Variables that CI systems set and the collector reads.
 const OF_CI: [&str; 7] = [
     "GITHUB_REPOSITORY_OWNER",
     "GITHUB_REPOSITORY",
@@ -22,7 +25,7 @@ const OF_CI: [&str; 7] = [
     "GITHUB_STEP_SUMMARY",
 ];
 
-/// All variables that the command line knows, of every mode.
+/// All variables of the command line, in every mode.
 fn variables() -> BTreeSet<String> {
     fn of(command: &clap::Command, into: &mut BTreeSet<String>) {
         let names = command.get_arguments().filter_map(clap::Arg::get_env);
@@ -35,7 +38,7 @@ fn variables() -> BTreeSet<String> {
     found
 }
 
-/// A collector that has none of them.
+/// A collector without any of them.
 fn bare() -> Command {
     let mut command = collector();
     for name in variables() {
@@ -44,7 +47,7 @@ fn bare() -> Command {
     command
 }
 
-/// In front of a command that says something and ends with 7.
+/// Runs the collector in front of a command that prints something and exits with 7.
 fn run(prepare: impl FnOnce(&mut Command)) -> String {
     let mut command = bare();
     prepare(&mut command);
@@ -77,7 +80,7 @@ fn an_empty_one_is_as_good_as_none() {
     program.wait_for("measuring");
     assert_eq!(program.stop().status.code(), Some(0));
 
-    // It is wrong in another way, which is found later.
+    // This error is found later than the empty variables.
     let mut node = bare();
     all(&mut node);
     let output = node.args(["node", "--organization=o"]).output().unwrap();
@@ -96,7 +99,7 @@ fn nonsense_in_one_is_a_warning_that_names_it() {
         for nonsense in [&b"nonsense \x01"[..], b"\xff\xfe"] {
             let directory = tempfile::tempdir().unwrap();
             let stderr = run(|command| {
-                // Whatever takes it for the name of a file makes that there.
+                // A variable that is taken as a file name creates a file there.
                 command.current_dir(directory.path()).env(&name, OsStr::from_bytes(nonsense));
             });
             let told = warnings(&stderr);
@@ -136,7 +139,7 @@ fn what_is_missing_for_a_push_is_a_warning() {
     let endpoint = |command: &mut Command| {
         command.env("COLLECTOR_PUSH_ENDPOINT", "http://127.0.0.1:1");
     };
-    // The secret of a pull request from elsewhere.
+    // CI systems give an empty secret to pull requests from forks.
     let stderr = run(|command| {
         endpoint(command);
         command.envs(SCOPE).env("COLLECTOR_PUSH_TOKEN", "");
@@ -172,7 +175,50 @@ fn what_is_missing_for_a_push_is_a_warning() {
     }
 }
 
-/// They are libraries', for whom an empty one names a file. The command has them as they were.
+/// A variable that names a special file keeps no command from starting or ending.
+#[test]
+fn what_a_variable_names_may_be_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for fifo in ["nobody", "held"] {
+        mknodat(CWD, at(fifo), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    // Open for reading and writing, never read and never closed.
+    let held = std::fs::OpenOptions::new().read(true).write(true).open(at("held")).unwrap();
+    symlink("circle", at("circle")).unwrap();
+    let things = [
+        at("nobody"),
+        at("held"),
+        at("circle"),
+        at("nowhere/at/all"),
+        directory.path().to_owned(),
+        "/dev/zero".into(),
+        "/dev/full".into(),
+        "/dev/tty".into(),
+    ];
+    let libraries = [CERTIFICATE_FILE, CERTIFICATE_DIRECTORY].map(str::to_owned);
+    for name in variables().into_iter().chain(libraries) {
+        for thing in &things {
+            let began = Instant::now();
+            let stderr = run(|command| {
+                command.current_dir(directory.path());
+                if ["TOKEN", "CA_FILE", "SSL_CERT"].iter().any(|of_push| name.contains(of_push)) {
+                    command.envs(SCOPE).env("COLLECTOR_PUSH_ENDPOINT", "https://127.0.0.1:1");
+                    command.env("COLLECTOR_SPOOL_DIR", "none").env("COLLECTOR_SHUTDOWN_TIMEOUT", "100ms");
+                    if !name.contains("TOKEN") {
+                        command.env("COLLECTOR_PUSH_TOKEN", "0123456789abcdef".repeat(4));
+                    }
+                }
+                command.env(&name, thing);
+            });
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(6), "{name}={}: {took:?}: {stderr}", thing.display());
+        }
+    }
+    drop(held);
+}
+
+/// These variables belong to libraries, which take an empty one as a file name. The command still gets them unchanged.
 #[test]
 fn empty_variables_of_libraries_are_unset_for_us_and_stay_empty_for_the_command() {
     let mut command = bare();
