@@ -1,7 +1,7 @@
 //! Reads the machine once each interval: the process table, the eBPF program's events, the host's CPU time and memory.
 //!
 //! This is the one place where the pure modules meet clocks and files. A pass has two halves, so that a mode can act
-//! between them: [`Sampler::read`] reads the process table, [`Sampler::account`] works out what was used.
+//! between them: [`Sampler::read`] reads the process table, [`Sampler::account`] charges the CPU time used.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,41 +32,47 @@ use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 use crate::sample::system_stat::CpuTimes;
 use crate::sample::{hidepid, uptime};
 
-/// What looks between samples may use of a core.
+/// The share of a core that looks between samples may use.
 const LOOKS_SHARE: f64 = 0.005;
-/// Looks come no faster than this. The first process of a container that lives for less is seen by chance.
+/// The shortest time between two looks. A container's first process that lives for less is seen only by chance.
 const LEAST_LOOK: Duration = Duration::from_millis(50);
-/// What passes may use of a core while containers begin and end one after the other, beyond so much CPU time.
+/// The same while a container starts: its runtime may execute the program at any moment, and the program may end soon.
+const LOOK_AT_START: Duration = Duration::from_millis(5);
+/// A container counts as starting for this long after a runtime's process has started.
+const STARTING: Duration = Duration::from_secs(1);
+/// The share of a core that passes may use while containers begin and end one after the other. CPU time above it, up to
+/// `WAKES_BURST`, delays nothing.
 const WAKES_SHARE: f64 = 0.05;
 const WAKES_BURST: Duration = Duration::from_millis(100);
-/// After this time a process is what it was started for: a runtime, or a shell, has executed the program.
+/// After this time a runtime or a shell has executed the program that its process was started for.
 const SETTLED: Duration = Duration::from_millis(200);
-/// Where the eBPF program tells of processes, looks only tell of memory and of new containers.
+/// The shortest time between two looks if the eBPF program reports processes. Looks then only find memory use and new
+/// containers.
 const LEAST_LOOK_WITH_EVENTS: Duration = Duration::from_millis(100);
 
-/// Everything that is read of the machine, and the CPU time that is already accounted for.
+/// Reads the machine and keeps the CPU time that is already accounted for.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     proc_path: PathBuf,
-    /// The process whose descendants are measured: at the first reading it has none.
+    /// The process whose descendants are measured. At the first reading it has none.
     root: Option<u32>,
     interval: Duration,
     ticker: Option<Ticker>,
-    /// Whether the pass that is due is a sample, and not only a look in between.
+    /// Whether the pass that is due is a sample and not a look between samples.
     sample_is_due: bool,
-    /// When to look next, at the earliest.
+    /// The earliest time of the next look.
     next_look: tokio::time::Instant,
-    /// When the beginning or the end of a container may be the reason of a pass, at the earliest.
+    /// The earliest time at which the beginning or end of a container may cause a pass.
     next_wake: tokio::time::Instant,
     /// Whether a container has begun since the last pass.
     has_begun: bool,
-    /// CPU time of passes that is more than [`WAKES_SHARE`].
+    /// CPU time of passes beyond [`WAKES_SHARE`].
     overspent: Duration,
-    /// What a pass costs, in CPU time: of the last ones, the later count more.
+    /// CPU time of a pass: a moving average in which later passes count more.
     usual_cost: Duration,
     endings: Rc<Endings>,
     clock: Clock,
-    /// Processes that started earlier and that no pass saw are not part of the measurement.
+    /// Processes that started earlier and that no pass saw do not count.
     counted_since_ticks: u64,
     table: ProcessTable,
     events: Option<BpfEvents>,
@@ -74,15 +80,15 @@ pub(crate) struct Sampler {
     last: Option<Moment>,
     host_cpu: Option<CpuTimes>,
     own_cpu: Duration,
-    /// Passes that were due since the last one and did not happen.
+    /// Passes that were due since the last one but did not happen.
     missed: u64,
     lost_records: u64,
     warned_of_unreadable: bool,
 }
 
 impl Sampler {
-    /// Opens what is to be read. `root`: only the descendants of this process are measured, and their cgroups do not
-    /// matter. `open_files` is how many descriptors processes may take.
+    /// Opens the files to read. If `root` is set, only the descendants of this process are measured, and their cgroups do
+    /// not matter. `open_files` is the number of descriptors that processes may take.
     pub(crate) fn start(
         config: &Config,
         mode: &str,
@@ -135,19 +141,19 @@ impl Sampler {
         &self.table
     }
 
-    /// What wakes it, beside time.
+    /// The ends of processes that wake the sampler.
     pub(crate) fn endings(&self) -> Rc<Endings> {
         Rc::clone(&self.endings)
     }
 
-    /// CPU time that the collector had used at the last pass, or when it began.
+    /// The collector's own CPU time up to the last pass, or up to its start if there was no pass.
     pub(crate) fn own_cpu(&self) -> Duration {
         self.own_cpu
     }
 
-    /// Waits until the next pass is due and reads the eBPF program's events before their buffer is full. A sample is due
-    /// at each interval, the first one interval after the first call. Between samples a look is due as often as passes
-    /// are cheap, and when a container begins or its first process has ended. Cancel-safe.
+    /// Waits until the next pass is due, and reads the eBPF program's events before their buffer is full. A sample is due
+    /// at each interval, the first one interval after the first call. Looks between samples are as frequent as the cost of
+    /// a pass allows. A look is also due when a container begins or its first process has ended. Cancel-safe.
     pub(crate) async fn due(&mut self) {
         let ticker = self.ticker.get_or_insert_with(|| Ticker::new(self.interval));
         loop {
@@ -166,9 +172,9 @@ impl Sampler {
         }
     }
 
-    /// Decides when to look next: all looks together may use [`LOOKS_SHARE`] of a core, and those where
-    /// containers begin and end [`WAKES_SHARE`].
-    fn plan_look(&mut self, cost: Duration, since_last: Duration) {
+    /// Decides when to look next. All looks together may use [`LOOKS_SHARE`] of a core, and passes caused by containers
+    /// that begin or end [`WAKES_SHARE`]. `something_starts`: some container holds only its runtime.
+    fn plan_look(&mut self, cost: Duration, since_last: Duration, something_starts: bool) {
         self.usual_cost = (self.usual_cost * 7 + cost) / 8;
         let least = if self.events.is_some() { LEAST_LOOK_WITH_EVENTS } else { LEAST_LOOK };
         let pause = self.usual_cost.max(cost / 4).mul_f64(1.0 / LOOKS_SHARE);
@@ -177,6 +183,9 @@ impl Sampler {
         self.overspent = (self.overspent + cost).saturating_sub(since_last.mul_f64(WAKES_SHARE));
         let excess = self.overspent.saturating_sub(WAKES_BURST);
         self.next_wake = now + excess.mul_f64(1.0 / WAKES_SHARE).min(self.interval);
+        if something_starts {
+            self.next_look = self.next_look.min(self.next_wake.max(now + LOOK_AT_START));
+        }
     }
 
     /// Continues a run whose processes started at these ticks or later.
@@ -184,8 +193,8 @@ impl Sampler {
         self.counted_since_ticks = began_ticks;
     }
 
-    /// Counts everything that the processes of the first reading ever used. Returns how long ago the first of them
-    /// started.
+    /// Counts all CPU time that the processes of the first reading ever used. Returns how long before the collector the
+    /// first of them started.
     pub(crate) fn count_from_nothing(&mut self, reading: &mut Reading, earlier: &Earlier) -> Duration {
         let Clock { began_ticks, started, .. } = self.clock;
         let ticks = began_ticks.saturating_sub(earlier.first_ticks) as f64;
@@ -225,14 +234,14 @@ impl Sampler {
         Ok(reading)
     }
 
-    /// Accounts for the CPU time that was used since the reading before. `last`: no pass follows, so that it
-    /// waits for outstanding events.
+    /// Accounts for the CPU time used since the previous reading. `last`: no pass follows, so it waits for outstanding
+    /// events.
     pub(crate) fn account(&mut self, reading: &Reading, locator: &mut impl Locator, last: bool) -> Pass {
         let host = self.clock.host;
         let events = self.events.as_mut().map(|events| {
             let times = PassTimes::new(host, self.counted_since_ticks, reading.at, last);
             let mut located = events.locate(locator, reading, times);
-            // What ended before measuring began is not part of it.
+            // Processes that ended before measuring began do not count.
             located.exited.retain(|exited| {
                 let counts =
                     exited.key.start_ticks >= self.counted_since_ticks || self.ledger.knows(exited.key);
@@ -248,7 +257,9 @@ impl Sampler {
         let between = !std::mem::take(&mut self.sample_is_due) && !last && self.last.is_some();
         let (host_cpu_percent, host_memory_bytes) = if between { (None, None) } else { self.read_host() };
         let cost = self.take_cost();
-        self.plan_look(cost.collector_cpu, reading.elapsed);
+        let starting =
+            self.clock.ticks_at(reading.at.boot) - STARTING.as_secs_f64() / self.clock.tick_seconds();
+        self.plan_look(cost.collector_cpu, reading.elapsed, reading.something_starts(starting));
         self.last = Some(reading.at);
         let (exited, begun) = match events {
             Some(Located { exited, begun, .. }) => (Some(exited), begun),
@@ -295,7 +306,7 @@ impl Sampler {
         (percent, MemInfo::read(&self.proc_path).map(|meminfo| meminfo.used_bytes()))
     }
 
-    /// The cost since the pass before.
+    /// The cost since the previous pass.
     fn take_cost(&mut self) -> Cost {
         let lost = self.events.as_ref().map_or(0, BpfEvents::lost);
         let own_cpu = host::own_cpu_time();
@@ -309,7 +320,7 @@ impl Sampler {
     }
 }
 
-/// Waits for the end of a container's first process, after this time.
+/// Waits until `after`, then for the end of a container's first process.
 async fn ending(endings: &Endings, after: tokio::time::Instant) {
     sleep_until(after).await;
     endings.wait().await;
@@ -334,7 +345,7 @@ fn seen(process: &Observation, place: Option<Place>, tick_ns: u64) -> ProcessTim
     }
 }
 
-/// What a summary says of its collector. `reason`: why the eBPF program does not run.
+/// Describes the collector for the summary. `reason`: why the eBPF program does not run.
 fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> CollectorInfo {
     let info = CollectorInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,12 +1,12 @@
-//! Jobs beside one another and one after another.
+//! Jobs in parallel and one after another.
 
 use tests::cgroup::{Cgroup, Driver};
 
 use super::{EBPF, Node, Pod, assert_share, assignments, attributed, start_in};
 
-/// A build: hundreds of processes that live for milliseconds, and one that lives longer. Its shell outlives them: all pods
-/// have this test to wait for them, where a node has a shim for each, and without eBPF it could not be told which of them
-/// used what a shell did last. It works for long enough that what it used before it was in the pod does not matter.
+/// A build: hundreds of processes that live for milliseconds, and one that lives longer. Its shell outlives them, because this
+/// test waits for the processes of all pods, whereas a node has a shim for each. Without eBPF the collector could not tell
+/// which pod used a shell's last moments. The build is long enough that the time before the shell enters the pod is negligible.
 const BUILD: &str =
     "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$1\" burn 1500; sleep 0.6; true";
 
@@ -25,7 +25,7 @@ fn jobs_at_once_are_summaries_of_their_own() {
         for child in &mut children {
             assert!(child.wait().unwrap().success());
         }
-        // The last words on what has just ended.
+        // Time for the last passes.
         std::thread::sleep(std::time::Duration::from_millis(500));
         let ids: Vec<_> = pods.iter().map(|pod| (pod.uid.clone(), pod.cgroup.id().to_owned())).collect();
         let truths: Vec<_> = pods.into_iter().map(Pod::end).collect();
@@ -55,7 +55,7 @@ fn jobs_one_after_another_in_a_pod_are_runs_of_their_own() {
     for ebpf in EBPF {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);
         let pod = Pod::new(Driver::Cgroupfs);
-        // The runner itself says nothing of a job.
+        // The runner itself has no job's variables.
         let script = format!(
             "sleep 0.5; {} sh -c '\"$0\" burn 700; sleep 0.1' \"$1\"; {} sh -c '\"$0\" burn 400; sleep 0.1' \"$1\"; sleep 0.5",
             assignments("first", "1"),
@@ -112,7 +112,7 @@ fn a_docker_container_counts_with_what_it_started() {
     for ebpf in EBPF {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);
         let (outer, inner) = (Cgroup::of_docker().unwrap(), Cgroup::of_docker().unwrap());
-        // An engine in the container puts what it starts beside it.
+        // An engine in the container puts its containers' cgroups beside it.
         let script = format!(
             "sleep 0.3; env -i sh -c 'echo $$ > \"$0/cgroup.procs\" && sleep 0.5 && \"$1\" burn 300; sleep 0.5' \"{}\" \"$1\"; \"$1\" burn 200; sleep 0.5",
             inner.path().display()

@@ -1,4 +1,4 @@
-//! How runs end, and what is left when the collector does.
+//! The end of runs, and the state that a stopped collector leaves.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tests::cgroup::Driver;
 use tests::program::{PATIENCE, collector};
 use tests::receiver::Receiver;
 
-use super::{EBPF, Node, Pod, assert_share, attributed, command};
+use super::{EBPF, Node, Pod, assert_share, attributed, command, environment, start_with};
 
 #[test]
 fn a_job_that_is_killed_with_its_pod_is_over() {
@@ -25,18 +25,18 @@ fn a_job_that_is_killed_with_its_pod_is_over() {
         node.wait_until_over(1);
         let payload = node.run("killed");
         assert_eq!(payload.complete, Some(true));
-        // Without eBPF what it used after the last pass is nowhere: whoever waited for it is in no pod.
+        // Without eBPF the time after the last pass is lost, because the process's parent is in no pod.
         let ticks = if ebpf == "off" { 0.25 } else { 0.03 };
         assert!((attributed(&payload) - truth).abs() < ticks, "{} s of {truth} s", attributed(&payload));
     }
 }
 
-/// The eBPF program tells the environment with which a container begins: it does not matter when the collector looks.
+/// The eBPF program reports the environment with which a container starts, so it does not matter when the collector reads.
 #[test]
 fn a_job_that_is_over_before_anybody_looks_is_a_run() {
     let node = Node::start(&["--ebpf=require"]);
     node.program.signal(Signal::STOP);
-    // Longer than what one record holds.
+    // Longer than one record.
     let long = "x".repeat(5_000);
     let mut truth = 0.0;
     for name in ["first", "second"] {
@@ -65,7 +65,7 @@ fn a_job_of_which_nothing_lives_is_over_when_it_was_last_seen() {
     let payload = node.run("short");
     assert!((0.5..1.5).contains(&payload.duration_seconds), "{}", payload.duration_seconds);
     assert!((0.29..0.4).contains(&attributed(&payload)), "{}", attributed(&payload));
-    // Another one of the same name is another run.
+    // Another job of the same name is another run.
     assert!(pod.start(Some(("short", "1")), "sleep 0.5").wait().unwrap().success());
     node.wait_until_over(1);
     assert_eq!(node.runs("short").len(), 2);
@@ -91,7 +91,7 @@ fn a_pause_shorter_than_idle_is_part_of_the_job() {
     assert_share("off", &payload, attributed(&payload), truth);
 }
 
-/// The names of what lies in the spool.
+/// The names of the files in the spool.
 fn spooled(directory: &Path) -> Vec<String> {
     let files = std::fs::read_dir(directory.join("spool")).unwrap().flatten();
     files.map(|file| file.file_name().into_string().unwrap()).collect()
@@ -134,10 +134,10 @@ fn restart(ebpf: &str, signal: Signal) {
     assert_eq!(payload.complete, Some(false));
     let runs = node.runs("long");
     assert_eq!(runs[0]["run_id"], "1");
-    // Nothing was used while nobody looked.
+    // Nothing was used while no collector was running.
     assert_share(ebpf, &payload, attributed(&payload), truth);
     assert!(payload.duration_seconds > 3.0, "{}", payload.duration_seconds);
-    // What is not needed any more is taken away once the receiver has the summary.
+    // The collector removes the checkpoint once the receiver has the summary.
     wait_until(|| !spooled(node.directory.path()).iter().any(|name| name.contains(&id)));
 }
 
@@ -162,7 +162,7 @@ fn a_job_that_was_there_before_is_not_complete_and_one_whose_pod_is_gone_is_deli
     let pod = Pod::new(Driver::Cgroupfs);
     let mut job = pod.start(Some(("early", "1")), "sleep 2");
     let program = Node::program(directory.path(), &receiver, &[]);
-    // The job was in the first pass, whose messages came before the one that was waited for.
+    // The first pass saw the job, but its messages came before the awaited one, so they cannot be waited for.
     std::thread::sleep(Duration::from_millis(800));
     program.signal(Signal::KILL);
     program.wait();
@@ -190,10 +190,10 @@ fn a_wrong_token_holds_nobody_else_up() {
         .iter()
         .zip(["my-org", "other-org", "third-org"])
         .map(|(pod, organization)| {
-            let script = format!(
-                "export GITHUB_REPOSITORY_OWNER={organization} GITHUB_REPOSITORY={organization}/my-repo; exec sleep 0.7"
-            );
-            pod.start(Some(("build", "1")), &format!("exec sh -c '{script}'"))
+            let repository = format!("{organization}/my-repo");
+            let mut environment = environment("build", "1");
+            (environment[0].1, environment[1].1) = (organization, &repository);
+            start_with(&pod.cgroup, &environment, "exec sleep 0.7")
         })
         .collect();
     for child in &mut children {
@@ -210,7 +210,7 @@ fn a_wrong_token_holds_nobody_else_up() {
     wait_until(|| runs("my-org") == 1 && spooled(directory.path()).len() == 2);
     assert!(program.stop().status.success());
     assert_eq!((runs("my-org"), runs("other-org"), runs("third-org")), (1, 0, 0));
-    // Once there are tokens for them the others are delivered, too.
+    // With the right tokens the others are delivered as well.
     let others = ["other-org", "third-org"].map(|organization| {
         format!("\"{organization}\": \"{}\"", receiver.token(&json!({"organization": organization})))
     });

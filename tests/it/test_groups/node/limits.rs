@@ -1,4 +1,4 @@
-//! Whose a limit is, on the real kernel: the container's own, its pod's, the node's.
+//! The owner of a limit, on the real kernel: the container, its pod, or the node.
 
 use serde_json::json;
 use tests::cgroup::{Cgroup, Driver, PodLimits, pod_uid};
@@ -7,7 +7,7 @@ use wire::{ContainerUsage, Payload};
 
 use super::{EBPF, Node, start_in};
 
-/// What a kubelet lets pods have.
+/// The memory that a kubelet gives to all pods.
 const NODE_BYTES: u64 = 6 << 30;
 
 #[track_caller]
@@ -16,7 +16,7 @@ fn usage<'a>(payload: &'a Payload, cgroup: &str) -> &'a ContainerUsage {
     found.unwrap_or_else(|| panic!("no container {cgroup}: {:#?}", payload.containers))
 }
 
-/// The run of a job, whatever others run on this machine meanwhile.
+/// The run of a job, even if other jobs run on this machine meanwhile.
 fn over(node: &Node, job: &str) -> Payload {
     while node.runs(job).is_empty() {
         node.wait_until_over(1);
@@ -32,7 +32,7 @@ fn a_containers_limit_is_its_own_and_its_pods_and_nodes_are_bounds() {
         let node_bytes = Some(NODE_BYTES);
         let free = limited(PodLimits { node_bytes, ..PodLimits::default() });
         let (cores, bytes) = (Some(0.5), Some(64 << 20));
-        // Its only container has limits, so that they are the pod's, too.
+        // Its only container has limits, so the pod has the same ones.
         let own = limited(PodLimits { node_bytes, pod: (cores, bytes), own: (cores, bytes) });
         let script = "\"$1\" burn 300; sleep 0.6";
         let mut jobs =
@@ -89,7 +89,7 @@ fn a_pods_quota_throttles_containers_without_limits() {
         let uid = pod_uid().unwrap();
         let limits = PodLimits { pod: (Some(0.1), None), ..PodLimits::default() };
         let pods = [0, 1].map(|_| Cgroup::limited_in_pod(Driver::Cgroupfs, &uid, limits).unwrap());
-        // The pod was throttled before anybody looked, which is none of the job's.
+        // The pod was throttled before the collector started. That is not the job's throttling.
         let mut earlier = start_in(&pods[0], None, "\"$1\" threads 2 100");
         assert!(earlier.wait().unwrap().success());
         let before = throttled_periods(&pods[0]);
@@ -109,7 +109,7 @@ fn a_pods_quota_throttles_containers_without_limits() {
             let usage = usage(&payload, id);
             assert_eq!((usage.cpu_limit_cores, usage.cpu_bound_cores), (None, Some(0.1)), "{ebpf}");
             let (periods, throttled) = (usage.cpu_periods.unwrap(), usage.cpu_throttled_periods.unwrap());
-            // All but those before the first pass.
+            // All but the periods before the first pass.
             let expected = truth.div_ceil(2)..=truth;
             assert!(expected.contains(&throttled) && periods >= throttled, "{ebpf}: {throttled} of {truth}");
             assert!(usage.cpu_throttled_seconds.unwrap() > 0.1, "{ebpf}: {usage:#?}");
@@ -117,7 +117,7 @@ fn a_pods_quota_throttles_containers_without_limits() {
     }
 }
 
-/// Periods in which the pod of a container was throttled.
+/// The number of periods in which a container's pod was throttled.
 fn throttled_periods(container: &Cgroup) -> u64 {
     let cpu = container.directories().find(|directory| directory.join("cpu.stat").exists());
     let stat = std::fs::read_to_string(cpu.unwrap().parent().unwrap().join("cpu.stat")).unwrap();

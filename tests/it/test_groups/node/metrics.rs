@@ -1,4 +1,4 @@
-//! What `/metrics` tells while jobs run.
+//! `/metrics` while jobs run.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -32,7 +32,7 @@ fn scrape(address: &str) -> String {
     answer.body
 }
 
-/// The value of the only series of this name that has this label.
+/// The value of the only series with this name and label.
 #[track_caller]
 fn value(text: &str, name: &str, label: &str) -> f64 {
     let series = |line: &&str| line.split(['{', ' ']).next() == Some(name) && line.contains(label);

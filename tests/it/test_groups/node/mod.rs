@@ -1,5 +1,5 @@
-//! The jobs of a node on the real kernel, as root: pods are cgroups made as a kubelet makes them, jobs are processes in
-//! them with a CI system's environment.
+//! The jobs of a node on the real kernel, as root: pods are cgroups laid out as by a kubelet, and jobs are processes in them
+//! with a CI system's environment.
 
 mod jobs;
 mod life;
@@ -22,10 +22,10 @@ use tests::program::{PATIENCE, Program, collector, workload};
 use tests::receiver::{READ_TOKEN, Receiver};
 use wire::Payload;
 
-/// With both ways to measure.
+/// Without and with eBPF.
 const EBPF: [&str; 2] = ["off", "require"];
 
-/// A collector of the node that pushes to a receiver of its own.
+/// A node's collector that pushes to its own receiver.
 struct Node {
     program: Program,
     receiver: Receiver,
@@ -50,14 +50,14 @@ impl Node {
         program
     }
 
-    /// Waits until so many runs are over, and the receiver has them all.
+    /// Waits until the receiver has the summaries of this many runs.
     fn wait_until_over(&self, count: usize) {
         for _ in 0..count {
             self.program.wait_for("the receiver has the summary");
         }
     }
 
-    /// The runs that the receiver has of a job.
+    /// The receiver's runs of a job.
     fn runs(&self, job: &str) -> Vec<Value> {
         let path = format!("/api/v1/metrics/repo/my-org/my-repo/ci.yml/{job}");
         let answer = self.receiver.request("GET", &path, READ_TOKEN, "");
@@ -68,7 +68,7 @@ impl Node {
     /// The only run of a job.
     #[track_caller]
     fn run(&self, job: &str) -> Payload {
-        // Other jobs of the machine are over, too, and it may have been one of them that was waited for.
+        // The wait may have ended with another job of this machine.
         let end = Instant::now() + PATIENCE;
         let mut runs = self.runs(job);
         while runs.is_empty() && Instant::now() < end {
@@ -103,12 +103,12 @@ impl Pod {
         Self { uid, cgroup }
     }
 
-    /// Starts a script in it as a job of this name, or as none; `$1` is the program with the workloads.
+    /// Starts a script in the pod, as a job of this name or as none; `$1` is the program with the workloads.
     fn start(&self, job: Option<(&str, &str)>, script: &str) -> Child {
         start_in(&self.cgroup, job, script)
     }
 
-    /// What the kernel charged to it, once nothing runs in it any more; the kubelet then removes it.
+    /// The kernel's CPU time of the pod, once it is empty. The kubelet then removes it.
     fn end(self) -> f64 {
         self.cgroup.wait_until_empty().unwrap();
         self.cgroup.cpu_seconds().unwrap()
@@ -116,19 +116,23 @@ impl Pod {
 }
 
 fn start_in(cgroup: &Cgroup, job: Option<(&str, &str)>, script: &str) -> Child {
+    let environment = job.map(|(job, run_id)| environment(job, run_id));
+    start_with(cgroup, environment.as_ref().map_or(&[], |variables| variables), script)
+}
+
+/// Starts a script in a container with these variables.
+fn start_with(cgroup: &Cgroup, environment: &[(&str, &str)], script: &str) -> Child {
     let mut command = Command::new("sh");
     let enter = |directory: &Path| format!("echo $$ > \"{}/cgroup.procs\" && ", directory.display());
     let enter: String = cgroup.directories().map(enter).collect();
     command.args(["-c", &format!("{enter}{script}")]);
     command.arg(cgroup.path()).arg(workload()).stdin(Stdio::null());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    if let Some((job, run_id)) = job {
-        command.envs(environment(job, run_id));
-    }
+    command.envs(environment.iter().copied());
     command.spawn().unwrap()
 }
 
-/// What a CI system sets.
+/// The variables that a CI system sets.
 fn environment<'a>(job: &'a str, run_id: &'a str) -> [(&'static str, &'a str); 6] {
     [
         ("GITHUB_REPOSITORY_OWNER", "my-org"),
@@ -140,13 +144,13 @@ fn environment<'a>(job: &'a str, run_id: &'a str) -> [(&'static str, &'a str); 6
     ]
 }
 
-/// The same as assignments in front of a command in a script.
+/// The same as assignments before a command in a script.
 fn assignments(job: &str, run_id: &str) -> String {
     environment(job, run_id).map(|(name, value)| format!("{name}={value} ")).concat()
 }
 
-/// What is promised of a job's CPU time: with eBPF 99.5 %, else 98 %, and a clock tick or three where ticks are all there is:
-/// without eBPF, and in an interval in which a record was lost.
+/// The promised share of a job's CPU time: 99.5 % with eBPF, 98 % without. In addition one clock tick is allowed, or three
+/// without eBPF and in an interval in which a record was lost.
 #[track_caller]
 fn assert_share(ebpf: &str, payload: &Payload, found: f64, truth: f64) {
     let lost = payload.attribution.as_ref().unwrap().lost_records;
@@ -156,12 +160,12 @@ fn assert_share(ebpf: &str, payload: &Payload, found: f64, truth: f64) {
     assert!(off <= share * truth + ticks, "--ebpf={ebpf}: {found} s of {truth} s, {lost} records lost");
 }
 
-/// Everything that a summary attributes.
+/// The sum of all attributed CPU time.
 fn attributed(payload: &Payload) -> f64 {
     payload.containers.iter().filter_map(|usage| usage.cpu_seconds).sum()
 }
 
-/// The containers, the pod's overhead and what is unattributed are all that there is.
+/// Checks that the containers, the pod's overhead and the unattributed time add up to the total.
 #[track_caller]
 fn assert_sum(payload: &Payload) {
     let attribution = payload.attribution.as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! Which pods are followed, what they are called, and with what privileges.
+//! Which pods are measured, their names, and the required privileges.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn pods_that_are_no_job_are_reported_where_that_is_asked_for() {
     assert!(pod.start(None, "\"$1\" burn 200; sleep 1").wait().unwrap().success());
     let uid = pod.uid.clone();
     pod.end();
-    // Whatever else runs here in containers is reported, too.
+    // Other containers on this machine are reported as well.
     let runs = || {
         let path = "/api/v1/metrics/repo/my-org/shop/pods/web-0";
         node.receiver.request("GET", path, READ_TOKEN, "").json()
@@ -63,7 +63,7 @@ fn gitlabs_variables_and_ones_own_are_understood() {
     }
 }
 
-/// A collector that is nobody but for these capabilities.
+/// A collector that runs as the user nobody with only these capabilities.
 fn with_capabilities(node: &Node, capabilities: &str, ebpf: &str) -> Program {
     let directory = node.directory.path();
     let copy = directory.join("collector");
@@ -96,7 +96,7 @@ fn four_capabilities_are_enough_and_with_less_no_job_is_found_that_runs_already(
     let node = Node::start(&[]);
     let pod = Pod::new(Driver::Cgroupfs);
     let enough = with_capabilities(&node, "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search", "require");
-    // It executes nothing more: the eBPF program tells the environment with which a program is executed.
+    // The job must not execute another program, because the eBPF program reports the environment of each executed program.
     let mut job = pod.start(Some(("capable", "1")), "exec \"$1\" burn 4000");
     enough.wait_for("a job begins");
     for less in ["-all,+bpf,+perfmon,+sys_ptrace", "-all,+bpf,+perfmon,+dac_read_search"] {

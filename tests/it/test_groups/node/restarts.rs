@@ -1,4 +1,4 @@
-//! A container that the kubelet restarts is one.
+//! A container that the kubelet restarts counts as one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use wire::ContainerUsage;
 use super::whole::{Told, WholePod};
 use super::{EBPF, Node, assert_share, assert_sum};
 
-/// The only container of the run, which is `build`.
+/// The run's only container, `build`.
 #[track_caller]
 fn build(payload: &wire::Payload) -> &ContainerUsage {
     let names: Vec<_> = payload.containers.iter().map(|usage| usage.name.as_str()).collect();

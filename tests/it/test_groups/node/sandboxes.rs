@@ -1,4 +1,4 @@
-//! A pod's sandbox is none of its containers, and has the name of none.
+//! A pod's sandbox is not one of its containers and has no container's name.
 
 use tests::cgroup::Driver;
 
@@ -30,7 +30,7 @@ fn forty_pods_at_once_have_one_build_each() {
         assert_eq!(payload.containers[0].id.as_ref(), Some(&id));
         let overhead = payload.pod_overhead.as_ref().unwrap_or_else(|| panic!("{at}: {payload:#?}"));
         assert!(overhead.memory_bytes.peak > 0.0);
-        // With what its processes used before they were moved into it: 40 at once wait for two CPUs.
+        // Includes the time of its processes before they entered the cgroup: 40 at once compete for two CPUs.
         let found = attributed(&payload);
         assert!((0.98 * truth - 0.03..truth + 0.2).contains(&found), "{at}: {found} s of {truth} s");
         assert!(payload.top_commands.iter().all(|command| command.name != "pause"));
@@ -44,7 +44,7 @@ fn containers_that_end_before_others_keep_their_names() {
     for ebpf in EBPF {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);
         let pod = WholePod::new(node.directory.path(), Driver::Systemd, Told::Sandbox);
-        // An init container, a native sidecar that outlives the job, the job, somebody who looks at it.
+        // An init container, a native sidecar that outlives the job, the job, and a debug container.
         let mut truth = pod.start("fetch", 0, true, "several", "\"$1\" burn 100; sleep 0.5").end().1;
         let proxy = pod.start("proxy", 0, true, "several", "\"$1\" burn 50; sleep 3");
         let build = pod.start("build", 0, true, "several", "\"$1\" burn 300; sleep 1");

@@ -1,4 +1,4 @@
-//! A sidecar in a pod whose containers share a PID namespace, which comes when the job has long begun.
+//! A sidecar in a pod whose containers share a PID namespace. It starts long after the job.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ fn child_of(pid: u32) -> u32 {
     panic!("{pid} has no child");
 }
 
-/// A command that executes what follows in the PID namespace of the pod, in this cgroup.
+/// A command that runs its arguments in the pod's PID namespace and in this cgroup.
 fn join(pod: &WholePod, name: &str, cgroup: &Cgroup) -> Command {
     let first = child_of(pod.pause.id());
     let mut command = Command::new("nsenter");
@@ -36,7 +36,7 @@ fn join(pod: &WholePod, name: &str, cgroup: &Cgroup) -> Command {
 }
 
 fn shared_pod(directory: &Path, driver: Driver) -> WholePod {
-    // Its parent stays, so that somebody can be told when it has ended.
+    // The parent stays, so that the kernel can report the end of its child.
     let pod = WholePod::with(
         directory,
         driver,
@@ -54,7 +54,7 @@ fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
         let directory = tempfile::tempdir().unwrap();
         let pod = shared_pod(directory.path(), driver);
         let [job, own] = ["build", "collector"].map(|name| pod.cgroup(name, 0, false));
-        // Some of it by children that were waited for, some by one that works on, some by orphans that the sandbox adopts.
+        // Some of the time is from children that were waited for, some from a later child, some from orphans of the sandbox.
         let script = "\"$1\" burn 600; \"$1\" orphans 2 100; \"$1\" burn 300; sleep 4; \"$1\" burn 400; sleep 0.6; true";
         let mut build = join(&pod, "build", &job);
         build.args(["sh", "-c", script, "sh"]).arg(workload()).stdin(Stdio::null());
@@ -81,11 +81,11 @@ fn what_the_job_used_before_its_sidecar_came_is_the_pods() {
         let usage = payload.containers.iter().find(|usage| usage.name == "build").unwrap();
         let truth = job.cpu_seconds().unwrap();
         assert!(truth > 1.5, "{truth}");
-        // What nsenter and the shell did before they were in it is counted to it, and it is not by the kernel.
+        // The collector counts the time of nsenter and the shell before they entered the cgroup. The kernel does not.
         let found = usage.cpu_seconds.unwrap();
         assert!((found - truth).abs() < 0.02 * truth + 0.06, "--ebpf={ebpf}: {found} s of {truth} s");
         assert_share(ebpf, &payload, usage.cgroup_cpu_seconds.unwrap(), truth);
-        // It used one core at the most, and most of it before.
+        // The job used at most one core, most of it before the sidecar started.
         assert!(usage.cpu_cores.peak < 1.5, "{:?}", usage.cpu_cores);
         assert!(payload.duration_seconds > lasted - 0.1, "{} of {lasted} s", payload.duration_seconds);
         assert_eq!(payload.attribution.as_ref().unwrap().unattributed_cpu_seconds, 0.0);

@@ -1,4 +1,4 @@
-//! A pod with a sidecar on a node with a collector: both measure, and it is one run.
+//! A pod with a sidecar on a node with a collector: both measure, and the result is one run.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use tests::program::{PATIENCE, workload};
 
 use super::{EBPF, Node, assignments};
 
-/// The pod's first process. The sidecar starts before the job, with a cgroup namespace of its own, and calls the run by the
-/// pod's UID; the job's processes have what the CI system calls it. The mounts are those by which the kubelet names
-/// containers.
+/// The pod's first process. The sidecar starts before the job, has its own cgroup namespace and names the run after the pod's
+/// UID. The job's processes have the CI system's variables. The mounts are those from which the collector reads the
+/// containers' names.
 const POD: &str = r#"
     unshare --mount sh -c '
         echo 0 > "$OWN/cgroup.procs" && mount --bind "$PODS/collector/1" "$PODS/log" &&
@@ -64,7 +64,7 @@ fn a_job_that_a_sidecar_measures_too_is_one_run() {
     }
 }
 
-/// The only run, once both have told their last of it.
+/// The only run, once both collectors have pushed their last summaries.
 fn all_told(node: &Node) -> Value {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -72,7 +72,7 @@ fn all_told(node: &Node) -> Value {
         let modes: Vec<_> = runs.iter().flat_map(|run| run["sources"].as_array().unwrap()).collect();
         let is_final =
             |mode: &str| modes.iter().any(|source| source["mode"] == mode && source["final"] == true);
-        // Until the job began the node's collector took the sidecar's word for what the run is called.
+        // Before the job started, the node's collector used the sidecar's name of the run.
         let nodes = modes.iter().filter(|source| source["mode"] == "node").count();
         if runs.len() == 1
             && is_final("sidecar")

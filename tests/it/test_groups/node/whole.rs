@@ -1,4 +1,4 @@
-//! A pod with everything that a kubelet and containerd make of it: a sandbox, mounts, logs.
+//! A pod with everything that a kubelet and containerd make for it: a sandbox, mounts, logs.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use tests::program::workload;
 
 use super::environment;
 
-/// How its containers can be told from its sandbox.
+/// How its containers are distinguished from its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    /// By what is mounted for both.
+    /// By the mounts of both.
     Mounts,
-    /// By what is mounted for the sandbox alone.
+    /// By the mounts of the sandbox only.
     Sandbox,
-    /// By nothing but what the sandbox runs.
+    /// Only by the sandbox's program.
     Program,
 }
 
@@ -25,20 +25,20 @@ pub(super) struct WholePod {
     pub(super) uid: String,
     driver: Driver,
     told: Told,
-    /// Of the node: mounts are from below it, logs are in it.
+    /// The node's directory: mounts come from below it, logs are in it.
     directory: PathBuf,
     pub(super) sandbox: Cgroup,
     pub(super) pause: Child,
 }
 
-/// One that was started.
+/// A started container.
 pub(super) struct Started {
     pub(super) cgroup: Cgroup,
     pub(super) child: Child,
 }
 
 impl Started {
-    /// Waits for it; tells its id and what the kernel charged to it.
+    /// Waits for its end; returns its id and the CPU time that the kernel charged to it.
     pub(super) fn end(mut self) -> (String, f64) {
         assert!(self.child.wait().unwrap().success());
         self.cgroup.wait_until_empty().unwrap();
@@ -51,7 +51,7 @@ impl WholePod {
         Self::with(directory, driver, told, &[])
     }
 
-    /// With its sandbox started by this command, which gets the pause program to execute.
+    /// A pod whose sandbox this command starts. It gets the pause program as its arguments.
     pub(super) fn with(directory: &Path, driver: Driver, told: Told, wrapper: &[&str]) -> Self {
         let uid = pod_uid().unwrap();
         let sandbox = Cgroup::in_pod(driver, &uid).unwrap();
@@ -60,7 +60,7 @@ impl WholePod {
             mounts.push(sandbox_file(directory, sandbox.id()));
         }
         let mut command = within(&sandbox, &mounts);
-        // What is executed is called so, too.
+        // The name of the link becomes the name of the process.
         let program = directory.join("pause");
         if !program.exists() {
             symlink(workload(), &program).unwrap();
@@ -70,12 +70,12 @@ impl WholePod {
         Self { uid, driver, told, directory: directory.to_owned(), sandbox, pause }
     }
 
-    /// The directory of its logs.
+    /// The directory of the pod's logs.
     fn logs(&self) -> PathBuf {
         self.directory.join(format!("log/pods/ci_runner-{}_{}", &self.uid[..8], self.uid))
     }
 
-    /// A new container, as a kubelet makes it: first its log, then its cgroup, then what runs; `linked`: and a link to it.
+    /// Makes a container in a kubelet's order: its log, then its cgroup, then its processes; `linked`: with a link to the log.
     pub(super) fn cgroup(&self, name: &str, restart: u32, linked: bool) -> Cgroup {
         let logs = self.logs().join(name);
         std::fs::create_dir_all(&logs).unwrap();
@@ -91,7 +91,7 @@ impl WholePod {
         cgroup
     }
 
-    /// Runs a script in a new container of this name as a job; `$1` is the program with the workloads.
+    /// Runs a script as a job in a new container of this name; `$1` is the program with the workloads.
     pub(super) fn start(&self, name: &str, restart: u32, linked: bool, job: &str, script: &str) -> Started {
         let cgroup = self.cgroup(name, restart, linked);
         let mut command = within(&cgroup, &self.mounts(name));
@@ -100,7 +100,7 @@ impl WholePod {
         Started { child: command.spawn().unwrap(), cgroup }
     }
 
-    /// What is mounted for a container of this name.
+    /// The files mounted in a container of this name.
     pub(super) fn mounts(&self, name: &str) -> Vec<PathBuf> {
         if self.told != Told::Mounts {
             return vec![];
@@ -112,9 +112,9 @@ impl WholePod {
         vec![sandbox_file(&self.directory, self.sandbox.id()), file]
     }
 
-    /// Its end, as the kubelet makes it; tells what the kernel charged to the sandbox.
+    /// Ends the pod as the kubelet does; returns the CPU time that the kernel charged to the sandbox.
     pub(super) fn end(mut self) -> f64 {
-        // A pass or two see that its containers have ended.
+        // A pass or two see that the containers have ended.
         std::thread::sleep(Duration::from_millis(500));
         self.kill();
         self.sandbox.wait_until_empty().unwrap();
@@ -130,12 +130,12 @@ impl WholePod {
 impl Drop for WholePod {
     fn drop(&mut self) {
         self.kill();
-        // Else its cgroup cannot be removed.
+        // Its cgroup can only be removed when it is empty.
         let _ = self.sandbox.wait_until_empty();
     }
 }
 
-/// What containerd mounts as `/etc/resolv.conf`.
+/// The file that containerd mounts as `/etc/resolv.conf`.
 fn sandbox_file(directory: &Path, id: &str) -> PathBuf {
     let directory = directory.join("io.containerd.grpc.v1.cri/sandboxes").join(id);
     std::fs::create_dir_all(&directory).unwrap();
@@ -144,7 +144,7 @@ fn sandbox_file(directory: &Path, id: &str) -> PathBuf {
     file
 }
 
-/// A command that executes what follows in this cgroup, with each of these files mounted from where it is.
+/// A command that runs its arguments in this cgroup, with each of these files mounted onto itself.
 pub(super) fn within(cgroup: &Cgroup, mounts: &[PathBuf]) -> Command {
     let mut command = Command::new("unshare");
     let script = "echo 0 > \"$0/cgroup.procs\"; while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$1\"; shift; done; shift; exec \"$@\"";
