@@ -1,4 +1,4 @@
-//! The kernel's memory, as the programs read it: where fields are, what an address leads to, which PID a task has where.
+//! Reads the kernel's memory for the programs: fields at their offsets, pointers, and the PID of a task in a namespace.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use collector_ebpf::{Config, PID_NS_LEVELS};
@@ -21,7 +21,7 @@ pub(crate) fn offset(value: &u32) -> usize {
     unsafe { core::ptr::read_volatile(value) as usize }
 }
 
-/// A command name as the kernel keeps it, comparable at once.
+/// A command name as the kernel stores it, comparable in one step.
 pub(crate) type Name = [u64; 2];
 
 /// An address in the kernel.
@@ -29,23 +29,23 @@ pub(crate) type Name = [u64; 2];
 pub(crate) struct Address(pub(crate) u64);
 
 impl Address {
-    /// A field of a struct that the verifier knows the type of: what a tracepoint hands over, and what such pointers point
-    /// to. It checks offset and size against the kernel's BTF, and the kernel makes a bad address read as 0.
+    /// Reads a field of a struct whose type the verifier knows: an argument of a tracepoint, or the target of such a
+    /// pointer. The verifier checks offset and size against the kernel's BTF, and the kernel makes a bad address read as 0.
     pub(crate) fn load<T>(self, offset: usize) -> T {
         // SAFETY: see above; a program for which that did not hold would not be loaded.
         unsafe { core::ptr::read_volatile((self.0 as usize + offset) as *const T) }
     }
 
-    /// Where such a field points to. Null is not asked for: the verifier takes nothing that reads through what can be null,
-    /// unless the kernel makes that read as 0. Each question would be two ways for it to check, and kernels from 6.4 on
-    /// search all their types by name for each such step on each of them.
+    /// The target of such a field. It is not checked for null: the verifier rejects a read through a pointer that can be
+    /// null, unless the kernel makes it read as 0. Each check would give it two paths, and kernels from 6.4 on search all
+    /// their types by name for each such step on each path.
     pub(crate) fn step(self, offset: usize) -> Self {
         Self(self.load(offset))
     }
 
-    /// Anything at any address, for several times the price.
+    /// Reads anything at any address, at several times the cost.
     pub(crate) fn read<T>(self, offset: usize) -> Option<T> {
-        // SAFETY: the helper checks the address and fails where nothing can be read.
+        // SAFETY: the helper checks the address and fails if nothing can be read.
         unsafe { bpf_probe_read_kernel((self.0 as usize + offset) as *const T) }.ok()
     }
 
@@ -54,7 +54,7 @@ impl Address {
     }
 }
 
-/// PID and thread group of a task in the initial namespace; they lie side by side.
+/// PID and thread group of a task in the initial namespace; they are adjacent.
 pub(crate) fn pid_and_tgid(task: Address) -> [u32; 2] {
     let pid = offset(&config().task.pid);
     [task.load(pid), task.load(pid + 4)]
@@ -66,7 +66,7 @@ pub(crate) fn leaders_pid(task: Address) -> Option<u32> {
     (pid == tgid).then_some(tgid)
 }
 
-/// What a task calls itself.
+/// The command name of a task.
 pub(crate) fn comm(task: Address) -> Option<Name> {
     task.read(offset(&config().task.comm))
 }
@@ -79,7 +79,7 @@ pub(crate) fn own_pid(task: Address) -> Option<u32> {
     pid_below(task)
 }
 
-/// The PID of the process of a task at any address, in that namespace; 0 if it has none.
+/// The PID of the process of a task at any address, in the collector's PID namespace; 0 if it has none.
 pub(crate) fn process_pid(task: Address) -> u32 {
     let config = config();
     let pid = if in_initial_pid_ns() {
@@ -100,8 +100,8 @@ fn pid_below(task: Address) -> Option<u32> {
     Some(number_in_namespace(pid.0)).filter(|number| *number != 0)
 }
 
-/// The number that the `struct pid` at this address has in the collector's PID namespace, 0 if it has none. A global function,
-/// as `tell_cgroup` is.
+/// The number that the `struct pid` at this address has in the collector's PID namespace, 0 if it has none. A global
+/// function, like `tell_cgroup`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn number_in_namespace(pid: u64) -> u32 {

@@ -1,20 +1,20 @@
 //! The records that the eBPF program and the collector share: integers only, padding explicit, sizes asserted.
 #![no_std]
 
-/// Bytes of a command name (`TASK_COMM_LEN`), the closing 0 included.
+/// Bytes of a command name (`TASK_COMM_LEN`), including the final 0.
 pub const COMM_LEN: usize = 16;
-/// Bytes kept of one cgroup's name, the closing 0 included: `cri-containerd-<64 hex digits>.scope` needs 86.
+/// Bytes kept of one cgroup's name, including the final 0: `cri-containerd-<64 hex digits>.scope` needs 86.
 pub const NAME_LEN: usize = 96;
 /// Cgroups of a path that are recorded, from the innermost one upwards.
 pub const PATH_DEPTH: usize = 12;
 /// Bytes of an environment in one record.
 pub const ENVIRONMENT_CHUNK: usize = 2_048;
-/// Records that one environment takes at most. A longer one is not told.
+/// At most this many records hold one environment. A longer one is not reported.
 pub const ENVIRONMENT_CHUNKS: usize = 32;
 /// Nested PID namespaces that the kernel allows (`MAX_PID_NS_LEVEL`).
 pub const PID_NS_LEVELS: u32 = 32;
 
-/// What a record is: its first field.
+/// Kinds of records: their first field.
 pub mod kind {
     /// [`super::ExitRecord`].
     pub const EXIT: u32 = 1;
@@ -28,7 +28,7 @@ pub mod kind {
     pub const ENVIRONMENT: u32 = 5;
 }
 
-/// The last word on one process: written when its thread group leader is freed (`sched_process_free`).
+/// The final figures of one process, written when its thread group leader is freed (`sched_process_free`).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExitRecord {
@@ -36,7 +36,7 @@ pub struct ExitRecord {
     pub kind: u32,
     /// PID in the collector's PID namespace.
     pub pid: u32,
-    /// Its parent's when it ended; 0 where that is out of sight.
+    /// Its parent's PID when it ended; 0 if that is not visible.
     pub parent_pid: u32,
     /// 1 if it was in the cgroups of that parent.
     pub in_parents_cgroups: u32,
@@ -48,7 +48,7 @@ pub struct ExitRecord {
     pub cpu_ns: u64,
     /// CPU time of the children that it waited for in nanoseconds (`signal_struct.cutime`, `cstime`).
     pub reaped_ns: u64,
-    /// Highest resident set size in pages (`signal_struct.maxrss`), that of the image before an exec included.
+    /// Highest resident set size in pages (`signal_struct.maxrss`), including that of the image before an exec.
     pub max_rss_pages: u64,
     /// Its cgroups.
     pub cgroups: CgroupIds,
@@ -56,13 +56,13 @@ pub struct ExitRecord {
     pub comm: [u8; COMM_LEN],
 }
 
-/// Which cgroups a task is in.
+/// The cgroups of a task.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CgroupIds {
     /// In the v2 hierarchy (`kernfs_node.id`: the inode of its directory).
     pub unified: u64,
-    /// In the v1 hierarchy of the CPU accounting controller; 0 where there is none.
+    /// In the v1 hierarchy of the CPU accounting controller; 0 if there is none.
     pub v1: u64,
 }
 
@@ -74,7 +74,7 @@ pub struct MoveRecord {
     pub kind: u32,
     /// PID in the collector's PID namespace.
     pub pid: u32,
-    /// Its parent's; 0 where that is out of sight.
+    /// Its parent's PID; 0 if that is not visible.
     pub parent_pid: u32,
     /// Always 0.
     pub unused: u32,
@@ -83,11 +83,11 @@ pub struct MoveRecord {
     /// CPU time of all its threads so far in nanoseconds (`signal_struct.sum_sched_runtime` and, for the living,
     /// `sched_entity.sum_exec_runtime`).
     pub cpu_ns: u64,
-    /// Where it is now.
+    /// Its cgroups now.
     pub cgroups: CgroupIds,
 }
 
-/// A program is executed in cgroups in which few were before: a container begins. It wakes the reader.
+/// A program is executed in cgroups with few executions before: a container begins. It wakes the reader.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BeginRecord {
@@ -97,11 +97,11 @@ pub struct BeginRecord {
     pub pid: u32,
     /// Nanoseconds from boot to its start (`task_struct.start_boottime`).
     pub start_boottime_ns: u64,
-    /// Where it is.
+    /// Its cgroups.
     pub cgroups: CgroupIds,
-    /// Its parent's PID; 0 where that is out of sight.
+    /// Its parent's PID; 0 if that is not visible.
     pub parent_pid: u32,
-    /// Bytes of its environment, which the records before this one hold; 0 where it is too long for them.
+    /// Bytes of its environment, which is in the records before this one; 0 if it is too long for them.
     pub environment_bytes: u32,
 }
 
@@ -121,7 +121,7 @@ pub struct EnvironmentRecord {
     pub bytes: [u8; ENVIRONMENT_CHUNK],
 }
 
-/// A cgroup, written when a process ends in it or moves to it, unless it was reported already.
+/// A cgroup, written when a process executes a program in it, ends in it or moves to it, unless it was reported already.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CgroupRecord {
@@ -129,7 +129,7 @@ pub struct CgroupRecord {
     pub kind: u32,
     /// How many of `ids` and `names` are set.
     pub depth: u32,
-    /// 1 for one of the v1 hierarchy.
+    /// 1 for a cgroup of the v1 hierarchy.
     pub v1: u64,
     /// Its id, its parent's, and so on up to the root.
     pub ids: [u64; PATH_DEPTH],
@@ -137,7 +137,7 @@ pub struct CgroupRecord {
     pub names: [[u8; NAME_LEN]; PATH_DEPTH],
 }
 
-/// What the collector tells the program when it loads it: where the running kernel keeps what.
+/// The program's configuration, set by the collector when it loads it: mainly offsets of the running kernel's fields.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Config {
@@ -167,7 +167,7 @@ pub struct Config {
     pub kernfs_name: u32,
     /// Of `kernfs_node.parent`, which newer kernels call `__parent`.
     pub kernfs_parent: u32,
-    /// Of `mm_struct.env_start`, which `env_end` follows; 0 where environments are not wanted.
+    /// Of `mm_struct.env_start`, which `env_end` follows; 0 if environments are not requested.
     pub mm_env_start: u32,
     /// Of `pid.level`.
     pub pid_level: u32,
@@ -181,9 +181,9 @@ pub struct Config {
     pub upid_ns: u32,
     /// Of `pid_namespace.ns.inum`.
     pub pid_ns_inum: u32,
-    /// Inode of the collector's own PID namespace: what has no PID in it makes no record.
+    /// Inode of the collector's own PID namespace: a process without a PID in it makes no record.
     pub own_pid_ns: u32,
-    /// PID in that namespace of the process whose descendants alone make records; 0: all do.
+    /// PID in that namespace of the process whose descendants alone make records; 0 if all processes do.
     pub root_pid: u32,
     /// Bytes of the ring buffer beyond which every record wakes the reader.
     pub wake_bytes: u32,
@@ -218,7 +218,7 @@ pub struct TaskOffsets {
 }
 
 impl Config {
-    /// What the program is built with; the loader replaces it.
+    /// The built-in value; the loader replaces it.
     pub const UNSET: Self = Self {
         task: TaskOffsets {
             pid: 0,
@@ -258,7 +258,7 @@ impl Config {
     };
 }
 
-/// What the program counts, on each CPU.
+/// The program's counts, per CPU.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -268,15 +268,15 @@ pub struct Counters {
     pub execs: u64,
     /// Processes that were moved to other cgroups.
     pub moves: u64,
-    /// Processes that ended, all threads of them.
+    /// Processes of which all threads have ended.
     pub exits: u64,
-    /// Processes whose last word was written.
+    /// Processes whose exit record was written.
     pub records: u64,
-    /// Processes whose last word, or a move, found no room in the ring buffer.
+    /// Processes whose exit record, or a move, found no room in the ring buffer.
     pub lost_ring: u64,
     /// Processes that found no room in a map.
     pub lost_map: u64,
-    /// Processes of which the kernel did not tell that they were freed.
+    /// Processes whose free event never came.
     pub missed: u64,
 }
 

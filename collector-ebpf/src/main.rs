@@ -1,4 +1,4 @@
-//! The eBPF program; see `program`. Built for any other target it is nothing.
+//! The eBPF program; see `program`. Built for any other target, it does nothing.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

@@ -1,7 +1,7 @@
-//! The eBPF program: follows processes in the kernel and writes the last word on each one that ends.
+//! The eBPF program: follows processes in the kernel and writes a final record for each one that ends.
 //!
-//! Identity is gone when a task is freed, and its CPU time is not complete before: what a process is called and
-//! where it is, is kept when its last thread exits (`EXITING`); what it used is read when its leader is freed.
+//! A task's identity is gone when it is freed, and its CPU time is not complete before. So the name and the cgroups of a
+//! process are kept when its last thread exits (`EXITING`), and its usage is read when its leader is freed.
 
 #![expect(clippy::needless_pass_by_value, reason = "a program is handed its context")]
 
@@ -17,29 +17,31 @@ use collector_ebpf::{
 
 use crate::kernel::{Address, Name, comm, config, leaders_pid, offset, own_pid, pid_and_tgid, process_pid};
 
-/// A reader polls; only a buffer that fills up wakes it.
+/// The reader polls; only a buffer that fills up wakes it.
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE_DATA: u64 = 0;
-/// An entry is made only where there is none (`BPF_NOEXIST`), or else refused so (`EEXIST`).
+/// The flag to insert only if there is no entry (`BPF_NOEXIST`), and the error if there is one (`EEXIST`).
 const IF_NONE: u64 = 1;
 const THERE_IS_ONE: i32 = -17;
 /// At most this many programs executed in a cgroup wake the reader: a runtime executes itself there before the container's
-/// own, and a shell what it was started for.
+/// program, and a shell the program that it was started for.
 const FIRST_EXECS: u32 = 3;
-/// At most this many threads of a moved process are asked for their CPU time: a runtime moves what it has just started.
+/// At most this many threads of a moved process are read for their CPU time: a runtime moves a process that has just
+/// started.
 const MOVED_THREADS: u32 = 64;
 
 /// Records for the collector, which chooses the size.
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4_096, 0);
-/// What is known of a process whose last thread has exited, by the address of its leader.
+/// Exit records of processes whose last thread has exited, by the address of the leader.
 #[map]
 static EXITING: HashMap<u64, ExitRecord> = HashMap::with_max_entries(16_384, 0);
-/// What processes executed last, by the address of their leader. A process without an entry goes by its current name.
+/// The last program that each process executed, by the address of the leader. A process without an entry is reported by its
+/// current name.
 #[map]
 static EXECUTED: HashMap<u64, Executed> = HashMap::with_max_entries(32_768, 0);
-/// Descendants of the root process, by PID in the initial namespace: filled only where there is a root.
+/// Descendants of the root process, by PID in the initial namespace: filled only if there is a root.
 #[map]
 static MEMBERS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
 /// Cgroups that were reported to the collector.
@@ -51,10 +53,10 @@ static BEGUN: LruHashMap<CgroupIds, u32> = LruHashMap::with_max_entries(4_096, 0
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
-/// What a process executed last; it may have called itself something else since.
+/// The last program that a process executed; the process may have renamed itself since.
 #[derive(Clone, Copy)]
 struct Executed {
-    /// Its start: an address is used again.
+    /// Its start: addresses are reused.
     start_boottime_ns: u64,
     comm: Name,
 }
@@ -66,12 +68,12 @@ fn count(field: fn(&mut Counters) -> &mut u64) {
     }
 }
 
-/// What the process that this task leads executed, if that is remembered.
+/// The last program that this leader's process executed, if it is remembered.
 fn executed(leader: Address) -> Option<Name> {
-    // SAFETY: it is copied at once; should it be replaced meanwhile, the start tells.
+    // SAFETY: it is copied at once; if it is replaced meanwhile, the start shows it.
     let executed = unsafe { EXECUTED.get(leader.0) }.copied()?;
     let start: u64 = leader.load(offset(&config().task.start_boottime));
-    // Another one's that was at this address before.
+    // Otherwise it is of an earlier process at this address.
     (executed.start_boottime_ns == start).then_some(executed.comm)
 }
 
@@ -87,8 +89,8 @@ fn kernfs_id(cgroup: Address) -> u64 {
 
 /// Reports the cgroup at this address to the collector. Returns 1 if there was room for the record.
 ///
-/// A global function, which the verifier checks by itself, for any address. As a part of its callers it would be checked
-/// again for each way that leads to it.
+/// A global function, which the verifier checks separately, for any address. Inside its callers it would be checked again
+/// on each path that leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn tell_cgroup(cgroup: u64, v1: u64) -> u64 {
@@ -125,8 +127,8 @@ fn write_cgroup(cgroup: Address, v1: u64) -> Option<()> {
     Some(())
 }
 
-/// Which cgroups these are: that of the v2 hierarchy, and that of the v1 hierarchy that accounts CPU. The collector
-/// has been told of them.
+/// The ids of these cgroups: of the v2 hierarchy, and of the v1 hierarchy that accounts CPU. Reports them to the collector
+/// first, unless they were reported already.
 fn told_cgroups(css_set: Address) -> CgroupIds {
     let config = config();
     let cpu = offset(&config.css_set_cpu);
@@ -135,7 +137,7 @@ fn told_cgroups(css_set: Address) -> CgroupIds {
     let ids = CgroupIds { unified, v1 };
     // SAFETY: only the presence is looked at.
     if unsafe { TOLD.get(ids) }.is_none() {
-        // Read anew: a global function takes no pointers that the verifier knows the type of.
+        // Read again: a global function takes no pointers whose type the verifier knows.
         let unified = css_set.follow(offset(&config.css_set_dfl_cgrp));
         let state = if cpu == 0 { None } else { css_set.follow(cpu) };
         let v1 = state.and_then(|state| state.follow(offset(&config.css_cgroup)));
@@ -147,7 +149,7 @@ fn told_cgroups(css_set: Address) -> CgroupIds {
     ids
 }
 
-/// A process or thread began: a descendant of a member is a member, and runs what its parent executed.
+/// A process or thread began: a descendant of a member is a member, and runs its parent's program.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(context: BtfTracePointContext) -> i32 {
     let parent = Address(context.arg::<*const u8>(0) as u64);
@@ -206,10 +208,12 @@ fn execute(context: &BtfTracePointContext, task: Address) -> Option<()> {
     Some(())
 }
 
-/// Wakes the collector where a container begins. A job can be over before it looks, so it is told what names it.
+/// Wakes the collector when a container begins. A job can be over before the collector looks, so its environment, which
+/// names it, is reported, too.
 fn tell_begin(task: Address, pid: u32, cgroups: CgroupIds) {
     if let Some(executed) = BEGUN.get_ptr_mut(cgroups) {
-        // SAFETY: an entry is replaced, never freed while a program runs. Two that count at once wake it once more.
+        // SAFETY: an entry is replaced, never freed while a program runs. Two programs that count at once only wake the
+        // reader once more.
         let executed = unsafe { &mut *executed };
         if *executed >= FIRST_EXECS {
             return;
@@ -227,14 +231,14 @@ fn tell_begin(task: Address, pid: u32, cgroups: CgroupIds) {
         parent_pid: task.follow(offset(&config.task.real_parent)).map_or(0, process_pid),
         environment_bytes: environment(task, pid).unwrap_or(0),
     };
-    // It is looked at soon without it.
+    // If there is no room, the collector looks soon anyway.
     if let Some(mut entry) = RECORDS.reserve::<BeginRecord>(0) {
         entry.write(record);
         entry.submit(FORCE_WAKEUP);
     }
 }
 
-/// Hands over the environment that the current process was executed with. Returns how many bytes that were.
+/// Reports the environment that the current process was executed with. Returns its length in bytes.
 fn environment(task: Address, pid: u32) -> Option<u32> {
     let config = config();
     let at = offset(&config.mm_env_start);
@@ -242,14 +246,14 @@ fn environment(task: Address, pid: u32) -> Option<u32> {
         return None;
     }
     let memory = task.step(offset(&config.task.mm));
-    // Its beginning and its end lie side by side.
+    // Its start and its end are adjacent fields.
     let (start, end): (u64, u64) = (memory.load(at), memory.load(at + 8));
     let bytes = end.wrapping_sub(start);
     let fits = bytes <= (ENVIRONMENT_CHUNK * ENVIRONMENT_CHUNKS) as u64;
     (fits && tell_environment(pid, start, bytes) == 1).then_some(bytes as u32)
 }
 
-/// Hands it over part by part. Returns 1 if there was room for all of them. A global function, as [`tell_cgroup`] is.
+/// Reports it part by part. Returns 1 if there was room for all parts. A global function, like [`tell_cgroup`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn tell_environment(pid: u32, start: u64, bytes: u64) -> u64 {
@@ -261,8 +265,8 @@ extern "C" fn tell_environment(pid: u32, start: u64, bytes: u64) -> u64 {
         let Some(mut entry) = RECORDS.reserve::<EnvironmentRecord>(0) else { return 0 };
         let record = entry.as_mut_ptr();
         let length = (bytes - begin).min(ENVIRONMENT_CHUNK as u64) as u32;
-        // SAFETY: the record lies in the ring buffer, is as large as its type, and takes no more than its bytes. It is the
-        // memory of the process that runs this.
+        // SAFETY: the record lies in the ring buffer, is as large as its type, and takes at most its bytes. The memory read
+        // is the current process's.
         let read = unsafe {
             (&raw mut (*record).kind).write(kind::ENVIRONMENT);
             (&raw mut (*record).pid).write(pid);
@@ -279,7 +283,7 @@ extern "C" fn tell_environment(pid: u32, start: u64, bytes: u64) -> u64 {
     1
 }
 
-/// A task was moved to another cgroup; what its process used before counts for where it was.
+/// A task was moved to another cgroup; its process's CPU time so far counts for the old one.
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn cgroup_move(context: BtfTracePointContext) -> i32 {
     let task = Address(context.arg::<*const u8>(2) as u64);
@@ -289,7 +293,7 @@ fn cgroup_move(context: BtfTracePointContext) -> i32 {
 
 fn tell_move(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
-    // A single thread that is moved leaves its process where it is.
+    // Moving a single thread leaves its process where it is.
     leaders_pid(task)?;
     let pid = own_pid(task)?;
     count(|counters| &mut counters.moves);
@@ -332,7 +336,7 @@ fn write<T: Copy + 'static>(record: &T) -> bool {
     true
 }
 
-/// A thread exits; when it is the last of its process, what that was is kept for when it is freed.
+/// A thread exits; if it is the last of its process, the process's identity is kept until it is freed.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(context: BtfTracePointContext) -> i32 {
     let task = Address(context.arg::<*const u8>(0) as u64);
@@ -382,13 +386,13 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     match EXITING.insert(leader.0, record, IF_NONE) {
         Err(THERE_IS_ONE) => {
             let other = EXITING.get_ptr(leader.0)?;
-            // SAFETY: a copy of what nobody else has now: this address belongs to this process.
+            // SAFETY: a copy of an entry that nothing else uses now: this address belongs to this process.
             let other = unsafe { *other };
-            // Threads that exit at the same time can all find that none is left; the first of them told.
+            // Threads that exit at the same time can all find that none is left; the first of them has reported it.
             if other.start_boottime_ns == record.start_boottime_ns {
                 return None;
             }
-            // The one before it at this address was freed, and the kernel did not tell.
+            // The previous process at this address was freed without a free event.
             write(&other);
             count(|counters| &mut counters.missed);
             let _ = EXITING.insert(leader.0, record, 0);
@@ -401,8 +405,8 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
     Some(())
 }
 
-/// CPU time of all threads of a process, as far as the kernel has come: what the last one used since it was given the
-/// CPU can be missing.
+/// CPU time of all threads of a process, as far as the kernel has counted: the last thread's time since it got the CPU can
+/// be missing.
 fn used_until_now(last: Address, leader: Address, signal: Address) -> u64 {
     let config = config();
     let own = |task: Address| task.load::<u64>(offset(&config.task.sum_exec_runtime));
@@ -416,12 +420,12 @@ fn used_until_now(last: Address, leader: Address, signal: Address) -> u64 {
 
 /// CPU time of the children that a process waited for.
 fn reaped(signal: Address) -> u64 {
-    // User and system time lie side by side.
+    // User and system time are adjacent.
     let user = offset(&config().signal_cutime);
     signal.load::<u64>(user) + signal.load::<u64>(user + 8)
 }
 
-/// A task is freed; when it leads a process, that has nothing more to use.
+/// A task is freed; if it leads a process, the usage of that process is final.
 #[btf_tracepoint(function = "sched_process_free")]
 fn process_free(context: BtfTracePointContext) -> i32 {
     let task = Address(context.arg::<*const u8>(0) as u64);
@@ -432,15 +436,15 @@ fn process_free(context: BtfTracePointContext) -> i32 {
 fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     let config = config();
     if leaders_pid(task).is_none() {
-        // It led until another of its threads executed a program and took its place.
+        // It was the leader until another thread executed a program and took its place.
         let _ = EXECUTED.remove(task.0);
         return None;
     }
     let kept = EXITING.get_ptr_mut(task.0)?;
-    // SAFETY: nobody else has this task's entry: it is freed only once.
+    // SAFETY: nothing else uses this task's entry: it is freed only once.
     let record = unsafe { &mut *kept };
     let signal = task.step(offset(&config.task.signal));
-    // A task that nobody waits for adds itself to the sum while it still runs: its own count is final only now.
+    // A task that no parent waits for adds itself to the sum while it still runs: its own count is final only now.
     let own: u64 = task.load(offset(&config.task.sum_exec_runtime));
     record.cpu_ns = own.max(signal.load(offset(&config.signal_sum_sched_runtime)));
     record.max_rss_pages = signal.load(offset(&config.signal_maxrss));

@@ -1,4 +1,4 @@
-//! What the collector does for its arguments: configuration, log and runtime, then one of the modes.
+//! Runs what the arguments ask for: configuration, log and runtime, then one of the modes.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,12 +14,12 @@ use crate::args::Args;
 use crate::config::{Config, Mode};
 use crate::{logging, mode};
 
-/// Idle threads are kept for ever: at the end there may be no memory to start another one.
+/// Idle threads are kept forever: at the end there may be no memory to start another one.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(u32::MAX as u64);
 /// Stack of each thread. A DNS lookup needs about 100 KiB.
 const THREAD_STACK_BYTES: usize = 512 * 1024;
 
-/// Does what the arguments ask for. `shut` is the result of [`shut`](crate::hardening::shut).
+/// Runs what the arguments ask for. `shut` is the result of [`shut`](crate::hardening::shut).
 pub fn run(parsed: Parsed<Args>, shut: io::Result<()>) -> ExitCode {
     let Parsed { mut args, sources, left_out } = parsed;
     args.options.sources = sources;
@@ -39,7 +39,7 @@ pub fn run(parsed: Parsed<Args>, shut: io::Result<()>) -> ExitCode {
         Err(error) => return without_runtime(&config, &error),
     };
     let code = runtime.block_on(mode::run(config)).unwrap_or_else(|error| failed(&error, mode::EXIT_FAILURE));
-    // A thread that is still in a DNS lookup, or writes to somebody who does not read, is not waited for.
+    // Do not wait for a thread that is still in a DNS lookup, or whose reader does not read.
     runtime.shutdown_timeout(Duration::ZERO);
     code
 }
@@ -50,7 +50,7 @@ fn runtime() -> io::Result<Runtime> {
     builder.build()
 }
 
-/// A command runs all the same; nothing else can.
+/// A command still runs; nothing else can.
 fn without_runtime(config: &Config, error: &io::Error) -> ExitCode {
     let reason = format!("cannot start: {error}");
     match &config.mode {

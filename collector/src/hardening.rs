@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-/// Variables read by libraries that take an empty value for a path.
+/// Variables of libraries that take an empty value for a path.
 const OF_LIBRARIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Those of them that were empty.
 static EMPTY: OnceLock<Vec<&str>> = OnceLock::new();
@@ -31,7 +31,7 @@ pub fn empty_variables() -> &'static [&'static str] {
 
 /// Closes `/proc/[pid]/environ`, `mem`, `fd` and the like to processes of the same user, and prevents core files.
 ///
-/// Files in `/proc/self` belong to root from now on: this process can read only those that everybody can.
+/// Files in `/proc/self` belong to root from now on: this process can read only those that every user can.
 pub fn shut() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }

@@ -1,10 +1,10 @@
-//! Facts about the machine, read once and handed on, so that what computes with them stays pure.
+//! Facts about the machine, read once and passed on, so that code that computes with them stays pure.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What does not change while the collector runs.
+/// Facts that do not change while the collector runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host {
     /// `sysconf(_SC_CLK_TCK)`: the unit of the times in `/proc/[pid]/stat`; 100 on every common kernel.
@@ -14,7 +14,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// This machine.
+    /// Reads the facts of this machine.
     pub fn read() -> Self {
         Self {
             ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
@@ -22,7 +22,7 @@ impl Host {
         }
     }
 
-    /// Nanoseconds of a clock tick.
+    /// Nanoseconds in a clock tick.
     pub fn tick_ns(self) -> u64 {
         1_000_000_000 / self.ticks_per_second
     }
@@ -49,7 +49,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Now.
+    /// Reads the clocks.
     pub fn now() -> Self {
         Self { monotonic: read_clock(ClockId::Monotonic), boot: read_clock(ClockId::Boottime) }
     }
@@ -60,9 +60,10 @@ pub fn own_cpu_time() -> Duration {
     read_clock(ClockId::ProcessCPUTime)
 }
 
-/// The largest resident set size that any child had that was waited for, and any that those had waited for, in bytes.
+/// The largest resident set size of all children that were waited for, and of children that they waited for, in bytes.
 ///
-/// Of a process that executed another program it is the larger of both: of a child of ours, what we have ourselves.
+/// For a process that executed another program, it is the larger of both. So a child of the collector has at least the
+/// collector's own size.
 pub fn largest_child_bytes() -> u64 {
     // SAFETY: the kernel fills the structure, which is plain numbers; zeros are valid.
     let usage = unsafe {
@@ -84,7 +85,7 @@ fn read_clock(clock: ClockId) -> Duration {
     Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)
 }
 
-/// Raises the soft limit of open files to the hard one and tells it: every process in sight keeps one open.
+/// Raises the soft limit of open files to the hard one: every process in sight keeps one open.
 ///
 /// Returns the limits before and after.
 pub fn raise_open_files() -> (rustix::process::Rlimit, u64) {
@@ -92,7 +93,7 @@ pub fn raise_open_files() -> (rustix::process::Rlimit, u64) {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { before };
-    // A hard limit of "none" is no reason to hold more descriptors than there can be PIDs.
+    // Even without a hard limit, there is no need for more descriptors than there can be PIDs.
     (before, now.current.unwrap_or(1 << 22))
 }
 

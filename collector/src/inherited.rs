@@ -1,6 +1,6 @@
 //! Process state that a child would not inherit unchanged: Rust's runtime opens closed standard streams and ignores SIGPIPE, the
 //! standard library clears a child's mask of blocked signals, and exec resets every signal that we handle to its default. It is
-//! recorded before Rust's runtime starts and restored before exec, so that a command finds what it would find without us.
+//! recorded before Rust's runtime starts and restored before exec, so that a command starts as it would without the collector.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 /// Signals that exist: the last real-time one is 64.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
-/// What asks a program to end.
+/// Signals that ask a program to end.
 const END_SIGNALS: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 /// Standard streams.
 const STREAMS: [RawFd; 3] = [0, 1, 2];
@@ -65,8 +65,8 @@ pub fn outlive_file_limits() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Lets the signals arrive that ask for an end, those that were sent since this process started too. Somebody listens for them
-/// now, or they may end it.
+/// Unblocks the signals that ask for an end, including those sent since this process started. The process now listens for them,
+/// or they may end it.
 pub fn accept_end_signals() {
     let Some(inherited) = INHERITED.get() else { return };
     // It cannot fail: the set is one that the kernel filled in.
@@ -88,11 +88,11 @@ pub fn is_ignored(signal: libc::c_int) -> bool {
 /// Only for the one thread of a process that executes another program next: standard streams are closed.
 pub unsafe fn restore() -> io::Result<()> {
     let Some(inherited) = INHERITED.get() else { return Ok(()) };
-    // SAFETY: it is what every program begins with unless somebody had it ignored, as below.
+    // SAFETY: it is the default of every program, unless the signal was ignored, as below.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
     for signal in SIGNALS {
         if inherited.ignored & (1 << signal) != 0 {
-            // SAFETY: to ignore a signal is always allowed; those that cannot be ignored were not.
+            // SAFETY: to ignore a signal is always allowed; signals that cannot be ignored were not ignored before.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
     }

@@ -6,8 +6,8 @@ use collector::args::{Args, SECRET_VARIABLES};
 use collector::{commands, hardening, inherited};
 use program::arguments;
 
-/// Called by the C library before anything of Rust's.
-// SAFETY: the section holds pointers to functions that take nothing they need, and this is one.
+/// The C library calls it before Rust's runtime starts.
+// SAFETY: the section holds pointers to functions that need no arguments, and this is one.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static FIRST: extern "C" fn() = inherited::remember;
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let shut = hardening::shut();
     inherited::outlive_file_limits();
     let parsed = arguments::parse(Args::is_tolerant);
-    // SAFETY: no thread was started yet.
+    // SAFETY: there is no other thread yet.
     unsafe {
         hardening::forget_variables(&SECRET_VARIABLES);
         hardening::unset_empty_variables();

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use wire::{Payload, Scope, Submission, normal_name};
 
-/// The run of a job: what identifies it to a receiver.
+/// What identifies a run of a job to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// Organization.
@@ -17,12 +17,12 @@ pub struct RunIdentity {
     pub job: String,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// Which attempt at it, where the CI system counts them.
+    /// Attempt of the run, if the CI system counts attempts.
     pub run_attempt: Option<u32>,
 }
 
 impl RunIdentity {
-    /// Checks and [normalises](normal_name) the names. Without an organization it is the part of the repository before the
+    /// Checks and [normalises](normal_name) the names. By default, the organization is the part of the repository before the
     /// first slash.
     pub fn new(
         organization: Option<&str>,
@@ -48,7 +48,7 @@ impl RunIdentity {
         })
     }
 
-    /// One of the run's summaries as it is pushed.
+    /// One of the run's summaries, ready to push.
     pub fn submission(self, summary_id: String, seq: u64, is_final: bool, payload: Payload) -> Submission {
         Submission {
             organization: self.organization,

@@ -1,4 +1,4 @@
-//! From what was accumulated to the summary on the wire: pure.
+//! Turns accumulated samples into the summary on the wire. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::config::limits::Limits;
 use crate::sample::cgroupfs::{Bounds, CgroupReading, MemoryNeed, SavedReadings};
 use crate::sample::pidfd::Ending;
 
-/// A run's figures from a container's own cgroup; `None` where the cgroup has no such figure.
+/// A run's figures from a container's own cgroup; `None` if the cgroup has no such figure.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CgroupFigures {
     /// CPU time that the kernel charged to it while it was watched.
@@ -27,9 +27,9 @@ pub struct CgroupFigures {
     pub throttled_seconds: Option<f64>,
     /// Enforcement periods in which it wanted CPU while it was watched.
     pub periods: Option<u64>,
-    /// Those of them in which it was throttled.
+    /// Enforcement periods in which it was throttled.
     pub throttled_periods: Option<u64>,
-    /// Processes killed for want of memory while it was watched.
+    /// Processes that the OOM killer killed while it was watched.
     pub oom_kills: Option<u64>,
     /// Peak of its memory, page cache included.
     pub memory_peak_bytes: Option<u64>,
@@ -39,17 +39,17 @@ pub struct CgroupFigures {
     pub memory_limit_bytes: Option<u64>,
     /// The tightest limits above it.
     pub bounds: Bounds,
-    /// What it could not do without.
+    /// The memory that it needed.
     pub need: MemoryNeed,
     /// How its first process ended.
     pub ending: Option<Ending>,
 }
 
 impl CgroupFigures {
-    /// What its counters grew by from the first reading to the last, and what all of them said of memory.
+    /// The growth of its counters from the first reading to the last, and the memory need from all readings.
     pub fn of(saved: &SavedReadings) -> Self {
         let SavedReadings { first, last, need } = saved;
-        // What is not known of the beginning is not known of the run.
+        // A counter that is unknown at the beginning is unknown for the run.
         let grown = |counter: fn(&CgroupReading) -> Option<u64>| counter(last)?.checked_sub(counter(first)?);
         Self {
             cpu_seconds: grown(|reading| reading.cpu_ns).map(seconds),
@@ -66,7 +66,7 @@ impl CgroupFigures {
         }
     }
 
-    /// Of a container that was restarted: what both counted together, and the limits that there are now.
+    /// The figures of a restarted container: the counters of both added up, and the newer limits.
     fn and_then(self, newer: Self) -> Self {
         fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
             match (one, other) {
@@ -95,31 +95,31 @@ impl CgroupFigures {
 pub struct Run<'a> {
     /// Samples.
     pub accumulator: &'a Accumulator,
-    /// What the containers are.
+    /// The containers.
     pub containers: &'a Containers,
-    /// What their cgroups told.
+    /// Figures from their cgroups.
     pub cgroups: BTreeMap<ContainerIndex, CgroupFigures>,
     /// `CGROUP_LIMITS`, by container name.
     pub limits: &'a BTreeMap<String, Limits>,
-    /// Who measured.
+    /// The collector.
     pub collector: CollectorInfo,
     /// When measuring began.
     pub start_time: Timestamp,
-    /// For how long it has gone on.
+    /// Duration so far.
     pub duration: Duration,
-    /// How many processes of each kind to tell.
+    /// Number of commands to report.
     pub top: usize,
     /// Passes that were due and did not happen.
     pub missed_samples: u64,
     /// Records that were lost.
     pub lost_records: u64,
-    /// What the collector itself used.
+    /// CPU time of the collector itself.
     pub collector_cpu: Duration,
-    /// Whether this is the whole run.
+    /// Whether the summary covers the whole run.
     pub complete: bool,
 }
 
-/// A summary in the making: container by container, so that who makes it can do something else in between.
+/// A summary in the making. It is made container by container, so that the caller can do other work in between.
 #[derive(Debug)]
 pub struct Draft {
     processes: ProcessReport,
@@ -129,7 +129,7 @@ pub struct Draft {
 }
 
 impl Run<'_> {
-    /// The summary.
+    /// Makes the whole summary.
     pub fn payload(&self) -> Payload {
         let mut draft = self.draft();
         while self.add_container(&mut draft) {}
@@ -143,7 +143,7 @@ impl Run<'_> {
         Draft { processes, counts, containers: Vec::new(), last: None }
     }
 
-    /// Adds the next container. False: there is none left.
+    /// Adds the next container. Returns false if none is left.
     pub fn add_container(&self, draft: &mut Draft) -> bool {
         let Some((index, run)) = self.accumulator.container_after(draft.last) else { return false };
         draft.last = Some(index);
@@ -155,18 +155,18 @@ impl Run<'_> {
         true
     }
 
-    /// The summary of a draft that has every container.
+    /// Completes a draft that has every container.
     pub fn complete(&self, draft: Draft) -> Payload {
         let Draft { processes, counts, mut containers, .. } = draft;
         containers.sort_by(|one, other| {
             other.cpu_seconds.partial_cmp(&one.cpu_seconds).unwrap_or(std::cmp::Ordering::Equal)
         });
         let attributed_ns: u64 = self.accumulator.containers().map(|(_, run)| run.cpu_ns).sum();
-        // What is in a container's account and of no process known there is what found no container.
+        // Unattributed time may be in a container's account already, as time of no known process. Do not count it twice.
         let unnamed_ns: u64 =
             self.accumulator.containers().map(|(_, run)| run.cpu_ns.saturating_sub(run.processes_ns)).sum();
         let unattributed_ns = self.accumulator.unattributed_ns().saturating_sub(unnamed_ns);
-        // A time stamp of the wire has milliseconds; two that are cut apart stay in order.
+        // Timestamps on the wire have milliseconds. Both are cut separately, so that they stay in order.
         let start_time = milliseconds(self.start_time);
         let end_time = start_time.checked_add(self.duration).map_or(start_time, milliseconds);
         Payload {
@@ -213,12 +213,12 @@ impl Run<'_> {
         }
     }
 
-    /// Shown once and by itself: nothing else reports what is in it.
+    /// Whether it is the pod's overhead, which only `pod_overhead` reports.
     fn is_overhead(&self, index: Option<ContainerIndex>) -> bool {
         index.is_some_and(|index| self.containers.is_overhead(index))
     }
 
-    /// What the pod used beside its containers.
+    /// Use of the pod outside of its containers.
     fn pod_overhead(&self) -> Option<PodOverhead> {
         let mut runs = self.accumulator.containers().filter(|(index, _)| self.containers.is_overhead(*index));
         let (_, first) = runs.next()?;
@@ -245,7 +245,7 @@ impl Run<'_> {
         let container = self.containers.newest(index);
         let all = self.containers.incarnations(index);
         let mut all: Vec<_> = all.filter_map(|(one, which)| Some((which, self.cgroups.get(&one)?))).collect();
-        // The limits that there are now are the newest's.
+        // The newest comes last: its limits are the current ones.
         all.sort_by_key(|(which, _)| std::ptr::eq(*which, container));
         let figures = all.into_iter().map(|(_, figures)| *figures).reduce(CgroupFigures::and_then);
         let figures = figures.unwrap_or_default();
@@ -339,13 +339,13 @@ impl Run<'_> {
     }
 }
 
-/// The kernel's own account is exact, where that is what the figure is.
+/// Exact if the figure agrees with the kernel's own account.
 fn cpu_certainty(ours: f64, account: Option<f64>) -> Certainty {
     let agrees = |account: f64| (ours - account).abs() <= account * 0.005 + 0.005;
     if account.is_some_and(agrees) { Certainty::Exact } else { Certainty::Sampled }
 }
 
-/// Two bounds that meet leave nothing to guess.
+/// Exact if the two bounds are within 5 %.
 fn memory_certainty(need: &MemoryNeed) -> Certainty {
     match (need.at_least(), need.at_most()) {
         (Some(least), Some(most)) if most - least <= most / 20 => Certainty::Exact,
@@ -366,7 +366,7 @@ fn milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
-/// Three digits behind the point: what a clock tick can tell, and no noise behind it.
+/// Rounds to three decimal places, as precise as a clock tick. The rest is noise.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

@@ -1,4 +1,4 @@
-//! `/proc/[pid]/cgroup`, and the containers that come of it.
+//! `/proc/[pid]/cgroup`, and the containers that are read from it.
 #![no_main]
 
 use collector::attribute::containers::Containers;
@@ -14,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
     for own in [false, true] {
         let mut containers = Containers::new(map.clone(), own);
         let mut parent = None;
-        // Each line for itself too, so that one file makes a tree of containers.
+        // Each line separately too, so that one file makes a tree of containers.
         for (at, part) in content.split_inclusive(|&byte| byte == b'\n').chain([content]).take(64).enumerate()
         {
             let ids = CgroupIds { unified: at as u64, v1: 0 };

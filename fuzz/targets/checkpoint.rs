@@ -1,4 +1,4 @@
-//! Checkpoints: whatever a file holds, its checksum good or not, it is refused or makes a summary that can be pushed.
+//! Checkpoints: a file is either refused or makes a summary that can be pushed, with or without a valid checksum.
 #![no_main]
 
 use collector::deliver::checkpoint::{Checkpoint, Encoder};

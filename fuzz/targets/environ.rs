@@ -1,4 +1,4 @@
-//! `/proc/[pid]/environ`: a job writes into its own whatever it likes.
+//! `/proc/[pid]/environ`: a job can write anything into its own.
 #![no_main]
 
 use collector::attribute::ci_job::{Named, identity};
@@ -18,7 +18,7 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
     };
     let Named::Run(run) = identity(content, &[variables]) else { return };
     assert_eq!(variable(content, "I").map(normal_name).as_ref(), Some(&run.run_id));
-    // Whose it is can be pushed, and means the same to whoever reads it.
+    // The identity can be pushed, and every reader gets the same one back.
     let attempt = run.run_attempt;
     let again = RunIdentity::new(
         Some(&run.organization),

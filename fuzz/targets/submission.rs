@@ -1,12 +1,12 @@
-//! The body of a push, as it comes off the network.
+//! The body of a push, as it arrives from the network.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {
-    // To a reader that is built with `raw_value`, and to no other, an object with this key is something else.
+    // Only a serde_json that is built with `raw_value` treats an object with this key specially.
     let special = b"$serde_json::private::";
     let is_special = body.windows(special.len()).any(|window| window == special);
     if receiver::validate::submission(body).is_ok() && !is_special {
-        // What is accepted can be read by who writes such things.
+        // Every accepted body is valid JSON.
         let _: serde_json::Value = serde_json::from_slice(body).expect("it was accepted as JSON");
     }
 });

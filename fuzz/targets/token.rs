@@ -1,4 +1,4 @@
-//! Push tokens: no text that was not minted may be good for anything.
+//! Push tokens: a text that was not minted is never accepted.
 #![no_main]
 
 use jiff::Timestamp;

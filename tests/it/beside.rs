@@ -1,4 +1,4 @@
-//! A collector beside a workload in cgroups made for it, as root: what it says against the kernel's own books.
+//! Runs a collector beside a workload in cgroups made for it, as root, and compares its figures with the kernel's own count.
 
 use std::process::Command;
 
@@ -7,24 +7,24 @@ use tests::privileges::{Capabilities, as_nobody};
 use tests::program::{Program, path, workload};
 use wire::{CommandUsage, ContainerUsage, Payload};
 
-/// What a collector said of a workload.
+/// A workload's summary.
 pub(crate) struct Measured {
     pub(crate) payload: Payload,
     pub(crate) cgroups: [Cgroup; 2],
-    /// Log of the collector.
+    /// The collector's log.
     pub(crate) log: String,
-    /// Where the workload ran, for what it wrote there.
+    /// The workload's directory, for the files it wrote.
     pub(crate) directory: tempfile::TempDir,
 }
 
-/// Runs a script in the first of two cgroups with a collector beside it that runs as nobody.
+/// Runs a script in the first of two cgroups, beside a collector that runs as the user nobody.
 ///
 /// `$1` and `$2` are the cgroups, `$3` is an empty directory, `$4` the program with the workloads.
 pub(crate) fn measure(capabilities: Capabilities, options: &[&str], script: &str) -> Measured {
     measure_in([Cgroup::new().unwrap(), Cgroup::new().unwrap()], capabilities, options, script)
 }
 
-/// The same, in these cgroups.
+/// The same, in the given cgroups.
 pub(crate) fn measure_in(
     cgroups: [Cgroup; 2],
     capabilities: Capabilities,
@@ -53,7 +53,7 @@ pub(crate) fn run_in(cgroups: &[Cgroup; 2], directory: &std::path::Path, script:
 }
 
 impl Measured {
-    /// What it says of a cgroup.
+    /// The summary's figures of a cgroup.
     #[track_caller]
     pub(crate) fn usage(&self, cgroup: usize) -> &ContainerUsage {
         let id = self.cgroups[cgroup].id();
@@ -61,13 +61,13 @@ impl Measured {
         usage.unwrap_or_else(|| panic!("no container {id}: {:#?}", self.payload.containers))
     }
 
-    /// CPU time that it attributes to a cgroup, and that the kernel charged to it, in seconds.
+    /// The CPU time attributed to a cgroup and the CPU time that the kernel charged to it, in seconds.
     #[track_caller]
     pub(crate) fn attributed_and_truth(&self, cgroup: usize) -> (f64, f64) {
         (self.usage(cgroup).cpu_seconds.unwrap(), self.cgroups[cgroup].cpu_seconds().unwrap())
     }
 
-    /// The first of them as a share of the second, in percent.
+    /// Checks the first as a share of the second, in percent.
     #[track_caller]
     pub(crate) fn assert_share(&self, cgroup: usize, low: f64, high: f64) {
         let (found, truth) = self.attributed_and_truth(cgroup);
@@ -75,7 +75,7 @@ impl Measured {
         assert!((low..=high).contains(&share), "{found} s of {truth} s are {share:.2} %\n{}", self.log);
     }
 
-    /// A command in the first cgroup.
+    /// The figures of a command in the first cgroup.
     #[track_caller]
     pub(crate) fn command(&self, name: &str) -> &CommandUsage {
         let container = &self.usage(0).name;

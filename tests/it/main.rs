@@ -1,4 +1,4 @@
-//! The shipped programs, tested from outside.
+//! Tests of the shipped programs from outside.
 
 #![expect(clippy::unwrap_used, clippy::type_complexity, reason = "a test says what it found by failing")]
 

@@ -1,4 +1,4 @@
-//! Both programs, as the original's README has them work.
+//! Both programs together, as in the README of the original project.
 
 use std::process::Command;
 

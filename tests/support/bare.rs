@@ -1,4 +1,4 @@
-//! A root directory in which there is next to nothing, for programs of a user that no machine knows.
+//! An almost empty root directory, for programs of a user that no machine knows.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 /// The user of the images, and its group.
 pub const USER: u32 = 65532;
 
-/// What there is beside the programs and a directory for data.
+/// The contents of the root besides the programs and a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Layout {
     /// `/dev`, with `null` and `urandom`.
@@ -17,7 +17,7 @@ pub struct Layout {
 
 /// Mounts a root for one program, in a mount namespace that ends with it, and becomes the program.
 ///
-/// A program that is not static gets the libraries of this machine and nothing else of it.
+/// A program that is not static gets this machine's libraries and nothing else.
 const ENTER: &str = r#"set -e
 mount -t tmpfs -o mode=755 none "$ROOT"
 mkdir "$ROOT/bin" "$ROOT/data"
@@ -47,7 +47,7 @@ unset PATH ROOT DATA PROGRAMS LIBRARIES DEVICES PROC
 exec "$chroot" --userspec="$OWNER" --groups= "$root" "$@"
 "#;
 
-/// Such a root; needs root to be entered.
+/// Such a root. Entering it needs root.
 #[derive(Debug)]
 pub struct Bare {
     directory: tempfile::TempDir,
@@ -55,7 +55,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// With these programs in `/bin`.
+    /// A root with these programs in `/bin`.
     ///
     /// # Panics
     /// If its directories cannot be made.
@@ -68,12 +68,12 @@ impl Bare {
         Self { directory, programs: programs.to_vec() }
     }
 
-    /// What is `/data` in there, the only place that can be written to.
+    /// The directory that is `/data` in the root, the only writable one.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// A program in there, by its path.
+    /// Runs a program in the root, by its path.
     pub fn command(&self, layout: Layout, program: &str) -> Command {
         let libraries = if self.programs.iter().all(|program| is_static(program)) {
             ""
@@ -93,7 +93,7 @@ impl Bare {
     }
 }
 
-/// Whether it names no program that loads its libraries (`PT_INTERP`), which is at the beginning of a file.
+/// Whether a program has no dynamic loader (`PT_INTERP`), whose path would be at the beginning of the file.
 fn is_static(program: &Path) -> bool {
     let mut head = vec![0; 4096];
     let file = std::fs::File::open(program);

@@ -1,14 +1,14 @@
-//! Certificates for tests of TLS.
+//! Certificates for TLS tests.
 
 use std::path::Path;
 use std::process::Command;
 
-/// A certificate for loopback and its key, made by OpenSSL: `cert.pem` and `key.pem`; nobody has vouched for it.
+/// A self-signed certificate for loopback and its key, made by OpenSSL: `cert.pem` and `key.pem`.
 ///
 /// # Panics
 /// If it cannot be made.
 pub fn certificate(directory: &Path, name: &str) {
-    // Without the extensions of the system's own configuration, which make it one of an authority.
+    // A separate configuration, because the system's extensions make the certificate an authority's.
     let config = directory.join("config");
     std::fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").expect("write");
     let mut openssl = Command::new("openssl");

@@ -1,39 +1,39 @@
-//! Cgroups made for one measurement: the kernel's own count of CPU time to compare with.
+//! Cgroups made for one measurement, for comparison with the kernel's own count of CPU time.
 
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What ran in a cgroup must have ended by then.
+/// The processes in a cgroup must end within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who makes a kubelet's cgroups.
+/// The program that makes a kubelet's cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     /// The kubelet itself.
     Cgroupfs,
-    /// systemd, which names them its own way.
+    /// systemd, which has its own naming scheme.
     Systemd,
 }
 
-/// Limits of a container in a pod and of what is above it.
+/// Limits of a container in a pod and of the levels above it.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct PodLimits {
-    /// Memory of all pods of the node, in bytes: what a kubelet has to give.
+    /// Memory of all pods of the node, in bytes.
     pub node_bytes: Option<u64>,
-    /// The pod's.
+    /// The pod's cores, and bytes.
     pub pod: (Option<f64>, Option<u64>),
     /// The container's own: cores, and bytes.
     pub own: (Option<f64>, Option<u64>),
 }
 
-/// A UID of a pod.
+/// A new pod UID.
 pub fn pod_uid() -> Result<String> {
     let id = new_id()?;
     Ok(format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]))
 }
 
-/// A cgroup that looks like a container's; removed when dropped, with those above it that nobody needs any more.
+/// A cgroup that looks like a container's. It is removed when dropped, with the parents that are then unused.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -44,17 +44,17 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// A new one in the v2 hierarchy, named by a container id of our own; this needs root.
+    /// A new cgroup in the v2 hierarchy, named after a random container id; needs root.
     pub fn new() -> Result<Self> {
         Self::new_in(&mount("cgroup2", "")?, false)
     }
 
-    /// The same in the v1 hierarchy that accounts CPU time.
+    /// The same in the v1 hierarchy that counts CPU time.
     pub fn new_v1() -> Result<Self> {
         Self::new_in(&mount("cgroup", "cpuacct")?, true)
     }
 
-    /// A container of a pod, where a kubelet with this cgroup driver puts it.
+    /// A container of a pod, at the path of a kubelet with this cgroup driver.
     pub fn in_pod(driver: Driver, pod_uid: &str) -> Result<Self> {
         let id = new_id()?;
         Self::make(mount("cgroup2", "")?.join(below(driver, pod_uid, &id)), id, false)
@@ -78,7 +78,7 @@ impl Cgroup {
         cgroup.others = others;
         cgroup.others.iter().try_for_each(std::fs::create_dir_all)?;
         if let (false, Some(root)) = (v1, roots.first()) {
-            // From the root down to the pod: each gives its children what it has.
+            // From the root down to the pod, each level passes its controllers to its children.
             let between = cgroup.path.ancestors().skip(1).take_while(|level| level.starts_with(root));
             let between: Vec<_> = between.collect();
             for level in between.iter().rev() {
@@ -95,7 +95,7 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// A container that Docker started.
+    /// A container of Docker.
     pub fn of_docker() -> Result<Self> {
         let id = new_id()?;
         Self::make(mount("cgroup2", "")?.join("docker").join(&id), id, false)
@@ -112,12 +112,12 @@ impl Cgroup {
         Ok(Self { path, id, v1, others: Vec::new() })
     }
 
-    /// As [`Self::new_v1`], with limits: cores, and bytes of memory.
+    /// Like [`Self::new_v1`], with limits: cores, and bytes of memory.
     pub fn limited_v1(cores: f64, memory_bytes: u64) -> Result<Self> {
         Self::limited_v1_called(new_id()?, cores, memory_bytes)
     }
 
-    /// A service of the machine, such as that of a runner, with limits.
+    /// A service of the machine, such as a runner's, with limits.
     pub fn service_v1(cores: f64, memory_bytes: u64) -> Result<Self> {
         Self::limited_v1_called(format!("runner-{}.service", &new_id()?[..8]), cores, memory_bytes)
     }
@@ -142,7 +142,7 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// All its directories: a process is in it that is in each of them.
+    /// Its directories. A process is in the cgroup if it is in each of them.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         [&self.path].into_iter().chain(&self.others).map(PathBuf::as_path)
     }
@@ -170,7 +170,7 @@ impl Cgroup {
         Ok(usage.ok_or_else(|| Error::new(ErrorKind::InvalidData, "cpu.stat has no usage_usec"))? / 1e6)
     }
 
-    /// Waits until nothing runs in it any more.
+    /// Waits until the cgroup is empty.
     pub fn wait_until_empty(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -195,7 +195,7 @@ impl Drop for Cgroup {
                 eprintln!("{} is left: {error}", directory.display());
             }
         }
-        // The root of a hierarchy and what others are in cannot be removed.
+        // The root of a hierarchy and cgroups in use cannot be removed.
         for directory in self.directories() {
             let above = directory.ancestors().skip(1);
             let _ = above.map(std::fs::remove_dir).take_while(std::result::Result::is_ok).count();
@@ -203,7 +203,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where a kubelet with this cgroup driver puts a container of a pod.
+/// The path of a pod's container with this cgroup driver.
 fn below(driver: Driver, pod_uid: &str, id: &str) -> String {
     match driver {
         Driver::Cgroupfs => format!("kubepods/burstable/pod{pod_uid}/{id}"),
@@ -214,7 +214,7 @@ fn below(driver: Driver, pod_uid: &str, id: &str) -> String {
     }
 }
 
-/// Limits a cgroup in one hierarchy, as far as that has the controllers.
+/// Limits a cgroup in one hierarchy, if that has the controllers.
 fn limit(directory: &Path, v1: bool, cores: Option<f64>, bytes: Option<u64>) -> Result<()> {
     let quota = cores.map(|cores| format!("{:.0}", cores * 100_000.0));
     let limits = if v1 {
@@ -234,14 +234,14 @@ fn limit(directory: &Path, v1: bool, cores: Option<f64>, bytes: Option<u64>) -> 
     Ok(())
 }
 
-/// A container id of our own.
+/// A random container id.
 pub fn new_id() -> Result<String> {
     let mut random = [0u8; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Where a hierarchy of this type, with this controller, is mounted.
+/// The mount point of a hierarchy with this type and controller.
 pub fn mount(kind: &str, controller: &str) -> Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let mount = mounts.lines().find_map(|line| {
@@ -256,7 +256,7 @@ pub fn mount(kind: &str, controller: &str) -> Result<PathBuf> {
     })
 }
 
-/// Whether there is a v1 hierarchy that accounts CPU time.
+/// Whether there is a v1 hierarchy that counts CPU time.
 pub fn has_v1() -> bool {
     mount("cgroup", "cpuacct").is_ok()
 }

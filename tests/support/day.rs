@@ -21,17 +21,17 @@ use collector::sample::pid_stat::Comm;
 use collector::sample::process_table::ProcessKey;
 use wire::CollectorInfo;
 
-/// Containers of the day.
+/// The number of containers.
 pub const CONTAINERS: u32 = 100;
-/// The most samples of which percentiles are exact: what takes the longest to sort.
+/// The largest number of samples with exact percentiles, which takes longest to sort.
 pub const LARGEST_EXACT: u32 = 16_384;
-/// A pass a second.
+/// The passes of a day, one per second.
 pub const WHOLE: u32 = 86_400;
 
-/// Whose run it is, from the variables of a CI system.
+/// The identity of a run, from the variables of a CI system.
 ///
 /// # Panics
-/// If one is missing.
+/// If a variable is missing.
 pub fn identity(variables: &[(&str, &str)]) -> RunIdentity {
     let variables: BTreeMap<_, _> = variables.iter().copied().collect();
     let of = |name: &str| variables[name].to_owned();
@@ -45,7 +45,7 @@ pub fn identity(variables: &[(&str, &str)]) -> RunIdentity {
     }
 }
 
-/// What a run of 24 hours comes to.
+/// The state of a run of 24 hours.
 #[derive(Debug)]
 pub struct Day {
     containers: Containers,
@@ -56,7 +56,7 @@ pub struct Day {
 }
 
 impl Day {
-    /// With so many passes.
+    /// A day with this many passes.
     pub fn of(passes: u32) -> Self {
         let mut containers = Containers::new(ProcessMap::default(), false);
         let places: Vec<Place> = (0..CONTAINERS).map(|at| container(&mut containers, at)).collect();
@@ -68,8 +68,8 @@ impl Day {
         Self { containers, accumulator, step, limits: BTreeMap::new(), cgroups: BTreeMap::new() }
     }
 
-    /// With a pass every 2 s, the default, of so many containers of a pod that use anything between a hundredth of a core
-    /// and all of them, and whose every figure is known.
+    /// A day with a pass every 2 s, the default, and this many containers of a pod. They use between a hundredth of a core and
+    /// all cores, and all their figures are known.
     pub fn in_full(count: u32) -> Self {
         let step = 2.0;
         let mut containers = Containers::new(ProcessMap::default(), false);
@@ -88,13 +88,13 @@ impl Day {
         Self { containers, accumulator, step, limits, cgroups }
     }
 
-    /// Puts its checkpoint into this spool directory, under a new summary id.
+    /// Writes its checkpoint into this spool directory, under a new summary id.
     pub fn checkpoint(&self, spool: &Path, run: &RunIdentity) -> io::Result<()> {
         write(self, spool, run)
     }
 }
 
-/// Puts the checkpoint of a run of 24 hours with so many passes into this spool directory, under a new summary id.
+/// Writes the checkpoint of a run of 24 hours with this many passes into this spool directory, under a new summary id.
 pub fn checkpoint(spool: &Path, run: &RunIdentity, passes: u32) -> io::Result<()> {
     Day::of(passes).checkpoint(spool, run)
 }
@@ -116,7 +116,7 @@ fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
         kernel: None,
         warnings: Vec::new(),
     };
-    // A machine that is up for less than a day has no boot clock from before.
+    // A machine that has been up for less than a day has no earlier boot time.
     let started = now.saturating_sub(Duration::from_secs(u64::from(WHOLE)));
     let head = Head {
         run: run.clone(),
@@ -193,7 +193,7 @@ fn pod_container(containers: &mut Containers, at: u32) -> Place {
     containers.place_of(ids, Comm::new(b"x"), None, |_| Some(content)).expect("a place")
 }
 
-/// 64 bits that look like chance and are the same each time.
+/// 64 bits that look random and are the same each time.
 fn noise(pass: u32, at: u32) -> u64 {
     let mut bits = (u64::from(pass) << 32 | u64::from(at)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -201,7 +201,7 @@ fn noise(pass: u32, at: u32) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// The same as a number from 0 to 1.
+/// The same as a number between 0 and 1.
 fn share(noise: u64) -> f64 {
     (noise >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -217,13 +217,13 @@ fn add_varied(accumulator: &mut Accumulator, pass: u32, step: f64, places: &[Pla
             rss_bytes: ((5e9 * share(noise(pass, at))) as u64) & !4095,
             age_seconds: step,
         };
-        // As often between 0.01 and 0.02 cores as between 8 and 16, in nanoseconds as the eBPF program tells them.
+        // Logarithmic: as often between 0.01 and 0.02 cores as between 8 and 16. In nanoseconds, as from the eBPF program.
         let cores = 0.01 * 1_600f64.powf(share(noise(pass, at + 1_000_000)));
         let ns = (cores * step * 1e9) as u64;
         (present, Charge { container: Some(place.container), process: key, ns, source: Source::Living })
     });
     let (present, charges): (Vec<_>, Vec<_>) = processes.unzip();
-    // Now and then a pass is late.
+    // Some passes are late.
     let late = if pass.is_multiple_of(977) { 0.037 * share(noise(pass, 7)) } else { 0.0 };
     accumulator.add(&PassFacts {
         at_seconds: f64::from(pass) * step,

@@ -1,4 +1,4 @@
-//! Rows put into a receiver's database directly: what a year of runs leaves, in a minute.
+//! Inserts rows into a receiver's database directly: a year of runs in a minute.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use rusqlite::params;
 
 use crate::faults::{body, open};
 
-/// Jobs that the rows are of, besides the one that most tests use; that one gets as many as each of them.
+/// The number of jobs that the rows belong to, including the one that most tests use. Each job gets about as many rows.
 const JOBS: u64 = 1000;
 
-/// Adds so many runs to a database that a receiver made and that nobody uses.
+/// Adds this many runs to a database that a receiver made and that is not in use.
 ///
 /// # Panics
-/// If it cannot.
+/// If the database cannot be written.
 pub fn fill(database: &Path, rows: u64) {
     fill_jobs(database, JOBS, rows);
 }
 
-/// The same with so many jobs, each of which requests something else.
+/// The same with this many jobs, each with different requests.
 ///
 /// # Panics
-/// If it cannot.
+/// If the database cannot be written.
 pub fn fill_jobs(database: &Path, jobs: u64, rows: u64) {
     let mut connection = open(database);
     connection

@@ -1,42 +1,42 @@
-//! Histories of jobs that look like those of a company: made of a seed, so that each time they are the same.
+//! Histories of jobs like a company's, made from a seed so that they are the same each time.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use wire::CpuHistogram;
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// Points of a run's course.
+/// The number of points in a run's series.
 const POINTS: usize = 120;
 
-/// A job and how its runs go.
+/// A job and the shape of its runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// Organization, repository, workflow, job.
     pub names: [&'static str; 4],
-    /// How many runs there are.
+    /// The number of runs.
     pub runs: u32,
-    /// How long one takes, in seconds.
+    /// The duration of a run, in seconds.
     pub seconds: f64,
     /// Its containers.
     pub containers: &'static [Container],
 }
 
-/// A container and what its runs use.
+/// A container and its usage.
 #[derive(Debug, Clone, Copy)]
 pub struct Container {
     /// Its name.
     pub name: &'static str,
-    /// Cores that it uses when it is busy.
+    /// Cores in use when it is busy.
     pub cores: f64,
-    /// MiB at its peak.
+    /// Peak memory in MiB.
     pub memory: f64,
-    /// By how much more each run uses than the one before, as a share.
+    /// The growth from each run to the next, as a share.
     pub growth: f64,
-    /// Requested cores and their limit.
+    /// Requested and limited cores.
     pub cpu: (Option<f64>, Option<f64>),
-    /// Requested MiB and their limit.
+    /// Requested and limited MiB.
     pub memory_asked: (Option<f64>, Option<f64>),
-    /// What its processes are called.
+    /// The names of its processes.
     pub commands: &'static [&'static str],
 }
 
@@ -156,11 +156,11 @@ pub const COMPANY: &[Job] = &[
     },
 ];
 
-/// Numbers that look like chance and are the same each time.
+/// Numbers that look random and are the same each time.
 struct Chance(u64);
 
 impl Chance {
-    /// From 0 to 1.
+    /// A number between 0 and 1.
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f64 / (1u64 << 24) as f64
@@ -172,7 +172,7 @@ impl Chance {
 }
 
 impl Job {
-    /// What the collector pushes at the end of run `number`, counted from 0; the last one ended an hour ago.
+    /// The collector's push at the end of run `number`, counted from 0. The last run ended an hour ago.
     pub fn submission(&self, number: u32) -> Value {
         let seed = self
             .names
@@ -254,7 +254,7 @@ impl Container {
         let mut histogram = CpuHistogram::default();
         for at in 0..POINTS {
             let part = at as f64 / POINTS as f64;
-            // It fetches, works in two waves, and packs up.
+            // Fetching, two waves of work, and cleaning up.
             let wave = match part {
                 ..0.12 => 0.18,
                 0.12..0.55 => 0.95,
@@ -296,7 +296,7 @@ impl Container {
     }
 }
 
-/// 64 hexadecimal digits, as a container runtime has them.
+/// 64 hexadecimal digits, like a container runtime's id.
 fn id(name: &str, number: u32) -> String {
     let mix = |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte));
     let mut chance = Chance(name.bytes().fold(u64::from(number) + 1, mix));

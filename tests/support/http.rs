@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     /// Status code.
@@ -18,7 +18,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The first header of this name.
+    /// The first header with this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
@@ -36,7 +36,7 @@ pub fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// A connection that is used again and again.
+/// A connection that is used repeatedly.
 #[derive(Debug)]
 pub struct Client(BufReader<TcpStream>);
 
@@ -49,7 +49,7 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// A request with a bearer token and a JSON body, either of which may be empty; an error if no whole answer comes.
+    /// Sends a request with a bearer token and a JSON body; both may be empty. An error if the answer is not complete.
     pub fn send(&mut self, method: &str, path: &str, token: &str, body: &str) -> Result<Answer> {
         let request = format!("{}\r\n{body}", head(method, path, token, body));
         self.0.get_mut().write_all(request.as_bytes())?;
@@ -90,12 +90,12 @@ fn head(method: &str, path: &str, token: &str, body: &str) -> String {
 /// Sends these bytes on a new connection and reads the answer.
 pub fn raw(address: &str, request: &[u8]) -> Answer {
     let mut stream = connect(address);
-    // A server may answer and close before it has read all.
+    // A server may answer and close before it has read everything.
     let _ = stream.write_all(request);
     read(&mut stream)
 }
 
-/// Reads one answer; the request must have said `connection: close`.
+/// Reads one answer. The request must have had `connection: close`.
 pub fn read(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
@@ -114,7 +114,7 @@ pub fn read(stream: &mut TcpStream) -> Answer {
     }
 }
 
-/// What a body in chunks holds; the last chunk, which is empty, must be there.
+/// Decodes a chunked body. The last chunk, which is empty, must be there.
 fn unchunked(mut rest: &str) -> String {
     let mut body = String::new();
     loop {
@@ -128,7 +128,7 @@ fn unchunked(mut rest: &str) -> String {
     }
 }
 
-/// A request with a bearer token (or none, if empty) and a JSON body (or none, if empty).
+/// Sends a request with a bearer token and a JSON body; both may be empty.
 pub fn request(address: &str, method: &str, path: &str, token: &str, body: &str) -> Answer {
     let head = head(method, path, token, body);
     raw(address, format!("{head}connection: close\r\n\r\n{body}").as_bytes())

@@ -1,4 +1,4 @@
-//! A cgroup with a limit of memory that the kernel enforces, in whichever hierarchy has that controller.
+//! A cgroup with a memory limit that the kernel enforces, in the hierarchy that has that controller.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cgroup::{mount, new_id};
 use crate::program::PATIENCE;
 
-/// Looks like a container to the collector; removed when dropped.
+/// A cgroup that looks like a container to the collector; removed when dropped.
 #[derive(Debug)]
 pub struct Jail {
     id: String,
-    /// Of each hierarchy that it is in; memory comes first.
+    /// Its directory in each hierarchy; memory comes first.
     directories: Vec<PathBuf>,
     v1: bool,
 }
 
 impl Jail {
-    /// A new one; this needs root.
+    /// A new cgroup; needs root.
     pub fn new(limit_bytes: Option<u64>) -> Result<Self> {
         let id = new_id()?;
         let v1 = mount("cgroup", "memory").is_ok();
         let roots = if v1 {
-            // CPU time is accounted in a hierarchy of its own, or in one with the limit of CPU.
+            // CPU time is counted in a separate hierarchy, or in the one with the CPU limit.
             let mut roots =
                 vec![mount("cgroup", "memory")?, mount("cgroup", "cpuacct")?, mount("cgroup", "cpu")?];
             roots.dedup();
@@ -40,7 +40,7 @@ impl Jail {
         if let Some(limit) = limit_bytes {
             let file = if v1 { "memory.limit_in_bytes" } else { "memory.max" };
             std::fs::write(jail.memory().join(file), limit.to_string())?;
-            // What does not fit is not written to a disk instead.
+            // Memory above the limit must not be swapped out instead.
             let (swap, most) =
                 if v1 { ("memory.memsw.limit_in_bytes", limit) } else { ("memory.swap.max", 0) };
             let swap = jail.memory().join(swap);
@@ -56,7 +56,7 @@ impl Jail {
         &self.id
     }
 
-    /// Its directories: who writes its PID to `cgroup.procs` of each is in it.
+    /// Its directories. A process enters by writing its PID to `cgroup.procs` of each.
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
     }
@@ -65,7 +65,7 @@ impl Jail {
         &self.directories[0]
     }
 
-    /// Processes that the kernel killed for want of memory.
+    /// The number of processes that the kernel killed because of the memory limit.
     pub fn oom_kills(&self) -> Result<u64> {
         let file = if self.v1 { "memory.oom_control" } else { "memory.events" };
         let text = std::fs::read_to_string(self.memory().join(file))?;
@@ -75,7 +75,7 @@ impl Jail {
 }
 
 impl Jail {
-    /// Memory of processes in it that no file backs, in bytes.
+    /// Anonymous memory of its processes, in bytes.
     pub fn anonymous_bytes(&self) -> Result<u64> {
         let field = if self.v1 { "total_rss " } else { "anon " };
         let text = std::fs::read_to_string(self.memory().join("memory.stat"))?;
@@ -83,14 +83,14 @@ impl Jail {
         Ok(bytes.unwrap_or(0))
     }
 
-    /// The highest memory that it used, page cache included (v1 `memory.max_usage_in_bytes`, v2 `memory.peak`).
+    /// Peak memory, page cache included (v1 `memory.max_usage_in_bytes`, v2 `memory.peak`).
     pub fn peak_bytes(&self) -> Result<u64> {
         let file = if self.v1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
         let text = std::fs::read_to_string(self.memory().join(file))?;
         text.trim().parse().map_err(|error| Error::new(ErrorKind::InvalidData, error))
     }
 
-    /// Kills what runs in it, until nothing does.
+    /// Kills its processes until none is left.
     pub fn kill(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -98,7 +98,7 @@ impl Jail {
             for directory in &self.directories {
                 for pid in std::fs::read_to_string(directory.join("cgroup.procs"))?.lines() {
                     any = true;
-                    // It may have ended meanwhile.
+                    // The process may have ended meanwhile.
                     let pid = pid.parse().ok().and_then(Pid::from_raw);
                     let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
                 }
@@ -128,7 +128,7 @@ impl Jail {
         Ok(usec.ok_or_else(|| Error::new(ErrorKind::InvalidData, "cpu.stat has no usage_usec"))? / 1e6)
     }
 
-    /// Waits until its processes hold so much, or were killed for it.
+    /// Waits until its processes hold this much memory, or are killed for it.
     pub fn wait_until_held(&self, bytes: u64) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while self.anonymous_bytes()? < bytes && self.oom_kills()? == 0 {
@@ -144,7 +144,7 @@ impl Jail {
 
 impl Drop for Jail {
     fn drop(&mut self) {
-        // What was killed may take a moment to be gone.
+        // Killed processes may take a moment to end.
         let end = Instant::now() + Duration::from_secs(5);
         for directory in &self.directories {
             while let Err(error) = std::fs::remove_dir(directory) {

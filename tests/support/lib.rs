@@ -1,4 +1,4 @@
-//! Support for tests of the shipped programs: where they are, how they are started and spoken to.
+//! Support for tests of the shipped programs: finding them, starting them and talking to them.
 
 pub mod bare;
 pub mod certificate;

@@ -1,14 +1,14 @@
-//! The collector as a user who may do nothing, or just what the eBPF program needs.
+//! The collector as a user without privileges, or with only those that the eBPF program needs.
 
 use std::io::Result;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// `nobody`, and the group of the same number.
+/// The user `nobody`, and the group with the same number.
 const NOBODY: &str = "65534";
 
-/// What a program is allowed beside what everybody is.
+/// A program's capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capabilities {
     /// Nothing.
@@ -21,9 +21,9 @@ pub enum Capabilities {
     PerfmonOnly,
 }
 
-/// A program to be run as nobody with these capabilities and no others; this needs root.
+/// Runs a program as the user nobody with only these capabilities; needs root.
 ///
-/// It is copied to `directory`, since where it was built nobody may look.
+/// The program is copied to `directory`, because the user nobody may not read the build directory.
 pub fn as_nobody(program: &Path, directory: &Path, capabilities: Capabilities) -> Result<Command> {
     let copy = directory.join(program.file_name().unwrap_or_default());
     if !copy.exists() {
@@ -43,7 +43,7 @@ pub fn as_nobody(program: &Path, directory: &Path, capabilities: Capabilities) -
     Ok(command)
 }
 
-/// Gives a file or directory this mode.
+/// Sets the mode of a file or directory.
 pub fn open_to_all(path: &Path, mode: u32) -> Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -1,4 +1,4 @@
-//! A program that was started and is watched by its log.
+//! A program that is started and observed through its log.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long anything may take.
+/// The longest time for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A shipped program: named by its variable, else beside this test.
+/// A shipped program: named by its variable, otherwise beside this test.
 ///
 /// # Panics
-/// If it is not there.
+/// If the program does not exist.
 pub fn path(variable: &str, name: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(
         || {
@@ -32,17 +32,17 @@ pub fn path(variable: &str, name: &str) -> PathBuf {
 /// The collector.
 pub fn collector() -> Command {
     let mut command = Command::new(path("COLLECTOR_BIN", "collector"));
-    // Tests would find what others left.
+    // Without a spool, because tests would find each other's files.
     command.env("COLLECTOR_SPOOL_DIR", "none");
     command
 }
 
-/// The command, that inherits no descriptor but its standard streams, whatever whoever runs the tests left open.
+/// The command, without inherited descriptors other than the standard streams. The test runner may leave others open.
 pub fn without_inherited(command: &mut Command) -> &mut Command {
-    // SAFETY: between fork and exec only close_range is called, which is a plain system call.
+    // SAFETY: between fork and exec it only calls close_range, which is a plain system call.
     unsafe {
         command.pre_exec(|| {
-            // A kernel that cannot leaves them as they are.
+            // An older kernel leaves them open.
             libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int);
             Ok(())
         })
@@ -68,7 +68,7 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error and nobody had waited for.
+    /// Its output on standard error, without the lines that were waited for.
     pub stderr: String,
 }
 
@@ -126,7 +126,7 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).expect("the program is gone");
     }
 
-    /// SIGTERM, and wait.
+    /// Sends SIGTERM and waits for the end.
     pub fn stop(self) -> Ended {
         self.signal(Signal::TERM);
         self.wait()

@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 use crate::http::{Answer, request};
 use crate::program::{Ended, Program, path};
 
-/// Secrets of the tests.
+/// The read token of the tests.
 pub const READ_TOKEN: &str = "my-secret-token";
-/// Secrets of the tests.
+/// The HMAC key of the tests.
 pub const HMAC_KEY: &str = "my-hmac-key";
 
-/// What every receiver of the tests is told first.
+/// The first arguments of every receiver in the tests.
 pub const LISTENING: [&str; 2] = ["--addr=127.0.0.1:0", "--log-format=json"];
 
 /// A receiver; killed when dropped.
 #[derive(Debug)]
 pub struct Receiver {
     program: Program,
-    /// Where it listens.
+    /// Its address.
     pub address: String,
 }
 
-/// The receiver with nothing but its secrets.
+/// The receiver with only its secrets set.
 pub fn command() -> Command {
     let mut command = Command::new(path("RECEIVER_BIN", "receiver"));
     command.env("RECEIVER_READ_TOKEN", READ_TOKEN).env("RECEIVER_HMAC_KEY", HMAC_KEY);
@@ -32,17 +32,17 @@ pub fn command() -> Command {
 }
 
 impl Receiver {
-    /// Starts one with this database.
+    /// Starts a receiver with this database.
     pub fn start(database: &Path) -> Self {
         Self::start_with(database, &[])
     }
 
-    /// Starts one with more arguments.
+    /// Starts a receiver with more arguments.
     pub fn start_with(database: &Path, arguments: &[&str]) -> Self {
         Self::start_as(database, arguments, |_| {})
     }
 
-    /// Starts one with more arguments and whatever else `prepare` does to the command.
+    /// Starts a receiver with more arguments and the changes that `prepare` makes to the command.
     pub fn start_as(database: &Path, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = command();
         command.args(LISTENING).arg("--db").arg(database).args(arguments);
@@ -50,14 +50,14 @@ impl Receiver {
         Self::start_command(&mut command)
     }
 
-    /// Starts this command, which leads up to one with the arguments [`LISTENING`].
+    /// Starts this command, which must become a receiver with the arguments [`LISTENING`].
     pub fn start_command(command: &mut Command) -> Self {
         let program = Program::start(command);
         let address = program.wait_for("listening")["address"].as_str().expect("an address").to_owned();
         Self { program, address }
     }
 
-    /// A request with a bearer token and a JSON body, either of which may be empty.
+    /// Sends a request with a bearer token and a JSON body; both may be empty.
     pub fn request(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
         request(&self.address, method, path, token, body)
     }
@@ -76,7 +76,7 @@ impl Receiver {
         )
     }
 
-    /// Pushes.
+    /// Pushes a summary.
     pub fn push(&self, token: &str, body: &str) -> Answer {
         self.request("POST", "/api/v1/metrics", token, body)
     }
@@ -93,7 +93,7 @@ impl Receiver {
         &self.program
     }
 
-    /// Waits for it to end; it was told to stop already.
+    /// Waits for the end of a receiver that has received a signal.
     pub fn stop_after_signal(self) -> Ended {
         self.program.wait()
     }

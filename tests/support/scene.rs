@@ -1,4 +1,4 @@
-//! Scenes: proc trees made of text, changed while a collector looks at them.
+//! Scenes: /proc trees of text files that change while a collector reads them.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,13 +24,13 @@ pub struct Process<'a> {
     pub start: u64,
     /// RSS in pages.
     pub rss: u64,
-    /// What `cgroup` holds.
+    /// The content of `cgroup`.
     pub cgroup: &'a str,
-    /// What `mountinfo` holds.
+    /// The content of `mountinfo`.
     pub mountinfo: &'a str,
 }
 
-/// A process that other tests change parts of.
+/// A template for the processes of scenes.
 pub const PROCESS: Process<'static> = Process {
     pid: 1,
     ppid: 0,
@@ -44,18 +44,18 @@ pub const PROCESS: Process<'static> = Process {
     mountinfo: "",
 };
 
-/// Uptime of every scene, in seconds: what starts at 100,000 ticks or later began with or after the collector.
+/// The uptime of every scene, in seconds. A process with a start of 100,000 ticks or later started with or after the collector.
 pub const UPTIME: &str = "1000.00 2000.00\n";
 
 /// Writes a scene; processes that are not in it end.
 ///
 /// # Panics
-/// If that cannot be done.
+/// If a file cannot be written.
 pub fn write(root: &Path, processes: &[Process<'_>]) {
     let put = |path: &str, content: &[u8]| {
         let path = root.join(path);
         fs::create_dir_all(path.parent().expect("a directory")).expect("create");
-        // In place, as the kernel's files change: a reader may keep them open.
+        // In place, like the kernel's files: a reader may keep them open.
         fs::write(path, content).expect("write");
     };
     put("uptime", UPTIME.as_bytes());
@@ -84,19 +84,19 @@ pub fn write(root: &Path, processes: &[Process<'_>]) {
     }
 }
 
-/// Puts the collector of a scene into a cgroup namespace of its own.
+/// Puts a scene's collector into a cgroup namespace of its own.
 ///
 /// # Panics
-/// If that cannot be done.
+/// If a link cannot be made.
 pub fn own_cgroup_namespace(root: &Path) {
     fs::create_dir_all(root.join("self/ns")).expect("create");
     symlink("cgroup:[4026532000]", root.join("self/ns/cgroup")).expect("link");
 }
 
-/// Makes the collector of a scene one of its processes, in a cgroup namespace of its own.
+/// Makes a scene's collector one of its processes, in a cgroup namespace of its own.
 ///
 /// # Panics
-/// If that cannot be done.
+/// If a link cannot be made.
 pub fn be_process(root: &Path, pid: u32) {
     fs::create_dir_all(root.join(format!("{pid}/ns"))).expect("create");
     symlink("cgroup:[4026532000]", root.join(format!("{pid}/ns/cgroup"))).expect("link");

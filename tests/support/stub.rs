@@ -1,14 +1,14 @@
-//! A receiver that misbehaves as it is told.
+//! A receiver that misbehaves on request.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A request as it came in.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// When it was complete.
+    /// The time at which it was complete.
     pub at: Instant,
     /// Request line and headers.
     pub head: String,
@@ -19,13 +19,13 @@ pub struct Request {
 /// Listens on loopback until this process ends.
 #[derive(Debug)]
 pub struct Stub {
-    /// Where it listens.
+    /// Its address.
     pub address: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Stub {
-    /// Does `answer` with each request and its number, from 0; then the connection is closed.
+    /// Calls `answer` with each request and its number, from 0, and then closes the connection.
     pub fn start(answer: impl Fn(usize, &Request, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("an address").to_string();
@@ -40,26 +40,26 @@ impl Stub {
         Self { address, requests }
     }
 
-    /// Gives each request the next of these answers, the last one for ever.
+    /// Answers each request with the next of these, and with the last one forever.
     pub fn answering(answers: Vec<String>) -> Self {
         Self::start(move |number, _, stream| {
             let answer = &answers[number.min(answers.len() - 1)];
-            // Whoever asked may have gone.
+            // The client may have closed the connection.
             let _ = stream.write_all(answer.as_bytes());
         })
     }
 
-    /// Where summaries go.
+    /// The endpoint for pushes.
     pub fn endpoint(&self) -> String {
         format!("http://{}/api/v1/metrics", self.address)
     }
 
-    /// What came in so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("the list").clone()
     }
 
-    /// Waits until so many requests have come in.
+    /// Waits until this many requests have come in.
     pub fn wait_for(&self, count: usize) -> Vec<Request> {
         let end = Instant::now() + crate::program::PATIENCE;
         loop {
@@ -78,7 +78,7 @@ pub fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-/// What a receiver says that has a summary now.
+/// A receiver's answer when it has stored a summary.
 pub fn stored() -> String {
     answer("201 Created", "", r#"{"id": 7}"#)
 }
@@ -89,7 +89,7 @@ fn serve(
     answer: &(dyn Fn(usize, &Request, &mut TcpStream) + Send + Sync),
 ) {
     let Some((head, body)) = read(&mut stream) else { return };
-    // What is asked before a command begins is answered as a receiver does, and is no push.
+    // The check before a command starts is answered as by a receiver, and does not count as a push.
     if head.starts_with("GET ") && head.contains("/api/v1/push-check?") {
         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
         return;

@@ -46,7 +46,7 @@ fn main() {
     }
 }
 
-/// Uses that much CPU time, however long it takes to get it.
+/// Uses this much CPU time, no matter how long that takes.
 fn burn(time: Duration) {
     let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a positive time");
     let end = used() + time;
@@ -59,10 +59,10 @@ fn myself() -> Command {
     Command::new(std::env::current_exe().expect("this program's path"))
 }
 
-/// The child's PID in the parent, nothing in the child, which may do anything: there is one thread.
+/// Returns the child's PID in the parent and nothing in the child. The child may do anything, because there is one thread.
 fn fork() -> Option<Pid> {
     assert_eq!(fs::read_dir("/proc/self/task").expect("threads").count(), 1, "a fork of several threads");
-    // SAFETY: no other thread exists, so that no lock is held for ever and no memory is half changed in the child.
+    // SAFETY: there is no other thread, so no lock is held forever and no memory is half changed in the child.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     Pid::from_raw(pid)
@@ -83,7 +83,7 @@ fn orphans(count: u64, ms: &str) {
     }
 }
 
-/// A grandchild in a session of its own, left behind at once.
+/// A grandchild in a session of its own, whose parents end at once.
 fn daemon(ms: u64) {
     for _ in 0..2 {
         if fork().is_some() {
@@ -94,15 +94,15 @@ fn daemon(ms: u64) {
     burn(Duration::from_millis(ms));
 }
 
-/// Children of a parent that ignores SIGCHLD: the kernel drops their time.
+/// Children of a parent that ignores SIGCHLD, so the kernel drops their CPU times.
 fn deaf(count: u64, ms: &str) {
     // SAFETY: ignoring a signal runs no handler.
     assert_ne!(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }, libc::SIG_ERR, "ignore SIGCHLD");
     for _ in 0..count {
         let child = myself().args(["burn", ms]).spawn().expect("burn");
-        // Nobody can be waited for by name where SIGCHLD is ignored.
+        // A child cannot be waited for by PID while SIGCHLD is ignored.
         drop(child);
-        // Waits until there is no child left; there is nobody to be told about.
+        // Waits until there is no child left, without a status of any.
         while wait(WaitOptions::empty()).is_ok() {}
     }
 }
@@ -126,14 +126,14 @@ fn threads(count: u64, ms: u64) {
     }
 }
 
-/// Threads one after another that end before any clock tick sees them.
+/// Threads that run one after another and end before a clock tick sees them.
 fn bursts(count: u64, us: u64) {
     for _ in 0..count {
         std::thread::spawn(move || burn(Duration::from_micros(us))).join().expect("a thread");
     }
 }
 
-/// A process whose first thread ends at once while another works and holds memory.
+/// A process whose first thread ends at once while another thread works and holds memory.
 fn headless(ms: u64, bytes: usize) {
     std::thread::spawn(move || {
         let memory = vec![1u8; bytes];
@@ -141,11 +141,11 @@ fn headless(ms: u64, bytes: usize) {
         std::hint::black_box(&memory);
         exit(0);
     });
-    // SAFETY: ends this thread and nothing else; what it owns is not used any more.
+    // SAFETY: ends only this thread, whose data is not used any more.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
-/// A thread that is not the first executes a program, which takes the place of all.
+/// A thread other than the first executes a program, which replaces all threads.
 fn thread_exec(command: &[String]) {
     let mut program = Command::new(&command[0]);
     program.args(&command[1..]);
@@ -153,11 +153,11 @@ fn thread_exec(command: &[String]) {
     panic!("{error:?}");
 }
 
-/// Children that share the memory of their parent until they execute something.
+/// Children that share their parent's memory until they execute a program.
 #[expect(deprecated, reason = "it is what is to be tested, and the child touches nothing")]
 fn vforks(count: u64) {
     for _ in 0..count {
-        // SAFETY: the child does nothing but execute a program, or end.
+        // SAFETY: the child only executes a program or ends.
         unsafe {
             let child = libc::vfork();
             if child == 0 {
@@ -170,7 +170,7 @@ fn vforks(count: u64) {
     }
 }
 
-/// So many processes that begin and end in each second.
+/// Starts and ends this many processes per second.
 fn exits(per_second: u64, seconds: u64) {
     let begin = std::time::Instant::now();
     for slice in 1..=seconds * 100 {
@@ -179,7 +179,7 @@ fn exits(per_second: u64, seconds: u64) {
     }
 }
 
-/// Calls itself something else than what was executed, and so does a child of it that executes nothing.
+/// Gives itself and a child another name than the executed program's. The child executes nothing.
 fn alias(name: &str, ms: u64) {
     let name = std::ffi::CString::new(name).expect("a name");
     set_name(&name).expect("set_name");
@@ -189,11 +189,11 @@ fn alias(name: &str, ms: u64) {
     burn(Duration::from_millis(ms));
 }
 
-/// Runs a command and prints the highest resident set size that the kernel tells its parent of, in bytes.
+/// Runs a command and prints the highest RSS that the kernel reports to its parent, in bytes.
 #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn rusage(command: &[String]) {
     let child = Command::new(&command[0]).args(&command[1..]).spawn().expect("the command");
-    // SAFETY: an all-zero rusage is one, and the kernel fills it.
+    // SAFETY: an all-zero rusage is valid, and the kernel fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         let pid = child.id().cast_signed();
@@ -208,7 +208,7 @@ fn idle(count: u64, bytes: usize) {
     let mut children = Vec::new();
     for _ in 0..count {
         let Some(child) = fork() else {
-            // Should the parent be killed, so are its children.
+            // If the parent is killed, so are its children.
             set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal at the parent's death");
             let memory = vec![1u8; bytes];
             loop {

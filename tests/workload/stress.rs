@@ -1,4 +1,4 @@
-//! What the stress demo's containers do: they go on until they are stopped, each under a name of its own.
+//! The workloads of the stress demo's containers. Each runs until it is stopped, under its own name.
 
 use std::process::{Command, exit};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use rustix::thread::set_name;
 
 use super::{burn, myself};
 
-/// One child lives for so long, in CPU time.
+/// The CPU time of one child.
 const CHILD_MS: &str = "2";
 
-/// Calls itself `name` and does what the rest says.
+/// Takes `name` as its name and runs the workload in `what`.
 pub(crate) fn named(name: &str, what: &[String]) {
     let name = std::ffi::CString::new(name).expect("a name");
     set_name(&name).expect("set_name");
@@ -31,7 +31,7 @@ pub(crate) fn named(name: &str, what: &[String]) {
     }
 }
 
-/// The first process of a PID namespace: waits for orphans, until it is told to stop.
+/// The first process of a PID namespace: waits for orphans until it is stopped.
 fn pause() {
     // SAFETY: the set is initialised before it is used, and nothing else refers to it.
     let set = unsafe {
@@ -45,7 +45,7 @@ fn pause() {
     };
     loop {
         let mut signal = 0;
-        // SAFETY: the set is whole, and the number of the signal is written to memory of ours.
+        // SAFETY: the set is initialised, and the signal's number is written to valid memory.
         let failed = unsafe { libc::sigwait(&raw const set, &raw mut signal) };
         if failed != 0 || signal != libc::SIGCHLD {
             break;
@@ -63,7 +63,7 @@ fn cpu(threads: u64) {
     }
 }
 
-/// Memory that grows step by step, is held, and is written to all the time.
+/// Memory that grows step by step and is then held.
 fn grow(step: u64, steps: u64, ms: u64) {
     let mut held = Vec::new();
     loop {
@@ -75,7 +75,7 @@ fn grow(step: u64, steps: u64, ms: u64) {
     }
 }
 
-/// Children that live for milliseconds, one after another, so many in a second.
+/// Children that live for milliseconds, started one after another at this rate per second.
 fn storm(per_second: u64) {
     loop {
         let begin = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! What the receiver answers about what it has stored.
+//! The receiver's answers about stored runs.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,17 +12,17 @@ use crate::{CollectorInfo, ContainerUsage, CpuHistogram, Payload};
 pub struct Group {
     /// Organization.
     pub organization: String,
-    /// Repository, as `organization/repository`; of a repository or a workflow.
+    /// Repository, as `organization/repository`; absent for an organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// Workflow; of a workflow.
+    /// Workflow; absent for an organization or a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
-    /// Jobs in it.
+    /// Number of jobs in it.
     pub job_count: u64,
-    /// Stored runs of these jobs.
+    /// Number of stored runs of these jobs.
     pub run_count: u64,
-    /// When the last of them came.
+    /// When the last of these runs was received.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub last_received_at: Timestamp,
 }
@@ -31,38 +31,38 @@ pub struct Group {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunSummary {
-    /// Row.
+    /// Id of the run.
     pub id: i64,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// Which attempt at the run this is.
+    /// Attempt of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_attempt: Option<u32>,
-    /// Whether its last summary has come.
+    /// Whether its last summary was received.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// Whether the summary is of the whole run.
+    /// Whether the summary covers the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
     /// When measuring began.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub start_time: Timestamp,
-    /// When it ended.
+    /// When measuring ended.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub end_time: Timestamp,
-    /// For how long.
+    /// How long measuring took.
     pub duration_seconds: f64,
-    /// CPU time in all.
+    /// Total CPU time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
-    /// When the receiver stored it.
+    /// When the receiver stored the summary.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub received_at: Timestamp,
-    /// What its containers used.
+    /// Use by container.
     pub containers: Vec<ContainerSummary>,
 }
 
-/// What a container of a run used, without its course.
+/// Use of one container in a run, without its time series.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ContainerSummary {
@@ -91,7 +91,7 @@ pub struct ContainerSummary {
     /// Enforcement periods in which it wanted CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_periods: Option<u64>,
-    /// Those of them in which it was throttled.
+    /// Enforcement periods in which it was throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_periods: Option<u64>,
     /// Highest sum of RSS.
@@ -105,7 +105,7 @@ pub struct ContainerSummary {
     /// The cgroup's own peak, page cache included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_memory_peak_bytes: Option<u64>,
-    /// The highest memory that it can have used without page cache.
+    /// Upper bound of its memory use without page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_needed_bytes: Option<u64>,
     /// Memory request.
@@ -117,22 +117,22 @@ pub struct ContainerSummary {
     /// The tightest memory limit of the cgroups above it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bound_bytes: Option<u64>,
-    /// Processes killed for want of memory.
+    /// Processes that the OOM killer killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
-    /// CPUs of the machine. The receiver keeps it, and the next two, for its recommendations: they are in no answer.
+    /// CPUs of the machine. The receiver keeps this and the next two fields for its recommendations; no answer has them.
     #[serde(skip)]
     pub machine_cpus: Option<u32>,
     /// Memory of the machine, in bytes.
     #[serde(skip)]
     pub machine_memory_bytes: Option<u64>,
-    /// All samples of its CPU use by size.
+    /// Histogram of all samples of its CPU use.
     #[serde(skip)]
     pub cpu_cores_histogram: Option<CpuHistogram>,
 }
 
 impl ContainerSummary {
-    /// The figures of a container that are kept beside the payload, and those of the machine that it ran on.
+    /// The figures of a container that are stored beside the payload, and those of the machine that it ran on.
     pub fn new(usage: &ContainerUsage, collector: Option<&CollectorInfo>) -> Self {
         Self {
             name: usage.name.clone(),
@@ -167,24 +167,24 @@ impl ContainerSummary {
 pub struct Source {
     /// `sidecar`, `run` or `node`.
     pub mode: String,
-    /// Where it took short-lived processes from: `ebpf` or `proc`.
+    /// Its source of short-lived processes: `ebpf` or `proc`.
     pub source: String,
     /// The `summary_id` that it pushed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary_id: Option<String>,
-    /// The number of its summary that is stored.
+    /// The `seq` of its stored summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// Whether that is its last.
+    /// Whether that summary is its last.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// Whether that is of all that it could see of the run.
+    /// Whether that summary covers all that it could see of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
 }
 
 impl Source {
-    /// Who pushed a payload; `None` if it does not tell.
+    /// The collector that pushed a payload; `None` if the payload does not name it.
     pub fn of(payload: &Payload, summary: Option<(&str, u64)>, is_final: bool) -> Option<Self> {
         let collector = payload.collector.as_ref()?;
         Some(Self {
@@ -198,7 +198,7 @@ impl Source {
     }
 }
 
-/// Two runs side by side, as `GET /api/v1/compare` answers: what `b` used more than `a`.
+/// Two runs side by side, as `GET /api/v1/compare` returns them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Comparison {
@@ -206,20 +206,20 @@ pub struct Comparison {
     pub a: ComparedRun,
     /// The second run.
     pub b: ComparedRun,
-    /// How long they took.
+    /// Durations of the runs.
     pub duration_seconds: Change,
-    /// Containers by name, what grew most in CPU time first.
+    /// Containers by name, largest growth in CPU time first.
     pub containers: Vec<ComparedContainer>,
-    /// Commands by name and container, what grew most in CPU time first. A payload names only the heaviest commands:
-    /// one that is in one run alone may have been too light in the other.
+    /// Commands by name and container, largest growth in CPU time first. A payload names only the heaviest commands: a
+    /// command that is missing in one run may have been too light there.
     pub commands: Vec<ComparedCommand>,
 }
 
-/// One of the two.
+/// One of the two runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ComparedRun {
-    /// Row.
+    /// Id of the run.
     pub id: i64,
     /// Organization.
     pub organization: String,
@@ -236,7 +236,7 @@ pub struct ComparedRun {
     pub start_time: Timestamp,
 }
 
-/// Where something is.
+/// The runs that contain a container or a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -249,7 +249,7 @@ pub enum Presence {
     B,
 }
 
-/// A figure in both runs. What is not known of a run is absent, and then so is what follows from it.
+/// A figure in both runs. If it is unknown for a run, it is absent, and so is everything computed from it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Change {
@@ -262,13 +262,13 @@ pub struct Change {
     /// `b − a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<f64>,
-    /// `(b − a) / a`; absent where `a` is 0.
+    /// `(b − a) / a`; absent if `a` is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative: Option<f64>,
 }
 
 impl Change {
-    /// From what is known.
+    /// Computes what the known values allow.
     pub fn new(a: Option<f64>, b: Option<f64>) -> Self {
         let difference = a.zip(b).map(|(a, b)| b - a);
         let relative = a.zip(difference).map(|(a, difference)| difference / a);
@@ -282,7 +282,7 @@ impl Change {
 pub struct ComparedContainer {
     /// Its name.
     pub name: String,
-    /// In which runs it was.
+    /// The runs that contain it.
     #[serde(rename = "in")]
     pub presence: Presence,
     /// CPU time charged to it.
@@ -301,7 +301,7 @@ pub struct ComparedContainer {
     pub memory_peak_bytes: Change,
     /// Highest working set.
     pub working_set_peak_bytes: Change,
-    /// Processes killed for want of memory.
+    /// Processes that the OOM killer killed.
     pub oom_kills: Change,
     /// Processes seen in it.
     pub process_count: Change,
@@ -316,12 +316,12 @@ pub struct ComparedCommand {
     /// Name of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// In which runs it was.
+    /// The runs that contain it.
     #[serde(rename = "in")]
     pub presence: Presence,
     /// CPU time of its processes.
     pub cpu_seconds: Change,
-    /// Its processes.
+    /// Number of its processes.
     pub process_count: Change,
     /// Highest resident set size of one of them.
     pub peak_mem_bytes: Change,

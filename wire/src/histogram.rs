@@ -5,11 +5,11 @@ const FIRST_CORES: f64 = 0.01;
 /// Each bucket is wider than the one before by this factor.
 const GROWTH: f64 = 1.05;
 
-/// Samples of CPU use by size, each counted with the seconds that it stands for: histograms of many runs add up to that
-/// of all their samples, which percentiles do not.
+/// Histogram of CPU samples. Each sample counts with the seconds that it stands for. Histograms of several runs add up to the
+/// histogram of all their samples; percentiles do not.
 ///
-/// On the wire a list of `[bucket, seconds]`, only of buckets that are not empty, in ascending order. Bucket 0 is from 0
-/// to 0.01 cores, and each one is 5 % wider than the one before, like those of the Vertical Pod Autoscaler's recommender
+/// On the wire it is a list of `[bucket, seconds]` in ascending order, without empty buckets. Bucket 0 is from 0 to 0.01 cores,
+/// and each bucket is 5 % wider than the one before, as in the Vertical Pod Autoscaler's recommender
 /// (`NewExponentialHistogramOptions`): bucket `n` ends at `0.01 × (1.05ⁿ⁺¹ − 1) / 0.05` cores.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -20,24 +20,24 @@ impl CpuHistogram {
     /// The highest bucket; it ends beyond a million cores.
     pub const LAST_BUCKET: u16 = 316;
 
-    /// The bucket that so many cores fall into.
+    /// The bucket for this many cores.
     pub fn bucket(cores: f64) -> u16 {
         let exponent = (cores.max(0.0) * (GROWTH - 1.0) / FIRST_CORES + 1.0).ln() / GROWTH.ln();
-        // The end of a bucket belongs to it, and what rounding does to it must not decide.
+        // The end of a bucket belongs to it. A rounding error must not move it to the next one.
         (exponent - 1e-9).ceil().clamp(1.0, f64::from(Self::LAST_BUCKET) + 1.0) as u16 - 1
     }
 
-    /// Where a bucket ends, in cores.
+    /// The end of a bucket, in cores.
     pub fn end_of(bucket: u16) -> f64 {
         FIRST_CORES * (GROWTH.powi(i32::from(bucket) + 1) - 1.0) / (GROWTH - 1.0)
     }
 
-    /// Counts a sample for so many seconds.
+    /// Adds a sample that stands for this many seconds.
     pub fn add(&mut self, cores: f64, seconds: f64) {
         self.add_to(Self::bucket(cores), seconds);
     }
 
-    /// Adds all of another.
+    /// Adds all samples of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for &(bucket, seconds) in &other.0 {
             self.add_to(bucket, seconds);
@@ -51,7 +51,7 @@ impl CpuHistogram {
         }
     }
 
-    /// The same with whole milliseconds, as it goes over the wire.
+    /// Rounds to whole milliseconds, for the wire.
     #[must_use]
     pub fn rounded(mut self) -> Self {
         for (_, seconds) in &mut self.0 {
@@ -61,7 +61,7 @@ impl CpuHistogram {
         self
     }
 
-    /// Seconds in all.
+    /// Total seconds.
     pub fn seconds(&self) -> f64 {
         self.0.iter().map(|(_, seconds)| seconds).sum()
     }
@@ -71,7 +71,7 @@ impl CpuHistogram {
         &self.0
     }
 
-    /// Up to where it is for the share `q` of the time: the end of the bucket, in cores. `None` if it is empty.
+    /// The quantile `q` over time: the end of its bucket, in cores. `None` if the histogram is empty.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let rank = q * self.seconds() - 1e-6;
         let mut passed = 0.0;
@@ -82,7 +82,7 @@ impl CpuHistogram {
         found.or(self.0.last()).map(|(bucket, _)| Self::end_of(*bucket))
     }
 
-    /// Whether its buckets are in order and hold time.
+    /// Whether its buckets exist and are in order, and their seconds are valid.
     pub fn is_sound(&self) -> bool {
         self.0.windows(2).all(|pair| pair[0].0 < pair[1].0)
             && self.0.iter().all(|(bucket, seconds)| {

@@ -1,8 +1,8 @@
 //! The contract between the collector and the receiver, version 1.
 //!
-//! Types, and in [`rules`] what both programs derive from them. Units are part of field names. A value that is not known is absent,
-//! never 0. A reader accepts and keeps fields that it does not know, so that an older receiver loses nothing that a newer
-//! collector sends.
+//! It defines the types, and in [`rules`] what both programs derive from them. Units are part of field names. An unknown value
+//! is absent, never 0. A reader accepts and keeps unknown fields, so that an older receiver loses nothing that a newer collector
+//! sends.
 
 mod answers;
 mod histogram;
@@ -29,13 +29,13 @@ use serde::{Deserialize, Serialize};
 /// Version of the payload's schema that this crate writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Header of every answer to `GET /api/v1/push-check`: the version of the receiver, by which it is known for one.
+/// Header of every answer to `GET /api/v1/push-check`: the receiver's version. It shows that the server is a receiver.
 pub const RECEIVER_VERSION_HEADER: &str = "receiver-version";
 
 /// The body of `POST /api/v1/metrics`: which run a summary belongs to, which of that run's summaries it is,
 /// and the summary.
 ///
-/// `P` is the payload: [`Payload`] for who writes or reads it, the raw JSON for who only stores it.
+/// `P` is the payload: [`Payload`] to write or read it, raw JSON to only store it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Submission<P = Payload> {
@@ -49,14 +49,14 @@ pub struct Submission<P = Payload> {
     pub job: String,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// Which attempt at the run this is, from 1; absent where the CI system does not count attempts.
+    /// Attempt of the run, from 1; absent if the CI system does not count attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_attempt: Option<u32>,
-    /// Made once per run by the collector: all summaries of one run share it and end up in one row. Absent
-    /// (as from the original's collector) every push is a row of its own.
+    /// The collector makes it once per run: all summaries of a run share it and end up in one row. If it is absent (as from the
+    /// original's collector), every push makes a new row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary_id: Option<String>,
-    /// Counts the summaries of one run upwards; the highest is kept.
+    /// Ascending number of the summary within its run; the highest is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// Whether this is the run's last summary; absent means yes.
@@ -66,22 +66,21 @@ pub struct Submission<P = Payload> {
     pub payload: P,
 }
 
-/// What `POST /api/v1/metrics` answers with 200 or 201.
+/// The answer of `POST /api/v1/metrics` with 200 or 201.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stored {
-    /// The row that the run is kept in.
+    /// Id of the stored run.
     pub id: i64,
-    /// A summary of this run with a higher `seq`, or its final one, was there already; nothing changed.
+    /// A summary of this run with a higher `seq`, or its final one, was already stored; nothing changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
-    /// Another collector measured the same containers at the same time: the row was there, and holds the better figures of
-    /// both now.
+    /// Another collector measured the same containers at the same time. Its row now holds the better figures of both.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
 }
 
-/// The body of `POST /api/v1/token`. Later fields left out make a token for everything below.
+/// The body of `POST /api/v1/token`. If later fields are left out, the token is for everything below the given ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -97,28 +96,28 @@ pub struct TokenRequest {
     /// Job; absent: every job of the workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// Seconds from now until the token expires; absent: it does not.
+    /// Seconds from now until the token expires; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_seconds: Option<u64>,
 }
 
-/// What `POST /api/v1/token` answers.
+/// The answer of `POST /api/v1/token`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Token {
     /// The push token, to be sent as `Authorization: Bearer …`.
     pub token: String,
-    /// When it expires, for one that does.
+    /// When it expires; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Option<jiff::Timestamp>,
 }
 
-/// One element of what `GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}` answers.
+/// One element of the answer of `GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StoredRun<P = Payload> {
-    /// Row.
+    /// Id of the run.
     pub id: i64,
     /// Organization.
     pub organization: String,
@@ -130,21 +129,21 @@ pub struct StoredRun<P = Payload> {
     pub job: String,
     /// The CI system's identifier of the run.
     pub run_id: String,
-    /// When the receiver stored this summary, by its own clock; of several the last.
+    /// When the receiver stored the last summary of this run, by its own clock.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub received_at: jiff::Timestamp,
-    /// Who measured it, whoever did best first; empty where the payload does not tell.
+    /// The collectors that measured it, best first; empty if the payload does not name one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
-    /// The summary, as it was pushed; where there is more than one source, the better figures of all.
+    /// The summary as it was pushed; with more than one source, the better figures of all.
     pub payload: P,
 }
 
-/// An error as the receiver answers it: `application/problem+json` (RFC 9457).
+/// An error answer of the receiver: `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// Kind of problem; `about:blank` where the status says it all.
+    /// Kind of problem; `about:blank` if the status says it all.
     #[serde(rename = "type")]
     pub kind: String,
     /// The status in words.
@@ -153,7 +152,7 @@ pub struct Problem {
     pub status: u16,
     /// What was wrong with this request, and what would be accepted.
     pub detail: String,
-    /// The offending field, as a path into the body such as `payload.containers[0].name`.
+    /// The invalid field, as a path into the body such as `payload.containers[0].name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }

@@ -1,30 +1,30 @@
-//! Names as CI systems give them, made into names that can be kept.
+//! Normalises names of CI systems, so that they can be stored.
 
 use sha2::{Digest, Sha256};
 
-/// The longest name that is accepted, in characters.
+/// The longest accepted name, in characters.
 pub const MAX_NAME_CHARS: usize = 512;
 
-/// Hexadecimal digits of the hash that tells names apart that are cut.
+/// Hexadecimal digits of the hash that tells apart names that were cut.
 const HASH_CHARS: usize = 8;
 
-/// A name as every program here writes it: without blanks at its ends, each run of blanks and control characters as one
-/// blank, and if it is longer than [`MAX_NAME_CHARS`] cut to that, its end then `-` and eight hexadecimal digits of its
-/// SHA-256, so that two long names stay two.
+/// Normalises a name as every program here writes it. Whitespace at its ends is dropped, and each sequence of whitespace and
+/// control characters becomes one space. A name longer than [`MAX_NAME_CHARS`] is cut to that and ends with `-` and eight
+/// hexadecimal digits of its SHA-256, so that two long names stay different.
 ///
-/// A name in YAML's block style ends with a line break, and a name made by a template may contain anything. The maker of a token
-/// and the collector that pushes with it must arrive at the same name. A name of blanks becomes empty.
+/// A name in YAML's block style ends with a line break, and a name from a template may contain anything. The maker of a token and
+/// the collector that pushes with it must get the same name. A name of whitespace becomes empty.
 pub fn normal_name(text: &str) -> String {
     cut(spaced(text))
 }
 
-/// The first half of it: blanks and control characters.
+/// The first half of [`normal_name`]: whitespace and control characters.
 pub(crate) fn spaced(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The second half of it: the length.
+/// The second half of [`normal_name`]: the length.
 fn cut(name: String) -> String {
     if name.chars().count() <= MAX_NAME_CHARS {
         return name;

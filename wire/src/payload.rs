@@ -3,23 +3,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::CpuHistogram;
 
-/// What one run used, from `start_time` to `end_time`.
+/// Resource use of one run, from `start_time` to `end_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payload {
-    /// [`crate::SCHEMA_VERSION`]; absent in what the original's collector sends.
+    /// [`crate::SCHEMA_VERSION`]; absent in payloads of the original's collector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u32>,
-    /// When measuring began, by the collector's wall clock. Of a pod, all of whose processes the collector sees, when the
-    /// first of them that was there began (field 22 of `/proc/[pid]/stat`).
+    /// When measuring began, by the collector's wall clock. If the collector sees all processes of a pod, it is the start of the
+    /// oldest one that it found (field 22 of `/proc/[pid]/stat`).
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub start_time: Timestamp,
-    /// `start_time` plus the time that passed since, so that a clock that was set meanwhile does no harm.
+    /// `start_time` plus the elapsed time, so that a change of the clock in between does no harm.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub end_time: Timestamp,
     /// Seconds between the two, by the boot clock (`CLOCK_BOOTTIME`; suspended time counts).
     pub duration_seconds: f64,
-    /// Passes over the process table.
+    /// Number of passes over the process table.
     pub sample_count: u64,
     /// CPU use of the whole host in percent, 0 to 100, from `/proc/stat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Payload {
     /// Use by container, most CPU first.
     #[serde(default)]
     pub containers: Vec<ContainerUsage>,
-    /// What the pod used beside its containers; absent where there is nothing of the kind.
+    /// Use of the pod outside of its containers; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_overhead: Option<PodOverhead>,
     /// The processes that used the most CPU time.
@@ -42,13 +42,13 @@ pub struct Payload {
     /// Use by command name, exited processes included.
     #[serde(default)]
     pub top_commands: Vec<CommandUsage>,
-    /// Who measured, and how.
+    /// The collector, and how it measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collector: Option<CollectorInfo>,
-    /// How much of the CPU time found its container.
+    /// How much of the CPU time was attributed to a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attribution: Option<Attribution>,
-    /// How the percentiles were computed: [`QuantileMethod::Exact`], or the least exact of those that apply.
+    /// How the percentiles were computed: [`QuantileMethod::Exact`], or the least exact method of all series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantile_method: Option<QuantileMethod>,
     /// False for an interim summary, and for one recovered after the collector was killed.
@@ -56,8 +56,8 @@ pub struct Payload {
     pub complete: Option<bool>,
 }
 
-/// What a pod used that none of its containers did: the runtime's sandbox (`pause`), which holds the namespaces, and
-/// processes in the pod's own cgroup (conmon).
+/// Use of a pod outside of its containers: the runtime's sandbox (`pause`), which holds the namespaces, and processes in the
+/// pod's own cgroup (conmon).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PodOverhead {
@@ -69,8 +69,8 @@ pub struct PodOverhead {
 
 /// Statistics of one series over the run, in the unit of the field that holds them.
 ///
-/// Percentiles are by nearest rank: the smallest observed value that at least p % of the observed time do not
-/// exceed. Each sample weighs as much as the interval that it stands for.
+/// Percentiles are by nearest rank: the smallest observed value that is not exceeded for at least p % of the observed time.
+/// Each sample is weighted by the interval that it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stats {
@@ -101,42 +101,42 @@ pub enum QuantileMethod {
     Exact,
     /// From an `HdrHistogram` with 3 significant digits.
     Hdr3,
-    /// Some method of a newer collector.
+    /// A method of a newer collector.
     #[serde(other)]
     Unknown,
 }
 
-/// How sure a figure is.
+/// How certain a figure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Certainty {
     /// The kernel's own account.
     Exact,
-    /// Known from both sides.
+    /// Bounded from below and from above.
     Bounded,
-    /// What was seen at the moments of looking.
+    /// Seen only in samples.
     Sampled,
-    /// Something that a newer collector says.
+    /// A value of a newer collector.
     #[serde(other)]
     Unknown,
 }
 
-/// What one container used.
+/// Resource use of one container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ContainerUsage {
-    /// Name by `CGROUP_PROCESS_MAP`, else the container's name in its pod, else `job` for the one that the job's processes
-    /// run in, else its short id; `host` for processes in no container, `kernel` for kernel threads, `run` in run mode.
+    /// Name from `CGROUP_PROCESS_MAP`, else the container's name in its pod, else `job` for the container of the job's processes,
+    /// else its short id; `host` for processes in no container, `kernel` for kernel threads, `run` in run mode.
     pub name: String,
-    /// The container's id, as the runtime wrote it into the cgroup path; of one that was restarted, the last.
+    /// The container's id, as the runtime wrote it into the cgroup path; after a restart, the last id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// How often the kubelet was seen to restart it: each time it has another id, and all of them are this container.
+    /// How often the kubelet restarted it, as far as seen. Each restart has a new id, and all of them count as this container.
     /// Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u64>,
-    /// Container runtime, where the cgroup path tells it: `docker`, `containerd`, `crio`, `podman`, `ecs`.
+    /// Container runtime, if the cgroup path shows it: `docker`, `containerd`, `crio`, `podman`, `ecs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// Kubernetes pod UID.
@@ -150,89 +150,88 @@ pub struct ContainerUsage {
     /// All CPU time charged to it, in seconds, short-lived processes included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
-    /// The part of it that no process is known to have used: of those that lived between two looks. Absent: none.
+    /// The part of it that no known process used, but processes that lived between two passes. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unnamed_cpu_seconds: Option<f64>,
-    /// How sure `cpu_seconds` is: [`Certainty::Exact`] where it is the kernel's own account of the container's cgroup (v2
-    /// `cpu.stat`, v1 `cpuacct.usage`), read until its end; [`Certainty::Sampled`] where it is what its processes used, as
-    /// far as they were seen.
+    /// How certain `cpu_seconds` is: [`Certainty::Exact`] if it is the kernel's own account of the container's cgroup (v2
+    /// `cpu.stat`, v1 `cpuacct.usage`), read until its end; [`Certainty::Sampled`] if it is the CPU time of its processes, as far
+    /// as they were seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_certainty: Option<Certainty>,
     /// Processes seen in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_count: Option<u64>,
-    /// CPU limit in cores that was set for this container and nothing else: from `CGROUP_LIMITS`, else its own cgroup's
-    /// (v2 `cpu.max`, v1 `cpu.cfs_quota_us`); in run mode, that of the cgroup that the collector runs in.
+    /// CPU limit in cores that was set for this container alone: from `CGROUP_LIMITS`, else from its own cgroup (v2 `cpu.max`, v1
+    /// `cpu.cfs_quota_us`); in run mode, from the cgroup that the collector runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit_cores: Option<f64>,
     /// Memory limit in bytes, likewise (v2 `memory.max`, v1 `memory.limit_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
-    /// What bounds it besides, in cores: the tightest CPU limit of the cgroups above it (its pod, a slice, the node),
-    /// which it shares with all that is below them. What the machine has is in `collector`.
+    /// The tightest CPU limit of the cgroups above it (its pod, a slice, the node), in cores. Everything below that cgroup shares
+    /// the limit. The size of the machine is in `collector`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_bound_cores: Option<f64>,
-    /// The same of memory, in bytes (v2 `memory.max`, v1 `memory.limit_in_bytes` and `hierarchical_memory_limit` of
+    /// The same for memory, in bytes (v2 `memory.max`, v1 `memory.limit_in_bytes` and `hierarchical_memory_limit` of
     /// `memory.stat`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bound_bytes: Option<u64>,
-    /// CPU request in cores, from `CGROUP_LIMITS` (`cpu_request`); no cgroup tells it.
+    /// CPU request in cores, from `CGROUP_LIMITS` (`cpu_request`); no cgroup has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_request_cores: Option<f64>,
     /// Memory request in bytes, from `CGROUP_LIMITS` (`memory_request`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_request_bytes: Option<u64>,
-    /// What the kernel charged to the cgroup while it was watched (v2 `cpu.stat`, v1 `cpuacct.usage`).
+    /// CPU time that the kernel charged to the cgroup while it was watched (v2 `cpu.stat`, v1 `cpuacct.usage`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_cpu_seconds: Option<f64>,
-    /// Time for which the cgroup was throttled while it was watched (`cpu.stat`), read where the tightest CPU limit is: its
-    /// own, or `cpu_bound_cores` if that is less.
+    /// Time for which the cgroup was throttled while it was watched (`cpu.stat`), read from the cgroup with the tightest CPU
+    /// limit: its own, or that of `cpu_bound_cores` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_seconds: Option<f64>,
     /// Enforcement periods in which the cgroup wanted CPU while it was watched (`cpu.stat` `nr_periods`, of the same
     /// cgroup as `cpu_throttled_seconds`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_periods: Option<u64>,
-    /// Those of them in which it was throttled (`cpu.stat` `nr_throttled`).
+    /// Enforcement periods in which it was throttled (`cpu.stat` `nr_throttled`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_periods: Option<u64>,
-    /// Processes killed for want of memory while the cgroup was watched (v2 `memory.events`, v1
-    /// `memory.oom_control`).
+    /// Processes that the OOM killer killed while the cgroup was watched (v2 `memory.events`, v1 `memory.oom_control`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
     /// The cgroup's own peak in bytes, page cache included (v2 `memory.peak`, v1
     /// `memory.max_usage_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
-    /// The highest memory use without page cache that was seen, in bytes: what is charged to the cgroup less what the kernel
-    /// takes back when memory is short (v2 `memory.current` less `file`, but for `shmem`, and `slab_reclaimable` of
-    /// `memory.stat`; v1 `memory.usage_in_bytes` less `total_cache`, but for `total_shmem`).
+    /// The highest memory use without page cache that was seen, in bytes: the memory charged to the cgroup minus what the kernel
+    /// reclaims when memory is short (v2 `memory.current` minus `file`, except `shmem`, and minus `slab_reclaimable` of
+    /// `memory.stat`; v1 `memory.usage_in_bytes` minus `total_cache`, except `total_shmem`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_needed_at_least_bytes: Option<u64>,
-    /// The highest that it can have been, in bytes: the cgroup's peak less the page cache that there was at that moment, at
-    /// the least; or what was there before and after, and all that page faults brought in between (`pgfault`,
-    /// `thp_fault_alloc` of `memory.stat`), where that is less. Of a command in a container: what the container grew by.
+    /// Upper bound of the memory use without page cache, in bytes: the cgroup's peak minus the least page cache at that moment,
+    /// or, if that is less, the use before the peak plus all memory that page faults then brought in (`pgfault`,
+    /// `thp_fault_alloc` of `memory.stat`). For a command in a container: the growth of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_needed_at_most_bytes: Option<u64>,
-    /// How sure the two are: [`Certainty::Exact`] if they are within 5 %, [`Certainty::Bounded`] if not, and
-    /// [`Certainty::Sampled`] where the kernel tells no peak, so that there is only what was seen.
+    /// How certain the two are: [`Certainty::Exact`] if they are within 5 %, [`Certainty::Bounded`] if not, and
+    /// [`Certainty::Sampled`] if the kernel reports no peak, so that there are only samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_certainty: Option<Certainty>,
-    /// Exit status of its first process, where the kernel tells it (`PIDFD_GET_INFO`, Linux 6.15).
+    /// Exit status of its first process, if the kernel reports it (`PIDFD_GET_INFO`, Linux 6.15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(maximum = 255))]
     pub exit_code: Option<u8>,
-    /// The signal that ended it, likewise.
+    /// The signal that ended its first process, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(maximum = 255))]
     pub exit_signal: Option<u8>,
-    /// Memory in use less inactive page cache (`inactive_file`), in bytes: what the kubelet evicts by.
+    /// Memory use minus inactive page cache (`inactive_file`), in bytes. The kubelet evicts by this figure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_set_bytes: Option<Stats>,
-    /// All samples of `cpu_cores` by size.
+    /// Histogram of all samples of `cpu_cores`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_cores_histogram: Option<CpuHistogram>,
-    /// The run's course.
+    /// Time series over the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,
     /// Containers that run inside this one (Docker in Docker); their use is part of its figures.
@@ -240,7 +239,7 @@ pub struct ContainerUsage {
     pub nested: Vec<NestedUsage>,
 }
 
-/// What a container inside another container used; part of the outer one's figures.
+/// Resource use of a container inside another container; part of the outer one's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NestedUsage {
@@ -254,7 +253,7 @@ pub struct NestedUsage {
     pub peak_mem_bytes: u64,
 }
 
-/// A series over the run, at most 240 points of equal length, from `start_time`.
+/// Time series over the run: at most 240 steps of equal length, from `start_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Series {
@@ -298,7 +297,7 @@ pub struct ProcessMemory {
     /// Name of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Highest resident set size, in bytes; for one that ended, with eBPF, an upper bound as in [`CommandUsage`].
+    /// Highest resident set size, in bytes; with eBPF, an upper bound for a process that ended, as in [`CommandUsage`].
     pub peak_mem_bytes: u64,
 }
 
@@ -315,16 +314,16 @@ pub struct CommandUsage {
     pub process_count: u64,
     /// Their own CPU time, in seconds.
     pub cpu_seconds: f64,
-    /// CPU time of children that they waited for and that no pass saw, in seconds: such a child's name is not
-    /// known without eBPF.
+    /// CPU time of children that they waited for and that no pass saw, in seconds. Without eBPF, the name of such a child is
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen_children_cpu_seconds: Option<f64>,
-    /// Highest resident set size of one of them, in bytes. With eBPF an upper bound: the kernel's `signal->maxrss` of
-    /// a process (what `getrusage` tells its parent) includes the image that it had before it executed another.
+    /// Highest resident set size of one of them, in bytes. With eBPF it is an upper bound: the kernel's `signal->maxrss` of a
+    /// process (which `getrusage` reports to its parent) includes the image that it had before it executed another.
     pub peak_mem_bytes: u64,
 }
 
-/// Who measured, and how.
+/// The collector, and how it measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CollectorInfo {
@@ -332,15 +331,15 @@ pub struct CollectorInfo {
     pub version: String,
     /// `sidecar`, `run` or `node`.
     pub mode: String,
-    /// Where short-lived processes were taken from: `ebpf` or `proc`.
+    /// Source of short-lived processes: `ebpf` or `proc`.
     pub source: String,
-    /// Why it is `proc`.
+    /// Why the source is `proc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_reason: Option<String>,
-    /// Why it could not read the kernel's account of each container, where it could not.
+    /// Why it could not read the kernel's account of each container; absent if it could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_reason: Option<String>,
-    /// What it could not see, as far as it knows, such as processes of other users where proc is mounted with `hidepid`.
+    /// What it could not see, as far as it knows, such as processes of other users if proc is mounted with `hidepid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<String>,
     /// The configured interval in seconds.
@@ -353,28 +352,28 @@ pub struct CollectorInfo {
     /// Kernel release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
-    /// What went wrong or was left out by then, as the log has it, such as a variable that makes no sense; at most 20.
+    /// Warnings and errors in the log so far, such as an invalid variable; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// How much of the CPU time found its container. `cpu_seconds` is the sum of the containers', the pod's overhead and
-/// `unattributed_cpu_seconds`.
+/// How much of the CPU time was attributed to a container. `cpu_seconds` is the sum of the containers' CPU time, the pod's
+/// overhead and `unattributed_cpu_seconds`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attribution {
     /// All CPU time seen, in seconds.
     pub cpu_seconds: f64,
-    /// The part of it that only processes which had ended by the next pass account for.
+    /// The part of it from processes that ended before the next pass.
     pub exited_cpu_seconds: f64,
-    /// The part of it whose container could not be told.
+    /// The part of it whose container is unknown.
     pub unattributed_cpu_seconds: f64,
     /// Processes seen.
     pub process_count: u64,
-    /// Passes that were due and did not happen, because one before was late.
+    /// Passes that were due and did not happen because an earlier one was late.
     pub missed_samples: u64,
     /// Records that the eBPF program could not deliver.
     pub lost_records: u64,
-    /// What the collector itself used, in seconds.
+    /// CPU time of the collector itself, in seconds.
     pub collector_cpu_seconds: f64,
 }

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ContainerSummary;
 
-/// From this share of a limit on, use is near the limit.
+/// Use is near a limit from this share of it.
 pub const NEAR_LIMIT: f64 = 0.95;
 
-/// Beyond this share of its enforcement periods, a container was throttled.
+/// A container counts as throttled above this share of its enforcement periods.
 pub const THROTTLED: f64 = 0.05;
 
 /// Whether a container was throttled enough to matter, by the share that [`ContainerSummary::throttled_share`] returns.
@@ -16,43 +16,43 @@ pub fn is_throttled(share: f64) -> bool {
     share > THROTTLED
 }
 
-/// A figure of memory.
+/// The figure that a memory value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MemoryFigure {
-    /// The highest use without page cache that there can have been, by the kernel's account.
+    /// Upper bound of the use without page cache, by the kernel's account.
     Needed,
-    /// Highest working set of the cgroup: use less inactive page cache.
+    /// Highest working set of the cgroup: use minus inactive page cache.
     WorkingSet,
     /// Highest sum of resident set sizes.
     Rss,
-    /// The cgroup's own peak, where the sum of resident set sizes is more, which counts shared pages twice.
+    /// The cgroup's own peak, if the sum of resident set sizes is higher because it counts shared pages twice.
     CgroupPeak,
 }
 
-/// The lowest of what bounds a container's use of a resource, in the unit of the resource.
+/// The lowest bound on a container's use of a resource, in the unit of the resource.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ceiling {
     /// How high it is.
     pub at: f64,
-    /// What it is.
+    /// Where it comes from.
     pub whose: Whose,
 }
 
-/// What a ceiling is.
+/// Where a ceiling comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// The container's own limit.
     Own,
     /// A limit of a cgroup above it.
     Above,
-    /// What the machine has.
+    /// The size of the machine.
     Machine,
 }
 
 impl Whose {
-    /// In words, behind "the 4.0 GiB that".
+    /// In words, to follow "the 4.0 GiB that".
     pub fn allows(self) -> &'static str {
         match self {
             Self::Own => "its own limit allows",
@@ -63,10 +63,10 @@ impl Whose {
 }
 
 impl Ceiling {
-    /// The lowest of a container's own limit, the tightest limit above it and what its machine has.
+    /// The lowest of a container's own limit, the tightest limit above it and the size of its machine.
     ///
-    /// A limit above the machine's size is never met. Of a pod's limit and a container's that are equal, the container's was
-    /// set by somebody: Kubernetes gives a pod the sum of its containers' limits.
+    /// A limit above the machine's size is never met. If the limits of a pod and a container are equal, the container's counts:
+    /// Kubernetes gives a pod the sum of its containers' limits.
     pub fn lowest(own: Option<f64>, above: Option<f64>, machine: Option<f64>) -> Option<Self> {
         let all = [(machine, Whose::Machine), (own, Whose::Own), (above, Whose::Above)];
         let all =
@@ -79,7 +79,7 @@ impl Ceiling {
         self.is_within(used, NEAR_LIMIT)
     }
 
-    /// Whether use came to this share of it.
+    /// Whether use reached this share of it.
     pub fn is_within(self, used: f64, share: f64) -> bool {
         used >= self.at * share
     }
@@ -88,9 +88,9 @@ impl Ceiling {
 impl ContainerSummary {
     /// The memory that it needed, in bytes, and which figure that is.
     ///
-    /// Where the kernel's account bounds it from above, that bound. Else the working set: the kernel could not have
-    /// reclaimed it without harm, and counts each of its pages once. Else the sum of resident set sizes, which counts a
-    /// shared page once for each process that has it; but never more than the kernel ever charged to the cgroup.
+    /// It is the upper bound from the kernel's account, if there is one. Else it is the working set: the kernel could not have
+    /// reclaimed it without harm, and counts each of its pages once. Else it is the sum of resident set sizes, which counts a
+    /// shared page once for each process that has it, but at most what the kernel ever charged to the cgroup.
     pub fn memory_needed(&self) -> (f64, MemoryFigure) {
         if let Some(needed) = self.memory_needed_bytes {
             return (needed as f64, MemoryFigure::Needed);
@@ -104,7 +104,7 @@ impl ContainerSummary {
         }
     }
 
-    /// The share of its enforcement periods in which it was throttled; of the run's duration where periods are not known.
+    /// The share of its enforcement periods in which it was throttled; of the run's duration if the periods are unknown.
     pub fn throttled_share(&self, duration_seconds: f64) -> Option<f64> {
         if let (Some(throttled), Some(periods)) = (self.cpu_throttled_periods, self.cpu_periods) {
             return (periods > 0).then(|| throttled as f64 / periods as f64);
@@ -128,7 +128,7 @@ impl ContainerSummary {
         )
     }
 
-    /// The memory ceiling that it came near without a process being killed for it.
+    /// The memory ceiling that it came near without an OOM kill.
     pub fn memory_near(&self) -> Option<Ceiling> {
         let spared = self.oom_kills.unwrap_or(0) == 0;
         self.memory_ceiling().filter(|ceiling| spared && ceiling.is_near(self.memory_needed().0))

@@ -2,9 +2,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{MAX_NAME_CHARS, normal_name, spaced};
 
-/// Whose run it is: organization / repository / workflow / job, in canonical form.
+/// The scope of a run: organization / repository / workflow / job, in canonical form.
 ///
-/// A prefix (later parts absent) is what a token may be made for; the scope of a run has all four.
+/// A token may be for a prefix (later parts absent). The scope of a run has all four parts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
     organization: String,
@@ -13,7 +13,7 @@ pub struct Scope {
     job: Option<String>,
 }
 
-/// Why four strings are no scope.
+/// Why four strings are not a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeError {
     /// Which part: `organization`, `repository`, `workflow` or `job`.
@@ -31,10 +31,10 @@ impl std::fmt::Display for ScopeError {
 impl std::error::Error for ScopeError {}
 
 impl Scope {
-    /// A canonical scope from its parts; a part may only be left out if all behind it are.
+    /// Makes a canonical scope from its parts. A part may be left out only if all later parts are.
     ///
-    /// CI systems write the repository both as `my-repo` and as `my-org/my-repo`: a leading `organization/`
-    /// is dropped, so that both name the same scope.
+    /// CI systems write the repository both as `my-repo` and as `my-org/my-repo`: a leading `organization/` is dropped, so that
+    /// both name the same scope.
     pub fn new(
         organization: &str,
         repository: Option<&str>,
@@ -49,7 +49,7 @@ impl Scope {
         )
     }
 
-    /// The same of names as a CI system or a person gives them: each is made [normal](normal_name) first.
+    /// The same for names from a CI system or a user: each is [normalised](normal_name) first.
     pub fn named(
         organization: &str,
         repository: Option<&str>,
@@ -57,7 +57,7 @@ impl Scope {
         job: Option<&str>,
     ) -> Result<Self, ScopeError> {
         let (whole, organization) = (spaced(organization), normal_name(organization));
-        // Each part is cut by itself: a repository once nothing stands in front of it, an organization that is cut or not.
+        // Each part is cut separately. The organization, cut or not, is removed from the repository first.
         let repository = repository.map(|full| {
             let full = spaced(full);
             let bare = bare(&whole, &full).or_else(|| bare(&organization, &full));
@@ -67,12 +67,12 @@ impl Scope {
         Self::of_parts(&organization, repository.as_deref(), workflow.as_deref(), job.as_deref())
     }
 
-    /// A scope of all four parts as another one [has them](Self::names).
+    /// Makes a scope from the four [names](Self::names) of another one.
     pub fn of_names([organization, repository, workflow, job]: [&str; 4]) -> Result<Self, ScopeError> {
         Self::of_parts(organization, Some(repository), Some(workflow), Some(job))
     }
 
-    /// Of parts none of which stands in front of another.
+    /// Makes a scope from its parts, with no organization in front of the repository.
     fn of_parts(
         organization: &str,
         repository: Option<&str>,
@@ -112,7 +112,7 @@ impl Scope {
         self.parts().map(|(_, name)| name.unwrap_or_default())
     }
 
-    /// Whether a text can be a part of a scope.
+    /// Checks that a text can be a part of a scope.
     pub fn check_part(field: &'static str, text: &str) -> Result<(), ScopeError> {
         part(field, text).map(|_| ())
     }
@@ -157,12 +157,12 @@ impl Scope {
     }
 }
 
-/// A repository without the organization in front of it; `None` if it does not stand there.
+/// A repository without the organization in front of it; `None` if it is not there.
 fn bare<'a>(organization: &str, full: &'a str) -> Option<&'a str> {
     full.strip_prefix(organization)?.strip_prefix('/')
 }
 
-/// What is wrong with a name, and what would be accepted; `None`: nothing.
+/// What is wrong with a name, and what would be accepted; `None` if the name is valid.
 pub fn name_fault(text: &str) -> Option<String> {
     let chars = text.chars().count();
     if text.trim().is_empty() {
@@ -230,7 +230,7 @@ mod tests {
         assert!(Scope::named("o", Some(&"x".repeat(1000)), None, None).is_ok());
     }
 
-    /// What was made normal is named again: in a token's scope, a checkpoint, the next receiver.
+    /// A normalised name is normalised again: in a token's scope, in a checkpoint, by the next receiver.
     #[test]
     fn normal_names_are_those_of_their_own_scope() {
         let long = "x".repeat(MAX_NAME_CHARS);

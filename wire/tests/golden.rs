@@ -1,4 +1,4 @@
-//! The wire format, version 1, as a file: whoever changes it sees it here.
+//! The wire format, version 1, as a file. A change of the format shows here.
 
 use serde_json::Value;
 use wire::{Payload, Submission};

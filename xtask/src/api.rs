@@ -1,5 +1,5 @@
-//! The group `api`: a live receiver asked by schemathesis for everything that its description promises, and its metrics
-//! read by Prometheus' own checker.
+//! The group `api`: schemathesis checks a live receiver against everything that its description promises, and Prometheus'
+//! own checker reads its metrics.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::command::{checked, find, root};
 use crate::programs::{Receiver, random};
 use crate::schemathesis;
 
-/// So many cases an operation, positive and negative; all of it takes about a minute.
+/// Cases per operation, positive and negative. All of them take about a minute.
 const EXAMPLES: &str = "25";
 /// The same, in the long form.
 const LONG_EXAMPLES: &str = "200";
-/// Runs that a collector really measured, one after the other: their ids are 1 to this.
+/// Runs that a collector measures, one after the other. Their ids are 1 to this number.
 const RUNS: usize = 5;
 
 pub(crate) fn run(programs: &Programs, long: bool) -> Result<()> {
@@ -33,7 +33,7 @@ pub(crate) fn run(programs: &Programs, long: bool) -> Result<()> {
     receiver.stop()
 }
 
-/// A run that a collector measures and pushes.
+/// Has a collector measure and push one run.
 fn measure(collector: &Path, receiver: &Receiver, token: &str, run: usize) -> Result<()> {
     let mut collector = Command::new(collector);
     collector.args(["run", "--interval=50ms", "--output=none", "--log-level=warn", "--ebpf=off"]);
@@ -58,7 +58,7 @@ fn check_metrics(receiver: &Receiver) -> Result<()> {
 }
 
 fn ask(receiver: &Receiver, token: &str, directory: &Path, long: bool) -> Result<()> {
-    // Another one every time; what it finds is found again with it.
+    // A new seed every time. The printed seed reproduces a finding.
     let seed = u32::from_str_radix(&random()?[..8], 16)?;
     let seed = std::env::var("SCHEMATHESIS_SEED").unwrap_or_else(|_| seed.to_string());
     println!("schemathesis is seeded with {seed}; SCHEMATHESIS_SEED={seed} repeats it.");
@@ -66,7 +66,7 @@ fn ask(receiver: &Receiver, token: &str, directory: &Path, long: bool) -> Result
     schemathesis.args(["run", "--checks=all", "--no-color", "--continue-on-failure", "--workers=2"]);
     schemathesis.args(["--seed", &seed, "--max-examples", if long { LONG_EXAMPLES } else { EXAMPLES }]);
     schemathesis.arg(format!("{}/openapi.json", receiver.base));
-    // What it remembers from one time to the next would make each time another one.
+    // In the temporary directory, because state that schemathesis keeps between runs would change the next run.
     schemathesis.current_dir(directory).env("SCHEMATHESIS_HOOKS", root().join("tests/api/hooks.py"));
     schemathesis.env("RECEIVER_READ_TOKEN", &receiver.read_token).env("RECEIVER_PUSH_TOKEN", token);
     checked(&mut schemathesis)

@@ -1,4 +1,4 @@
-//! Types of other kernels, to test with.
+//! Types of other kernels, for tests.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use collector::sample::bpf::btf::Btf;
 use collector::sample::bpf::offsets;
 use object::{Object, ObjectSection};
 
-/// Writes what the eBPF program needs to know of a kernel: `from` is a copy of its `/sys/kernel/btf/vmlinux`, or the
+/// Writes the types that the eBPF program needs of a kernel. `from` is a copy of its `/sys/kernel/btf/vmlinux`, or the
 /// `vmlinux` itself.
 pub(crate) fn record(from: &Path, to: &Path) -> Result<()> {
     let content = std::fs::read(from).with_context(|| from.display().to_string())?;
@@ -16,7 +16,7 @@ pub(crate) fn record(from: &Path, to: &Path) -> Result<()> {
         Err(_) => content,
     };
     let btf = Btf::parse(&bytes).with_context(|| from.display().to_string())?;
-    // Only what the program would run with is worth recording.
+    // Types that the program cannot run with are not worth recording.
     offsets::resolve(&btf)?;
     std::fs::write(to, offsets::excerpt(&btf)).with_context(|| to.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Cargo, asked for what the other commands need.
+//! Builds the programs that the other commands need.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +10,14 @@ pub(crate) use crate::command::{checked, root}; // `bench` imports them from her
 use crate::ebpf;
 use crate::setup::{self, For};
 
-/// Where the programs are.
+/// The paths of the built programs.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) collector: PathBuf,
     pub(crate) receiver: PathBuf,
     /// Workloads for tests and benchmarks.
     pub(crate) workload: PathBuf,
-    /// What the collector has embedded.
+    /// The BPF object that is embedded in the collector.
     object: Option<PathBuf>,
 }
 
@@ -27,7 +27,7 @@ impl Programs {
         self.object.is_some()
     }
 
-    /// Has a cargo command embed the same object, so that it does not build another collector over this one.
+    /// Has a cargo command embed the same object, so that it does not build a different collector over this one.
     pub(crate) fn embed(&self, command: &mut Command) {
         if let Some(object) = &self.object {
             command.env("COLLECTOR_BPF_OBJECT", object);
@@ -38,13 +38,13 @@ impl Programs {
 /// Whether the collector needs the eBPF program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Object {
-    /// What its toolchain lacks is installed, or it is an error.
+    /// Install whatever its toolchain lacks; fail if that is not possible.
     Required,
     /// Without it the collector measures from /proc alone.
     IfPossible,
 }
 
-/// A collector as a plain `cargo build` makes it, without the eBPF program.
+/// Builds a collector as a plain `cargo build` does, without the eBPF program.
 pub(crate) fn plain_collector() -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--locked", "--workspace", "--bins"]).env_remove("COLLECTOR_BPF_OBJECT");
@@ -54,17 +54,17 @@ pub(crate) fn plain_collector() -> Result<PathBuf> {
     Ok(plain)
 }
 
-/// Builds the programs and tells where they are.
+/// Builds the programs and returns their paths.
 pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
     programs_by(None, release, object)
 }
 
-/// The programs as tests have them, but with no library that they would need where they run: in the place of those.
+/// The same programs as the tests use, linked statically. They replace the dynamically linked ones.
 pub(crate) fn static_programs() -> Result<Programs> {
     programs_by(Some(&root().join("xtask/src/dist/static.sh")), false, Object::Required)
 }
 
-/// `wrapper`: what cargo calls for the crates of the workspace, instead of rustc.
+/// `wrapper` is the program that cargo calls instead of rustc for the crates of the workspace.
 fn programs_by(wrapper: Option<&Path>, release: bool, object: Object) -> Result<Programs> {
     let object = match (setup::ensure(For::Object).and_then(|()| ebpf::build()), object) {
         (Ok(object), _) => Some(object),
@@ -85,7 +85,7 @@ fn programs_by(wrapper: Option<&Path>, release: bool, object: Object) -> Result<
     if release {
         build.args(["--release", "--package=collector", "--package=receiver", "--package=tests"]);
     } else {
-        // All of it, as the tests do: what is built for a part has other features and would be built again.
+        // The whole workspace, as the tests do: a part of it has other features, and cargo would build it again.
         build.arg("--workspace");
     }
     checked(&mut build)?;

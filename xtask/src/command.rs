@@ -1,33 +1,33 @@
-//! Where things are, and how commands are run: what every other module needs.
+//! Paths and commands that every other module needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The workspace.
+/// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where cargo installs what is needed here alone.
+/// The directory of tools that cargo installs for this workspace only.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// Where a program is, on the path or among the tools.
+/// The path of a program, on the search path or among the tools.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = std::env::split_paths(&path).chain([tools().join("bin")]);
     directories.find_map(|directory| Some(directory.join(program)).filter(|path| path.is_file()))
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
-    // What `cargo run` says of xtask: the build script of ring, which runs again if these change, would do so in turns, here
-    // and in `cargo xtask` itself, and with it all that is built on it.
+    // `cargo run` sets these for xtask. The build script of ring runs again when they change, so it and everything that
+    // depends on it would be rebuilt in turns by this cargo and by `cargo xtask` itself.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text == "OUT_DIR" || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -37,7 +37,7 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Says what is run, runs it, and fails if it fails.
+/// Prints a command, runs it, and fails if it fails.
 pub(crate) fn checked(command: &mut Command) -> Result<()> {
     let line = announced(command);
     let status = command.status().with_context(|| format!("cannot run {line}"))?;
@@ -47,7 +47,7 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Says what is run.
+/// Prints a command.
 pub(crate) fn announced(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
@@ -55,7 +55,7 @@ pub(crate) fn announced(command: &Command) -> String {
     line
 }
 
-/// A command as what another one is told to run, which ends with words for it: `nsenter … COMMAND`.
+/// Appends a command to one that runs its last arguments, such as `nsenter … COMMAND`.
 pub(crate) fn within(mut outer: Command, command: &Command) -> Command {
     outer.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {

@@ -1,4 +1,4 @@
-//! Daemons that are started here: asked until they answer, and their logs.
+//! Daemons that these commands start: waiting until they answer, and reading their logs.
 
 use std::fs;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-/// What takes longest is the apiserver's first start.
+/// The apiserver's first start takes longest.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Asks until the answer is yes.
+/// Polls until the answer is yes.
 pub(crate) fn wait(what: &str, mut is_there: impl FnMut() -> Result<bool>) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     while !is_there()? {
@@ -26,7 +26,7 @@ pub(crate) fn last_lines(log: &Path) -> String {
     last.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// The address of a socket has room for 107 characters; `/docker.sock` is the longest name here.
+/// A socket path has at most 107 characters; `/docker.sock` is the longest name here.
 pub(crate) fn ensure_room_for_sockets(directory: &Path) -> Result<()> {
     ensure!(
         directory.as_os_str().len() + "/docker.sock".len() <= 107,

@@ -1,4 +1,4 @@
-//! Debian's packages of another release or for another processor: downloaded by apt, unpacked, not installed.
+//! Debian packages of another release or for another processor: apt downloads them; they are unpacked, not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::command::{checked, tools};
 const NEWER: &str = "trixie";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where packages are from.
+/// The source of packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     /// Debian 13, from the mirror that this machine uses.
     Newer,
-    /// This machine's sources, for this processor as Debian calls it.
+    /// This machine's sources, for this processor (Debian's name of it).
     Processor(&'static str),
 }
 
-/// Unpacks packages below the tools, unless they are there.
+/// Unpacks packages below the tools, unless they are there already.
 pub(crate) fn unpack(name: &str, from: From, packages: &[&str]) -> Result<PathBuf> {
     let root = tools().join(name);
     if root.exists() {
@@ -48,7 +48,7 @@ pub(crate) fn unpack(name: &str, from: From, packages: &[&str]) -> Result<PathBu
     Ok(root)
 }
 
-/// Gives apt lists and a cache of its own, so that the machine's stay as they are.
+/// Gives apt separate lists and a separate cache, so that the machine's own do not change.
 fn configure(from: From, directory: &Path) -> Result<PathBuf> {
     for name in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(directory.join(name))?;
@@ -71,7 +71,7 @@ fn configure(from: From, directory: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What apt fetches lists of packages from: address, release, label and component.
+/// The package lists that apt fetches: address, release, label and component.
 fn targets() -> Result<Vec<[String; 4]>> {
     let format = "$(REPO_URI) $(CODENAME) $(LABEL) $(COMPONENT)";
     let output = Command::new("apt-get").args(["indextargets", "--format", format]).output();
@@ -81,7 +81,7 @@ fn targets() -> Result<Vec<[String; 4]>> {
     Ok(lines.filter_map(|fields| fields.try_into().ok()).collect())
 }
 
-/// The mirror of Debian that this machine uses.
+/// The Debian mirror that this machine uses.
 pub(crate) fn mirror() -> Result<String> {
     let found =
         targets()?.into_iter().find(|[_, _, label, component]| label == "Debian" && component == "main");
@@ -89,7 +89,7 @@ pub(crate) fn mirror() -> Result<String> {
     Ok(address)
 }
 
-/// This machine's sources of Debian, without what they say of processors.
+/// This machine's Debian sources, without their processor options.
 fn lines_of_debian() -> Result<String> {
     let mut lines: Vec<_> = targets()?
         .into_iter()

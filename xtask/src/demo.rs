@@ -1,4 +1,4 @@
-//! The main job on real input: a real build, measured end to end.
+//! The main task on real input: measures a real build from end to end.
 
 use std::ffi::OsString;
 use std::process::Command;

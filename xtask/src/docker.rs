@@ -1,4 +1,4 @@
-//! Docker Engines of our own, beside any that runs on the machine.
+//! Docker Engines of this project, beside any that runs on the machine.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
@@ -16,15 +16,15 @@ use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 use crate::debian::{self, From};
 use crate::setup::{self, For};
 
-/// To end it takes some 2 s, and 15 s if a container does not heed SIGTERM.
+/// An engine takes about 2 s to end, and 15 s if a container ignores SIGTERM.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// `runc` is the machine's own: Debian 13's wants a newer libc than Debian 12 has.
+/// `runc` is the machine's own, because Debian 13's needs a newer libc than Debian 12 has.
 const NEWER: [&str; 5] = ["docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"];
 
-/// Run in namespaces of the engine's own, with dockerd as `$0`. Published ports on localhost need the loopback device. With a
-/// /run of its own it cannot find the machine's containerd, which it would use, nor its systemd, so that its containers'
-/// cgroups are where it makes them itself; and its own paths there are short and nobody else's.
+/// Runs in the engine's own namespaces, with dockerd as `$0`. Published ports on localhost need the loopback device. The
+/// engine has its own /run so that it finds neither the machine's containerd, which it would use, nor its systemd: it then
+/// makes its containers' cgroups itself. Its own paths there are also short and private.
 const BEGIN: &str = "ip link set lo up && mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\"";
 
 /// The directory with a client's configuration and plugins.
@@ -32,21 +32,21 @@ const CONFIG: &str = "docker-config";
 /// An engine's log, in its directory.
 const LOG: &str = "log";
 
-/// Which packages it is of.
+/// The source of the engine's packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// Those of this machine; on Debian 12 that is Docker 20.10 with docker-compose 1.29.
+    /// This machine's packages; on Debian 12 that is Docker 20.10 with docker-compose 1.29.
     Installed,
     /// Debian 13's, unpacked and not installed: Docker 26.1 with Compose 2.26.
     Newer,
 }
 
-/// An engine as whoever starts and asks it knows it, whether it runs or not.
+/// An engine's paths, for starting it and talking to it, whether it runs or not.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Where its socket and its configuration are.
+    /// The directory of its socket and configuration.
     directory: PathBuf,
-    /// Directories to look for its programs in, first.
+    /// A directory that is searched first for its programs.
     programs: Option<PathBuf>,
 }
 
@@ -55,12 +55,12 @@ impl Client {
         Self { directory, programs }
     }
 
-    /// Its dockerd, in network and mount namespaces of its own: another engine's rules, which drop what is forwarded for anybody
-    /// else, do not hold there, and its own hold nowhere else.
+    /// The engine's dockerd, in network and mount namespaces of its own. Another engine's rules, which drop other networks'
+    /// forwarded packets, do not apply there, and this engine's rules apply nowhere else.
     ///
-    /// `unshare`: the program, from wherever it is to be run. All of it keeps its PID.
+    /// `unshare` is that program, possibly behind another one. The engine keeps the PID of the command.
     pub(crate) fn daemon(&self, mut unshare: Command, data: &Path) -> Result<Command> {
-        // The machine's own is for the machine's engine.
+        // The machine's own configuration is for the machine's engine.
         let configuration = self.directory.join("docker.json");
         fs::write(&configuration, "{}").with_context(|| configuration.display().to_string())?;
         unshare.args(["--net", "--mount", "--propagation=private", "sh", "-c", BEGIN]);
@@ -71,7 +71,7 @@ impl Client {
         Ok(unshare)
     }
 
-    /// Waits until it answers.
+    /// Waits until the engine answers.
     pub(crate) fn wait_until_up(
         &self,
         log: &Path,
@@ -84,22 +84,22 @@ impl Client {
         wait("the Docker Engine", answers).with_context(|| format!("dockerd's log ends: {}", last_lines(log)))
     }
 
-    /// Its client, from anywhere on the machine.
+    /// The engine's client, which works from anywhere on the machine.
     pub(crate) fn docker(&self) -> Result<Command> {
         let mut docker = Command::new(self.program("docker"));
         self.tell(&mut docker)?;
         Ok(docker)
     }
 
-    /// Has a program that uses Docker use this one.
+    /// Has a program that uses Docker use this engine.
     pub(crate) fn tell(&self, command: &mut Command) -> Result<()> {
         command.env("DOCKER_HOST", self.host());
-        // Plugins are looked for there, and nothing that somebody logged in with is.
+        // Docker looks for plugins there. It contains no user's credentials.
         command.env("DOCKER_CONFIG", self.directory.join(CONFIG));
         self.search(command)
     }
 
-    /// Where it is to be asked.
+    /// The address of the engine.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.directory.join("docker.sock").display())
     }
@@ -108,7 +108,7 @@ impl Client {
         self.programs.as_ref().map_or(name.into(), |programs| programs.join(name))
     }
 
-    /// Has a command find its programs before all others.
+    /// Has a command find the engine's programs before all others.
     fn search(&self, command: &mut Command) -> Result<()> {
         if let Some(programs) = &self.programs {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -119,26 +119,25 @@ impl Client {
     }
 }
 
-/// What runs the command that it is given, in a process's network namespace. Not `ip netns exec`, which mounts a /sys without
-/// cgroups.
+/// A prefix that runs a command in a process's network namespace. Not `ip netns exec`, which mounts a /sys without cgroups.
 pub(crate) fn in_network_of(pid: u32) -> Command {
     let mut nsenter = Command::new("nsenter");
     nsenter.args(["--target", &pid.to_string(), "--net", "--"]);
     nsenter
 }
 
-/// A running engine, for as long as what started it: it ends with it, however that ends.
+/// A running engine. It ends with the process that started it, even if that is killed.
 #[derive(Debug)]
 pub(crate) struct Engine {
     client: Client,
     daemon: Child,
     directory: TempDir,
-    /// Its log, locked until the directory is removed.
+    /// The engine's log, locked until the directory is removed.
     _log: File,
 }
 
 impl Engine {
-    /// To be called by the first thread: the kernel ends it with the thread that started it.
+    /// Call this on the first thread: the kernel ends the engine with the thread that started it.
     pub(crate) fn start(release: Release) -> Result<Self> {
         setup::ensure(For::Docker)?;
         let unpacked = match release {
@@ -148,7 +147,7 @@ impl Engine {
         let (directory, log) = room()?;
         let programs = unpacked.as_deref().map(|root| programs_of(root, directory.path())).transpose()?;
         let client = Client::new(directory.path().to_owned(), programs);
-        // On SIGTERM it ends its containers. Their mounts are gone with its namespace.
+        // On SIGTERM dockerd stops its containers. Their mounts end with its namespace.
         let mut setpriv = Command::new("setpriv");
         setpriv.args(["--pdeathsig=TERM", "unshare"]);
         let mut dockerd = client.daemon(setpriv, &directory.path().join("data"))?;
@@ -160,12 +159,12 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Its client.
+    /// The engine's client.
     pub(crate) fn docker(&self) -> Result<Command> {
         self.client.docker()
     }
 
-    /// What it is, and what Compose.
+    /// The versions of the engine and of Compose.
     pub(crate) fn versions(&self, compose: &str) -> Result<String> {
         let format = "--format={{.Server.Version}}";
         let engine = self.docker()?.args(["version", format]).output()?.stdout;
@@ -176,7 +175,7 @@ impl Engine {
         Ok(format!("Docker {}, Compose {}", text(&engine), text(&compose)))
     }
 
-    /// A command that uses it, run where the ports are that containers publish on localhost.
+    /// A command that uses the engine, in the namespace in which containers publish ports on localhost.
     pub(crate) fn inside(&self, command: &Command) -> Result<Command> {
         let mut inside = within(in_network_of(self.daemon.id()), command);
         self.client.tell(&mut inside)?;
@@ -203,12 +202,12 @@ impl Drop for Engine {
     }
 }
 
-/// A directory for an engine and its log, which is locked for as long as any of it runs. What an engine left that was not
-/// stopped from here is removed.
+/// Makes a directory for an engine and its log, which is locked while any part of the engine runs. Removes the directories of
+/// engines that were not stopped cleanly.
 fn room() -> Result<(TempDir, File)> {
     let all = root().join("target/docker");
     fs::create_dir_all(&all).with_context(|| all.display().to_string())?;
-    // A directory has no locked log at first: nobody shall see it so.
+    // A new directory has no locked log yet. No other process may see it in this state and remove it.
     let making = File::open(&all)?;
     making.lock()?;
     for entry in fs::read_dir(&all)? {
@@ -228,7 +227,7 @@ fn room() -> Result<(TempDir, File)> {
     Ok((directory, log))
 }
 
-/// Programs and plugins of unpacked packages, linked where they are looked for.
+/// Links the programs and plugins of unpacked packages to where they are searched for.
 fn programs_of(root: &Path, directory: &Path) -> Result<PathBuf> {
     let plugins = directory.join(CONFIG).join("cli-plugins");
     let programs = directory.join("bin");

@@ -12,38 +12,38 @@ use crate::command::{cargo, checked, find, root};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "bpf";
-/// What Debian's `rustc-web` and `libstd-rust-web-dev-bpf` install.
+/// The compiler of Debian's `rustc-web` and `libstd-rust-web-dev-bpf`.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
-/// What `rust-web-clippy` installs.
+/// The driver of Debian's `rust-web-clippy`.
 const SYSTEM_CLIPPY: &str = "/usr/bin/clippy-driver";
 
-/// How the object can be built here.
+/// A toolchain that can build the object here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Toolchain {
-    /// A rustup nightly with its sources: `core` is built along.
+    /// A rustup nightly with its sources; it builds `core` as well.
     Nightly,
-    /// A system compiler that brings `core` for the BPF target.
+    /// A system compiler that comes with `core` for the BPF target.
     System,
 }
 
-/// Builds the object for this machine and tells where it is.
+/// Builds the object for this machine and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
     build_for(ARCH)
 }
 
-/// Builds the object for a kernel on this processor: the registers that hold what a tracepoint tells are its own.
+/// Builds the object for a kernel on this processor, because a tracepoint's arguments are in processor-specific registers.
 pub(crate) fn build_for(arch: &str) -> Result<PathBuf> {
     let target = if arch == ARCH { "target/bpf".to_owned() } else { format!("target/bpf-{arch}") };
     build_in(&root().join(target), arch)
 }
 
-/// Builds the object once more, and all that goes into it, elsewhere: the same sources make the same bytes.
+/// Builds the object and its dependencies again in another directory: the same sources make the same bytes.
 pub(crate) fn check_reproducible() -> Result<()> {
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let object = build()?;
     let first = read(&object)?;
     let again = tempfile::tempdir()?;
-    // What only runs while it is built takes a minute to build and is in none of it.
+    // Build scripts and macros take a minute to build and are no part of the object.
     let tools = object.with_file_name(PROFILE);
     checked(Command::new("cp").arg("--archive").arg(tools).arg(again.path()))?;
     if read(&build_in(again.path(), ARCH)?)? != first {
@@ -56,7 +56,7 @@ pub(crate) fn check_reproducible() -> Result<()> {
 pub(crate) fn clippy() -> Result<()> {
     let (mut clippy, _) = cargo_for_bpf("clippy", &root().join("target/bpf"), ARCH)?;
     if let Toolchain::System = toolchain()? {
-        // What `cargo clippy` does, with the driver that belongs to the system's compiler.
+        // The same as `cargo clippy`, but with the driver of the system's compiler.
         clippy.env("RUSTC_WORKSPACE_WRAPPER", SYSTEM_CLIPPY);
         clippy.env("CLIPPY_ARGS", "--deny__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
     } else {
@@ -65,7 +65,7 @@ pub(crate) fn clippy() -> Result<()> {
     checked(&mut clippy)
 }
 
-/// Whether there is something to lint the program with.
+/// Whether the program can be linted here.
 pub(crate) fn can_lint() -> bool {
     !matches!(toolchain(), Ok(Toolchain::System)) || Path::new(SYSTEM_CLIPPY).exists()
 }
@@ -77,7 +77,7 @@ fn build_in(target: &Path, arch: &str) -> Result<PathBuf> {
     let built = std::fs::read(&built).with_context(|| built.display().to_string())?;
     let (stripped, programs) = strip(&built)?;
     let object = target.join("collector-ebpf.o");
-    // Left alone if it is the same, so that cargo does not build the collector again.
+    // An unchanged object is not written again, so that cargo does not rebuild the collector.
     if std::fs::read(&object).ok().as_ref() != Some(&stripped) {
         std::fs::write(&object, &stripped).with_context(|| object.display().to_string())?;
     }
@@ -85,7 +85,7 @@ fn build_in(target: &Path, arch: &str) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// A cargo command for the program, and what compiles it.
+/// A cargo command for the program, and the name of the toolchain.
 fn cargo_for_bpf(command: &str, target: &Path, arch: &str) -> Result<(Command, &'static str)> {
     let mut cargo = cargo();
     let Some(linker) = linker() else {
@@ -102,13 +102,13 @@ fn cargo_for_bpf(command: &str, target: &Path, arch: &str) -> Result<(Command, &
             "the system's rustc with core for the BPF target"
         }
     };
-    // Paths of this machine have no place in the object: the same sources make the same bytes anywhere.
+    // This machine's paths must not get into the object: the same sources make the same bytes anywhere.
     let remap = format!("--remap-path-prefix={}=.", root().display());
     let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
     let linker = format!("-Clinker={}", linker.display());
     let flags = [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", &linker, &remap];
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    // `cargo clippy` of the system's compiler is a check with its driver around it.
+    // With the system's compiler, `cargo clippy` is a check with the clippy driver around it.
     let command = match (command, toolchain) {
         ("clippy", Toolchain::System) => "check",
         (command, _) => command,
@@ -121,7 +121,7 @@ fn cargo_for_bpf(command: &str, target: &Path, arch: &str) -> Result<(Command, &
     Ok((cargo, name))
 }
 
-/// The object without what debuggers read (BTF stays: the verifier quotes the source with it), and its programs.
+/// Returns the object without debug information (BTF stays: the verifier quotes the source with it), and its programs.
 fn strip(object: &[u8]) -> Result<(Vec<u8>, Vec<String>)> {
     let mut elf = Builder::read(object).context("the BPF object is not an ELF file")?;
     let mut programs = Vec::new();
@@ -131,7 +131,7 @@ fn strip(object: &[u8]) -> Result<(Vec<u8>, Vec<String>)> {
         programs.extend(name.strip_prefix("tp_btf/").map(ToOwned::to_owned));
     }
     elf.delete_orphans();
-    // LLVM keeps the sections' names among the symbols' names; written anew they get a table of their own.
+    // LLVM keeps the sections' names in the table of the symbols' names. The rewritten sections get a table of their own.
     let names = elf.sections.add();
     names.name = b".shstrtab"[..].into();
     names.sh_type = elf::SHT_STRTAB;

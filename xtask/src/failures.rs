@@ -1,4 +1,4 @@
-//! The output of `cargo test`, handed on as it comes, and what in it failed.
+//! Passes on the output of `cargo test` as it comes, and collects the failures in it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::announced;
 
-/// So much of what a test said of its failure stands in the closing table.
+/// The closing table shows at most this much of a test's message.
 const MAX_CHARS: usize = 400;
 
-/// Runs tests; an error names each that failed with the first thing that it said.
+/// Runs tests. The error names each test that failed, with its first message.
 pub(crate) fn told(test: &mut Command) -> Result<()> {
     let line = announced(test);
     let mut child = test.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {line}"))?;
@@ -31,20 +31,20 @@ pub(crate) fn told(test: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Tests that failed, by name, with what each said.
+/// Failed tests by name, with each one's message.
 #[derive(Debug, Default)]
 struct Failures {
     of: BTreeMap<String, String>,
     place: Place,
 }
 
-/// Where in the output of a test program.
+/// The position in a test program's output.
 #[derive(Debug, Default)]
 enum Place {
-    /// Not where it tells of failures.
+    /// Outside the list of failures.
     #[default]
     Elsewhere,
-    /// There, in what a test wrote besides, if it is one's.
+    /// In the list of failures; in the output of the named test, if there is a name.
     Failures(Option<String>),
     /// In the message of a test's panic.
     Message(String),
@@ -86,7 +86,7 @@ impl Failures {
     }
 }
 
-/// Whether a panic's message is over.
+/// Whether a panic's message ends before this line.
 fn ends_message(line: &str) -> bool {
     line.is_empty() || line == "stack backtrace:" || line.starts_with("note: run with")
 }

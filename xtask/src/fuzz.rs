@@ -1,4 +1,4 @@
-//! Parsers given nonsense: the targets of `fuzz/`, with a corpus made of what this machine shows.
+//! Feeds nonsense to the parsers: the targets of `fuzz/`, with a corpus from this machine's own files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,13 +10,13 @@ use crate::command::{cargo, checked, root};
 const TARGETS: [&str; 8] =
     ["stat", "cgroup", "mountinfo", "environ", "quantity", "submission", "token", "checkpoint"];
 
-/// Runs each target, or those named, for so many seconds.
+/// Runs each target, or only the named ones, for this many seconds.
 pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| !TARGETS.contains(&name.as_str())) {
         bail!("{unknown:?} is no target; there are {}", TARGETS.join(", "));
     }
     let mut cargo = cargo();
-    // The whole workspace is named so that its dependencies are those that are built already.
+    // Names the whole workspace so that cargo reuses the dependencies that are already built.
     cargo.args(["build", "--locked", "--workspace", "--features=fuzz/fuzzer"]);
     cargo.args(TARGETS.map(|target| format!("--bin={target}")));
     checked(cargo.env("RUSTC_WORKSPACE_WRAPPER", root().join("fuzz/rustc.sh")))?;
@@ -24,7 +24,7 @@ pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     seed(&at.join("corpus"))?;
     let wanted: Vec<_> =
         TARGETS.into_iter().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
-    // All at once: each has its time, however many processors there are.
+    // All at once: each target gets its time, no matter how many processors there are.
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let workers: Vec<_> =
             wanted.iter().map(|target| scope.spawn(|| fuzz(&at, target, seconds))).collect();
@@ -51,7 +51,7 @@ fn fuzz(at: &Path, target: &str, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// Real input to begin with.
+/// Fills the corpus with real input.
 fn seed(corpus: &Path) -> Result<()> {
     let put = |target: &str, name: &str, content: &[u8]| -> Result<()> {
         let directory = corpus.join(target);
@@ -61,7 +61,7 @@ fn seed(corpus: &Path) -> Result<()> {
     for process in std::fs::read_dir("/proc")?.flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();
         for target in ["stat", "cgroup", "mountinfo"] {
-            // A process that has ended meanwhile has nothing to give.
+            // The process may have ended meanwhile.
             let Ok(content) = std::fs::read(process.path().join(target)) else { continue };
             if pid.bytes().all(|byte| byte.is_ascii_digit()) {
                 put(target, &pid, &content)?;
@@ -74,7 +74,7 @@ fn seed(corpus: &Path) -> Result<()> {
         let path = row.split('\t').nth(1).unwrap_or_default();
         put("cgroup", &format!("path-{number}"), format!("0::{path}\n").as_bytes())?;
     }
-    // Not those of this machine's processes: they hold secrets.
+    // Not the environments of this machine's processes, which contain secrets.
     let long = "x".repeat(1000);
     let environs = [
         "O=my-org\0R=my-org/my-repo\0W=ci.yml\0J=build\0I=4711\0A=1\0".to_owned(),

@@ -1,4 +1,4 @@
-//! Other kernels, booted in an emulator: does the eBPF program load there, and is what it tells right?
+//! Boots other kernels in an emulator: does the eBPF program load there, and are its reports right?
 
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
@@ -14,40 +14,40 @@ use crate::build::{self, Object};
 use crate::command::checked;
 use crate::setup::{self, For};
 
-/// The first process there.
+/// The first process in the emulator.
 const INIT: &str = include_str!("kernels.sh");
 const BUSYBOX: &str = "/bin/busybox";
-/// Debian's kernel for virtual machines, of the release that this is written for.
+/// Debian's kernel for virtual machines, of the release that this project is written for.
 const DEBIAN_KERNEL: &str = r"^linux-image-6\.1\.[0-9]+-[0-9]+-cloud-amd64-unsigned$";
 const CONSOLE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init";
-/// With this no program may read the kernel's memory.
+/// In this mode no program may read the kernel's memory.
 const LOCKED_DOWN: &str = "lockdown=confidentiality";
-/// What the collector says then: as the kernel answers it, and with securityfs, by which the cause can be told.
+/// The collector's reason in that mode: as the kernel reports it, and with securityfs, which shows the cause.
 const REFUSALS: [(&str, &str); 2] = [
     ("unseen", "the kernel refuses the eBPF program: process_"),
     ("seen", "the kernel is locked down (confidentiality)"),
 ];
-/// A boot and all workloads; emulated they take some 15 s.
+/// For a boot and all workloads, which take about 15 s in the emulator.
 const TIME_LIMIT: Duration = Duration::from_secs(150);
-/// What is promised of the share, in percent: clocks in an emulator are worse than those of a machine.
+/// The required share, in percent: clocks in an emulator are worse than those of a machine.
 const SHARE: RangeInclusive<f64> = 98.5..=101.0;
-/// Workloads of the script, and how many processes each has in its container, the shell included where it does not
-/// become the last command.
+/// Workloads of the script, and the number of processes of each in its container. This includes the shell if the shell does
+/// not become the last command.
 const WORKLOADS: [(&str, &str, u64); 3] = [
     ("loop", "500 x /bin/true", 501),
     ("orphans", "orphans; SIGCHLD ignored", 62),
     ("moved", "moved between two; threads", 2),
 ];
-/// The containers, by their short ids.
+/// The containers' short ids.
 const CONTAINERS: [&str; 2] = ["aaaaaaaaaaaa", "bbbbbbbbbbbb"];
 
-/// What a kernel showed.
+/// The results from one kernel.
 #[derive(Debug, Default)]
 struct Trial {
     release: Option<String>,
     measured: Vec<Measured>,
     refused: Option<String>,
-    /// Workloads that failed by themselves, as the emulator makes them do at times.
+    /// Workloads that failed on their own, which the emulator causes at times.
     failed: Vec<String>,
     done: bool,
 }
@@ -57,14 +57,14 @@ struct Measured {
     workload: String,
     /// What the kernel charged to each container's cgroup, in microseconds.
     usage: Vec<u64>,
-    /// Capabilities that the collector gave up once the program was loaded.
+    /// Capabilities that the collector dropped after the program was loaded.
     dropped: String,
-    /// How often the verifier's log was logged.
+    /// How often the collector logged the verifier's log.
     verifier: u64,
     payload: Option<Payload>,
 }
 
-/// Boots each of these kernels, or Debian's, and compares what the collector says with the kernel's own count.
+/// Boots each of these kernels, or Debian's, and compares the collector's figures with the kernel's own count.
 pub(crate) fn run(images: &[PathBuf], programs: Option<&Path>) -> Result<()> {
     setup::ensure(For::Kernels)?;
     let (collector, workload) = if let Some(directory) = programs {
@@ -99,7 +99,7 @@ pub(crate) fn run(images: &[PathBuf], programs: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Downloads and unpacks Debian's newest kernel of this release; nothing is installed.
+/// Downloads and unpacks Debian's newest kernel of this release, without installing it.
 fn debians_kernel(directory: &Path) -> Result<PathBuf> {
     let found = output(Command::new("apt-cache").args(["search", "--names-only", DEBIAN_KERNEL]))?;
     let names = found.lines().filter_map(|line| line.split_whitespace().next());
@@ -120,7 +120,7 @@ fn debians_kernel(directory: &Path) -> Result<PathBuf> {
     only(&unpacked.join("boot"), "vmlinuz-")
 }
 
-/// An initramfs with busybox, these programs, and their libraries where they look for them.
+/// Makes an initramfs with busybox, these programs, and their libraries at the paths where they look for them.
 fn initramfs(directory: &Path, programs: &[PathBuf]) -> Result<PathBuf> {
     let root = directory.join("root");
     for name in ["bin", "cgroup", "dev", "proc", "sys", "tmp"] {
@@ -154,11 +154,11 @@ fn initramfs(directory: &Path, programs: &[PathBuf]) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// What a kernel wrote to its second serial port, and what to its console.
+/// Boots a kernel; returns its output on the second serial port, and on its console.
 fn boot(image: &Path, initramfs: &Path, directory: &Path, options: &str) -> Result<(Trial, String)> {
     let results = directory.join("results");
     let console = directory.join("console");
-    // Left over from the kernel before.
+    // Remove the results of the previous kernel.
     File::create(&results)?;
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot"]);
@@ -204,7 +204,7 @@ fn parse(results: &str) -> Trial {
     trial
 }
 
-/// Prints what a kernel showed, and tells how much of it is not as promised.
+/// Prints the results from a kernel, and returns the number of wrong ones.
 fn report(image: &Path, trial: &Trial, console: &str) -> usize {
     let image = image.display().to_string();
     let kernel = trial.release.as_deref().unwrap_or(&image);
@@ -222,7 +222,7 @@ fn report(image: &Path, trial: &Trial, console: &str) -> usize {
         };
         let containers = measured.payload.iter().flat_map(|payload| &payload.containers);
         let containers: Vec<&ContainerUsage> = containers.collect();
-        // The second is used by one workload alone.
+        // Only one workload uses the second container.
         let used = |(name, usage): &(&&str, &u64)| **usage > 0 || **name == CONTAINERS[0];
         for (container, &usage) in CONTAINERS.iter().zip(&measured.usage).filter(used) {
             let found = containers.iter().find(|one| one.name == *container);
@@ -230,7 +230,7 @@ fn report(image: &Path, trial: &Trial, console: &str) -> usize {
             let attributed = found.and_then(|one| one.cpu_seconds).unwrap_or(0.0);
             let share = 100.0 * attributed / cpu_stat;
             let count = found.and_then(|one| one.process_count).unwrap_or(0);
-            // A process that moves counts where it was first.
+            // A process that moves counts in its first container.
             let expected = if *container == CONTAINERS[0] { expected } else { 0 };
             let right = SHARE.contains(&share) && count == expected;
             wrong += usize::from(!right);
@@ -246,7 +246,7 @@ fn report(image: &Path, trial: &Trial, console: &str) -> usize {
     wrong + report_end(kernel, trial, WORKLOADS.len(), console)
 }
 
-/// Prints what the collector said on a kernel that is locked down, and tells how much of it is not as promised.
+/// Prints the collector's reason on a locked-down kernel, and returns the number of wrong results.
 fn report_locked_down(image: &Path, trial: &Trial, console: &str) -> usize {
     let image = image.display().to_string();
     let kernel = trial.release.as_deref().unwrap_or(&image);
@@ -263,7 +263,7 @@ fn report_locked_down(image: &Path, trial: &Trial, console: &str) -> usize {
     wrong + report_end(kernel, trial, REFUSALS.len(), console)
 }
 
-/// Says how a kernel ended that did not turn itself off after all of it: 1, else 0.
+/// Returns 1 and reports how the kernel ended if it did not power off after the last workload; otherwise returns 0.
 fn report_end(kernel: &str, trial: &Trial, all: usize, console: &str) -> usize {
     if !trial.done {
         let mut lines = console.lines().filter(|line| !line.trim().is_empty());
@@ -305,13 +305,13 @@ mod tests {
     #[test]
     fn what_is_missing_or_refused_or_failed_is_wrong() {
         let wrong = |results: &str| report(Path::new("vmlinuz"), &parse(results), "");
-        // No summary; not done.
+        // The summary is missing; below, the end is missing as well.
         assert_eq!(wrong(&format!("{LOOP}done")), 1);
         assert_eq!(wrong(LOOP), 2);
         assert_eq!(wrong(""), 1);
         assert_eq!(wrong("release 5.4.0\nrefused collector: --ebpf=require: no CAP_BPF\ndone"), 1);
         assert_eq!(wrong("release 6.1.0\nfailed loop: exit code 139\ndone"), 1);
-        // Both refusals are missing; and the end.
+        // Both refusals and the end are missing.
         assert_eq!(report_locked_down(Path::new("vmlinuz"), &parse("release 6.1.0"), ""), 3);
     }
 }

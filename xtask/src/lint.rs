@@ -1,4 +1,4 @@
-//! Imports, form, lints, documentation and licences.
+//! Imports, formatting, lints, documentation and licences.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ pub(crate) fn run() -> Result<()> {
     let mut doc = cargo();
     doc.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
     checked(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
-    // The advisory database is not reachable from every machine that builds this; licences, bans and sources are.
+    // Not the advisories, because not every build machine can reach the database.
     let mut deny = Command::new(find("cargo-deny").context("cargo-deny is not installed")?);
     deny.current_dir(root());
     checked(deny.args(["--locked", "check", "licenses", "bans", "sources"]))

@@ -1,4 +1,4 @@
-//! What a contributor types: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench …`.
+//! The commands for contributors: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench …`.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,29 +42,29 @@ enum Command {
         /// Leave the receiver running and print its address and tokens.
         #[arg(long)]
         keep: bool,
-        /// What to measure instead of a clean build of the receiver.
+        /// The command to measure instead of a clean build of the receiver.
         #[arg(last = true)]
         command: Vec<OsString>,
     },
     /// Install what the tests need and run all of them.
     Test {
         /// Only these groups: lint, unit (no privileges, the shipped programs over sockets), kernel (root, cgroups), bpf
-        /// (root, the eBPF program), api (schemathesis and promtool ask a live receiver), node (root, the jobs of a node),
-        /// faults (root; what breaks around the programs, injected), browser (the page in Chromium), deploy (what is in
-        /// deploy/ and docs/), docker (root; the images in Docker Engines that are started for it), fuzz.
+        /// (root, the eBPF program), api (schemathesis and promtool check a live receiver), node (root, the jobs of a node),
+        /// faults (root; faults injected around the programs), browser (the page in Chromium), deploy (the files in deploy/
+        /// and docs/), docker (root; the images in Docker Engines that are started for it), fuzz.
         #[arg(long, value_enum)]
         group: Vec<test::Group>,
-        /// Inject each fault 200 times and not 20, overload for a minute, ask the API five times as much.
+        /// Inject each fault 200 times instead of 20, overload for a minute, send the API five times as many requests.
         #[arg(long)]
         long: bool,
     },
-    /// Install what the eBPF program is built with, and what the tests need.
+    /// Install the tools that the eBPF program and the tests need.
     Setup {
         /// Only report; fail if something is missing.
         #[arg(long)]
         check: bool,
     },
-    /// Build the BPF object alone; print its toolchain, size and programs, and where it is.
+    /// Build only the BPF object; print its toolchain, size, programs and path.
     BuildEbpf,
     /// Record the types of another kernel for the tests of the eBPF program.
     RecordBtf {
@@ -75,14 +75,14 @@ enum Command {
     },
     /// Boot kernels in an emulator, run the collector with eBPF there and compare it with the kernel's own count.
     Kernels {
-        /// Kernel images; none: Debian's own for virtual machines is downloaded, and not installed.
+        /// Kernel images; without any, Debian's own for virtual machines is downloaded and not installed.
         #[arg(value_name = "VMLINUZ")]
         images: Vec<std::path::PathBuf>,
-        /// Where `collector` and `workload` are, instead of building them.
+        /// Use `collector` and `workload` from this directory instead of building them.
         #[arg(long, value_name = "DIR")]
         programs: Option<std::path::PathBuf>,
     },
-    /// A real Kubernetes cluster on this machine, with what is shipped deployed in it.
+    /// Run a real Kubernetes cluster on this machine, with the shipped programs deployed in it.
     #[command(subcommand)]
     Cluster(cluster::Action),
     /// Build both programs, the collector with the BPF object in it.
@@ -97,9 +97,9 @@ enum Command {
         #[arg(long)]
         debug: bool,
     },
-    /// Build what is shipped into target/dist: static programs, archives, images, bills of materials, checksums.
+    /// Build the release files into target/dist: static programs, archives, images, bills of materials, checksums.
     Dist {
-        /// Only for these processors; none: for all that this machine can build for.
+        /// Only for these processors; without any, for all that this machine can build for.
         #[arg(long, value_enum)]
         arch: Vec<dist::arch::Arch>,
         /// Without images, which need a Docker Engine.
@@ -109,9 +109,9 @@ enum Command {
         #[arg(long)]
         debug: bool,
     },
-    /// Give every parser nonsense, beginning with what this machine shows.
+    /// Feed nonsense to every parser, starting from this machine's own files.
     Fuzz {
-        /// For so long each.
+        /// Seconds per target.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
         /// Only these targets.

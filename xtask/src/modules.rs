@@ -1,10 +1,10 @@
-//! Which module imports which.
+//! Checks which module imports which.
 //!
 //! The modules of a crate import only from their left in the order that `ARCHITECTURE.md` states, and modules side by side
 //! never import each other in a circle. Imports are `use` declarations and paths in code that begin with `crate`, `super` or
-//! `self`; re-exports are followed to the module that defines the name, and tests are left out.
+//! `self`. Re-exports are followed to the module that defines the name, and tests are left out.
 //!
-//! A type's name says what it is wherever it is read: no crate has two types of one name.
+//! No crate may have two types of one name, so that the name alone identifies the type.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,16 +18,16 @@ use crate::command::root;
 /// The heading in `ARCHITECTURE.md` above the table of orders.
 const HEADING: &str = "## Order of modules";
 
-/// Words that a definition of a type begins with.
+/// Words that begin a type's definition.
 const TYPES: [&str; 5] = ["struct", "enum", "union", "trait", "type"];
 
-/// Names that private types of benchmarks share.
+/// Names that private types of several benchmarks share.
 const SHARED_NAMES: [&str; 3] = ["Bench", "Figure", "Workload"];
 
-/// A module by its path from the crate's root, which is the empty path.
+/// A module's path from the crate's root. The root itself is the empty path.
 type Module = Vec<String>;
 
-/// Fails where a module imports what it must not.
+/// Fails if a module imports another one that it must not import.
 pub(crate) fn check() -> Result<()> {
     let document = std::fs::read_to_string(root().join("ARCHITECTURE.md"))?;
     let mut problems = String::new();
@@ -59,19 +59,19 @@ fn orders(document: &str) -> Result<Vec<(String, Vec<Vec<String>>)>> {
     Ok(orders)
 }
 
-/// What the modules of a crate import.
+/// The imports of a crate's modules.
 #[derive(Debug, Default)]
 struct Crate {
-    /// Each module with the paths in it.
+    /// The paths in each module.
     modules: BTreeMap<Module, Vec<Vec<String>>>,
-    /// Names that a module's `use` declarations bring into it, and the paths that they stand for.
+    /// The names that a module's `use` declarations introduce, and the paths that they stand for.
     names: BTreeMap<(Module, String), Vec<String>>,
-    /// The modules in which a type of this name is defined.
+    /// The modules that define a type of this name.
     types: BTreeMap<String, Vec<Module>>,
 }
 
 impl Crate {
-    /// Reads the module tree below `src/lib.rs`, or `src/main.rs` where there is no library.
+    /// Reads the module tree below `src/lib.rs`, or `src/main.rs` if there is no library.
     fn read(source: &Path) -> Result<Self> {
         let roots = ["lib.rs", "main.rs"].map(|name| source.join(name));
         let file = roots.iter().find(|file| file.exists()).context("neither lib.rs nor main.rs")?;
@@ -132,7 +132,7 @@ impl Crate {
         Ok(())
     }
 
-    /// The module that defines what a path in `module` names; `None` for what is in another crate.
+    /// The module that defines the target of a path in `module`; `None` if that is in another crate.
     fn resolve(&self, module: &Module, path: &[String], depth: usize) -> Option<Module> {
         let (first, mut rest) = path.split_first()?;
         let mut found: Module = match first.as_str() {
@@ -163,7 +163,7 @@ impl Crate {
         Some(found)
     }
 
-    /// Which modules import which, by the module that both are below: a child of it, and another child.
+    /// The imports between sibling modules, by their parent: the importing child and the imported child.
     fn imports(&self) -> BTreeMap<Module, BTreeSet<(String, String)>> {
         let mut imports: BTreeMap<Module, BTreeSet<(String, String)>> = BTreeMap::new();
         for (module, paths) in &self.modules {
@@ -209,13 +209,13 @@ impl Crate {
     }
 }
 
-/// A path, and the name that a `use` declaration gives to its end.
+/// A path, and the name that a `use` declaration gives to its last part.
 struct Import {
     path: Vec<String>,
     alias: Option<String>,
 }
 
-/// All paths of `use` declarations, and those in code that begin with `crate`, `super` or `self`.
+/// Collects all paths of `use` declarations, and paths in code that begin with `crate`, `super` or `self`.
 fn collect(tokens: &[TokenTree], found: &mut Vec<Import>) {
     let mut at = 0;
     while at < tokens.len() {
@@ -225,7 +225,7 @@ fn collect(tokens: &[TokenTree], found: &mut Vec<Import>) {
         }
         match &tokens[at] {
             TokenTree::Ident(word) if word == "mod" => {
-                // The body of a module is that module's.
+                // The paths in a module's body belong to that module.
                 at += 2;
             }
             TokenTree::Ident(word) if word == "use" => {
@@ -248,7 +248,7 @@ fn collect(tokens: &[TokenTree], found: &mut Vec<Import>) {
     }
 }
 
-/// A path that may end in braces; returns how many tokens it has.
+/// Reads a path that may end in braces; returns its number of tokens.
 fn tree(tokens: &[TokenTree], prefix: &[String], found: &mut Vec<Import>) -> usize {
     let mut path = prefix.to_vec();
     let mut at = 0;
@@ -289,13 +289,13 @@ fn is_punctuation(token: &TokenTree, character: char) -> bool {
     matches!(token, TokenTree::Punct(punctuation) if punctuation.as_char() == character)
 }
 
-/// Whether an item that is only compiled for tests begins here.
+/// Whether a test-only item begins here.
 fn is_test(tokens: &[TokenTree]) -> bool {
     matches!(tokens, [TokenTree::Punct(hash), TokenTree::Group(attribute), ..]
         if hash.as_char() == '#' && attribute.stream().to_string().replace(' ', "") == "cfg(test)")
 }
 
-/// Up to its body or its semicolon.
+/// The number of tokens up to its body or its semicolon.
 fn item_length(tokens: &[TokenTree]) -> usize {
     let ends = |token: &TokenTree| {
         is_punctuation(token, ';')
@@ -304,7 +304,7 @@ fn item_length(tokens: &[TokenTree]) -> usize {
     tokens.iter().position(ends).map_or(tokens.len(), |end| end + 1)
 }
 
-/// A circle among imports, its first module again at its end.
+/// A circle among imports, with its first module repeated at the end.
 fn circle(imports: &BTreeSet<(String, String)>) -> Option<Vec<String>> {
     let starts: BTreeSet<_> = imports.iter().map(|(from, _)| from).collect();
     starts.into_iter().find_map(|start| {

@@ -1,4 +1,4 @@
-//! The shipped programs, started and talked to as a user does.
+//! The shipped programs, started and used as a user does.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A program that was started, told to stop when it is no longer needed.
+/// A running program; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -28,7 +28,7 @@ impl Running {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 match serde_json::from_str(&line) {
                     Ok(value) => {
-                        // Whoever waited for a line may have what it needs.
+                        // The receiving end may be gone, because the wait for a line is over.
                         let _ = sender.send(value);
                     }
                     Err(_) => eprintln!("{line}"),
@@ -56,7 +56,7 @@ impl Running {
         self.child.id()
     }
 
-    /// SIGTERM, and wait.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(mut self) -> Result<ExitStatus> {
         kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot stop it")?;
         Ok(self.child.wait()?)
@@ -67,7 +67,7 @@ impl Running {
         Ok(self.child.wait()?)
     }
 
-    /// Lets it run on.
+    /// Keeps it running after this process.
     pub(crate) fn leave(self) {
         std::mem::forget(self);
     }
@@ -82,7 +82,7 @@ impl Drop for Running {
     }
 }
 
-/// A receiver on a loopback port, with secrets made up for it.
+/// A receiver on a loopback port, with random secrets.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     running: Running,
@@ -129,7 +129,7 @@ impl Receiver {
     }
 }
 
-/// 128 bits nobody knows, in hexadecimal.
+/// 128 random bits, in hexadecimal.
 pub(crate) fn random() -> Result<String> {
     use std::io::Read;
     let mut bytes = [0u8; 16];

@@ -1,4 +1,4 @@
-//! The program that asks the receiver for everything its description promises: installed with pip, for this alone.
+//! schemathesis, which tests the receiver against its description: installed with pip, only for this purpose.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,15 +7,15 @@ use anyhow::Result;
 
 use crate::command::{checked, root};
 
-/// What is installed with pip; the version is part of what is tested.
+/// The package for pip. The version is fixed because it decides which tests run.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 
-/// Where it is installed.
+/// The directory of its virtual environment.
 fn directory() -> PathBuf {
     root().join("target/api-venv")
 }
 
-/// Whether schemathesis is there, in the version that is wanted.
+/// Whether schemathesis is installed in this version.
 pub(crate) fn is_installed() -> bool {
     let marker = std::fs::read_to_string(directory().join("installed"));
     marker.is_ok_and(|installed| installed == SCHEMATHESIS) && program().is_file()
@@ -29,7 +29,7 @@ pub(crate) fn install() -> Result<()> {
     Ok(std::fs::write(directory().join("installed"), SCHEMATHESIS)?)
 }
 
-/// The program.
+/// The path of the program.
 pub(crate) fn program() -> PathBuf {
     directory().join("bin/schemathesis")
 }

@@ -1,4 +1,4 @@
-//! What a machine needs beside Rust and a C compiler, found or installed.
+//! Finds or installs what a machine needs besides Rust and a C compiler.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,23 +10,23 @@ use crate::command::{cargo, checked, root, tools};
 use crate::debian::{self, From};
 use crate::{ebpf, schemathesis};
 
-/// The LLVM of Debian's `rustc-web`, which wrote its `core`: the linker must be of the same.
+/// The LLVM of Debian's `rustc-web`, which produced its `core`. The linker must use the same version.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
-/// Something that is needed.
+/// A tool that is needed.
 struct Need {
     name: &'static str,
     what_for: &'static str,
-    /// Debian's packages for it, or for building it.
+    /// Debian's packages that contain it or are needed to build it.
     packages: &'static [&'static str],
-    /// What cargo installs it with, where it is not in those packages.
+    /// The arguments of `cargo install`, if those packages do not contain it.
     cargo: &'static [&'static str],
     present: fn() -> bool,
-    /// What else installs it.
+    /// Another way to install it.
     install: Option<fn() -> Result<()>>,
 }
 
-/// Something that Debian's packages have.
+/// A tool from Debian's packages.
 const fn packaged(
     name: &'static str,
     what_for: &'static str,
@@ -44,7 +44,7 @@ const TESTS: &[Need] = &[
     packaged("openssl", "tests make certificates with it", &["openssl"], || has("openssl")),
 ];
 
-/// What the page is tested in.
+/// For the tests of the page.
 const BROWSER: &[Need] = &[
     packaged(
         "Chromium",
@@ -56,7 +56,7 @@ const BROWSER: &[Need] = &[
     packaged("npm", "installs what drives Chromium and what checks pages", &["npm"], || has("npm")),
 ];
 
-/// What the BPF object is built with.
+/// For building the BPF object.
 const OBJECT: &[Need] = &[
     packaged(
         "a Rust toolchain for BPF",
@@ -74,7 +74,7 @@ const OBJECT: &[Need] = &[
     },
 ];
 
-/// What metrics are checked with.
+/// For checking metrics.
 const METRICS: &[Need] = &[Need {
     name: "promtool",
     what_for: "checks the form of metrics",
@@ -84,7 +84,7 @@ const METRICS: &[Need] = &[Need {
     install: None,
 }];
 
-/// What everything is checked with.
+/// For the lints.
 const LINT: &[Need] = &[
     packaged("clippy for BPF", "lints the eBPF program", &["rust-web-clippy"], ebpf::can_lint),
     Need {
@@ -97,7 +97,7 @@ const LINT: &[Need] = &[
     },
 ];
 
-/// What other kernels are tried with.
+/// For trying other kernels.
 const KERNELS: &[Need] = &[
     packaged("qemu-system-x86_64", "boots other kernels", &["qemu-system-x86"], || has("qemu-system-x86_64")),
     packaged(
@@ -109,7 +109,7 @@ const KERNELS: &[Need] = &[
     packaged("cpio", "packs what those kernels boot", &["cpio"], || has("cpio")),
 ];
 
-/// What the API is tested with.
+/// For testing the API.
 const API: &[Need] = &[
     packaged("Python's venv", "holds schemathesis", &["python3-venv"], || {
         runs(&["python3", "-c", "import ensurepip, venv"])
@@ -124,7 +124,7 @@ const API: &[Need] = &[
     },
 ];
 
-/// What images are built and run with.
+/// For building and running images.
 const DOCKER: &[Need] = &[
     packaged("the Docker Engine", "builds images and runs them", &["docker.io", "runc"], || {
         has("dockerd") && has("docker") && has("runc")
@@ -137,7 +137,7 @@ const DOCKER: &[Need] = &[
     packaged("jq", "reads the stress demo's token", &["jq"], || has("jq")),
 ];
 
-/// What a cluster runs on, beside what is unpacked for it.
+/// For running a cluster, besides the unpacked packages.
 const CLUSTER: &[Need] = &[
     packaged("the Docker Engine", "runs jobs of runners", &["docker.io"], || has("dockerd") && has("docker")),
     packaged("containerd and runc", "run pods", &["containerd", "runc"], || has("containerd") && has("runc")),
@@ -147,17 +147,17 @@ const CLUSTER: &[Need] = &[
     packaged("debootstrap", "makes the image of jobs", &["debootstrap"], || has("debootstrap")),
 ];
 
-/// What manifests and units are checked with.
+/// For checking manifests and units.
 const DEPLOY: &[Need] = &[
     packaged("systemd-analyze", "checks the units of systemd", &["systemd"], || has("systemd-analyze")),
     packaged("Python's venv", "holds what validates manifests", &["python3-venv"], || {
         runs(&["python3", "-c", "import ensurepip, venv"])
     }),
 ];
-/// It brings the schemas of Kubernetes 1.25 to 1.37.
+/// Contains the schemas of Kubernetes 1.25 to 1.37.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
-/// What releases are made with.
+/// For making releases.
 const DIST: &[Need] = &[Need {
     name: "cargo-cyclonedx",
     what_for: "lists what the programs are made of",
@@ -167,11 +167,11 @@ const DIST: &[Need] = &[Need {
     install: None,
 }];
 
-/// What the whole of the tests needs.
+/// The needs of all tests.
 const EVERYTHING: [For; 8] =
     [For::Object, For::Node, For::Lint, For::Api, For::Browser, For::Deploy, For::Docker, For::Cluster];
 
-/// What to be set up for.
+/// A purpose that tools are installed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     Object,
@@ -193,7 +193,7 @@ impl For {
             Self::Object => &[OBJECT],
             Self::Tests => &[TESTS],
             Self::Node => &[TESTS, METRICS],
-            // What lints the eBPF program has to be of the toolchain that builds it.
+            // The linter of the eBPF program has to come from the toolchain that builds it.
             Self::Lint => &[OBJECT, LINT],
             Self::Kernels => &[KERNELS],
             Self::Api => &[METRICS, API],
@@ -207,7 +207,7 @@ impl For {
     }
 }
 
-/// Prints what is needed and installs what is missing; with `check`, only prints.
+/// Prints all needs and installs the missing ones; with `check`, only prints.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut missing = 0;
     for need in EVERYTHING.iter().flat_map(|what| what.needs()) {
@@ -225,7 +225,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     EVERYTHING.into_iter().try_for_each(ensure)
 }
 
-/// Installs what is missing, and says what.
+/// Installs missing tools, and names them.
 pub(crate) fn ensure(what: For) -> Result<()> {
     for need in what.needs() {
         if (need.present)() {
@@ -249,7 +249,7 @@ pub(crate) fn ensure(what: For) -> Result<()> {
         if !need.cargo.is_empty() {
             eprintln!("{} is missing: building it into {}", need.name, tools().display());
             let mut install = cargo();
-            // Unoptimised: it is built for longer than it will ever run.
+            // Unoptimised, because building it takes longer than it will ever run.
             install.args(["install", "--locked", "--quiet", "--debug"]).args(need.cargo);
             install.arg("--root").arg(tools()).env("LLVM_PREFIX", LLVM_PREFIX);
             checked(&mut install)?;
@@ -265,13 +265,13 @@ pub(crate) fn ensure(what: For) -> Result<()> {
     Ok(())
 }
 
-/// Installs the browser and what drives it, in the versions of the lock file; tells where the modules are.
+/// Installs the browser and its driver, in the versions of the lock file; returns the directory of the modules.
 pub(crate) fn browser() -> Result<PathBuf> {
     ensure(For::Browser)?;
     let (from, to) = (root().join("tests/browser"), root().join("target/browser"));
     std::fs::create_dir_all(&to)?;
     let lock = std::fs::read(from.join("package-lock.json"))?;
-    // Written once all of it is there.
+    // Written last, when everything is installed.
     let installed = to.join("installed.json");
     if std::fs::read(&installed).is_ok_and(|installed| installed == lock) {
         return Ok(to);
@@ -286,19 +286,19 @@ pub(crate) fn browser() -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Whether this may install Debian's packages.
+/// Whether this process may install Debian's packages.
 pub(crate) fn can_install() -> bool {
     rustix::process::geteuid().is_root() && has("apt-get")
 }
 
-/// Whether Debian's package manager has it.
+/// Whether a Debian package is installed.
 fn is_installed(package: &str) -> bool {
     let status =
         Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]).output();
     status.is_ok_and(|output| output.stdout == b"installed")
 }
 
-/// Makes the directory with what validates manifests, and tells where it is.
+/// Makes the directory with the tools that validate manifests, and returns its path.
 pub(crate) fn deploy_tools() -> Result<PathBuf> {
     ensure(For::Deploy)?;
     let directory = tools().join("deploy");
@@ -324,7 +324,7 @@ pub(crate) fn has_browser() -> bool {
     For::Browser.needs().all(|need| (need.present)())
 }
 
-/// Whether a program ends well.
+/// Whether a program exits successfully.
 fn runs(command: &[&str]) -> bool {
     let [program, arguments @ ..] = command else { return false };
     let status = Command::new(program).args(arguments).stderr(std::process::Stdio::null()).status();

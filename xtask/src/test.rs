@@ -1,4 +1,4 @@
-//! `cargo xtask test`: installs what the tests need, runs all of them that can run here, and says which cannot.
+//! `cargo xtask test`: installs the tests' needs, runs all tests that can run here, and names the others.
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -14,10 +14,10 @@ use crate::docker::{Engine, Release};
 use crate::setup::{self, For};
 use crate::{api, cluster, ebpf, failures, fuzz, lint};
 
-/// Tests that need the same.
+/// Tests with the same needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Group {
-    /// Form, lints, documentation and licences of everything, the eBPF program included.
+    /// Formatting, lints, documentation and licences of everything, the eBPF program included.
     Lint,
     /// No privileges: pure code, and the shipped programs over real sockets.
     Unit,
@@ -27,19 +27,19 @@ pub(crate) enum Group {
     Bpf,
     /// No privileges: the API against its description, and the metrics.
     Api,
-    /// Root, on a kernel with BTF: the jobs of a node, in cgroups as a kubelet makes them.
+    /// Root, on a kernel with BTF: the jobs of a node, in cgroups laid out as a kubelet does.
     Node,
     /// Root: the shipped programs killed, disks filled, peers that misbehave.
     Faults,
-    /// The page in a real browser; left out without root, which may have to install it, unless it is asked for.
+    /// The page in a real browser. Skipped without root if the browser is not installed, unless the user asks for it.
     Browser,
-    /// What `deploy/` and the documents say, against schemas and the programs.
+    /// The files in `deploy/` and the documents, against schemas and the programs.
     Deploy,
     /// Root: the images in Docker Engines that are started for it.
     Docker,
-    /// Root, Go: what is shipped in a real Kubernetes cluster, with a real runner.
+    /// Root, Go: the shipped programs in a real Kubernetes cluster, with a real runner.
     Cluster,
-    /// Every parser given nonsense for a minute.
+    /// Nonsense for every parser, for a minute each.
     Fuzz,
 }
 
@@ -61,7 +61,7 @@ impl Group {
         }
     }
 
-    /// Why it cannot run here; without root the browser might have to be installed.
+    /// Why the group cannot run here. The browser, if it is missing, can only be installed by root.
     fn obstacle(self) -> Option<String> {
         let root = rustix::process::geteuid().is_root();
         match self {
@@ -78,12 +78,12 @@ impl Group {
         matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker | Self::Cluster)
     }
 
-    /// `cargo test` with its tests alone.
+    /// `cargo test` with only this group's tests.
     fn tests(self, test: impl Fn() -> Command) -> Result<Command> {
         self.tests_below("", test)
     }
 
-    /// The same, of those below a module of it.
+    /// The same, with only the tests below a module of the group.
     fn tests_below(self, below: &str, test: impl Fn() -> Command) -> Result<Command> {
         let module = format!("{GROUPS}{}::{below}", self.name());
         let mut tests = test();
@@ -97,15 +97,15 @@ impl Group {
     }
 }
 
-/// The module with the tests of all groups but `unit`; no other name of a module ends so.
+/// The module with the tests of all groups except `unit`. No other module's name ends like this.
 const GROUPS: &str = "test_groups::";
-/// The module with those tests in a cluster that have it for themselves.
+/// The module with the tests that need the cluster for themselves.
 const ALONE: &str = "alone::";
-/// Groups that compare no times: they run side by side.
+/// Groups that compare no times and therefore run side by side.
 const BESIDE: [Group; 3] = [Group::Api, Group::Browser, Group::Deploy];
-/// For so long each target of the group `fuzz` runs.
+/// How long each target of the group `fuzz` runs.
 const FUZZ_SECONDS: u64 = 60;
-/// Cargo builds for one at a time: tests that are built already have begun by then.
+/// Cargo builds for one caller at a time. After this time the tests, which are built already, are running.
 const CARGO_HAS_STARTED: Duration = Duration::from_secs(10);
 /// Rounds of each fault in the long form.
 const LONG_ROUNDS: &str = "200";
@@ -130,7 +130,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     Ok(())
 }
 
-/// What ran, for how long, and what did not, and why.
+/// The result of each group: passed or failed after how long, or not run and why.
 #[derive(Debug, Default)]
 struct Table(Vec<(Group, Outcome)>);
 
@@ -158,7 +158,7 @@ impl Table {
         self.0.push((group, Outcome::NotRun { why: why.to_owned() }));
     }
 
-    /// Runs a group and notes what came of it: one that fails keeps no other from running.
+    /// Runs a group and records its result. A failed group does not stop the others.
     fn run(&mut self, group: Group, test: impl FnOnce() -> Result<()>) {
         self.0.push((group, Outcome::of(test)));
     }
@@ -214,7 +214,7 @@ fn fuzz() -> Outcome {
     Outcome::of(|| fuzz::run(FUZZ_SECONDS, &[]))
 }
 
-/// Runs what takes the programs. `fuzzed`: what came of the group `fuzz`, if it ran beside another.
+/// Runs the groups that need the programs. `fuzzed` is the result of the group `fuzz`, if it ran beside another group.
 fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<Outcome>) -> Result<()> {
     setup::ensure(For::Tests)?;
     for (group, what) in [(Group::Api, For::Api), (Group::Node, For::Node)] {
@@ -233,7 +233,7 @@ fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<O
     } else if groups.contains(&Group::Bpf) {
         println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
     }
-    // With the same features for all groups: else all of it would be compiled once more.
+    // The same features for all groups, because cargo would compile everything again otherwise.
     let test = || {
         let mut test = cargo();
         test.args(["test", "--locked", "--no-fail-fast", "--workspace"])
@@ -248,7 +248,7 @@ fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<O
         Group::Unit => failures::told(test().args(["--", "--skip", GROUPS])),
         Group::Api => api::run(&programs, long),
         Group::Browser => {
-            // Node.js finds there what tests/browser asks for.
+            // Node.js looks there for the modules that tests/browser imports.
             let modules = setup::browser()?;
             let mut test = group.tests(test)?;
             failures::told(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
@@ -283,7 +283,7 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     if long {
         test.env("FAULT_ROUNDS", LONG_ROUNDS);
     }
-    // CPU time is compared with the kernel's own count: one at a time, so that nothing else is running.
+    // One test at a time: they compare CPU time with the kernel's own count, so nothing else may run.
     test.arg("--test-threads=1");
     match group {
         Group::Docker => in_engines(&test),
@@ -291,10 +291,10 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     }
 }
 
-/// In a cluster others always run: first what only adds jobs, several at once, then what changes what is deployed, which
-/// leaves the machine time for something else.
+/// The tests that only add jobs run first, several at once: in a cluster other processes always run. The tests that change
+/// the deployment follow one at a time. They leave the machine time for `meanwhile`.
 fn in_cluster(test: impl Fn() -> Command, meanwhile: impl FnOnce() + Send) -> Result<()> {
-    // What is known to fail is told by tests that pass.
+    // Tests that pass report the known failures in their output.
     let run = |below: &str, words: &[&str]| {
         let mut tests = Group::Cluster.tests_below(below, &test)?;
         failures::told(cluster::tell(&mut tests)?.arg("--show-output").args(words))
@@ -315,7 +315,7 @@ fn in_cluster(test: impl Fn() -> Command, meanwhile: impl FnOnce() + Send) -> Re
     })
 }
 
-/// Runs tests of the images, with what Debian 12 has and with something newer.
+/// Runs the tests of the images with Debian 12's engine and with a newer one.
 fn in_engines(test: &Command) -> Result<()> {
     images::prepare(false)?;
     for (release, compose) in [(Release::Installed, "docker-compose"), (Release::Newer, "docker compose")] {

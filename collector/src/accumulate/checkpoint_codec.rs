@@ -22,13 +22,13 @@ enum Read {
     Histogram(Vec<(u64, u32)>),
 }
 
-/// Each value less the one before, modulo 2³².
+/// Each value minus the previous one, modulo 2³².
 struct Differences<'a>(&'a [u32]);
 
 impl Serialize for Differences<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let before = std::iter::once(&0).chain(self.0);
-        // The length must be known beforehand, and that of a slice is.
+        // The length must be known beforehand. The iterator of a slice knows it.
         serializer.collect_seq(
             self.0.iter().zip(before).map(|(value, before)| value.wrapping_sub(*before).cast_signed()),
         )
@@ -77,7 +77,7 @@ fn exact(differences: &[i32], unusual: Vec<(u32, f32)>) -> Option<Samples> {
 
 fn histogram(cells: &[(u64, u32)]) -> Option<Samples> {
     let highest = cells.iter().map(|(value, _)| *value).max()?;
-    // The highest value of the last cell is up to a thousandth more than what was recorded in it.
+    // The highest value of the last cell is up to a thousandth more than the values recorded in it.
     if cells.len() > MAX_CELLS || highest > u64::from(u32::MAX) + (1 << 23) {
         return None;
     }
@@ -136,7 +136,7 @@ mod tests {
         let samples = |bytes: &[u8]| postcard::from_bytes::<super::Samples>(bytes).map(|_| ());
         // Exact: one value, no weight.
         assert!(samples(&[0, 1, 2, 0]).is_ok());
-        // A weight for a sample that is not there; a weight that is no number; a histogram of nothing.
+        // A weight for a sample that does not exist; a weight that is not a number; an empty histogram.
         assert!(samples(&[0, 1, 2, 1, 1, 0, 0, 0x80, 0x3f]).is_err());
         assert!(samples(&[0, 1, 2, 1, 0, 0, 0, 0xc0, 0x7f]).is_err());
         assert!(samples(&[1, 0]).is_err());

@@ -8,15 +8,15 @@ use wire::{CpuHistogram, QuantileMethod, Stats};
 pub const EXACT_SAMPLES: usize = 16_384;
 /// How often a sample of the usual weight counts in a histogram, so that a shorter one can count less.
 const WEIGHT_UNITS: f64 = 16.0;
-/// A use of less time than this makes no peak, however well it was measured: reading the clock and the account are two.
+/// A rate covers at least this time, even if it was measured exactly: the clock and the account are read at two moments.
 const SHORTEST_SECONDS: f64 = 0.02;
-/// Weights that differ by less than this share are the same: ticks are never exactly on time.
+/// Weights that differ by less than this share count as the same: ticks are never exactly on time.
 const SAME_WEIGHT: f64 = 0.01;
 
 /// Samples of one quantity, each weighted by the time that it stands for.
 ///
 /// Values are stored in whole units of the caller's choice (bytes as KiB, cores as millionths). Peak and mean are stored
-/// apart from them and are exact.
+/// separately and are exact.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Distribution {
     /// How many units of a stored value make one unit of the statistics.
@@ -28,15 +28,15 @@ pub struct Distribution {
     samples: Samples,
 }
 
-/// What `amount` in `seconds` is in a second, over no less than half an `interval`: the last interval of a run ends when it
-/// is told to, and a clock tick in some milliseconds of it is no peak.
+/// Returns `amount` per second, over at least half an `interval`. The last interval of a run may be a few milliseconds
+/// long, and a clock tick in it is not a peak.
 pub(super) fn rate(amount: f64, seconds: f64, interval: f64) -> f64 {
     if seconds > 0.0 { amount / seconds.max(interval / 2.0) } else { 0.0 }
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Samples {
-    /// Values, and the weights of those that have an unusual one by index.
+    /// Values, and by index the weights that are unusual.
     Exact(Vec<u32>, Vec<(u32, f32)>),
     Histogram(Box<Histogram<u32>>),
 }
@@ -48,23 +48,23 @@ impl Distribution {
         Self { scale, usual_weight, peak: 0.0, weighted_sum: 0.0, weight: 0.0, samples }
     }
 
-    /// What a sample of the usual length weighs, in seconds.
+    /// The weight of a sample of the usual length, in seconds.
     pub(super) fn usual_weight(&self) -> f64 {
         self.usual_weight
     }
 
-    /// Adds a sample that stands for `seconds`; one that stands for no time only counts for the peak.
+    /// Adds a sample that stands for `seconds`. A sample that stands for no time counts only for the peak.
     pub fn add(&mut self, value: f64, seconds: f64) {
         self.add_shown(value, value, seconds);
     }
 
-    /// Adds what was used in `seconds`, as a rate; an interval that is cut short makes no peak.
+    /// Adds the amount used in `seconds`, as a rate. An interval that is cut short makes no peak.
     pub fn add_used(&mut self, amount: f64, seconds: f64) {
         let mean = if seconds > 0.0 { amount / seconds } else { 0.0 };
         self.add_shown(mean, rate(amount, seconds, self.usual_weight), seconds);
     }
 
-    /// The same of what a clock of nanoseconds measured: a short time is no less true.
+    /// Like [`Self::add_used`], for an amount that a nanosecond clock measured: a short time is just as accurate.
     pub fn add_measured(&mut self, amount: f64, seconds: f64) {
         if seconds > 0.0 {
             self.add_shown(amount / seconds, amount / seconds.max(SHORTEST_SECONDS), seconds);
@@ -126,11 +126,11 @@ impl Distribution {
         }
     }
 
-    /// From exact samples to a histogram of 3 significant digits.
+    /// Converts exact samples to a histogram of 3 significant digits.
     fn pour(&mut self) {
         let Samples::Exact(values, unusual) = &self.samples else { return };
-        // As large as it must be now: growing step by step would leave it up to twice as large. The bounds are
-        // within what the crate accepts.
+        // It is as large as it must be now, because growing step by step would leave it up to twice as large. The bounds
+        // are within what the crate accepts.
         let highest = values.iter().copied().max().unwrap_or_default().max(2);
         let Ok(mut histogram) = Histogram::new_with_max(u64::from(highest), 3) else { return };
         histogram.auto(true);
@@ -148,7 +148,7 @@ impl Distribution {
             && self.usual_weight > 0.0
     }
 
-    /// The statistics; all zero if there was no sample at all.
+    /// The statistics; all zero if there were no samples.
     pub fn stats(&self) -> Stats {
         let avg = if self.weight > 0.0 { self.weighted_sum / self.weight } else { self.peak };
         let percentiles = self.percentiles([0.99, 0.95, 0.75, 0.5]);
@@ -156,9 +156,9 @@ impl Distribution {
         Stats { peak: self.peak, p99, p95, p75, p50, avg: avg.min(self.peak) }
     }
 
-    /// Its samples by size, each with the seconds that it stands for, as they go over the wire; for a distribution of cores.
+    /// The wire form of a distribution of cores: its samples by size, each with the seconds that it stands for.
     pub fn cpu_histogram(&self) -> CpuHistogram {
-        // Where buckets end in stored values: a logarithm of each sample would take many times as long, and there is
+        // The ends of the buckets in stored values. A logarithm of each sample would take many times as long, and there is
         // little time at the end of a run.
         let ends: Vec<u32> = (0..=CpuHistogram::LAST_BUCKET)
             .map(|bucket| (CpuHistogram::end_of(bucket) * self.scale + 1e-6) as u32)
@@ -207,7 +207,7 @@ impl Distribution {
                 }
                 let buckets = Buckets::new(values, unusual);
                 quantiles.map(|q| {
-                    // Sums of weights are not exact: a millionth of a sample decides nothing.
+                    // Sums of weights are not exact, so a millionth of a sample must not decide.
                     let rank = q * buckets.total - 1e-6;
                     buckets.value_at(rank).map_or(self.peak, |value| f64::from(value) / self.scale)
                 })
@@ -227,7 +227,7 @@ struct Buckets<'a> {
 }
 
 impl<'a> Buckets<'a> {
-    /// Bits that tell buckets apart.
+    /// The number of leading bits that select a bucket.
     const BITS: u32 = 10;
 
     fn new(values: &'a [u32], unusual: &'a [(u32, f32)]) -> Self {
@@ -241,7 +241,7 @@ impl<'a> Buckets<'a> {
         Self { values, unusual, shift, weights, total }
     }
 
-    /// The smallest value up to which there is at least this weight.
+    /// The smallest value up to which the weights add up to at least `rank`.
     fn value_at(&self, rank: f64) -> Option<u32> {
         let mut passed = 0.0;
         let within = self.weights.iter().position(|weight| {
@@ -266,7 +266,7 @@ impl<'a> Buckets<'a> {
 
 fn record(histogram: &mut Histogram<u32>, value: u32, weight: f64) {
     let count = (weight * WEIGHT_UNITS).round().clamp(1.0, f64::from(u32::MAX)) as u32;
-    // It resizes itself to what is recorded; should it ever refuse, the largest value that it has stands in.
+    // The histogram resizes itself. If it ever refuses a value, its largest value stands in.
     if histogram.record_n(u64::from(value), count).is_err() {
         histogram.saturating_record_n(u64::from(value), count);
     }

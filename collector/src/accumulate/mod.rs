@@ -1,4 +1,4 @@
-//! Samples over the run, in bounded memory: pure, no clock and no file.
+//! Collects samples over the run, in bounded memory. Pure: no clock and no file.
 
 mod checkpoint_codec;
 pub mod distribution;
@@ -19,9 +19,9 @@ use crate::attribute::cpu::{Charge, Source};
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::ProcessKey;
 
-/// For how many samples a process that was seen last is kept for its exit record.
+/// For how many samples a vanished process is kept for its exit record.
 const RECORD_PATIENCE: u64 = 16;
-/// Kept memory values are whole KiB: 4 TiB fit 32 bits, and RSS is in pages anyway.
+/// Kept memory values are whole KiB: 4 TiB fit in 32 bits, and RSS is in pages anyway.
 const MEMORY_SCALE: f64 = 1.0 / 1024.0;
 /// Kept CPU values are millionths of a core.
 const CPU_SCALE: f64 = 1e6;
@@ -35,13 +35,13 @@ pub struct Present {
     pub key: ProcessKey,
     /// Command name now.
     pub comm: Comm,
-    /// Its container; `None` if that could not be told.
+    /// Its container; `None` if it is unknown.
     pub container: Option<ContainerIndex>,
-    /// The container inside that container, where there is one.
+    /// The container inside that container, if there is one.
     pub nested: Option<u32>,
     /// Resident set size in bytes.
     pub rss_bytes: u64,
-    /// For a process that began in this interval: for how long it was there.
+    /// How long it existed in this interval, in seconds.
     pub age_seconds: f64,
 }
 
@@ -52,15 +52,15 @@ pub struct Exited {
     pub key: ProcessKey,
     /// Command name at its end.
     pub comm: Comm,
-    /// Its container; `None` if that could not be told.
+    /// Its container; `None` if it is unknown.
     pub container: Option<ContainerIndex>,
-    /// The container inside that container, where there is one.
+    /// The container inside that container, if there is one.
     pub nested: Option<u32>,
     /// Highest resident set size in bytes.
     pub peak_rss_bytes: u64,
-    /// From its start to its end, but not from before measuring began.
+    /// Seconds from its start to its end, without the time before measuring began.
     pub lived_seconds: f64,
-    /// Whether this is the last word: the kernel has freed it.
+    /// Whether this is its final record: the kernel has freed it.
     pub last: bool,
 }
 
@@ -69,15 +69,15 @@ pub struct Exited {
 pub struct PassFacts<'a> {
     /// Seconds from the start of the run.
     pub at_seconds: f64,
-    /// Seconds since the pass before, without those in which the machine slept; 0 for the first.
+    /// Seconds since the previous pass, without the time that the machine slept; 0 for the first.
     pub elapsed_seconds: f64,
     /// The processes seen.
     pub present: &'a [Present],
-    /// The last word on processes that ended, where the eBPF program runs.
+    /// Records of ended processes, if the eBPF program runs.
     pub exited: Option<&'a [Exited]>,
-    /// CPU time that was used since the pass before.
+    /// CPU time used since the previous pass.
     pub charges: &'a [Charge],
-    /// What each container used, where that was looked at in between, too; in place of what follows from the processes.
+    /// The use of each container, including looks in between. It replaces the use that follows from the processes.
     pub used: Option<&'a BTreeMap<ContainerIndex, Used>>,
     /// CPU use of the whole host.
     pub host_cpu_percent: Option<f64>,
@@ -85,26 +85,26 @@ pub struct PassFacts<'a> {
     pub host_memory_bytes: Option<u64>,
 }
 
-/// What one container used from one sample to the next, added up over the looks in between.
+/// The use of one container from one sample to the next, added up over the looks in between.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Used {
-    /// CPU time: the kernel's account where that can be read, else what its processes used.
+    /// CPU time: the kernel's account if it can be read, otherwise the CPU time of its processes.
     pub cpu_ns: u64,
-    /// What its processes used, as far as they were seen.
+    /// CPU time of its processes, as far as they were seen.
     pub processes_ns: u64,
     /// Whether `cpu_ns` is the kernel's account.
     pub is_account: bool,
-    /// For how long something of it was there.
+    /// How long it was active, in seconds.
     pub seconds: f64,
     /// RSS of its processes × seconds, in bytes.
     pub rss_byte_seconds: f64,
-    /// Their highest RSS together.
+    /// Highest sum of their RSS, in bytes.
     pub peak_rss_bytes: u64,
 }
 
 /// The run so far.
 ///
-/// A checkpoint keeps the containers apart from the rest, one by one: see [`Accumulator::restore`].
+/// A checkpoint keeps the containers separately, one by one: see [`Accumulator::restore`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Accumulator {
     interval_seconds: f64,
@@ -125,13 +125,13 @@ pub struct ContainerRun {
     pub cpu: Distribution,
     /// Sum of RSS in bytes.
     pub memory: Distribution,
-    /// Working set in bytes, where its cgroup could be read.
+    /// Working set in bytes, if its cgroup could be read.
     pub working_set: Option<Distribution>,
     /// Its use over the time of the run.
     pub time_series: TimeSeries,
     /// CPU time charged to it.
     pub cpu_ns: u64,
-    /// What of it is known to be of a process, or of those that a process waited for.
+    /// CPU time that is known to be of a process, or of the children that a process waited for.
     pub processes_ns: u64,
     /// Containers inside it.
     pub nested: BTreeMap<u32, NestedRun>,
@@ -146,21 +146,21 @@ pub struct NestedRun {
     pub peak_rss_bytes: u64,
 }
 
-/// What one pass brought for one container.
+/// The figures of one container in one pass.
 #[derive(Debug, Default)]
 struct Interval {
     cpu_ns: u64,
     processes_ns: u64,
     rss_bytes: u64,
-    /// Highest, where it was looked at more than once.
+    /// Highest RSS of several looks.
     peak_rss_bytes: u64,
-    /// Whether the time is the kernel's own, to the nanosecond.
+    /// Whether the CPU time is the kernel's own figure, to the nanosecond.
     is_account: bool,
     nested: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Accumulator {
-    /// An empty run with passes `interval_seconds` apart, that keeps the `top` processes of each kind.
+    /// An empty run with passes `interval_seconds` apart that keeps the `top` processes of each kind.
     pub fn new(interval_seconds: f64, top: usize) -> Self {
         Self {
             interval_seconds,
@@ -179,8 +179,8 @@ impl Accumulator {
         self.add_since(pass, &BTreeMap::new());
     }
 
-    /// Adds the first pass of a run that counts from before it, of whose containers some had been there for so many seconds:
-    /// what each used by then it used in that time. What is read at one moment stands for no more than an interval.
+    /// Adds the first pass of a run that began earlier. `ages` has the age of its containers in seconds: each spread its
+    /// CPU time over its age. A figure that is read at one moment stands for at most one interval.
     pub fn add_since(&mut self, pass: &PassFacts<'_>, ages: &BTreeMap<ContainerIndex, f64>) {
         self.passes += 1;
         let elapsed = pass.elapsed_seconds;
@@ -227,7 +227,8 @@ impl Accumulator {
         for (container, used) in pass.used.into_iter().flatten() {
             intervals.entry(*container).or_default().take(used);
         }
-        // What no look saw of a process, the kernel tells when it has ended: the container had at least as much.
+        // The kernel reports the peak RSS of a process at its end, even if no look saw it. The container had at least as
+        // much.
         let mut ended: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
         for process in pass.exited.unwrap_or_default() {
             let Some(container) = process.container else { continue };
@@ -255,12 +256,12 @@ impl Accumulator {
         series.add(bytes as f64, elapsed_seconds);
     }
 
-    /// So many bytes a container had at some time, whether a pass saw it or not.
+    /// Adds a memory peak of a container, whether or not a pass saw it.
     pub fn add_memory_peak(&mut self, container: ContainerIndex, bytes: u64) {
         self.container(container).memory.add(bytes as f64, 0.0);
     }
 
-    /// What was counted of one container belongs to another: it is the same.
+    /// Merges one container into another, because both are the same.
     pub fn unite(&mut self, from: ContainerIndex, into: ContainerIndex) {
         let Some(run) = self.containers.remove(&from) else { return };
         self.processes.relabel(from, into);
@@ -283,7 +284,7 @@ impl Accumulator {
         })
     }
 
-    /// Puts back what a checkpoint kept of one container. False: that cannot be.
+    /// Restores one container from a checkpoint. Returns false if its data is impossible.
     #[must_use]
     pub fn restore(&mut self, index: ContainerIndex, run: ContainerRun) -> bool {
         let series = [Some(&run.cpu), Some(&run.memory), run.working_set.as_ref()];
@@ -306,7 +307,7 @@ impl Accumulator {
             && self.processes.is_sound(containers, nested)
     }
 
-    /// The container behind this one in the order of [`Self::containers`]; `None` in front: the first.
+    /// The container after this one in the order of [`Self::containers`]; the first one for `None`.
     pub fn container_after(&self, index: Option<ContainerIndex>) -> Option<(ContainerIndex, &ContainerRun)> {
         let after = (index.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         self.containers.range(after).next().map(|(index, run)| (*index, run))
@@ -317,12 +318,12 @@ impl Accumulator {
         self.passes
     }
 
-    /// CPU use of the whole host in percent, where it is known.
+    /// CPU use of the whole host in percent, if known.
     pub fn host_cpu(&self) -> Option<&Distribution> {
         self.host_cpu.as_ref()
     }
 
-    /// Memory use of the whole host in bytes, where it is known.
+    /// Memory use of the whole host in bytes, if known.
     pub fn host_memory(&self) -> Option<&Distribution> {
         self.host_memory.as_ref()
     }
@@ -337,7 +338,7 @@ impl Accumulator {
         &self.processes
     }
 
-    /// CPU time whose container could not be told.
+    /// CPU time whose container is unknown.
     pub fn unattributed_ns(&self) -> u64 {
         self.unattributed_ns
     }
@@ -365,7 +366,7 @@ impl Interval {
 }
 
 impl ContainerRun {
-    /// What was used in the time that `elapsed`; its memory at the end of it stands for `moment` seconds.
+    /// Adds the use in `elapsed` seconds. The memory at their end stands for `moment` seconds.
     fn add(&mut self, used: &Interval, at: f64, elapsed: f64, moment: f64) {
         let core_seconds = seconds(used.cpu_ns);
         if used.is_account {
@@ -411,7 +412,7 @@ impl ContainerRun {
     }
 }
 
-/// Whether what was counted can have been: sums far below what 64 bits hold.
+/// Whether these counts are possible: their sum is far below the limit of 64 bits.
 fn adds_up(mut counts: impl Iterator<Item = u64>) -> bool {
     let total = counts.try_fold(0, u64::checked_add);
     total.is_some_and(|total| total < 1 << 62)

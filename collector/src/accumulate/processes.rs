@@ -12,11 +12,11 @@ use crate::config::MAX_TOP;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::ProcessKey;
 
-/// At most this many command names are told apart; a job that uses more of them gets one entry for the rest.
+/// At most this many command names are distinguished. The rest share one entry in each container.
 const MAX_COMMANDS: usize = 4096;
-/// What the rest is called.
+/// The name of that entry.
 const OTHER: &[u8] = b"(other)";
-/// What processes are called whose parents ended before them and that no pass saw.
+/// The name for processes that no pass saw and whose parents ended before them.
 const ORPHANS: &[u8] = b"(orphans)";
 
 /// One process over its life, as far as it was seen.
@@ -42,14 +42,14 @@ pub struct ProcessRun {
     pub peak_rss_bytes: u64,
     interval_ns: u64,
     pass: u64,
-    /// Whether the last word on it has been told.
+    /// Whether its final record has come.
     ended: bool,
 }
 
 /// All processes of one name in one container.
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct CommandRun {
-    /// How many.
+    /// The number of processes.
     pub processes: u64,
     /// Their own CPU time.
     pub cpu_ns: u64,
@@ -71,7 +71,7 @@ pub struct Processes {
     ended: EndedProcesses,
 }
 
-/// What is kept of processes that ended.
+/// The data kept of ended processes.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct EndedProcesses {
     by_cpu: Vec<ProcessRun>,
@@ -80,26 +80,26 @@ struct EndedProcesses {
     nested: HashMap<(ContainerIndex, u32), u64>,
 }
 
-/// What the summary says about processes.
+/// The processes of a summary.
 #[derive(Debug)]
 pub struct ProcessReport {
-    /// Most CPU time first.
+    /// By CPU time, highest first.
     pub by_cpu: Vec<ProcessRun>,
-    /// Largest first.
+    /// By peak RSS, highest first.
     pub by_memory: Vec<ProcessRun>,
-    /// Every command, most CPU time (with its unseen children's) first.
+    /// Every command, by CPU time including its unseen children, highest first.
     pub commands: Vec<(CommandKey, CommandRun)>,
-    /// How many processes there were in containers inside others.
+    /// The number of processes in each nested container.
     pub nested: HashMap<(ContainerIndex, u32), u64>,
 }
 
 impl Processes {
-    /// Keeps the `top` of each kind.
+    /// Keeps the `top` processes of each kind.
     pub fn new(top: usize) -> Self {
         Self { top, pass: 0, live: FxHashMap::default(), ended: EndedProcesses::default() }
     }
 
-    /// A process is there in this pass.
+    /// Adds a process that is present in this pass.
     pub(super) fn see(&mut self, process: &Present, elapsed: f64) {
         let run = self.live.entry(process.key).or_insert_with(|| ProcessRun::new(process.key, process.comm));
         run.comm = process.comm;
@@ -126,18 +126,18 @@ impl Processes {
         }
     }
 
-    /// Charges CPU time to a process; tells the nested container that it is in.
+    /// Charges CPU time to a process and returns its nested container.
     pub(super) fn charge(&mut self, charge: &Charge) -> Option<u32> {
         let ns = charge.ns;
         let Some(run) = self.live.get_mut(&charge.process) else {
-            // The collector itself, in run mode: what it reaps are the orphans of its command.
+            // This is the collector itself, in run mode: it reaps the orphans of its command.
             let key = (charge.container, Comm::new(ORPHANS));
             self.ended.commands.entry(key).or_default().children_ns += ns;
             return None;
         };
         if charge.source == Source::Reaped && charge.container != run.container && charge.container.is_some()
         {
-            // A sandbox that adopts the orphans of others, which are not its own.
+            // A sandbox adopts the orphans of other containers, which are not its own.
             let key = (charge.container, Comm::new(ORPHANS));
             self.ended.commands.entry(key).or_default().children_ns += ns;
             return None;
@@ -151,7 +151,7 @@ impl Processes {
         run.nested
     }
 
-    /// What was of one container is of another.
+    /// Moves everything of one container to another.
     pub(super) fn relabel(&mut self, from: ContainerIndex, to: ContainerIndex) {
         let EndedProcesses { by_cpu, by_memory, commands, nested } = &mut self.ended;
         for run in self.live.values_mut().chain(by_cpu).chain(by_memory) {
@@ -175,7 +175,7 @@ impl Processes {
         }
     }
 
-    /// Closes the pass: what was not there has ended. The last word on it may come up to `patience` passes later.
+    /// Closes the pass: a process that was not present has ended. Its exit record may come up to `patience` passes later.
     pub(super) fn end_pass(&mut self, elapsed: f64, interval: f64, patience: u64) {
         let (pass, top, ended) = (self.pass, self.top, &mut self.ended);
         self.live.retain(|_, run| {
@@ -192,8 +192,8 @@ impl Processes {
         self.pass += 1;
     }
 
-    /// Whether a checkpoint holds what can be: every container that is named is one of `containers`, with its nested
-    /// ones among `nested`.
+    /// Whether the data of a checkpoint is possible: every container is one of `containers`, and every nested one is among
+    /// `nested`.
     pub(super) fn is_sound(&self, containers: u32, nested: u32) -> bool {
         let place = |container: Option<ContainerIndex>, inner: Option<u32>| {
             container.is_none_or(|index| index.0 < containers) && inner.is_none_or(|inner| inner < nested)

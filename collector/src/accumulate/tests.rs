@@ -111,7 +111,7 @@ fn what_the_kernel_tells_of_an_exit_counts_once_however_late_it_comes() {
     };
     traced(0.0, &[shell], &[], &[]);
     traced(1.0, &[shell], &[], &[charge(&shell, 20)]);
-    // Gone, but its record has not come yet; another was never seen.
+    // This one is gone, but its record has not come yet. Another one was never seen.
     traced(2.0, &[], &[exit(8, 1 << 20)], &[last(8, 40)]);
     traced(3.0, &[], &[exit(7, 1 << 22)], &[last(7, 30)]);
     traced(4.0, &[], &[], &[]);

@@ -1,8 +1,8 @@
-//! A time series of the run: at most 240 points however long the run is.
+//! A time series of the run: at most 240 points for a run of any length.
 
 use serde::{Deserialize, Serialize};
 
-/// The most points. Before there would be more, neighbours are merged and the steps double.
+/// The maximum number of points. At the limit, neighbours are merged and the steps double.
 pub const MAX_POINTS: usize = 240;
 
 /// Length of the steps that a run of `seconds` is cut into, beginning with steps of `interval`.
@@ -33,7 +33,7 @@ impl TimeSeries {
         Self { step: interval, points: Vec::new() }
     }
 
-    /// Adds what was used between two moments of the run, in seconds from its start.
+    /// Adds the use between two moments of the run, in seconds from its start.
     pub fn add(&mut self, from: f64, to: f64, core_seconds: f64, memory_bytes: u64) {
         while self.step < step_seconds(self.step, to) {
             self.halve();
@@ -52,7 +52,7 @@ impl TimeSeries {
         }
     }
 
-    /// Adds another series of the same run: both containers used resources side by side.
+    /// Adds another series of the same run. Cores are added up; the larger memory counts.
     pub(super) fn absorb(&mut self, other: &Self) {
         let mut other = Self { step: other.step, points: other.points.clone() };
         // Both began with the same step, which only doubles.
@@ -106,7 +106,7 @@ impl TimeSeries {
     }
 }
 
-/// Thousandths of a core: a chart shows no more, and a payload stays small.
+/// Rounds to thousandths of a core: a chart shows no more, and the payload stays small.
 fn round(cores: f64) -> f64 {
     (cores * 1e3).round() / 1e3
 }

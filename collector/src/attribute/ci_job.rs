@@ -1,4 +1,4 @@
-//! Which CI job a pod runs. The environment of its processes is the evidence, and each pass decides. Pure.
+//! Which CI job a pod runs, according to the environments of its processes. Each pass decides. Pure.
 
 use std::rc::Rc;
 
@@ -12,15 +12,15 @@ use crate::sample::environ::variable;
 /// The job that the environment of a process names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
-    /// Nothing.
+    /// No job.
     Nobody,
-    /// Whose it is.
+    /// A job of this run.
     Run(RunIdentity),
-    /// That there is one, but not whose: which run it is, and what is wrong.
+    /// A job whose run cannot be identified.
     Unusable {
         /// The run's identifier.
         run_id: String,
-        /// What is missing, or cannot be a name.
+        /// What is missing, or is not a valid name.
         why: String,
     },
 }
@@ -59,13 +59,13 @@ fn run_of<'a>(
 /// A process of a pod that names its job.
 #[derive(Debug, Clone)]
 pub struct JobEvidence {
-    /// Whose.
+    /// The job's run.
     pub run: Rc<RunIdentity>,
-    /// When it started, in clock ticks since boot.
+    /// When the process started, in clock ticks since boot.
     pub start_ticks: u64,
-    /// Whether it descends from a process of the pod's current run: a job that claims to be another one.
+    /// Whether it descends from a process of the pod's current run. It then only claims to be another job.
     pub within: bool,
-    /// Its container; `None` for one inside another.
+    /// Its container; `None` if that is inside another one.
     pub container: Option<ContainerIndex>,
 }
 
@@ -77,9 +77,9 @@ pub enum JobChange {
         /// Whether a process of the job was seen.
         alive: bool,
     },
-    /// There is another job.
+    /// The pod runs another job.
     New {
-        /// Whose.
+        /// The job's run.
         run: Rc<RunIdentity>,
         /// The start of its first process, in clock ticks since boot.
         since_ticks: u64,
@@ -87,7 +87,7 @@ pub enum JobChange {
 }
 
 /// Decides which job a pod runs. `current` is the job so far and the start of its first process. The jobs in `over` were
-/// replaced and do not come back, though processes of them may live on.
+/// replaced and do not come back, even if some of their processes still live.
 pub fn decide(
     current: Option<(&RunIdentity, u64)>,
     over: &[Rc<RunIdentity>],

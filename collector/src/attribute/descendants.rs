@@ -4,11 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::sample::process_table::{Observation, ProcessKey};
 
-/// The descendants of `root` among `observations`, and `root` itself as what they leave to it: the CPU time of
-/// the children that it reaps, none of its own.
+/// Returns the descendants of `root` among `observations`, and `root` itself with only the CPU time of the children that it
+/// reaped.
 ///
-/// `root` is their subreaper, so that an orphan is its child; who was a descendant stays one. `members` is kept
-/// from pass to pass.
+/// `root` is their subreaper, so an orphan becomes its child. A descendant stays one. `members` is kept from pass to pass.
 pub fn descendants(
     observations: Vec<Observation>,
     root: u32,
@@ -18,7 +17,7 @@ pub fn descendants(
         observations.iter().map(|process| (process.key.pid, process.key)).collect();
     let mut found: HashSet<ProcessKey> =
         observations.iter().map(|process| process.key).filter(|key| members.contains(key)).collect();
-    // A parent comes before its children, but for PIDs that wrapped around: look again until nothing is new.
+    // A parent comes before its children unless PIDs wrapped around, so this repeats until it finds nothing new.
     loop {
         let before = found.len();
         for process in &observations {
@@ -76,10 +75,10 @@ mod tests {
         let found = descendants(all, 50, &mut members);
         assert_eq!(pids(&found), [50, 60, 70]);
         assert_eq!((found[0].own_ticks, found[0].reaped_ticks, found[0].rss_pages), (0, 7, 0));
-        // 70 ended and left 60 to a subreaper of its own, which is not a descendant; it stays one.
+        // 70 ended, and a process that is not a descendant adopted 60. 60 stays a descendant.
         let found = descendants(vec![process(1, 0), process(50, 1), process(60, 1)], 50, &mut members);
         assert_eq!(pids(&found), [50, 60]);
-        // Another process with the PID of a descendant is none.
+        // Another process with the PID of a descendant is not a descendant.
         let mut other = process(60, 1);
         other.key.start_ticks = 999;
         assert_eq!(pids(&descendants(vec![process(50, 1), other], 50, &mut members)), [50]);

@@ -1,19 +1,19 @@
 //! Container identity from cgroup paths.
 //!
-//! One rule read from right to left passes every form that runtimes write: a path segment names a container if,
-//! behind its last `:`, it is `[prefix-]<64 hex digits>[.suffix]`, or `<32 hex digits>-<digits>` as ECS writes it;
-//! mounts and conmon, which only look after a container, are none.
+//! One rule covers every form that runtimes write: a path segment names a container if the part after its last `:` is
+//! `[prefix-]<64 hex digits>[.suffix]`, or `<32 hex digits>-<digits>` as ECS writes it. Mounts and conmon, which only look
+//! after a container, do not count.
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::cgroup::CgroupLines;
 
-/// Container runtimes that cgroup paths tell apart.
+/// Container runtimes that cgroup paths distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runtime {
     /// Docker Engine.
     Docker,
-    /// containerd, mostly by way of Kubernetes' CRI.
+    /// containerd, mostly through Kubernetes' CRI.
     Containerd,
     /// CRI-O.
     Crio,
@@ -35,18 +35,18 @@ impl std::fmt::Display for Runtime {
     }
 }
 
-/// Where the cgroups of a process put it.
+/// The location of a process according to its cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// At the root of the collector's own cgroup namespace: in a container with a private one, the collector's
-    /// own container; else in no container.
+    /// At the root of the collector's own cgroup namespace. If that is a container's private one, this is the collector's
+    /// own container, otherwise no container.
     Own,
     /// In no container.
     Host {
         /// Its cgroup.
         path: String,
     },
-    /// In the cgroup of a pod, but in none of its containers: what a runtime keeps beside them, such as CRI-O's conmon.
+    /// In the cgroup of a pod but in none of its containers, like the conmon that CRI-O keeps beside them.
     Pod {
         /// UID of the pod.
         uid: String,
@@ -60,10 +60,10 @@ pub enum Identity {
 pub struct ContainerIdentity {
     /// The innermost container's id.
     pub id: String,
-    /// The container that its use is reported for: the outermost one in its pod, or outermost of all where the
-    /// path names no pod. The same as `id` but for Docker in Docker.
+    /// The container that its use is reported for: the outermost one in its pod, or the outermost of all if the path names
+    /// no pod. It differs from `id` only for Docker in Docker.
     pub container_id: String,
-    /// The runtime of that.
+    /// The runtime of `container_id`.
     pub runtime: Option<Runtime>,
     /// UID of the pod.
     pub pod_uid: Option<String>,
@@ -72,14 +72,14 @@ pub struct ContainerIdentity {
 }
 
 impl ContainerIdentity {
-    /// Whether the path leads out of any pod: so far up from the reader's own container that its pod is left, or
-    /// down from the root without a pod.
+    /// Whether the path leads out of any pod: up from the reader's own container beyond its pod, or down from the root
+    /// without a pod.
     pub fn leaves_pod(&self) -> bool {
         self.pod_uid.is_none() && self.levels_up != 1
     }
 }
 
-/// Where these cgroups put a process.
+/// Locates a process by its cgroups.
 ///
 /// On a hybrid host the container can be in the v1 hierarchies only, or in v2 only, so the line that names the most
 /// containers decides.
@@ -93,7 +93,8 @@ pub fn identify(lines: &CgroupLines<'_>) -> Identity {
     if let Some(uid) = lines.iter().find_map(|line| line.path.split('/').filter_map(pod).next_back()) {
         return Identity::Pod { uid };
     }
-    // Without a container the v2 path tells the service, where there is one; else any line that tells something.
+    // Without a container, the v2 path names the service if it is not the root; otherwise any line that is not the root
+    // does.
     let mut paths: Vec<_> = lines.iter().map(|line| (!line.is_unified(), line.path)).collect();
     paths.sort_by_key(|(v1, path)| (is_root(path), *v1));
     match paths.first() {
@@ -110,7 +111,7 @@ fn is_root(path: &str) -> bool {
 fn container(path: &str) -> Option<(ContainerIdentity, usize)> {
     let mut levels_up = 0;
     let mut pod_uid = None;
-    // Containers on the way down, those before the last pod apart: that pod is what they hold.
+    // The containers below the last pod on the path. Those above it hold the pod.
     let mut in_pod: Vec<(&str, Option<Runtime>)> = Vec::new();
     let mut depth = 0;
     let mut parent = "";
@@ -186,7 +187,7 @@ fn pod(segment: &str) -> Option<String> {
         return None;
     }
     let uid = &segment[at + 3..];
-    // A slice that holds its containers side by side writes them behind a colon.
+    // A runtime may write the container behind the slice in one segment, after a colon.
     let uid = uid.split_once(':').map_or(uid, |(uid, _)| uid);
     let uid = uid.strip_suffix(".slice").unwrap_or(uid);
     if uid.len() == 32 && uid.bytes().all(is_lower_hex) {
@@ -211,7 +212,7 @@ mod tests {
         identify(&CgroupLines::parse(text.as_bytes()))
     }
 
-    /// Every path that is known to have been seen, with what it must be taken for.
+    /// Every path form seen so far, with its expected identity.
     #[test]
     fn every_known_form_is_told() {
         let table = include_str!("../../tests/data/cgroup-paths.tsv");

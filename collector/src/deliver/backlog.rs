@@ -1,4 +1,4 @@
-//! Pushes what is in the spool. What fails is tried again less and less often, and logged once an hour.
+//! Pushes the summaries in the spool. Failures are retried less and less often, and logged once an hour.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -18,29 +18,29 @@ use super::tokens::Whose;
 
 /// How long one summary is tried before the receiver counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks at the spool.
+/// Pause between two checks of the spool.
 const PAUSE: Duration = Duration::from_mins(1);
-/// Between two looks at the files of tokens.
+/// Pause between two checks of the token files.
 const TOKENS_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause before a summary is tried again that cannot be read, or that the receiver fails at.
+/// Longest pause before a retry of a summary that cannot be read, or that the receiver fails at.
 const LONGEST_FILE_PAUSE: Duration = Duration::from_hours(1);
-/// A receiver that cannot be reached may be back any time.
+/// Longest pause for an unreachable receiver, which may be back any time.
 const LONGEST_RECEIVER_PAUSE: Duration = Duration::from_mins(5);
 /// If the receiver fails at this many summaries in a row, the summaries are not the cause.
 const MOST_BROKEN: u32 = 3;
 /// The subject of the message that is logged once an hour.
 const RECEIVER: &str = "the receiver, of the spool";
 
-/// What became of the summaries that lay there.
+/// What became of the summaries in the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// The receiver has them now.
     pub delivered: u64,
-    /// It had a later one of the same run already.
+    /// The receiver already had a later one of the same run.
     pub superseded: u64,
-    /// It will never take them: they are set aside.
+    /// The receiver will never accept them: they are set aside.
     pub refused: u64,
-    /// They lie there still.
+    /// They are still in the spool.
     pub kept: u64,
 }
 
@@ -49,13 +49,13 @@ pub struct Tally {
 pub struct Backlog {
     spool: Spool,
     pusher: Pusher,
-    /// What is known of files, by where they are; no more than there are.
+    /// Known files by path; only those that still exist.
     files: HashMap<PathBuf, KnownFile>,
-    /// The receiver cannot be reached.
+    /// Set while the receiver cannot be reached.
     receiver: Option<Hold>,
 }
 
-/// A file, so that it need not be read each time.
+/// A file that need not be read each time.
 #[derive(Debug)]
 struct KnownFile {
     entry: SpoolEntry,
@@ -63,28 +63,28 @@ struct KnownFile {
     hold: Option<Hold>,
 }
 
-/// Summaries of an organization that stay, and why.
+/// By organization: the number of summaries that stay, and why.
 type Waiting = BTreeMap<String, (u64, String)>;
 
 /// How one try ended.
 enum Tried {
-    /// The next one is tried.
+    /// Continue with the next one.
     On,
-    /// The receiver broke at it, and may not at the next.
+    /// The receiver failed at it, but may accept the next one.
     Broken(String),
-    /// There is no sense in trying another.
+    /// It is pointless to try another one.
     OutOfReach(String),
 }
 
 impl Backlog {
-    /// Of this spool, for this receiver.
+    /// The backlog of this spool, for this receiver.
     pub fn new(spool: Spool, pusher: Pusher) -> Self {
         Self { spool, pusher, files: HashMap::new(), receiver: None }
     }
 
-    /// Pushes everything that is due, oldest first, but what belongs to a run that `except` names. What is refused because
-    /// of its token holds up what has the same, and nothing else; a receiver that cannot be reached is not tried again for
-    /// each.
+    /// Pushes everything that is due, oldest first, except for runs that `except` names. A refusal because of a token holds
+    /// back only summaries with the same token or of the same job. An unreachable receiver is not tried again for each
+    /// summary.
     pub async fn deliver(&mut self, except: impl Fn(&str) -> bool) -> io::Result<Tally> {
         let mut entries = self.spool.entries()?;
         entries.retain(|entry| entry.kind.is_due() && !except(&entry.id));
@@ -123,8 +123,7 @@ impl Backlog {
         Ok(tally)
     }
 
-    /// Delivers again and again what belongs to no run that `except` names. Returns once nothing is left, if
-    /// `until_empty`.
+    /// Repeats [`deliver`](Self::deliver) forever, or until nothing is left if `until_empty`.
     pub async fn deliver_repeatedly(mut self, except: impl Fn(&str) -> bool, until_empty: bool) {
         loop {
             match self.deliver(&except).await {
@@ -136,18 +135,18 @@ impl Backlog {
         }
     }
 
-    /// Waits until there is something to be done: for a while, or until a token file tells something else.
+    /// Waits until there is work: for a while, or until a token file's content changes.
     pub async fn wait(&self) {
         let generation = self.pusher.generation();
         let due = self.receiver.as_ref().map_or_else(|| Instant::now() + jittered(PAUSE), Hold::due);
-        // Never without a pause at all.
+        // At least a short pause.
         let end = due.max(Instant::now() + TOKENS_PAUSE);
         while Instant::now() < end && self.pusher.generation() == generation {
             sleep_until(end.min(Instant::now() + TOKENS_PAUSE)).await;
         }
     }
 
-    /// Tries one, unless it is held.
+    /// Tries one summary, unless it is held.
     async fn try_one(&mut self, entry: &SpoolEntry, tally: &mut Tally, waiting: &mut Waiting) -> Tried {
         let known = self.files.get(&entry.path).filter(|known| known.entry == *entry);
         if known.and_then(|known| known.hold.as_ref()).is_some_and(|hold| !hold.is_due(Instant::now())) {
@@ -184,7 +183,7 @@ impl Backlog {
                 self.hold(entry, &last, "the receiver breaks at a summary, which stays in the spool");
                 Tried::Broken(last)
             }
-            // Neither the summary nor the token, but the address, a proxy, or the receiver as a whole.
+            // The cause is neither the summary nor the token, but the address, a proxy, or the receiver as a whole.
             Err(error) if !error.is_final() => {
                 tally.kept += 1;
                 Tried::OutOfReach(error.to_string())
@@ -196,7 +195,7 @@ impl Backlog {
         }
     }
 
-    /// It is at the receiver, or never will be.
+    /// Finishes a summary that the receiver has, or will never accept.
     async fn settle(&self, entry: &SpoolEntry, result: Result<wire::Stored, PushError>, tally: &mut Tally) {
         let file = entry.path.display();
         let (spool, done) = (self.spool.clone(), entry.clone());
@@ -232,7 +231,7 @@ impl Backlog {
         }
     }
 
-    /// One file is left alone for a while, longer each time.
+    /// Leaves one file alone for a while, longer each time.
     fn hold(&mut self, entry: &SpoolEntry, failure: &dyn std::fmt::Display, what: &str) {
         let file = entry.path.display();
         let known = self.files.entry(entry.path.clone()).or_insert_with(|| KnownFile {
@@ -249,7 +248,7 @@ impl Backlog {
         }
     }
 
-    /// One line for each organization, and one for the receiver; no more than one an hour.
+    /// Logs one line for each organization and one for the receiver, each at most once an hour.
     fn tell(&self, tally: &Tally, waiting: Waiting) {
         for (organization, (files, reason)) in waiting {
             if self.pusher.tells(&format!("the spool of {organization}")) {
@@ -279,7 +278,7 @@ impl Backlog {
     }
 }
 
-/// It stays because of its token.
+/// Counts a summary that stays because of its token.
 fn keep(whose: &Whose, error: &PushError, tally: &mut Tally, waiting: &mut Waiting) -> Tried {
     tally.kept += 1;
     let reason = match error {
@@ -290,13 +289,13 @@ fn keep(whose: &Whose, error: &PushError, tally: &mut Tally, waiting: &mut Waiti
     Tried::On
 }
 
-/// Whether this answer may be about one summary, and not about the receiver (502 to 504, 429).
+/// Whether this answer may be about one summary rather than the receiver (502 to 504, 429).
 fn is_about_one(status: StatusCode) -> bool {
     let of_receiver = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
     status.is_server_error() && !of_receiver.contains(&status)
 }
 
-/// Does something with files on a thread: a disk may be slow, and a pass must not wait for it.
+/// Runs file operations on another thread: a disk may be slow, and a pass must not wait for it.
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -1,8 +1,9 @@
-//! What is not tried for now because it was refused (by token, by owner of the run, or everything), and what was logged about it.
+//! Holds: summaries that are not tried for now because the receiver refused them (by token or by job), and the messages
+//! about it.
 //!
-//! A token that is refused is refused for every summary that goes with it, and one that was made for something else for
-//! every summary of that run's job, so one attempt stands for all of them. The next attempt comes after a minute, then after
-//! two, up to an hour, or at once when a token file has changed.
+//! A refused token is refused for every summary sent with it, and a token made for something else for every summary of that
+//! run's job, so one attempt stands for all of them. The next attempt comes after a minute, then after two, up to an hour,
+//! or at once when a token file has changed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,15 +19,15 @@ use crate::config::Secret;
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 /// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// The same message is logged no more often than this.
+/// The same message is logged at most once within this time.
 const TELL_PAUSE: Duration = Duration::from_hours(1);
-/// At most this many holds are kept. What is not kept is tried, and logged, again.
+/// At most this many holds are kept. Anything without one is tried, and logged, again.
 const MOST: usize = 10_000;
 
-/// What is held.
+/// What a hold applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum HoldKey {
-    /// Everything with this token: the receiver knows none such.
+    /// Everything with this token: the receiver does not know it.
     Token(Secret),
     /// Every summary of this job: the token was not made for it.
     Scope(Whose),
@@ -45,31 +46,31 @@ pub(super) struct Hold {
 pub(super) struct Holds {
     held: HashMap<HoldKey, Hold>,
     told: HashMap<String, Instant>,
-    /// Of the tokens that were refused.
+    /// Generation of the tokens that were refused.
     generation: u64,
 }
 
 impl Hold {
-    /// It failed, once more if it had failed before.
+    /// The hold after a failure; its pause is longer if there was one `before`.
     pub(super) fn again(before: Option<&Self>, reason: String, longest: Duration, now: Instant) -> Self {
         let failures = before.map_or(0, |before| before.failures);
         let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(longest);
         Self { failures: failures + 1, due: now + jittered(pause), reason }
     }
 
-    /// Whether it is to be tried now.
+    /// Whether it is due to be tried again.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         now >= self.due
     }
 
-    /// When it will be.
+    /// When it is due.
     pub(super) fn due(&self) -> Instant {
         self.due
     }
 }
 
 impl Holds {
-    /// Takes the tokens now in force: what was held with older ones is released, and logged again if it fails.
+    /// Takes the current tokens' generation: holds of older tokens are released, and new failures are logged again.
     pub(super) fn with_tokens(&mut self, generation: u64) {
         if generation != self.generation {
             self.generation = generation;
@@ -78,26 +79,26 @@ impl Holds {
         }
     }
 
-    /// What keeps this run's summaries from being tried now, if anything.
+    /// The hold that keeps this run's summaries from being tried now, if any.
     pub(super) fn of(&self, whose: &Whose, token: &Secret, now: Instant) -> Option<&Hold> {
         let keys = [HoldKey::Token(token.clone()), HoldKey::Scope(whose.clone())];
         keys.iter().find_map(|key| self.held.get(key).filter(|hold| !hold.is_due(now)))
     }
 
-    /// It was refused.
+    /// Records a refusal.
     pub(super) fn refuse(&mut self, key: HoldKey, reason: String, now: Instant) {
         make_room(&mut self.held);
         let hold = Hold::again(self.held.get(&key), reason, LONGEST_PAUSE, now);
         self.held.insert(key, hold);
     }
 
-    /// It was taken.
+    /// Records that a summary was accepted.
     pub(super) fn accept(&mut self, whose: &Whose, token: &Secret) {
         self.held.remove(&HoldKey::Token(token.clone()));
         self.held.remove(&HoldKey::Scope(whose.clone()));
     }
 
-    /// Whether this is to be told now; not again for an hour.
+    /// Whether to log this message now; not again for an hour.
     pub(super) fn tells(&mut self, what: &str, now: Instant) -> bool {
         if self.told.get(what).is_some_and(|last| now.duration_since(*last) < TELL_PAUSE) {
             return false;
@@ -107,7 +108,7 @@ impl Holds {
         true
     }
 
-    /// Whether there was something to be told that is over now.
+    /// Forgets a message whose cause is over; returns whether it was logged.
     pub(super) fn is_over(&mut self, what: &str) -> bool {
         self.told.remove(what).is_some()
     }
@@ -131,7 +132,7 @@ mod tests {
         Secret::new(token.to_owned())
     }
 
-    /// Tries again and again for a day; the minutes of the tries.
+    /// Tries for a day; returns the minutes of the tries.
     fn tries(mut holds: Holds, key: &HoldKey) -> Vec<i64> {
         let begin = Instant::now();
         let mut tries = vec![];

@@ -1,4 +1,4 @@
-//! Getting the summary to the receiver.
+//! Delivers the summary to the receiver.
 
 pub mod backlog;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! Runs whose collectors were killed: one to go on with, or last summaries to deliver.
+//! Runs whose collectors were killed: one to continue, or last summaries to deliver.
 
 use std::io::{self, Read};
 
@@ -7,17 +7,17 @@ use tracing::{info, warn};
 use super::checkpoint::{Checkpoint, CheckpointError, Head, MAX_BYTES};
 use super::spool::{Kind, RunLock, Spool};
 
-/// A run to go on with.
+/// A run to continue.
 #[derive(Debug)]
 pub struct Recovered {
-    /// As it was.
+    /// Its state.
     pub checkpoint: Checkpoint,
-    /// It is ours now.
+    /// Held by this collector now.
     pub lock: RunLock,
 }
 
-/// Looks through the checkpoints that nobody holds: the latest that `is_ours` is to be gone on with, the others become
-/// summaries in the spool. One that cannot be used is set aside.
+/// Reads the checkpoints that no collector holds. Returns the latest one that `is_ours`, to be continued; the others become
+/// summaries in the spool. An unusable one is set aside.
 pub fn recover(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Option<Recovered>> {
     let mut ours = recover_all(spool, is_ours)?;
     let latest = ours.pop();
@@ -27,7 +27,7 @@ pub fn recover(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Opt
     Ok(latest)
 }
 
-/// The same for a collector that has many runs at once: all that `is_ours`, the latest last.
+/// The same for a collector with many runs at once: returns all that `is_ours`, the latest last.
 pub fn recover_all(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result<Vec<Recovered>> {
     let mut ours: Vec<Recovered> = Vec::new();
     for id in spool.checkpoints()? {
@@ -35,12 +35,12 @@ pub fn recover_all(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result
         let path = spool.checkpoint_path(&id);
         let checkpoint = match read(&path) {
             Ok(checkpoint) if checkpoint.head.summary_id == id => checkpoint,
-            // Its owner has just finished with it.
+            // Its owner has just finished the run.
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 lock.remove();
                 continue;
             }
-            // Too little memory, a disk that fails: that is no fault of what is in it.
+            // Too little memory or a failing disk: the content may be good.
             Err(Unusable::Io(error)) => {
                 warn!(file = %path.display(), %error, "a checkpoint cannot be read and stays where it is");
                 continue;
@@ -65,7 +65,7 @@ pub fn recover_all(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result
     Ok(ours)
 }
 
-/// Makes a run's last summary of its checkpoint.
+/// Turns a run's checkpoint into its last summary.
 pub fn close(spool: &Spool, Recovered { checkpoint, lock }: Recovered) -> io::Result<()> {
     let id = checkpoint.head.summary_id.clone();
     let submission = checkpoint.into_submission();

@@ -25,7 +25,7 @@ use crate::sample::process_table::{Observation, ProcessKey};
 /// end (once an RCU grace period is over).
 const LAST_RECORDS_TIMEOUT: Duration = Duration::from_millis(250);
 const LAST_RECORDS_POLL: Duration = Duration::from_micros(500);
-/// A process that ended longer ago and is not in `/proc` was freed, even if no record says so.
+/// A process that ended longer ago and is not in `/proc` counts as freed, even without a record.
 const OVERDUE_NS: u64 = 3_000_000_000;
 
 /// The program, and the records that it wrote since the last pass.
@@ -35,13 +35,13 @@ pub(super) struct BpfEvents {
     waiting: Drained,
     /// Places of processes that were ending when a pass first saw them.
     ending: FxHashMap<ProcessKey, Place>,
-    /// Processes that had ended and were not freed at the last pass.
+    /// Processes that had ended but were not freed at the last pass.
     in_flight: FxHashSet<ProcessKey>,
     overdue_ns: u64,
     lost: u64,
 }
 
-/// When a pass was and since when processes count, on the clock of process starts.
+/// The time of a pass, and the time from which processes count, on the clock of process starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PassTimes {
     host: Host,
@@ -56,7 +56,7 @@ pub(super) struct PassTimes {
 impl PassTimes {
     /// The times of a pass that has read the process table.
     pub(super) fn new(host: Host, counted_since_ticks: u64, began: host::Moment, last: bool) -> Self {
-        // A time namespace shifts this clock as it does the starts in /proc.
+        // A time namespace shifts this clock as it shifts the start times in /proc.
         let ns = |at: host::Moment| at.boot.as_nanos() as u64;
         Self { host, counted_since_ticks, began_ns: ns(began), now_ns: ns(host::Moment::now()), last }
     }
@@ -65,7 +65,7 @@ impl PassTimes {
 /// The records up to a pass.
 struct Batch {
     drained: Drained,
-    /// Processes that were reaped and not freed yet.
+    /// Processes that were reaped but not freed yet.
     in_flight: Vec<Exit>,
     ended: u64,
     /// Processes reaped in this interval whose record was lost or incomplete.
@@ -81,7 +81,7 @@ pub(super) struct Located {
 }
 
 impl BpfEvents {
-    /// Starts the program, or returns why it does not run; fails only where the program is required. `root`: only the
+    /// Starts the program, or returns why it does not run. Fails only if the program is required. `root`: only the
     /// descendants of this process are followed.
     pub(super) fn start_if_wanted(
         config: &Config,
@@ -98,7 +98,7 @@ impl BpfEvents {
             ring_bytes: config.ebpf_buffer,
             environments: matches!(config.mode, Mode::Node(_)),
             log: config.ebpf_log,
-            // A command would inherit what is left.
+            // A command would inherit the reduced privileges.
             shed_privileges: root.is_none(),
         };
         let events = match config.ebpf {
@@ -115,7 +115,7 @@ impl BpfEvents {
 
     fn start(options: &ProgramOptions<'_>) -> Result<Self, Unavailable> {
         let program = BpfProgram::start(options)?;
-        // SAFETY: the program keeps the descriptor of its ring buffer open and the same until it is dropped.
+        // SAFETY: the program keeps the descriptor of its ring buffer open and unchanged until it is dropped.
         let program = unsafe { AsyncFd::register_with_interest(program, Interest::READABLE) };
         let program = program.map_err(|error| Unavailable::Events(error.into()))?;
         Ok(Self {
@@ -147,7 +147,7 @@ impl BpfEvents {
     /// Takes the records up to now.
     fn take(&mut self, observations: &[Observation], times: PassTimes) -> Batch {
         let program = self.program.get_mut();
-        // Counted first: the records of what is counted have been written by then.
+        // The counters are read first, so that the records of everything they count have been written.
         let growth = program.growth();
         let mut reaped: Vec<Exit> = program.exiting().filter(|exit| exit.end_ns < times.began_ns).collect();
         if !reaped.is_empty() {
@@ -160,14 +160,14 @@ impl BpfEvents {
             let freed: FxHashSet<ProcessKey> = self.waiting.exits.iter().map(|exit| exit.key).collect();
             reaped.retain(|exit| !freed.contains(&exit.key));
         }
-        // Not every free leaves a record (a kernel may run no program on top of tasks that it shields): a process that
-        // ended long ago and is not in /proc was freed. Its use is known but for a tick of the scheduler at most.
+        // Not every freed process leaves a record (a kernel may run no program on top of tasks that it shields). A process
+        // that ended long ago and is not in /proc counts as freed. Its CPU time is known to within a tick of the scheduler.
         let (overdue, in_flight): (Vec<Exit>, Vec<Exit>) =
             reaped.into_iter().partition(|exit| exit.end_ns + self.overdue_ns < times.now_ns);
         let overdue: Vec<ProcessKey> = overdue.into_iter().map(|exit| exit.key).collect();
         let missed = if overdue.is_empty() { Vec::new() } else { program.give_up(&overdue) };
         let lost = growth.lost + growth.missed + missed.len() as u64;
-        // The growth of the reaper holds all use of a process that was reaped in this interval; the others were reaped
+        // The reaper's growth includes all CPU time of a process that was reaped in this interval. The others were reaped
         // earlier.
         let of_now = missed.iter().filter(|exit| !self.in_flight.contains(&exit.key)).count() as u64;
         let unsettled = growth.lost + growth.missed + of_now;
@@ -197,7 +197,7 @@ impl BpfEvents {
             // The ring buffer could fill up meanwhile.
             program.drain(&mut self.waiting);
         }
-        // No record comes later: what is known of these processes by now is final.
+        // No record comes later, so the figures of these processes are final.
         self.overdue_ns = 0;
     }
 
@@ -225,7 +225,7 @@ impl BpfEvents {
         }
         let program = self.program.get_mut();
         let exiting: Vec<_> = program.exiting().filter(|exit| new.contains_key(&exit.key)).collect();
-        // Those that were freed since the pass saw them are among the records.
+        // Processes that were freed since the pass saw them are among the records.
         program.drain(&mut self.waiting);
         for exit in exiting.iter().chain(&self.waiting.exits) {
             let Some(index) = new.remove(&exit.key) else { continue };
@@ -243,7 +243,7 @@ impl BpfEvents {
         self.lost
     }
 
-    /// Takes the records since the last pass and locates the processes that they are about.
+    /// Takes the records since the last pass and locates their processes.
     pub(super) fn locate(
         &mut self,
         locator: &mut impl Locator,
@@ -294,7 +294,7 @@ impl BpfEvents {
         {
             let parent = place_of_pid(exit.parent_pid);
             let seen = places.get(&exit.key.pid).filter(|(key, _)| *key == exit.key).map(|(_, place)| *place);
-            // If the name of its cgroup was lost: where a pass saw it, or where its parent is.
+            // If the name of its cgroup was lost, its place is where a pass saw it, or where its parent is.
             let place = place(exit.cgroups, exit.comm, parent)
                 .or(seen)
                 .or_else(|| parent.filter(|_| exit.in_parents_cgroups));

@@ -23,14 +23,15 @@ use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
 use crate::summarise::CgroupFigures;
 
-/// So many processes of a container are tried before its account is given up, and so many looks wait for how one ended.
+/// The number of processes of a container that are tried before its account is given up, and the number of looks that wait
+/// for the kernel to report how one ended.
 const MAX_TRIES: u8 = 20;
 
-/// After this time a container is taken to be in no other hierarchies than those in which it is: what moves a process into
-/// the hierarchies of v1 does so one after the other.
+/// After this time a container is assumed to be in all of its hierarchies. A process is moved into the v1 hierarchies one
+/// after the other.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// What the counters of all runs are read through.
+/// Access to the counters, shared by all runs.
 #[derive(Debug)]
 pub(crate) struct CgroupAccess {
     pub(crate) hierarchies: Hierarchies,
@@ -44,46 +45,46 @@ pub(crate) struct CgroupStats {
     access: Rc<CgroupAccess>,
     /// Containers whose accounts could not be opened yet.
     closed: BTreeMap<ContainerIndex, Unopened>,
-    /// How the first process of a container ended, where that is known.
+    /// How the first process of a container ended, if known.
     ended: BTreeMap<ContainerIndex, Ending>,
     /// Why the accounts of some containers cannot be read.
     reasons: BTreeMap<ContainerIndex, Closed>,
-    /// Containers below this index have been looked for.
+    /// The cgroups of containers below this index have been looked up.
     known: u32,
-    /// Whether they have been read before: containers found later began while they were watched.
+    /// Whether a look has been made. Containers found later began while the collector watched.
     has_baseline: bool,
     /// Whether the run includes what the cgroups counted before they were first read.
     from_the_beginning: bool,
     open: BTreeMap<ContainerIndex, OpenCgroup>,
-    /// First and last readings from a checkpoint, and what they said of memory.
+    /// First and last readings from a checkpoint, with their memory need.
     before: BTreeMap<ContainerIndex, SavedReadings>,
-    /// The cgroup of a command, which it shares with others, until it is opened.
+    /// The cgroup that a command shares with other processes, until it is opened.
     shared: Option<(CgroupReader, Shared)>,
 }
 
 /// A container whose account could not be opened yet.
 #[derive(Debug, Clone, Copy)]
 struct Unopened {
-    /// Since when it has been looked for.
+    /// When the search for it began.
     since: Instant,
     /// How many of its processes were tried.
     tries: u8,
-    /// Whether all that the account counts is part of the run.
+    /// Whether everything that the account counts is part of the run.
     is_new: bool,
 }
 
-/// What the cgroup is that the collector shares with the command that it measures.
+/// The kind of cgroup that the collector shares with the command that it measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shared {
-    /// A container's: an OOM kill in it is the command's, and so is what its memory grows by.
+    /// A container's cgroup. OOM kills in it and the growth of its memory are the command's.
     Container,
-    /// A service's or session's, in which other programs run, too. An OOM kill is the command's where the cgroup has a limit
-    /// of its own: somebody set that for what is run in it, as for a runner's service.
+    /// The cgroup of a service or session in which other programs run, too. An OOM kill is the command's if the cgroup has
+    /// a limit of its own, which was set for the programs in it, as for a runner's service.
     Machine,
 }
 
 impl Shared {
-    /// The part of a reading that holds for the command: limits and throttling. The use includes that of others.
+    /// The part of a reading that applies to the command: limits and throttling. The use includes other processes.
     fn part(self, reading: CgroupReading) -> CgroupReading {
         CgroupReading {
             cpu_ns: None,
@@ -104,43 +105,45 @@ struct OpenCgroup {
     shared: Option<Shared>,
     first: CgroupReading,
     last: CgroupReading,
-    /// What cgroups counted that the container had before: an engine that restarts one makes another of the same name.
+    /// The counts of the container's earlier cgroups: an engine that restarts a container makes another cgroup of the same
+    /// name.
     earlier: CgroupReading,
     need: MemoryNeed,
-    /// CPU time that was returned so far.
+    /// CPU time returned so far.
     returned_ns: u64,
-    /// Until the first look: whether it counts from when the cgroup was made.
+    /// Whether it counts from the creation of the cgroup; `None` after the first look.
     new: Option<bool>,
-    /// The first of its processes, as far as is known.
+    /// The first of its processes, as far as known.
     held: Option<HeldProcess>,
-    /// The last one that was held: it may be there for a while after its end.
+    /// The last process that was held. It may be in `/proc` for a while after its end.
     last_held: Option<ProcessKey>,
-    /// The one that ended, until the kernel tells how: it does so once its parent has waited for it.
+    /// The held process that ended, with the number of looks since, until the kernel reports how it ended. The kernel does
+    /// so once the parent has waited for it.
     finished: Option<(HeldProcess, u8)>,
-    /// Whether that could not be held, and need not be tried again.
+    /// Whether its first process could not be held. It is not tried again.
     unheld: bool,
-    /// Whether the last reading was at the end of its first process, after which there is nothing to add.
+    /// Whether the last reading was made at the end of its first process, after which there is nothing to add.
     is_whole: bool,
     /// Whether the last attempt to read it failed.
     gone: bool,
 }
 
-/// What a container's account said since the look before.
+/// A container's account since the previous look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccountLook {
     pub(crate) container: ContainerIndex,
-    /// CPU time since the look before; `None` if the account is not the container's alone.
+    /// CPU time since the previous look; `None` if the account is not the container's alone.
     pub(crate) cpu_ns: Option<u64>,
-    /// At the first look of one that began earlier: what was used before is not in it.
+    /// Whether this is the first look at a container that began earlier. Its earlier CPU time is not in `cpu_ns`.
     pub(crate) begins_here: bool,
-    /// Whether that is all until now: false once the cgroup is gone and was not read at its end.
+    /// Whether `cpu_ns` is everything until now: false once the cgroup is gone and was not read at its end.
     pub(crate) is_whole: bool,
-    /// Working set in bytes, where it was read.
+    /// Working set in bytes, if it was read.
     pub(crate) working_set_bytes: Option<u64>,
 }
 
 impl CgroupStats {
-    /// No container yet.
+    /// Has no containers yet.
     pub(crate) fn new(access: Rc<CgroupAccess>) -> Self {
         Self {
             access,
@@ -178,8 +181,8 @@ impl CgroupStats {
         self.from_the_beginning = true;
     }
 
-    /// Looks at the account of each container. `present` are the processes that are there, with their containers; `all`:
-    /// everything is read, and not only what changes fast.
+    /// Reads the account of each container. `present` holds the processes of the pass with their containers. `all`: reads
+    /// everything, not only the figures that change fast.
     pub(crate) fn look(
         &mut self,
         containers: &Containers,
@@ -221,7 +224,7 @@ impl CgroupStats {
         }
     }
 
-    /// Reads the accounts that no mount shows through the containers' own processes.
+    /// Opens the accounts that are still closed, through the containers' own processes if no mount shows them.
     fn open_closed(&mut self, containers: &Containers, present: &[(ProcessKey, ContainerIndex)]) {
         if self.closed.is_empty() {
             return;
@@ -238,7 +241,8 @@ impl CgroupStats {
                 continue;
             }
             let mounted = access.hierarchies.container(lines, id);
-            // It may not be in all hierarchies of v1 yet, and nobody may look through what is root's.
+            // The process may not be in all v1 hierarchies yet, and a collector without privileges cannot look through a
+            // process of root.
             if !(is_settled && mounted.is_some()) && is_runtime(&access.proc_path, key.pid) {
                 continue;
             }
@@ -267,7 +271,7 @@ impl CgroupStats {
         }
     }
 
-    /// Holds the earliest process of each container of which none is held.
+    /// Holds the earliest process of each container that has no held process.
     fn hold_first(&mut self, present: &[(ProcessKey, ContainerIndex)]) {
         let wanted = |open: &OpenCgroup, key: &ProcessKey| {
             open.held.is_none() && !open.unheld && open.shared.is_none() && open.last_held != Some(*key)
@@ -283,7 +287,7 @@ impl CgroupStats {
         }
         for (index, key) in first {
             let Some(open) = self.open.get_mut(&index) else { continue };
-            // What prepares a container ends when it has done so.
+            // A runtime's process ends once it has prepared the container.
             if is_runtime(&self.access.proc_path, key.pid) {
                 continue;
             }
@@ -292,7 +296,7 @@ impl CgroupStats {
                     self.access.endings.add(&held);
                     (open.held, open.last_held) = (Some(held), Some(key));
                 }
-                // It has ended meanwhile; there may be another one at the next look.
+                // It has ended. There may be another one at the next look.
                 Err(error) if error == rustix::io::Errno::SRCH => {}
                 Err(error) => {
                     debug!(%error, "the first process of a container cannot be held");
@@ -302,12 +306,13 @@ impl CgroupStats {
         }
     }
 
-    /// Why the account of a container cannot be read; `None` if that of each can, but for what is no job's.
+    /// Why the account of some container cannot be read; `None` if all accounts can be read. Overhead containers do not
+    /// count.
     pub(crate) fn reason(&self, containers: &Containers) -> Option<Closed> {
         self.reasons.iter().find(|(index, _)| !containers.is_overhead(**index)).map(|(_, reason)| *reason)
     }
 
-    /// `is_new`: the container came while it was watched, or all that it counted is part of the run.
+    /// `is_new`: the container began while the collector watched, or everything that it counted is part of the run.
     fn open(&mut self, containers: &Containers, index: ContainerIndex, is_new: bool) {
         let container = &containers[index];
         let lines = CgroupLines::parse(&container.cgroup_content);
@@ -385,12 +390,12 @@ impl CgroupStats {
         self.open.insert(index, open);
     }
 
-    /// Whether cgroups were open and none of them exists any more; `None`: none was open.
+    /// Whether all open cgroups are gone; `None` if none was open.
     pub(crate) fn are_gone(&self) -> Option<bool> {
         (!self.open.is_empty()).then(|| self.open.values().all(|open| open.gone))
     }
 
-    /// What the containers used in the run.
+    /// The cgroup figures of each container.
     pub(crate) fn figures(&self) -> BTreeMap<ContainerIndex, CgroupFigures> {
         let figures = |(index, saved): (ContainerIndex, SavedReadings)| {
             let ending = self.ended.get(&index).copied();
@@ -399,7 +404,7 @@ impl CgroupStats {
         self.readings().into_iter().map(figures).collect()
     }
 
-    /// The first and the last reading of each container, those from a checkpoint included.
+    /// The first and the last reading of each container, including those from a checkpoint.
     pub(crate) fn readings(&self) -> BTreeMap<ContainerIndex, SavedReadings> {
         let mut readings = self.before.clone();
         readings.extend(self.open.iter().map(|(index, open)| {
@@ -408,20 +413,20 @@ impl CgroupStats {
         readings
     }
 
-    /// Continues from the readings of a checkpoint: what a cgroup used while no collector ran counts, too.
+    /// Continues from the readings of a checkpoint. The use of a cgroup while no collector ran counts, too.
     pub(crate) fn restore(&mut self, before: BTreeMap<ContainerIndex, SavedReadings>) {
         self.before = before;
     }
 }
 
-/// Whether a process is still its container's runtime, or is gone.
+/// Whether a process is still its container's runtime or is gone.
 fn is_runtime(proc_path: &Path, pid: u32) -> bool {
     let comm = std::fs::read(proc_path.join(format!("{pid}/comm"))).unwrap_or_default();
     Comm::new(comm.trim_ascii_end()).is_runtimes()
 }
 
 impl OpenCgroup {
-    /// Goes on with another cgroup.
+    /// Continues with another cgroup of the same container.
     fn begin_again(&mut self, reader: CgroupReader, reading: CgroupReading) {
         self.reader = reader;
         self.earlier = self.last;
@@ -433,7 +438,7 @@ impl OpenCgroup {
         (self.held, self.unheld, self.is_whole, self.gone) = (None, false, false, false);
     }
 
-    /// How its first process ended, once the kernel tells.
+    /// How its first process ended, once the kernel reports it.
     fn ending(&mut self) -> Option<Ending> {
         let (process, looks) = self.finished.as_mut()?;
         let ending = process.ending();
@@ -444,10 +449,10 @@ impl OpenCgroup {
         ending
     }
 
-    /// `all`: reads everything; else the CPU time, and the rest only if the peak of memory has moved. `at_end`: its first
+    /// Reads everything if `all` is set or the memory peak has moved, otherwise only the CPU time. `at_end`: its first
     /// process has just ended.
     fn look(&mut self, container: ContainerIndex, all: bool, at_end: bool) -> AccountLook {
-        // Of a service or session nothing is the command's.
+        // The memory of a service or session is not the command's.
         let is_ours = self.shared != Some(Shared::Machine);
         let moved = || is_ours && self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak));
         let mut working_set_bytes = None;

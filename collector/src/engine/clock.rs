@@ -14,13 +14,13 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Ticks since boot at this moment of the boot clock.
+    /// Converts a moment of the boot clock to ticks since boot.
     pub(crate) fn ticks_at(self, boot: Duration) -> f64 {
         let since = boot.saturating_sub(self.started.boot).as_secs_f64();
         self.began_ticks as f64 + since * self.host.ticks_per_second as f64
     }
 
-    /// The moment of the boot clock at which a process started, at most `now`.
+    /// Returns the moment of the boot clock at which a process started, at most `now`.
     pub(crate) fn boot_at(self, ticks: u64, now: Duration) -> Duration {
         let ago = (self.ticks_at(now) - ticks as f64).max(0.0) / self.host.ticks_per_second as f64;
         now.saturating_sub(Duration::from_secs_f64(ago))

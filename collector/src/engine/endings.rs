@@ -1,5 +1,5 @@
-//! Wakes the sampler when the first process of a container has ended: the container's cgroup is there for some
-//! milliseconds more, and tells then what all of it used.
+//! Wakes the sampler when the first process of a container has ended. The container's cgroup still exists for some
+//! milliseconds and then has the final figures of the whole container.
 
 use std::mem::MaybeUninit;
 
@@ -13,19 +13,19 @@ use tracing::debug;
 
 use crate::sample::pidfd::HeldProcess;
 
-/// Processes whose end is waited for.
+/// Waits for the ends of processes.
 #[derive(Debug)]
 pub(crate) struct Endings {
-    /// `None` where the kernel or a filter of system calls refuses it: ends are seen at passes then.
+    /// `None` if the kernel or a filter of system calls refuses it. Ends are then seen only at passes.
     epoll: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Endings {
-    /// Nothing yet.
+    /// Waits for no process yet.
     pub(crate) fn new() -> Self {
         let created = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from);
         let register = |fd: OwnedFd| {
-            // SAFETY: an OwnedFd is open and the same until it is dropped.
+            // SAFETY: an OwnedFd stays open and unchanged until it is dropped.
             unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
         };
         let registered = created.and_then(|fd| register(fd).map_err(Into::into));
@@ -38,17 +38,17 @@ impl Endings {
         }
     }
 
-    /// Waits for the end of this process, too, until its descriptor is closed.
+    /// Also waits for the end of this process, until its descriptor is closed.
     pub(crate) fn add(&self, process: &HeldProcess) {
         let Some(epoll) = &self.epoll else { return };
-        // Once each: whoever holds it looks at it in the pass that follows.
+        // One event per process is enough: its holder checks it in the next pass.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         if let Err(error) = epoll::add(epoll.get_ref(), process, epoll::EventData::new_u64(0), flags) {
             debug!(%error, "the end of a container cannot be waited for");
         }
     }
 
-    /// Waits until one of them has ended. Cancel-safe.
+    /// Waits until one of the processes has ended. Cancel-safe.
     pub(crate) async fn wait(&self) {
         let Some(epoll) = &self.epoll else { return std::future::pending().await };
         loop {

@@ -1,9 +1,8 @@
 //! The measuring engine that all modes share.
 //!
-//! The [`sampler`] reads the machine once each interval and accounts for the CPU time that was used. A [`locator`] tells
-//! it which processes count and in which container each is. A [`recorder`] keeps the figures of one run. A [`publisher`]
-//! sends and saves them. A mode is a loop over these four. [`single_run`] ties them together for the modes that measure
-//! one run.
+//! The [`sampler`] reads the machine once each interval and accounts for the CPU time used. A [`locator`] decides which
+//! processes count and which container each one is in. A [`recorder`] keeps the figures of one run. A [`publisher`] sends
+//! and saves them. A mode is a loop over these four. [`single_run`] ties them together for the modes that measure one run.
 
 pub(crate) mod bpf_events;
 pub(crate) mod cgroup_stats;

@@ -17,35 +17,35 @@ use crate::sample::process_table::ProcessKey;
 pub(crate) struct Pass {
     /// When it began, by the boot clock.
     pub(crate) at: Duration,
-    /// Whether it was made between two samples, and its figures are part of the next sample's.
+    /// Whether this is a look between two samples. Its figures become part of the next sample.
     pub(crate) between: bool,
-    /// Seconds since the pass before, without those in which the machine slept; 0 for the first.
+    /// Seconds since the previous pass, without the time that the machine slept; 0 for the first.
     pub(crate) elapsed_seconds: f64,
     pub(crate) present: Vec<Present>,
     /// Processes that ended; `None` without the eBPF program.
     pub(crate) exited: Option<Vec<Exited>>,
     pub(crate) charges: Vec<Charge>,
-    /// Processes with which a container began, where the eBPF program tells their environments.
+    /// The first processes of containers, if the eBPF program reports their environments.
     pub(crate) begun: Vec<Beginning>,
     pub(crate) host_cpu_percent: Option<f64>,
     pub(crate) host_memory_bytes: Option<u64>,
     pub(crate) cost: Cost,
-    /// For a first pass that counts CPU time from before it: for how many seconds each container had existed.
+    /// The age of each container in seconds, for a first pass that counts CPU time from before it.
     pub(crate) ages: BTreeMap<ContainerIndex, f64>,
 }
 
-/// A process that executed one of the first programs of its container. It can be over by now.
+/// A process that executed one of the first programs of its container. It may have ended by now.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub(crate) key: ProcessKey,
-    /// 0 where its parent is out of sight.
+    /// 0 if its parent is out of sight.
     pub(crate) parent_pid: u32,
     pub(crate) place: Place,
     /// As in `/proc/[pid]/environ`: it holds the job's secrets.
     pub(crate) environment: Vec<u8>,
 }
 
-/// What measuring cost, and what it missed.
+/// The cost of measuring, and its losses.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) missed_samples: u64,
@@ -62,7 +62,7 @@ impl std::ops::AddAssign for Cost {
 }
 
 impl Pass {
-    /// The same pass without any process in it.
+    /// The same pass without its processes.
     pub(crate) fn without_processes(&self, cost: Cost) -> Self {
         Self {
             at: self.at,
@@ -76,7 +76,7 @@ impl Pass {
         }
     }
 
-    /// Adds the pass that followed, so that both are one: what was there in either is there, and largest.
+    /// Merges the next pass into this one. The result has the processes of both, each with its larger RSS.
     pub(crate) fn absorb(&mut self, next: Self) {
         let Self { at, between, elapsed_seconds, present, exited, charges, .. } = next;
         (self.at, self.between) = (at, between);
@@ -109,7 +109,8 @@ impl Pass {
         self.cost += next.cost;
     }
 
-    /// Separates processes that started before `ticks` from those that started later. The cost stays with the first.
+    /// Splits the pass into processes that started before `ticks` and processes that started at or after it. The cost stays
+    /// with the first part.
     pub(crate) fn split(mut self, ticks: u64) -> (Self, Self) {
         let later = |start: u64| start >= ticks;
         let mut second = self.without_processes(Cost::default());
@@ -123,8 +124,8 @@ impl Pass {
         (self, second)
     }
 
-    /// Applies the rules of a pod. The names of processes that ended are evidence of what their containers are, and
-    /// orphans return to the containers that made them. `own` is the collector's container.
+    /// Applies the rules of a pod. The names of ended processes are evidence of what their containers are. CPU time of
+    /// orphans returns to the containers that started them. `own` is the collector's container.
     pub(crate) fn apply_pod_rules(&mut self, containers: &mut Containers, own: Option<ContainerIndex>) {
         for process in self.exited.iter().flatten() {
             if let Some(container) = process.container {
@@ -135,8 +136,8 @@ impl Pass {
     }
 
     /// Charges the CPU time of orphans that a sandbox reaped and that no pass saw. A sandbox starts nothing itself: it
-    /// adopts orphans where containers share its PID namespace. If several containers may have made them, the time is
-    /// charged to none. The collector's container makes no orphans.
+    /// adopts orphans if containers share its PID namespace. If several containers may have started them, the time is
+    /// charged to none. The collector's container starts none.
     fn give_orphans_back(&mut self, containers: &Containers, own: Option<ContainerIndex>) {
         let adopted = |charge: &Charge| {
             charge.source == Source::Reaped
@@ -159,7 +160,7 @@ impl Pass {
         }
     }
 
-    /// Moves what belongs to a restarted container to its first incarnation.
+    /// Moves the figures of a restarted container to its first incarnation.
     pub(crate) fn unite_restarts(&mut self, containers: &Containers) {
         if !containers.has_restarts() {
             return;

@@ -1,4 +1,4 @@
-//! The record of one run: samples, cgroup counters, and what a checkpoint needs beside them.
+//! The record of one run: samples, cgroup counters, and the other data of a checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::sample::boot_id;
 use crate::sample::process_table::ProcessKey;
 use crate::summarise::Run;
 
-/// One run as it is recorded.
+/// Records one run.
 #[derive(Debug)]
 pub(crate) struct RunRecorder {
     interval_seconds: f64,
@@ -32,42 +32,42 @@ pub(crate) struct RunRecorder {
     /// The same by the boot clock, and in ticks.
     started: Duration,
     began_ticks: u64,
-    /// The last pass that was added.
+    /// When the last pass was made, by the boot clock.
     last: Duration,
     cost: Cost,
-    /// The looks since the last sample, as one pass, and what each container used in them.
+    /// The looks since the last sample, merged into one pass, and the use of each container in them.
     pending: Option<Pass>,
     used: BTreeMap<ContainerIndex, Used>,
     accounts: BTreeMap<ContainerIndex, Account>,
-    /// Whether the accounts are another run's from now on.
+    /// Whether the accounts belong to another run from now on.
     is_left: bool,
-    /// RSS and working set of each container in that pass, in bytes.
+    /// RSS and working set of each container at the last pass, in bytes.
     memory: BTreeMap<ContainerIndex, (u64, Option<u64>)>,
 }
 
 /// The CPU time of a container since its account was opened, in nanoseconds.
 #[derive(Debug, Default, Clone, Copy)]
 struct Account {
-    /// What the kernel counted.
+    /// CPU time that the kernel counted.
     kernel: u64,
-    /// What its processes used, as far as they were seen.
+    /// CPU time of its processes, as far as passes saw them.
     processes: u64,
-    /// What was recorded.
+    /// CPU time recorded so far.
     recorded: u64,
 }
 
 impl Account {
-    /// The kernel's figures count from here: what was recorded so far is in none of them.
+    /// Counts the kernel's figures from here. They do not include the CPU time recorded so far.
     fn begin(&mut self) {
         self.kernel = self.recorded;
     }
 
-    /// Adds what both say of the same time, and returns what is to be recorded of it. `kernel`: its figure, which is the one
-    /// that counts, and whether that is whole; if its end was missed, whatever is more counts.
+    /// Adds both figures of the same time and returns the CPU time to record. `kernel`: the kernel's figure, and whether it
+    /// is whole. A whole figure counts alone. If the cgroup's end was missed, the larger total counts.
     fn add(&mut self, kernel: Option<(u64, bool)>, processes: u64) -> u64 {
         self.processes += processes;
         let total = match kernel {
-            // What the kernel counted before may have been of processes that are only seen now.
+            // The kernel may have counted this CPU time before, for processes that are only seen now.
             None => self.processes.max(self.recorded),
             Some((ns, is_whole)) => {
                 self.kernel += ns;
@@ -80,7 +80,7 @@ impl Account {
     }
 }
 
-/// What a summary says that is the same for all runs of a collector.
+/// The parts of a summary that are the same for all runs of a collector.
 #[derive(Debug)]
 pub(crate) struct RunContext {
     pub(crate) info: CollectorInfo,
@@ -95,7 +95,7 @@ impl RunContext {
 }
 
 impl RunRecorder {
-    /// Begins at the start of a process, at `now` at the latest; both by the boot clock.
+    /// Begins at the start of a process (`began_ticks`), at the latest at `now` by the boot clock.
     pub(crate) fn begin(
         config: &Config,
         cgroups: CgroupStats,
@@ -156,7 +156,7 @@ impl RunRecorder {
         }
     }
 
-    /// Moves the beginning back by this time, to the start of an earlier process.
+    /// Moves the beginning back by `before`, to the start of an earlier process.
     pub(crate) fn begin_earlier(&mut self, before: Duration, first_ticks: u64) {
         self.began_ticks = first_ticks;
         self.started -= before;
@@ -165,17 +165,17 @@ impl RunRecorder {
         self.cgroups.count_from_the_beginning();
     }
 
-    /// Adds a cost that no pass has.
+    /// Adds a cost that is not part of any pass.
     pub(crate) fn add_cost(&mut self, cost: Cost) {
         self.cost += cost;
     }
 
-    /// Adds a peak of memory that no pass saw.
+    /// Adds a memory peak that no pass saw.
     pub(crate) fn add_memory_peak(&mut self, container: ContainerIndex, bytes: u64) {
         self.accumulator.add_memory_peak(container, bytes);
     }
 
-    /// Merges containers that turned out to be the same. No summary or checkpoint may be in the making.
+    /// Merges containers that turned out to be the same. No summary or checkpoint may be in progress.
     pub(crate) fn unite_restarts(&mut self, containers: &Containers) {
         if !containers.has_restarts() {
             return;
@@ -192,7 +192,7 @@ impl RunRecorder {
     /// Adds a pass: a sample, or a look whose figures become part of the next sample.
     pub(crate) fn add(&mut self, mut pass: Pass, containers: &Containers) {
         self.unite_restarts(containers);
-        // Each incarnation of a container has an account of its own.
+        // Each incarnation of a container has its own account.
         let there = pass.present.iter().filter_map(|process| Some((process.key, process.container?)));
         let there: Vec<_> = there.collect();
         pass.unite_restarts(containers);
@@ -209,12 +209,12 @@ impl RunRecorder {
         }
     }
 
-    /// Leaves the containers to another run: what is added from now on is what the processes of this one used.
+    /// Leaves the containers' accounts to another run. From now on this run records only the CPU time of its own processes.
     pub(crate) fn leave_containers(&mut self) {
         self.is_left = true;
     }
 
-    /// Reads the accounts of all containers, and adds up what each used.
+    /// Reads the accounts of all containers and adds up the use of each.
     fn look(&mut self, pass: &Pass, there: &[(ProcessKey, ContainerIndex)], containers: &Containers) {
         let mut processes_ns: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
         let mut rss: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
@@ -257,7 +257,7 @@ impl RunRecorder {
             used.is_account = account.is_some();
             let sums = self.accounts.entry(container).or_default();
             if begun.contains(&container) {
-                // What was used before the account was opened is in the processes' times alone.
+                // Only the processes' times include CPU time from before the account was opened.
                 used.cpu_ns += sums.add(None, processes);
                 sums.begin();
             } else {
@@ -302,7 +302,7 @@ impl RunRecorder {
         self.accumulator.add_since(&facts, &pass.ages);
     }
 
-    /// Whether the run had cgroups and none of them exists any more; `None`: it had none that could be read.
+    /// Whether all cgroups of the run are gone; `None` if it had none that could be read.
     pub(crate) fn cgroups_are_gone(&mut self, containers: &Containers) -> Option<bool> {
         self.look(&Pass { between: true, ..Pass::default() }, &[], containers);
         self.cgroups.are_gone()
@@ -318,7 +318,7 @@ impl RunRecorder {
         self.start_time
     }
 
-    /// CPU nanoseconds so far, and RSS and working set in bytes at the last pass, of each container.
+    /// For each container: CPU nanoseconds so far, and RSS and working set in bytes at the last pass.
     pub(crate) fn live(&self) -> impl Iterator<Item = (ContainerIndex, u64, u64, Option<u64>)> {
         self.accumulator.containers().map(|(index, run)| {
             let (rss, working_set) = self.memory.get(&index).copied().unwrap_or_default();
@@ -340,7 +340,7 @@ impl<'a> RunSnapshot<'a> {
         &self.recorder.accumulator
     }
 
-    /// What a summary is made of. `complete`: it covers the whole run.
+    /// Returns the data of a summary. `complete`: the summary covers the whole run.
     pub(crate) fn run(self, complete: bool) -> Run<'a> {
         let Self { recorder, containers, context } = self;
         Run {
@@ -367,7 +367,7 @@ impl<'a> RunSnapshot<'a> {
         self.run(complete).payload()
     }
 
-    /// What a checkpoint holds beside the samples.
+    /// Returns the part of a checkpoint that is not samples.
     pub(crate) fn head(self, run: RunIdentity, summary_id: String, next_seq: u64, recovered: bool) -> Head {
         let Self { recorder, containers, context } = self;
         Head {
@@ -387,7 +387,7 @@ impl<'a> RunSnapshot<'a> {
             lost_records: recorder.cost.lost_records,
             collector_cpu: recorder.cost.collector_cpu,
             limits: context.limits.clone(),
-            // Numbers and texts can always be written as JSON.
+            // Numbers and strings can always be written as JSON.
             collector: serde_json::to_string(&context.info).unwrap_or_default(),
             containers: containers.save(),
             cgroups: recorder.cgroups.readings(),

@@ -1,4 +1,4 @@
-//! The measurement of one run: what the sidecar and the front of a command have in common.
+//! The measurement of one run, shared by the sidecar and run modes.
 
 use std::io;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ pub(crate) struct SingleRun<L> {
 }
 
 impl<L: RunLocator> SingleRun<L> {
-    /// Begins with the pass that the others are compared with, also for a run that continues from a checkpoint.
+    /// Starts with the baseline pass, also for a run that continues from a checkpoint.
     pub(crate) fn start(
         config: &Config,
         mut locator: L,
@@ -62,7 +62,8 @@ impl<L: RunLocator> SingleRun<L> {
     fn first_pass(&mut self, is_new: bool) -> io::Result<()> {
         let mut reading = self.read()?;
         let tick_seconds = self.sampler.clock().tick_seconds();
-        // A run from a checkpoint has its beginning, and processes that ran while no collector did may be of another.
+        // A run from a checkpoint has its beginning already. Processes from the time without a collector may belong to
+        // another run.
         let earlier = is_new.then(|| self.locator.earlier_beginning(&reading, tick_seconds)).flatten();
         let Some(earlier) = earlier else {
             self.record(&reading, false);
@@ -92,13 +93,13 @@ impl<L: RunLocator> SingleRun<L> {
         self.sampler.read(&mut self.locator)
     }
 
-    /// The second half of a pass: accounts for what was used and records it. `last`: no pass follows.
+    /// The second half of a pass: accounts for the CPU time used and records it. `last`: no pass follows.
     pub(crate) fn record(&mut self, reading: &Reading, last: bool) {
         let pass = self.sampler.account(reading, &mut self.locator, last);
         self.add(pass, reading);
     }
 
-    /// Adds what the kernel says that the largest process of a command had, which no pass need have seen.
+    /// Adds the peak RSS of a command's largest process, as the kernel reports it. Passes may have missed it.
     pub(crate) fn add_memory_peak(&mut self, bytes: u64) {
         self.recorder.add_memory_peak(ContainerIndex(0), bytes);
     }

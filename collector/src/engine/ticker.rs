@@ -1,10 +1,10 @@
-//! When the next pass is due.
+//! Decides when the next pass is due.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Passes at whole multiples of the interval. One that comes late is a longer interval, never two passes.
+/// Ticks at whole multiples of the interval. A late tick makes one longer interval, never two passes.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     interval: Duration,

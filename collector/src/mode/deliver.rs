@@ -1,4 +1,4 @@
-//! No measuring: what lies in a spool directory is pushed.
+//! Pushes the content of a spool directory, without measuring.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::inherited;
 
 /// Pushes everything. Runs whose collectors were killed get their final summary first.
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    // What lies there is safe at any moment.
+    // The spool is safe at any moment.
     inherited::accept_end_signals();
     let target = config.push.as_ref().context("there is nowhere to push to")?;
     let spool = open_spool(config)?.context("there is no spool directory")?;

@@ -1,4 +1,4 @@
-//! What the collector is attached to: a loop over the engine for each mode.
+//! The collector's modes: a loop over the engine for each.
 
 mod deliver;
 mod node;
@@ -13,9 +13,9 @@ use tracing::warn;
 
 use crate::config::{Config, Mode};
 
-/// The summary was made, printed and, where asked for, delivered.
+/// The summary was made, printed and, if requested, delivered.
 pub const EXIT_OK: u8 = 0;
-/// Something went wrong that is neither the configuration nor the push.
+/// An error that is neither the configuration's nor the push's.
 pub const EXIT_FAILURE: u8 = 1;
 /// The configuration is wrong; nothing was measured.
 pub const EXIT_CONFIG: u8 = 2;
@@ -36,7 +36,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// `delivered`: everything that was to be pushed was.
+/// `delivered`: whether every push that was due succeeded.
 fn exit_code(delivered: bool) -> ExitCode {
     ExitCode::from(if delivered { EXIT_OK } else { EXIT_PUSH })
 }

@@ -1,4 +1,4 @@
-//! In front of a command: measures it and all its descendants, and passes everything through.
+//! Run mode: measures a command and all its descendants, and passes everything through.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
@@ -23,17 +23,17 @@ use crate::engine::writer_thread::WriterThread;
 use crate::output::report::Redirected;
 use crate::{hardening, host, inherited};
 
-/// What a shell answers when a command exists but cannot be run, and when it does not exist.
+/// A shell's exit codes for a command that cannot be run, and for one that does not exist.
 const EXIT_CANNOT_RUN: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 
-/// Runs the command; the exit code is its own, or 128 and the signal that ended it.
+/// Runs the command; returns its exit code, or 128 plus the signal that ended it.
 ///
-/// The command runs and ends as it would alone, whatever the collector lacks for measuring it: this program is copied into
+/// The command runs and ends as it would alone, even if the collector cannot measure it: this program is copied into
 /// foreign images, and a job is worth more than its measurement.
 pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCode> {
     let open_files = rustix::process::getrlimit(Resource::Nofile);
-    // A thread that cannot be had, for one, is a panic of the runtime.
+    // The runtime panics if, for example, it cannot start a thread.
     let reason = match catch_unwind(AssertUnwindSafe(|| Begun::begin(config))) {
         Ok(Ok(begun)) => return Box::pin(begun.run(config, command, open_files)).await,
         Ok(Err(error)) => format!("{error:#}"),
@@ -42,15 +42,15 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     Ok(unmeasured(config, command, open_files, &reason))
 }
 
-/// Runs the command in the place of this process, unmeasured; not if somebody wants it measured or not run at all. Comes
-/// back only then, or if it cannot be run.
+/// Replaces this process with the unmeasured command. Returns only if the command cannot be run, or if `strict` forbids
+/// running it unmeasured.
 pub fn unmeasured(config: &Config, command: &[OsString], open_files: Rlimit, reason: &str) -> ExitCode {
-    // On standard error whatever the log level is: a user who expects figures must see why there are none.
+    // On standard error at any log level: a user who expects figures must see why there are none.
     tell(&format!("collector: nothing is measured: {reason}"));
     if config.strict {
         return ExitCode::from(super::EXIT_CONFIG);
     }
-    // It would be inherited; that it is off already is as good.
+    // The command would inherit it. It may be off already.
     let _ = rustix::process::set_child_subreaper(None);
     let error = as_alone(command, open_files).exec();
     cannot_run(command, &error)
@@ -61,11 +61,12 @@ fn cannot_run(command: &[OsString], error: &std::io::Error) -> ExitCode {
     ExitCode::from(if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN })
 }
 
-/// The command, to be started as it would be without us.
+/// The command, set up to start as it would without the collector.
 fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
     let mut child = Command::new(&command[0]);
     child.args(&command[1..]).envs(hardening::empty_variables().iter().map(|name| (name, "")));
-    // SAFETY: between fork and exec only plain system calls are made, and what executes another program is the one thread.
+    // SAFETY: only plain system calls are made between fork and exec, and the thread that executes the program is the only
+    // one.
     unsafe {
         child.pre_exec(move || {
             rustix::process::setrlimit(Resource::Nofile, open_files)?;
@@ -75,7 +76,7 @@ fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
     child
 }
 
-/// Everything that is there before the command is.
+/// Everything that exists before the command starts.
 struct Begun {
     signals: Forwarded,
     child_ended: tokio::signal::unix::Signal,
@@ -86,7 +87,7 @@ struct Begun {
 impl Begun {
     fn begin(config: &Config) -> anyhow::Result<Self> {
         check_proc(&config.proc_path)?;
-        // Orphans of the command become our children, so that their CPU time ends up with us.
+        // Orphans of the command become the collector's children, so that their CPU time ends up there.
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
             warn!(%error, "what the command leaves running becomes nobody's child: what that uses may be missing");
         }
@@ -170,14 +171,14 @@ impl Begun {
     }
 }
 
-/// Reaps orphans that have ended. Returns whether the command has ended, which stays a zombie.
+/// Reaps orphans that have ended. Returns whether the command has ended; the command itself stays a zombie.
 fn has_ended(command: Pid) -> anyhow::Result<bool> {
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     if waitid(WaitId::Pid(command), peek)?.is_some() {
         return Ok(true);
     }
-    // The command lives, so that every zombie is an orphan. If the command ends meanwhile it may be the one found here, and
-    // is left alone.
+    // The command is alive, so every zombie is an orphan. If the command ends meanwhile, it may be the zombie found here
+    // and is left alone.
     loop {
         match any_zombie()? {
             None => return Ok(false),
@@ -187,7 +188,7 @@ fn has_ended(command: Pid) -> anyhow::Result<bool> {
     }
 }
 
-/// One of our children that has ended and was not waited for. It stays a zombie.
+/// A child that has ended and has not been waited for. It stays a zombie.
 fn any_zombie() -> std::io::Result<Option<Pid>> {
     // SAFETY: zeros are a valid `siginfo_t`, which the kernel fills in, or leaves as it is if there is none; either way the
     // field for the PID is an integer. rustix has no accessor for it.
@@ -214,13 +215,13 @@ fn forward(command: Pid, signal: Signal) {
     }
 }
 
-/// The signals that are passed on.
+/// The signals that are forwarded to the command.
 struct Forwarded(Vec<(Signal, tokio::signal::unix::Signal)>);
 
 impl Forwarded {
     fn new() -> std::io::Result<Self> {
         let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
-        // A parent that had a signal ignored (nohup, a shell in the background) wants it ignored.
+        // A signal that the parent process ignored (nohup, a shell in the background) stays ignored.
         let signals = signals.into_iter().filter(|one| !inherited::is_ignored(one.as_raw()));
         let streams = signals.map(|one| Ok((one, signal(SignalKind::from_raw(one.as_raw()))?)));
         let listening = Self(streams.collect::<std::io::Result<_>>()?);

@@ -1,4 +1,4 @@
-//! Beside the job: measures everything in sight until it is told to stop.
+//! Sidecar mode: measures every visible process until a signal stops it.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' text format. Made anew for each scrape, so that the series of a job end with it.
+//! Metrics in Prometheus' text format. Each scrape makes them anew, so that the series of a job end with it.
 
 use std::fmt::Error;
 
@@ -6,7 +6,7 @@ use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, prome
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-/// The text's content type.
+/// Content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Families of metrics, as one scrape sees them.
@@ -47,7 +47,7 @@ impl EncodeMetric for Family {
 }
 
 impl Scrape {
-    /// Adds a family of values that only grow. The text format's `_total` follows its name.
+    /// Adds a family of counters. The text format appends `_total` to its name.
     pub fn counters<'a>(
         &mut self,
         name: &str,
@@ -59,7 +59,7 @@ impl Scrape {
         self.add(MetricType::Counter, name, help, labels, values);
     }
 
-    /// Adds a family of values that grow and shrink.
+    /// Adds a family of gauges.
     pub fn gauges<'a>(
         &mut self,
         name: &str,
@@ -86,7 +86,7 @@ impl Scrape {
         self.registry.register(name, help, Family { kind, series });
     }
 
-    /// The text.
+    /// The metrics as text.
     pub fn text(&self) -> Result<String, Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;

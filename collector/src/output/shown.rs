@@ -1,11 +1,11 @@
-//! Names and quantities as people read them.
+//! Names and quantities for people.
 
 use wire::ContainerUsage;
 
 /// Longer names are cut, so that a row stays a row.
 const MAX_NAME: usize = 40;
 
-/// A name that can do a terminal no harm and a table no violence.
+/// A name that cannot harm a terminal or break a table.
 pub(super) fn name(name: &str) -> String {
     let mut name = plain(name);
     if name.chars().count() > MAX_NAME {
@@ -15,7 +15,7 @@ pub(super) fn name(name: &str) -> String {
     name
 }
 
-/// Control characters, those that turn the direction of text and those that cannot be seen are shown as what they are.
+/// Escapes control characters, invisible characters, and characters that change the direction of text.
 pub(super) fn plain(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()
@@ -46,7 +46,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// Time that passes.
+/// Elapsed time.
 pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         s if s >= 3600.0 => format!("{}h {:02}m", (s / 3600.0) as u64, (s % 3600.0 / 60.0) as u64),
@@ -70,24 +70,24 @@ pub(super) fn bytes(bytes: f64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// Whose limit it is that a container has not of its own.
+/// The source of a limit that is not the container's own.
 pub(super) const ABOVE_ALLOWS: &str = "its pod, slice or node allows";
 
-/// What the sign in a column of limits means.
+/// The meaning of the sign in a column of limits.
 pub(super) const BOUND_NOTE: &str = "≤: not a limit of its own, but what its pod, slice or node allows.";
 
-/// What is above it allows, in cores, where that is tighter than a limit of its own.
+/// The limit above it, in cores, if it is tighter than its own limit.
 pub(super) fn cpu_bound(usage: &ContainerUsage) -> Option<f64> {
     usage.cpu_bound_cores.filter(|bound| usage.cpu_limit_cores.is_none_or(|own| *bound < own))
 }
 
-/// The same of memory, in bytes.
+/// The same for memory, in bytes.
 pub(super) fn memory_bound(usage: &ContainerUsage) -> Option<f64> {
     let bound = usage.memory_bound_bytes?;
     usage.memory_limit_bytes.is_none_or(|own| bound < own).then_some(bound as f64)
 }
 
-/// Its own limit, and what bounds it more tightly.
+/// Its own limit, and a tighter one above it.
 pub(super) fn limit(own: Option<String>, bound: Option<String>) -> Option<String> {
     match (own, bound) {
         (None, Some(bound)) => Some(format!("none, ≤ {bound}")),

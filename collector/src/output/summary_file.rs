@@ -7,12 +7,12 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// GitHub shows nothing of a step's summary that is larger.
+/// GitHub does not show a step's summary that is larger.
 const SHOWN_BYTES: u64 = 1 << 20;
 
 /// Appends a section, and creates the file if it does not exist.
 pub(super) fn append(path: &Path, markdown: &str) -> io::Result<()> {
-    // A job can put something else in its place: a link to a file of the collector, a pipe without a reader.
+    // A job can replace it with a link to a file of the collector, or with a pipe without a reader.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut file = OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;

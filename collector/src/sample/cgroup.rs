@@ -34,7 +34,7 @@ impl<'a> CgroupLines<'a> {
         Self { content }
     }
 
-    /// The lines that are well formed, in their order.
+    /// The well-formed lines, in file order.
     pub fn iter(self) -> impl Iterator<Item = CgroupLine<'a>> {
         self.content.split(|&byte| byte == b'\n').filter_map(|line| {
             // A path may hold colons; the first two end the other fields.

@@ -1,12 +1,12 @@
-//! `/proc/[pid]/environ` (`proc_pid_environ(5)`): the environment that a process was executed with, `NAME=value` each
-//! ended by a NUL.
+//! `/proc/[pid]/environ` (`proc_pid_environ(5)`): the environment that a process was executed with, as `NAME=value` entries
+//! that each end with a NUL.
 //!
-//! It holds a job's secrets: what is read of it is looked through for a few names and wiped.
+//! It holds a job's secrets: the collector searches the content for a few names and wipes it.
 
-/// So much of it is read: a kernel takes more, but those who name a job do not begin behind it.
+/// At most this much of it is read. The kernel allows more, but the variables that name a job do not begin after it.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// The value of a variable; the first of its name, as `getenv(3)` has it. `None` if it is no UTF-8 as well.
+/// The value of the first variable with this name, as `getenv(3)` returns it; `None` also if it is not UTF-8.
 pub fn variable<'a>(content: &'a [u8], name: &str) -> Option<&'a str> {
     let found = content.split(|&byte| byte == 0).find_map(|entry| {
         let rest = entry.strip_prefix(name.as_bytes())?;

@@ -33,7 +33,7 @@ fn super_options(mountinfo: &[u8], path: &[u8]) -> Option<String> {
         let point = line.split(|&byte| byte == b' ').nth(4);
         point.is_some_and(|point| unescape(point) == path)
     })?;
-    // Optional fields end with a hyphen; behind it are type, source and options.
+    // Optional fields end with a hyphen; type, source and options follow it.
     let text = String::from_utf8_lossy(line);
     let mut fields = text.split_once(" - ")?.1.split(' ');
     (fields.next()? == "proc").then_some(())?;

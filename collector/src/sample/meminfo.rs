@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// What the collector takes from it.
+/// The values that the collector uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemInfo {
     /// `MemTotal`, in bytes.
@@ -12,12 +12,12 @@ pub struct MemInfo {
 }
 
 impl MemInfo {
-    /// Reads it; `None` if that cannot be done or it does not tell what is needed.
+    /// Reads it; `None` if it cannot be read or a needed value is missing.
     pub fn read(proc_path: &Path) -> Option<Self> {
         Self::parse(&std::fs::read(proc_path.join("meminfo")).ok()?)
     }
 
-    /// `None` if it does not tell what is needed.
+    /// Parses it; `None` if a needed value is missing.
     pub fn parse(content: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(content).ok()?;
         let bytes = |name: &str| -> Option<u64> {
@@ -30,7 +30,7 @@ impl MemInfo {
         Some(Self { total_bytes: bytes("MemTotal")?, available_bytes: available? })
     }
 
-    /// What is not available.
+    /// Memory that is not available.
     pub fn used_bytes(&self) -> u64 {
         self.total_bytes.saturating_sub(self.available_bytes)
     }

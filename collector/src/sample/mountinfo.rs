@@ -1,8 +1,9 @@
-//! `/proc/[pid]/mountinfo` (`proc_pid_mountinfo(5)`): the kubelet mounts a container's termination log from a
-//! directory that names the pod and the container, Docker its `hostname` from one that names the container, and every
-//! runtime of a kubelet `resolv.conf` from one that names the pod's sandbox, in the sandbox itself and in each container.
+//! `/proc/[pid]/mountinfo` (`proc_pid_mountinfo(5)`). The kubelet mounts a container's termination log from a directory
+//! that names the pod and the container. Docker mounts a container's `hostname` from one that names the container. Each
+//! runtime of a kubelet mounts `resolv.conf` from one that names the pod's sandbox, in the sandbox itself and in each
+//! container.
 
-/// What the kubelet's mount tells.
+/// The names in the kubelet's mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodMount {
     /// UID of the pod.
@@ -11,7 +12,7 @@ pub struct PodMount {
     pub container: String,
 }
 
-/// The container's name, from a mount of `…/pods/<uid>/containers/<name>/<file>`, wherever it is mounted.
+/// The pod and the container's name, from a mount of `…/pods/<uid>/containers/<name>/<file>`, wherever it is mounted.
 pub fn pod_mount(content: &[u8]) -> Option<PodMount> {
     roots(content).find_map(|root| {
         let parts: Vec<&str> = root.split('/').collect();
@@ -24,8 +25,8 @@ pub fn pod_mount(content: &[u8]) -> Option<PodMount> {
     })
 }
 
-/// UID of the pod, from anything that the kubelet mounted into a container of it: `…/pods/<uid>/containers/…`,
-/// `…/pods/<uid>/etc-hosts`, `…/pods/<uid>/volumes/…`. Nothing of the kind is mounted into a sandbox.
+/// UID of the pod, from any kubelet mount in one of its containers: `…/pods/<uid>/containers/…`, `…/pods/<uid>/etc-hosts`,
+/// `…/pods/<uid>/volumes/…`. A sandbox has no such mount.
 pub fn kubelet_pod(content: &[u8]) -> Option<String> {
     roots(content).find_map(|root| {
         let parts: Vec<&str> = root.split('/').collect();
@@ -38,10 +39,10 @@ pub fn kubelet_pod(content: &[u8]) -> Option<String> {
     })
 }
 
-/// Who keeps the `resolv.conf` and the `hostname` of a container.
+/// The runtime that keeps a container's `resolv.conf` and `hostname`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper {
-    /// containerd for a kubelet, and for nobody else, in `…/sandboxes/<id>/`.
+    /// containerd, only for a kubelet, in `…/sandboxes/<id>/`.
     Containerd,
     /// CRI-O and Podman, in `…/overlay-containers/<id>/userdata/`.
     Storage,
@@ -49,7 +50,7 @@ pub enum Keeper {
     Docker,
 }
 
-/// Ids of containers whose `resolv.conf` or `hostname` is mounted there. For a container of a pod that is the sandbox.
+/// Ids of containers whose `resolv.conf` or `hostname` is mounted there. For a container of a pod, this is the sandbox.
 pub fn network_owners(content: &[u8]) -> Vec<(Keeper, String)> {
     let mut owners: Vec<(Keeper, String)> = Vec::new();
     for root in roots(content) {
@@ -75,7 +76,7 @@ fn is_id(text: &str) -> bool {
 
 /// The id of a Docker container, from a mount of `…/containers/<64 hex digits>/hostname` and the like.
 ///
-/// A mount of `sandboxes/<id>/hostname` is not meant: it names the pod's pause container.
+/// A mount of `sandboxes/<id>/hostname` does not count: it names the pod's pause container.
 pub fn docker_id(content: &[u8]) -> Option<String> {
     roots(content).find_map(|root| {
         let parts: Vec<&str> = root.split('/').collect();
@@ -86,7 +87,7 @@ pub fn docker_id(content: &[u8]) -> Option<String> {
     })
 }
 
-/// The fourth field of each line, what of the file system is mounted, with its escapes undone.
+/// The fourth field of each line (the mounted part of the file system), unescaped.
 fn roots(content: &[u8]) -> impl Iterator<Item = String> {
     content.split(|&byte| byte == b'\n').filter_map(|line| {
         let root = line.split(|&byte| byte == b' ').nth(3)?;
@@ -162,7 +163,7 @@ mod tests {
                     "/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes/{sandbox}/hostname"
                 )),
             ),
-            // CRI-O on a tmpfs at /run; what it mounts of the container itself is something else.
+            // CRI-O on a tmpfs at /run; its mounts for the container itself are different.
             (
                 Keeper::Storage,
                 line(&format!("{storage}/{sandbox}/userdata/resolv.conf"))

@@ -1,4 +1,4 @@
-//! `/proc/[pid]/stat` (proc(5), `fs/proc/array.c`): one line that tells CPU time, RSS, parent and start.
+//! `/proc/[pid]/stat` (proc(5), `fs/proc/array.c`): one line with CPU time, RSS, parent and start time.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,7 +9,7 @@ const PF_EXITING: u64 = 0x4;
 
 /// A command name as the kernel keeps it (`TASK_COMM_LEN`): at most 15 bytes, any bytes but NUL.
 ///
-/// Kernel threads may show up to 63 bytes; what is longer than fits here is cut.
+/// Kernel threads may show up to 63 bytes; a longer name is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Comm {
     bytes: [u8; 15],
@@ -32,9 +32,9 @@ impl Comm {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Whether a container's runtime is called so, which prepares the container from within and becomes its program then:
-    /// until that has happened its mounts, user and cgroups can be another's. runc executes a copy of itself by the number of
-    /// a descriptor, or as `exe`.
+    /// Whether this is the name of a container runtime, which prepares the container from within and then becomes its
+    /// program. Until then, its mounts, user and cgroups may not be the container's. runc executes a copy of itself, named
+    /// by the number of a descriptor or `exe`.
     pub fn is_runtimes(&self) -> bool {
         let name = self.as_bytes();
         let begins = |own: &&[u8]| name.starts_with(own);
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Comm {
     }
 }
 
-/// What the collector takes from one `stat` line.
+/// The fields of a `stat` line that the collector uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PidStat {
     /// Field 1.
@@ -81,7 +81,7 @@ pub struct PidStat {
     pub ppid: u32,
     /// Whether field 9 has `PF_KTHREAD`.
     pub kernel_thread: bool,
-    /// Whether field 9 has `PF_EXITING`: it is about to be a zombie, or its first thread is.
+    /// Whether field 9 has `PF_EXITING`: it, or its first thread, is about to become a zombie.
     pub exiting: bool,
     /// Fields 14 and 15, `utime` + `stime`, in clock ticks: the whole process, exited threads included.
     pub own_ticks: u64,
@@ -95,16 +95,16 @@ pub struct PidStat {
     pub rss_pages: u64,
 }
 
-/// Why a `stat` line is none.
+/// Why a `stat` line cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PidStatError {
-    /// The name's parentheses are not there.
+    /// The name's parentheses are missing.
     #[error("no command name in parentheses")]
     NoName,
     /// The line ends before this field.
     #[error("field {0} is missing")]
     Missing(u8),
-    /// This field is not the number that it should be.
+    /// This field is not a valid number.
     #[error("field {0} is not a number")]
     NotANumber(u8),
 }
@@ -155,7 +155,7 @@ impl PidStat {
     }
 }
 
-/// The space-separated fields behind the name.
+/// The space-separated fields after the name.
 struct Fields<'a> {
     rest: &'a [u8],
     /// proc(5)'s number of the field taken last.
@@ -184,7 +184,7 @@ impl<'a> Fields<'a> {
         number(field).ok_or(PidStatError::NotANumber(self.number))
     }
 
-    /// A field that the kernel prints as signed but that counts something: negative is taken as 0.
+    /// A count that the kernel prints as signed: a negative value counts as 0.
     fn clamped(&mut self) -> Result<u64, PidStatError> {
         let field = self.next()?;
         let value = match field.strip_prefix(b"-") {

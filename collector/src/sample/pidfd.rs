@@ -1,4 +1,4 @@
-//! A process held by a descriptor (`pidfd_open(2)`), which reports its end and exit status even if it is not our child.
+//! A process held by a descriptor (`pidfd_open(2)`), which reports its end and exit status even if it is not a child.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::pid_stat::PidStat;
 use super::process_table::ProcessKey;
 
-/// `PIDFD_INFO_EXIT` of `include/uapi/linux/pidfd.h`: how it ended is asked for, or told.
+/// `PIDFD_INFO_EXIT` of `include/uapi/linux/pidfd.h`: requests the exit code, or marks it as filled in.
 const INFO_EXIT: u64 = 1 << 3;
 /// `PIDFD_GET_INFO`, with the first version of its structure.
 const GET_INFO: ioctl::Opcode = opcode::read_write::<Info>(0xFF, 11);
 
-/// `struct pidfd_info` as Linux 6.13 has it; the kernel fills as much as it is given.
+/// `struct pidfd_info` of Linux 6.13; the kernel fills as much as the size allows.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct Info {
@@ -26,12 +26,12 @@ struct Info {
     exit_code: i32,
 }
 
-/// How a process ended, as `wait(2)` has it.
+/// How a process ended, as in `wait(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with this status.
+    /// It exited with this status.
     Exited(u8),
-    /// By this signal.
+    /// This signal killed it.
     Killed(u8),
 }
 
@@ -44,31 +44,30 @@ impl Ending {
     }
 }
 
-/// One process, whatever its number stands for later.
+/// One process, even if its PID is reused later.
 #[derive(Debug)]
 pub struct HeldProcess {
     fd: OwnedFd,
 }
 
 impl HeldProcess {
-    /// Holds a process; an error if it is not there any more, or the kernel (before 5.3) or a filter of system calls has no
-    /// such call.
+    /// Holds a process. Fails if it is gone, or if the kernel (before 5.3) or a system call filter has no such call.
     pub fn hold(proc_path: &Path, key: ProcessKey) -> Result<Self, Errno> {
         let pid = Pid::from_raw(key.pid.cast_signed()).ok_or(Errno::SRCH)?;
         let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        // Its number may have been given to another one meanwhile, which started later.
+        // Its PID may have been reused since, by a process that started later.
         let stat = std::fs::read(proc_path.join(format!("{}/stat", key.pid))).map_err(|_| Errno::SRCH)?;
         let same = PidStat::parse(&stat).is_ok_and(|stat| stat.start_ticks == key.start_ticks);
         if same { Ok(Self { fd }) } else { Err(Errno::SRCH) }
     }
 
-    /// Whether it has ended, all of its threads.
+    /// Whether all of its threads have ended.
     pub fn has_ended(&self) -> bool {
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&zero)).is_ok_and(|ready| ready > 0)
     }
 
-    /// How it ended; `None` while it lives, and on Linux before 6.15, which does not tell.
+    /// How it ended; `None` while it lives, and on Linux before 6.15, which does not report it.
     pub fn ending(&self) -> Option<Ending> {
         let mut info = Info { mask: INFO_EXIT, ..Info::default() };
         // SAFETY: the kernel writes at most the size of the structure that is part of the opcode.
@@ -108,7 +107,7 @@ mod tests {
             assert_eq!(poll(&mut polled, None).unwrap(), 1);
             let status = child.wait().unwrap();
             assert_eq!((status.code(), status.signal()), (code, signal));
-            // Kernels before 6.15 do not tell.
+            // Kernels before 6.15 do not report it.
             if let Some(ending) = held.ending() {
                 let expected = code.map_or(Ending::Killed(9), |code| Ending::Exited(code as u8));
                 assert_eq!(ending, expected);

@@ -1,4 +1,4 @@
-//! The kubelet's log directories, which name pods and containers without asking anybody:
+//! The kubelet's log directories, which name pods and containers without any request:
 //! `/var/log/pods/<namespace>_<pod>_<uid>/<container>/`, and beside it
 //! `/var/log/containers/<pod>_<namespace>_<container>-<container id>.log`.
 
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// At most this many entries of a directory are read.
 const MAX_ENTRIES: usize = 20_000;
-/// The longest name that file systems take, in bytes; the kubelet cuts off what is longer.
+/// Longest file name, in bytes; the kubelet cuts longer ones.
 const MAX_FILE_NAME: usize = 255;
-/// Digits of an id that are enough to tell it from others.
+/// Digits that are enough to distinguish an id from others.
 const SHORT_ID: usize = 12;
 
-/// A pod by its log directory.
+/// A pod's names, from its log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodName {
     /// Its namespace.
@@ -21,25 +21,25 @@ pub struct PodName {
     pub pod: String,
 }
 
-/// What a link says of a container's id.
+/// What a link says about a container's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkedName {
-    /// What its pod calls it.
+    /// Its name in the pod.
     pub container: String,
-    /// The how many-th restart it is, 0 for none, where the link's target tells.
+    /// The number of the restart, 0 for none; `None` if the link's target does not show it.
     pub restart: Option<u32>,
 }
 
-/// A directory that the kubelet made for a container before it made the container.
+/// A directory that the kubelet creates for a container before the container itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogDirectory {
-    /// What its pod calls it.
+    /// Its name in the pod.
     pub container: String,
-    /// Whether it has been restarted: one id more than directories.
+    /// Whether it has been restarted, which adds an id but no directory.
     pub restarted: bool,
 }
 
-/// Where the logs are.
+/// The log directories.
 #[derive(Debug)]
 pub struct PodLogs {
     pods: PathBuf,
@@ -47,23 +47,23 @@ pub struct PodLogs {
 }
 
 impl PodLogs {
-    /// Below this directory, or nowhere if it is not there.
+    /// The logs below this directory; none if it does not exist.
     pub fn at(pods: &Path) -> Self {
         let containers = pods.parent().unwrap_or(pods).join("containers");
         Self { pods: pods.to_owned(), containers }
     }
 
-    /// What the pod with this UID is called.
+    /// The names of the pod with this UID.
     pub fn pod(&self, uid: &str) -> Option<PodName> {
         names(&self.pods).find_map(|name| pod_name(&name, uid))
     }
 
-    /// The links that there are now; a kubelet makes each once it has started the container. A sandbox has none.
+    /// The current links. The kubelet creates each once it has started the container. A sandbox has none.
     pub fn links(&self) -> Links<'_> {
         Links { directory: &self.containers, names: names(&self.containers).collect() }
     }
 
-    /// The directories of this pod's containers; those that are yet to be started may have none.
+    /// The directories of this pod's containers; a container that has not started yet may have none.
     pub fn of_pod(&self, uid: &str) -> Vec<LogDirectory> {
         let Some(pod) = names(&self.pods).find(|name| pod_name(name, uid).is_some()) else {
             return Vec::new();
@@ -79,7 +79,7 @@ impl PodLogs {
     }
 }
 
-/// The links at one time.
+/// The links at one moment.
 #[derive(Debug)]
 pub struct Links<'a> {
     directory: &'a Path,
@@ -87,7 +87,7 @@ pub struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// What the container with this id is called.
+    /// The name of the container with this id.
     pub fn container(&self, id: &str) -> Option<LinkedName> {
         let link = self.names.iter().find(|name| names_id(name, id))?;
         let target = fs::read_link(self.directory.join(link)).ok();
@@ -98,7 +98,7 @@ impl Links<'_> {
     }
 }
 
-/// Namespace and pod of a directory of this UID; neither has an underscore in it.
+/// Namespace and pod of this UID's directory; neither contains an underscore.
 fn pod_name(directory: &str, uid: &str) -> Option<PodName> {
     let mut parts = directory.split('_');
     let (namespace, pod, found) = (parts.next()?, parts.next()?, parts.next()?);
@@ -106,8 +106,8 @@ fn pod_name(directory: &str, uid: &str) -> Option<PodName> {
     whole.then(|| PodName { namespace: namespace.to_owned(), pod: pod.to_owned() })
 }
 
-/// Whether a link is that of this id. The kubelet cuts names off at 255 bytes, of which the id is the end: so much of it as
-/// is left must be enough to tell it from others.
+/// Whether a link belongs to this id. The kubelet cuts names at 255 bytes, and the id is at the end: the rest of it must be
+/// enough to distinguish it from others.
 fn names_id(link: &str, id: &str) -> bool {
     let Some((_, end)) = link.strip_suffix(".log").and_then(|name| name.rsplit_once('-')) else {
         return false;
@@ -122,7 +122,7 @@ fn of_target(target: &Path) -> (Option<String>, Option<u32>) {
     (container.filter(|_| restart.is_some()).map(ToOwned::to_owned), restart)
 }
 
-/// The container of a link for this id.
+/// The container's name in a link for this id.
 fn container_name(link: &str, id: &str) -> Option<String> {
     let (name, end) = link.strip_suffix(".log")?.rsplit_once('-')?;
     if !id.starts_with(end) {
@@ -181,7 +181,7 @@ mod tests {
         link(&format!("runner-x7_ci_dind-{id}.log"), &format!("/var/log/pods/{pod}/dind/2.log"));
         let expected = LinkedName { container: "dind".to_owned(), restart: Some(2) };
         assert_eq!(logs.links().container(&id), Some(expected));
-        // Where it is a file, its name alone tells.
+        // If it is a file, its name is the only source.
         let other = "d".repeat(64);
         fs::write(links.join(format!("runner-x7_ci_step-one-{other}.log")), "").unwrap();
         let expected = LinkedName { container: "step-one".to_owned(), restart: None };

@@ -12,12 +12,12 @@ pub struct CpuTimes {
 }
 
 impl CpuTimes {
-    /// Reads it; `None` if that cannot be done or it does not tell.
+    /// Reads it; `None` if it cannot be read or parsed.
     pub fn read(proc_path: &Path) -> Option<Self> {
         Self::parse(&std::fs::read(proc_path.join("stat")).ok()?)
     }
 
-    /// Takes the content of the file; `None` if it does not tell, or tells only zeros as gVisor does.
+    /// Parses the file's content; `None` if the times are missing or all zero, as on gVisor.
     pub fn parse(content: &[u8]) -> Option<Self> {
         let line = content.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"cpu "))?;
         let fields: Vec<u64> = std::str::from_utf8(line)
@@ -36,7 +36,7 @@ impl CpuTimes {
     /// a counter fell.
     pub fn busy_percent_since(&self, before: &Self) -> Option<f64> {
         let total = self.total_ticks.checked_sub(before.total_ticks).filter(|total| *total > 0)?;
-        // `iowait` may fall (proc_stat(5)): then nobody waited.
+        // `iowait` may fall (proc_stat(5)): the idle time then counts as 0.
         let idle = self.idle_ticks.saturating_sub(before.idle_ticks).min(total);
         Some(100.0 * (total - idle) as f64 / total as f64)
     }

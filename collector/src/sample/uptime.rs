@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Reads it; `None` if that cannot be done or it does not tell.
+/// Reads it; `None` if it cannot be read or parsed.
 pub fn read_seconds(proc_path: &Path) -> Option<f64> {
     parse(&std::fs::read_to_string(proc_path.join("uptime")).ok()?)
 }
@@ -11,8 +11,8 @@ fn parse(content: &str) -> Option<f64> {
     content.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// What a time namespace adds to the time since boot, in nanoseconds: `boottime` in `/proc/self/timens_offsets`.
-/// Start times in `/proc` have it in them, those in the kernel's memory do not.
+/// The offset of a time namespace to the time since boot, in nanoseconds: `boottime` in `/proc/self/timens_offsets`. Start
+/// times in `/proc` include it, those in the kernel's memory do not.
 pub fn namespace_offset_ns() -> i64 {
     std::fs::read_to_string("/proc/self/timens_offsets")
         .ok()

@@ -1,4 +1,4 @@
-//! Reading of request bodies, within bounds of time and memory.
+//! Reads request bodies within limits on time and memory.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::AppError;
 use super::state::AppState;
 
-/// Reads a whole body that is declared as JSON, arrives in time and is not too large. The permit is its share of the memory
-/// for bodies: hold it as long as the body.
+/// Reads a whole body. It must be declared as JSON, arrive in time and not be too large. The permit is its share of the
+/// memory for bodies: hold it as long as the body.
 ///
-/// The share grows with the bytes that have arrived, not with `Content-Length`: a client that sends nothing takes nothing.
+/// The share grows with the bytes received, not with `Content-Length`: a client that sends nothing takes nothing.
 pub(super) async fn read(
     state: &AppState,
     headers: &HeaderMap,

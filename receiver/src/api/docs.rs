@@ -1,4 +1,4 @@
-//! `/docs`: Swagger UI over `/openapi.json`, all of it in this program, so that a page needs nothing from elsewhere.
+//! `/docs`: Swagger UI for `/openapi.json`. All its files are in this program, so that the page loads nothing from other hosts.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use utoipa_swagger_ui::Config;
 
 use super::error::AppError;
 
-/// Scripts and styles are files of Swagger UI, but for one style in its logo, which is allowed by its hash; icons are `data:`. The
-/// page reads `/openapi.json` and sends the requests that are tried out.
+/// Scripts and styles are files of Swagger UI, except one style in its logo, which is allowed by its hash. Icons are `data:`
+/// URLs. The page reads `/openapi.json` and sends the requests that the user tries out.
 const POLICY: &str = "default-src 'none'; script-src 'self'; \
     style-src 'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='; img-src 'self' data:; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Redirects to the page: its files are beside it, below `/docs/`.
+/// Redirects to the page. Its files are beside it, below `/docs/`.
 pub(super) async fn index() -> Redirect {
     Redirect::permanent("/docs/")
 }
@@ -34,7 +34,7 @@ pub(super) async fn file(Path(path): Path<String>) -> Result<Response, AppError>
 }
 
 fn answer(path: &str) -> Result<Response, AppError> {
-    // Tokens that are typed in are forgotten with the page.
+    // The browser must not keep the tokens that the user enters.
     let config = Config::new(["/openapi.json"]).persist_authorization(false);
     let file = utoipa_swagger_ui::serve(path, Arc::new(config));
     let file = file.map_err(|error| AppError::Internal(format!("/docs/{path}: {error}")))?;

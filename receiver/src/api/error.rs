@@ -1,4 +1,4 @@
-//! Errors as clients read them (RFC 9457) and as the log gets them: two texts.
+//! Errors, with one text for clients (RFC 9457) and one for the log.
 
 use axum::Json;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,56 +11,56 @@ use crate::sizing::parameters::InvalidParameter;
 use crate::store::{Cause, StoreError};
 use crate::validate::BodyError;
 
-/// When a client may come back after 503.
+/// `Retry-After` of a 503 answer.
 const RETRY_SECONDS: &str = "1";
 
-/// Why a request was not granted.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum AppError {
-    /// No token, or none that has the form of one.
+    /// The token is missing or malformed.
     Unauthorized(&'static str),
-    /// A token that this receiver did not issue.
+    /// This receiver did not issue the token.
     WrongToken(&'static str),
-    /// A token that is not for this.
+    /// The token does not permit this request.
     Forbidden(String),
     /// No such path.
     NotFound,
-    /// What is asked for is not stored.
+    /// The requested item is not stored.
     Missing(String),
-    /// Not with this method; those that are allowed.
+    /// The method is not allowed. Holds the allowed ones.
     MethodNotAllowed(&'static str),
-    /// The client accepts none of the formats; those that there are.
+    /// The client accepts none of the formats. Holds the available ones.
     NotAcceptable(&'static str),
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     Timeout,
     /// The body is larger than this many bytes.
     TooLarge(usize),
-    /// The body is not of a type that is read.
+    /// The body's content type or encoding is not supported.
     UnsupportedMediaType(&'static str),
-    /// The request makes no sense.
+    /// The request cannot be parsed.
     Malformed(String),
-    /// A field, named by its path, has a value that cannot be.
+    /// A field has an invalid value.
     Invalid {
-        /// The field.
+        /// Path of the field.
         field: String,
         /// What is wrong and what would be accepted.
         detail: String,
     },
-    /// The same summary was stored with another content.
+    /// The same summary is already stored with different content.
     Conflict(String),
-    /// Not now.
+    /// Temporarily unavailable.
     Unavailable(&'static str),
-    /// Not as long as the database is as it is.
+    /// Unavailable until the database or its disk is repaired.
     Unusable(Cause),
-    /// Something broke here: the text is for the log.
+    /// An internal error. The text is only for the log.
     Internal(String),
 }
 
-/// Marks the answer to a request whose token is missing, wrong or for something else.
+/// Marks the answer to a request whose token is missing, wrong or not for that request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AuthFailed;
 
-/// Marks the answer to a wrong token, which may have been a guess.
+/// Marks the answer to a wrong token, which may be a guess.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenGuess;
 
@@ -97,7 +97,7 @@ impl From<InvalidParameter> for AppError {
 }
 
 impl AppError {
-    /// A field of the request that cannot be.
+    /// The error for an invalid field of the request.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), detail: detail.into() }
     }
@@ -120,7 +120,7 @@ impl AppError {
         }
     }
 
-    /// What a metric calls it.
+    /// The reason as metrics name it.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized(_) | Self::WrongToken(_) => "unauthorized",

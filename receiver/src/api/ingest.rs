@@ -19,10 +19,10 @@ use crate::validate::{self, Valid};
 
 /// Store a summary
 ///
-/// A run is one row: the summaries that share a `summary_id` replace each other, the one with the highest `seq` is kept,
-/// and a final one is never replaced by an interim one. Without `summary_id` every push is a row of its own. What is
-/// answered with 200 or 201 is on disk. What a sidecar and the collector of the node tell of the same pod is one row, too:
-/// it holds the better figures of both (`joined`), whatever came first. After 429, 5xx or no answer the same push may be sent again.
+/// A run is one row. Summaries with the same `summary_id` replace each other: the one with the highest `seq` is kept, and an
+/// interim summary never replaces a final one. Without a `summary_id`, every push makes a new row. When the receiver answers
+/// 200 or 201, the summary is on disk. If a sidecar and the node's collector report the same pod, one row holds the better
+/// figures of both (`joined`), in either order. After 429, 5xx or no answer, the client may send the same push again.
 #[utoipa::path(
     post, path = "/api/v1/metrics", tag = "push", security(("push_token" = [])),
     request_body = Submission<Payload>,

@@ -11,7 +11,7 @@ use super::state::AppState;
 
 /// Metrics of the receiver
 ///
-/// In the text format of Prometheus; without a token, as nothing in it names a job.
+/// In Prometheus' text format. No token is needed, because no metric names a job.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(()),
     responses(

@@ -1,4 +1,4 @@
-//! Everything that speaks HTTP to programs: what may be pushed and asked, and `/openapi.json`, which describes it.
+//! The HTTP API for programs: pushes, queries, and `/openapi.json`, which describes them.
 
 mod body;
 mod docs;
@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Router<Arc<AppState>> {
     let document: Arc<str> = openapi::render(&described).unwrap_or_default().into();
     let document = get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()));
     router
-        // An address that was completed by hand ends with a slash as often as not, and after a build it is too late to say so.
+        // Users often add a slash at the end of the address, and would learn of the mistake only after the build.
         .route("/api/v1/metrics/", post(ingest::push).fallback(only("POST")))
         .route("/api/v1/token/", post(token::mint).fallback(only("POST")))
         .route("/openapi.json", document.fallback(only("GET, HEAD")))
@@ -75,7 +75,7 @@ fn reading(routes: UtoipaMethodRouter<Arc<AppState>>) -> UtoipaMethodRouter<Arc<
     taking("GET, HEAD", routes)
 }
 
-/// Requests with another method are answered with those that are allowed.
+/// Answers other methods with an error that names the allowed ones.
 fn taking(
     allowed: &'static str,
     (schemas, paths, router): UtoipaMethodRouter<Arc<AppState>>,

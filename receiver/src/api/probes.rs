@@ -8,7 +8,7 @@ use wire::Problem;
 use super::error::AppError;
 use super::state::AppState;
 
-/// Whether it runs
+/// Check that the receiver runs
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", security(()),
     responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
@@ -17,7 +17,7 @@ pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Whether it can store and answer
+/// Check that the receiver can store and answer
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
     responses(

@@ -1,4 +1,4 @@
-//! `GET /api/v1/push-check`: whether a push would be let in, asked before there is anything to push.
+//! `GET /api/v1/push-check`: whether a push would be accepted, checked before there is anything to push.
 
 use std::sync::Arc;
 
@@ -12,24 +12,24 @@ use super::openapi::ReadProblems;
 use super::query::parse;
 use super::state::AppState;
 
-/// The scope of a push. Later parts left out: all below those that are given.
+/// The scope of a push. If later parts are left out, it covers everything below the given ones.
 #[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PushCheckQuery {
     /// Organization.
     organization: String,
-    /// Repository, with or without its organization; if it is left out, every one.
+    /// Repository, with or without its organization; by default every one.
     repository: Option<String>,
-    /// Workflow; if it is left out, every one.
+    /// Workflow; by default every one.
     workflow: Option<String>,
-    /// Job; if it is left out, every one.
+    /// Job; by default every one.
     job: Option<String>,
 }
 
-/// Whether a push would be let in
+/// Check whether a push would be accepted
 ///
-/// For who is about to measure something: whether this is a receiver, whether the token fits, and whether the database can be
-/// written. Nothing is stored. Names are made normal as for `POST /api/v1/token`.
+/// For a collector that is about to measure: checks that this is a receiver, that the token is valid for the scope, and that
+/// the database is writable. Nothing is stored. Names are normalised as for `POST /api/v1/token`.
 #[utoipa::path(
     get, path = "/api/v1/push-check", tag = "push", security(("push_token" = [])),
     params(PushCheckQuery),

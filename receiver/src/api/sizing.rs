@@ -18,9 +18,9 @@ use crate::sizing::parameters::SizingParameters;
 use crate::sizing::recommendation::Sizing;
 use crate::sizing::sizing;
 
-/// What the containers of a job should request
+/// Recommend requests for the containers of a job
 ///
-/// From its last complete runs. In the form that `format` or `Accept` asks for, JSON if neither does.
+/// Based on its last complete runs. `format` or `Accept` selects the format; JSON by default.
 #[utoipa::path(
     get, path = "/api/v1/sizing/repo/{organization}/{repository}/{workflow}/{job}", tag = "sizing", security(("read_token" = [])),
     params(
@@ -49,9 +49,9 @@ pub(crate) async fn of_job(
     answer(&state, &headers, scope, query.as_deref()).await
 }
 
-/// What those of all jobs of a workflow should request
+/// Recommend requests for the containers of all jobs of a workflow
 ///
-/// From the last complete runs of each. In the form that `format` or `Accept` asks for, JSON if neither does.
+/// Based on the last complete runs of each job. `format` or `Accept` selects the format; JSON by default.
 #[utoipa::path(
     get, path = "/api/v1/sizing/repo/{organization}/{repository}/{workflow}", tag = "sizing", security(("read_token" = [])),
     params(
@@ -79,9 +79,9 @@ pub(crate) async fn of_workflow(
     answer(&state, &headers, scope, query.as_deref()).await
 }
 
-/// What those of all jobs of a repository should request
+/// Recommend requests for the containers of all jobs of a repository
 ///
-/// From the last complete runs of each. In the form that `format` or `Accept` asks for, JSON if neither does.
+/// Based on the last complete runs of each job. `format` or `Accept` selects the format; JSON by default.
 #[utoipa::path(
     get, path = "/api/v1/sizing/repo/{organization}/{repository}", tag = "sizing", security(("read_token" = [])),
     params(
@@ -125,12 +125,12 @@ async fn answer(
     Ok(([(CONTENT_TYPE, content_type), (VARY, HeaderValue::from_static("accept"))], body).into_response())
 }
 
-/// In which form to answer.
+/// The format of the answer.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct FormQuery {
     /// JSON, a `resources:` block, a strategic-merge patch, the value of `CGROUP_LIMITS`, variables of GitLab's runner or
-    /// Markdown; what `Accept` asks for if it is left out.
+    /// Markdown; by default what `Accept` asks for.
     #[param(inline)]
     format: Option<Format>,
 }
@@ -143,7 +143,7 @@ fn parse(query: Option<&str>) -> Result<(FormQuery, Target, SizingParameters), A
     Ok((given.read()?, given.read()?, parameters))
 }
 
-/// The media types in `Accept` that ask for a form.
+/// The media types in `Accept` that select a format.
 fn media_types(format: Format) -> &'static [&'static str] {
     match format {
         Format::Json => &["application/json", "application/*", "*/*"],
@@ -154,7 +154,7 @@ fn media_types(format: Format) -> &'static [&'static str] {
     }
 }
 
-/// The form that `Accept` headers (RFC 9110) prefer; JSON if there are none.
+/// The format that `Accept` headers (RFC 9110) prefer; JSON if there are none.
 fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Result<Format, AppError> {
     let mut any = false;
     let mut best: Option<(f32, Format)> = None;

@@ -15,7 +15,7 @@ use crate::config::PageOptions;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// At most this many bytes of bodies are held at a time, over all requests; beyond that a client is told to retry.
+/// Maximum bytes of bodies in memory, over all requests. Beyond that, clients must retry.
 pub const BODIES_BYTES: usize = 16 * 1024 * 1024;
 
 /// State that all handlers share.
@@ -23,15 +23,15 @@ pub const BODIES_BYTES: usize = 16 * 1024 * 1024;
 pub struct AppState {
     /// The database.
     pub store: Store,
-    /// The secrets in force.
+    /// The current secrets.
     pub access: Access,
-    /// Who sent wrong tokens lately.
+    /// Clients that recently sent wrong tokens.
     pub guesses: Guesses,
     /// Counters for `/metrics`.
     pub metrics: Arc<Metrics>,
     /// Largest body, in bytes.
     pub max_body: usize,
-    /// Time for a body.
+    /// Time limit for a body.
     pub body_timeout: Duration,
     /// One permit for each byte of a body that may still be read into memory.
     pub bodies: Arc<Semaphore>,
@@ -40,7 +40,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// With nothing in flight.
+    /// State without any request in flight.
     pub fn new(store: Store, secrets: Secrets, max_body: usize, body_timeout: Duration) -> Self {
         Self {
             store,
@@ -64,7 +64,7 @@ impl AppState {
         }
     }
 
-    /// The push token of a request, if it is well formed; what it is valid for is checked by [`Self::authorize_push`].
+    /// The push token of a request, if it is well formed. [`Self::authorize_push`] checks what it is valid for.
     pub(crate) fn push_token(&self, headers: &HeaderMap) -> Result<PushToken, AppError> {
         let token = bearer(headers)?;
         // A read token may have the form of a push token.
@@ -76,7 +76,7 @@ impl AppState {
         token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))
     }
 
-    /// Accepts a push token for this scope, whose names must be [normal](Scope::named) like those in tokens.
+    /// Accepts a push token for this scope, whose names must be [normalised](Scope::named) like those in tokens.
     pub(crate) fn authorize_push(
         &self,
         token: &PushToken,

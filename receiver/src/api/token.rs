@@ -18,11 +18,10 @@ use crate::validate;
 
 /// Make a push token
 ///
-/// For an organization, a repository, a workflow or a job: it is valid for all below what is given. It is stored nowhere.
+/// For an organization, a repository, a workflow or a job, and everything below it. The receiver does not store the token.
 ///
-/// Names are taken as a CI system or a person writes them and made normal, as the collector does before it pushes: blanks at
-/// the ends are dropped, each run of blanks, line breaks and control characters becomes one blank, and what is longer than 512
-/// characters is cut and ends with a hash of the whole name.
+/// Names are normalised as in the collector before a push: whitespace at the ends is dropped, each sequence of whitespace and
+/// control characters becomes one space, and a name of more than 512 characters is cut and ends with a hash of the whole name.
 #[utoipa::path(
     post, path = "/api/v1/token", tag = "push", security(("read_token" = [])),
     request_body = TokenRequest,

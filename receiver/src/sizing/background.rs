@@ -1,4 +1,4 @@
-//! Computes the figures of jobs anew, in the background: a few at a time, and resting in between.
+//! Recomputes the figures of jobs in the background, a few at a time, with pauses in between.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use super::job_figures::JobFigures;
 use super::parameters::SizingParameters;
 use crate::store::{StaleJob, Store, StoreError, StoredFigures};
 
-/// Jobs per step: they take some milliseconds to read, and less to write.
+/// Jobs per step. Reading them takes some milliseconds, and writing them less.
 const JOBS: u32 = 16;
-/// It rests this many times as long as it worked, so that it uses at most a quarter of a CPU …
+/// A pause is this many times as long as the step before it, so that it uses at most a quarter of a CPU …
 const REST: u32 = 3;
 /// … and at least this long.
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 /// Pause between two checks when nothing is stale.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After an error it is tried again so much later, and each further time twice as much later …
+/// Delay of the first retry after an error. Each further retry doubles it …
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// … up to this.
 const LAST_RETRY: Duration = Duration::from_mins(1);
 
-/// Refreshes until it is dropped. What is being written then is finished or not begun.
+/// Refreshes until it is dropped. A write at that moment is finished or not begun.
 pub async fn refresh(store: Store) {
     let parameters = SizingParameters::default();
     let mut after = 0;
@@ -35,15 +35,15 @@ pub async fn refresh(store: Store) {
                     info!("the figures of jobs are computed again");
                 }
                 retry = FIRST_RETRY;
-                // From the first job on again, once the last one is done.
+                // After the last job, begin again with the first.
                 after = last.unwrap_or(0);
                 let rest = (began.elapsed() * REST).max(SHORTEST_REST);
                 if last.is_some() { rest } else { rest.max(PAUSE) }
             }
-            // Pushes have the disk for themselves.
+            // Leave the disk to pushes.
             Err(StoreError::Busy) => PAUSE,
             Err(error) => {
-                // Once, not each time: pushes tell of the same disk.
+                // Log it once, not each time: pushes report the same disk.
                 if !std::mem::replace(&mut failed, true) {
                     warn!(error = %error, "the figures of jobs are not up to date; it will be tried again");
                 }
@@ -56,7 +56,7 @@ pub async fn refresh(store: Store) {
     }
 }
 
-/// Refreshes some jobs behind this row; the last one's row, `None` if there was none.
+/// Refreshes some jobs after this row. Returns the row of the last one, or `None` if there was none.
 async fn step(store: &Store, after: i64, parameters: &SizingParameters) -> Result<Option<i64>, StoreError> {
     let jobs = store.stale_jobs(after, JOBS, parameters.runs).await?;
     let Some(last) = jobs.last().map(|job| job.state.id) else { return Ok(None) };

@@ -1,10 +1,10 @@
-//! Bounds around a target, wider the fewer runs there are.
+//! Bounds around a target. They are wider if there are fewer runs.
 //!
-//! The form is that of the Vertical Pod Autoscaler (`logic/recommender.go`): a bound is multiplied by
-//! (1 + m / n)^e, with m = 1 and e = 1 for the upper and m = 0.001 and e = −2 for the lower one. There n counts days of
-//! samples; here it counts runs, as one run of a job is what a day of a service is: one look at a whole cycle.
+//! The formula is the Vertical Pod Autoscaler's (`logic/recommender.go`): a bound is multiplied by (1 + m / n)^e, with m = 1
+//! and e = 1 for the upper bound and m = 0.001 and e = −2 for the lower one. There n counts days of samples. Here it counts
+//! runs, because a run of a job covers one whole cycle, like a day of a service.
 
-/// Lower and upper bound; the latter only where a run tells what is enough.
+/// Lower and upper bound. There is an upper bound only if a run shows what is enough.
 pub(super) fn around(
     target: f64,
     lower: f64,
@@ -21,12 +21,12 @@ pub(super) fn around(
     (lower, Some(upper))
 }
 
-/// The upper bound around a figure that some runs tell.
+/// The upper bound of a figure from this many runs.
 pub(super) fn upper(figure: f64, runs: usize) -> f64 {
     figure * (1.0 + 1.0 / runs as f64)
 }
 
-/// n / (n + 1): the inverse of what the upper bound is multiplied by.
+/// n / (n + 1): the inverse of the factor of the upper bound.
 pub(super) fn confidence(runs: usize) -> f64 {
     let n = runs as f64;
     n / (n + 1.0)

@@ -13,7 +13,7 @@ use super::parameters::SizingParameters;
 use super::quantity::{round_cores, say_cores, write_cores};
 use super::recommendation::{Change, CpuSizing};
 
-/// What a container should request; `None` for what is requested now if that is not known.
+/// Recommends a request. Values in `current` are `None` if they are unknown.
 pub(super) fn size(
     observations: &[Observation<'_>],
     own: &[Observation<'_>],
@@ -79,7 +79,7 @@ pub(super) fn size(
     }
 }
 
-/// The same where nothing can be recommended.
+/// The same if nothing can be recommended.
 pub(super) fn none(
     observations: &[Observation<'_>],
     current: &CurrentCpu,
@@ -103,7 +103,7 @@ pub(super) fn none(
     }
 }
 
-/// What the newest run had, in cores.
+/// Request and limits of the newest run, in cores.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CurrentCpu {
     pub(super) request: Option<f64>,
@@ -112,7 +112,7 @@ pub(super) struct CurrentCpu {
     pub(super) bound: Option<f64>,
 }
 
-/// A percentile of the samples of all runs. A bucket's end may be above what was seen, the highest peak is not.
+/// A percentile of the samples of all runs. The end of a bucket may be above all samples, so the highest peak caps it.
 fn used(observations: &[Observation<'_>], percentile: f64) -> f64 {
     let of = |censored: bool| {
         let those = observations.iter().filter(move |one| one.is_cpu_censored() == censored);
@@ -125,11 +125,11 @@ fn used(observations: &[Observation<'_>], percentile: f64) -> f64 {
     highest_percentile(&told, &censored, percentile / 100.0).unwrap_or(0.0).min(peak)
 }
 
-/// The highest percentile that the samples of `told` have together with those of any of the censored runs: what is
-/// censored can raise it and never lowers it.
+/// The highest percentile of the samples of `told` together with any of the censored runs: a censored run can raise it and
+/// never lowers it.
 ///
-/// A percentile is in a bucket or above it if more than the share 1 − q of the time is. So a run that has more than
-/// that share there speaks for the bucket, and one that has less is left out.
+/// A percentile is in a bucket or above it if more than the share 1 − q of the time is. So a run with more than that share
+/// there counts for the bucket, and a run with less is left out.
 fn highest_percentile(told: &CpuHistogram, censored: &[&CpuHistogram], q: f64) -> Option<f64> {
     let told = Excess::new(told, q);
     let censored: Vec<_> = censored.iter().map(|histogram| Excess::new(histogram, q)).collect();
@@ -140,7 +140,7 @@ fn highest_percentile(told: &CpuHistogram, censored: &[&CpuHistogram], q: f64) -
     found.map(CpuHistogram::end_of)
 }
 
-/// Seconds in each bucket and above it, beyond the share 1 − q of all.
+/// Seconds in each bucket and above it, minus the share 1 − q of all seconds.
 struct Excess(Vec<f64>);
 
 impl Excess {

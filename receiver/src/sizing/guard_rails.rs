@@ -1,4 +1,4 @@
-//! Guard rails: from what the runs say to what is to be requested, given what is requested now.
+//! Guard rails: turn the figure from the runs into a request, given the current request.
 
 use wire::rules::Ceiling;
 
@@ -6,49 +6,49 @@ use super::bounds;
 use super::parameters::SizingParameters;
 use super::recommendation::Change;
 
-/// At most so much less at a time, in percent, where little is known.
+/// Largest step down, in percent, unless enough runs prove that a larger one is safe.
 const STEP_DOWN: f64 = 25.0;
 
-/// What holds for one resource of one container, in its unit.
+/// The rules for one resource of one container, in the resource's unit.
 pub(super) struct GuardRails<'a> {
     pub(super) floor: f64,
     pub(super) cap: f64,
-    /// What the cgroups above and the machines allowed at the most.
+    /// The most that the cgroups above and the machines allowed.
     pub(super) allowed: Option<Ceiling>,
-    /// What is requested now.
+    /// The current request.
     pub(super) current: Option<f64>,
-    /// Whether a run tells that less than now is enough.
+    /// Whether a run shows that less than the current request is enough.
     pub(super) may_lower: bool,
-    /// How many runs tell what is enough: nothing held them back, and the kernel itself counted what they used.
+    /// Number of runs that prove what is enough: nothing held them back, and the kernel itself counted their use.
     pub(super) proofs: usize,
-    /// What was seen to be needed: with less than this now, no change is too small.
+    /// The observed need. If the current request is less, no change is too small.
     pub(super) needed: f64,
-    /// Rounds up to what Kubernetes writes.
+    /// Rounds up to the units that Kubernetes writes.
     pub(super) round: fn(f64) -> f64,
-    /// How many of the units that Kubernetes writes (millicores, MiB) make one core or byte.
+    /// Units that Kubernetes writes (millicores, MiB) per core or byte.
     pub(super) per_one: f64,
-    /// For a sentence.
+    /// Formats a value for a sentence.
     pub(super) say: fn(f64) -> String,
     pub(super) parameters: &'a SizingParameters,
 }
 
-/// What is to be requested.
+/// The request to recommend.
 pub(super) struct Decision {
     pub(super) request: f64,
-    /// Before what is requested now was looked at.
+    /// The request before the current one is considered.
     pub(super) target: f64,
     pub(super) change: Change,
     pub(super) reasons: Vec<String>,
 }
 
 impl GuardRails<'_> {
-    /// Between floor and cap, rounded up.
+    /// Rounds up and limits to floor and cap.
     pub(super) fn clamp(&self, value: f64) -> f64 {
         (self.round)(value).max(self.floor).min(self.cap)
     }
 
-    /// No more than was allowed, rounded down, and no less than what was needed: a margin that nothing can give is of no
-    /// use, and a container that requests more than there is is never started.
+    /// Limits a value to what was allowed, rounded down, but not below what was needed. A margin that no machine has is useless,
+    /// and a container that requests more than there is never starts.
     pub(super) fn allow(&self, value: f64) -> f64 {
         let Some(allowed) = self.allowed else { return value };
         let allowed = (allowed.at * self.per_one + 1e-6).floor() / self.per_one;
@@ -78,7 +78,7 @@ impl GuardRails<'_> {
         };
         let (request, reason) = self.step(current, target);
         reasons.extend(reason);
-        // The cap is an order and not advice.
+        // The cap is always obeyed.
         let request = (self.round)(request).min(self.cap);
         reasons.extend(self.beyond(request));
         let change = if request > (self.round)(current) {
@@ -91,7 +91,7 @@ impl GuardRails<'_> {
         Decision { request, target, change, reasons }
     }
 
-    /// What is recommended may be more than there was.
+    /// The reason to add if the request is more than there was.
     fn beyond(&self, request: f64) -> Option<String> {
         let allowed = self.allowed.filter(|allowed| request > (self.round)(allowed.at))?;
         let (there, allows) = ((self.say)(allowed.at), allowed.whose.allows());
@@ -99,7 +99,7 @@ impl GuardRails<'_> {
         Some(format!("this is more than the {there} that {allows}{needed}"))
     }
 
-    /// From what is requested now towards the target.
+    /// Steps from the current request towards the target.
     fn step(&self, current: f64, target: f64) -> (f64, Option<String>) {
         let SizingParameters { ignore_below, max_step_down, .. } = self.parameters;
         let say = |value: f64| (self.say)(value);
@@ -116,7 +116,7 @@ impl GuardRails<'_> {
         let by_percent = current * (1.0 - percent / 100.0);
         let proven = self.proven(target).filter(|_| max_step_down.is_none());
         let lowest = proven.map_or(by_percent, |proven| proven.min(by_percent));
-        // Another step would be too small to be made.
+        // Go to the target at once if the rest would be too small for another step.
         let arrives = proven.is_some() && target > lowest * (1.0 - ignore_below / 100.0);
         if target < lowest && !arrives {
             let why = if lowest < by_percent {
@@ -131,7 +131,7 @@ impl GuardRails<'_> {
         (target, None)
     }
 
-    /// What the runs prove to be enough, the surer the more they are.
+    /// What the runs prove to be enough. With more runs, it is closer to the target.
     fn proven(&self, target: f64) -> Option<f64> {
         let enough = self.proofs >= self.parameters.min_runs as usize;
         enough.then(|| self.clamp(bounds::upper(target, self.proofs)))

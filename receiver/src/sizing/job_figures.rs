@@ -9,32 +9,32 @@ use super::recommend::recommend;
 use super::recommendation::ContainerSizing;
 use crate::store::CompleteRun;
 
-/// What the last complete runs of a job come to; with default parameters.
+/// Figures of a job's last complete runs, with default parameters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobFigures {
-    /// Complete runs that were looked at, at most 20.
+    /// Number of complete runs that were considered, at most 20.
     pub runs: usize,
     /// Their mean duration.
     pub mean_duration_seconds: f64,
-    /// (Request − target) × duration of all containers whose request is more than their target, over those runs.
+    /// Sum of (request − target) × duration over those runs, for all containers whose request is more than their target.
     pub cpu_waste_core_hours: f64,
-    /// The same of memory.
+    /// The same for memory.
     pub memory_waste_gib_hours: f64,
-    /// Runs in which a process of a container was killed for want of memory.
+    /// Runs in which a process of a container was OOM-killed.
     pub oom_killed_runs: usize,
-    /// Runs in which a container was throttled for more than 5 % of its periods.
+    /// Runs in which a container was throttled in more than 5 % of its periods.
     pub throttled_runs: usize,
     /// Runs in which a container came close to its own memory limit and was not killed.
     pub at_memory_limit_runs: usize,
-    /// Runs that are censored for a container.
+    /// Runs that are censored for at least one container.
     pub censored_runs: usize,
-    /// By container.
+    /// Figures by container.
     pub containers: Vec<ContainerFigures>,
     /// One point per run, oldest first.
     pub sparkline: Vec<Point>,
 }
 
-/// A container in lists.
+/// The figures of a container in lists.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ContainerFigures {
     /// Its name.
@@ -45,7 +45,7 @@ pub struct ContainerFigures {
     pub memory_bytes: ResourceFigures,
 }
 
-/// A resource of a container in lists, in the unit of the field that holds it.
+/// The figures of a resource in lists, in the unit of the field that holds them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResourceFigures {
     /// The newest run's request.
@@ -57,7 +57,7 @@ pub struct ResourceFigures {
     /// CPU: 95th percentile of the samples of all runs. Memory: highest peak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<f64>,
-    /// What to request; absent where there are too few runs.
+    /// Recommended request; absent if there are too few runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended: Option<f64>,
 }
@@ -65,29 +65,29 @@ pub struct ResourceFigures {
 /// One run in a sparkline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Point {
-    /// Row of the run.
+    /// Id of the run.
     pub run: i64,
     /// CPU time of all containers, in seconds.
     pub cpu_seconds: f64,
     /// Sum of the containers' memory peaks, in bytes.
     pub memory_peak_bytes: f64,
-    /// Whether a process was killed for want of memory.
+    /// Whether a process was OOM-killed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oom_killed: bool,
 }
 
-/// GiB-hours that count as much as a core-hour in the sort key `jobs.waste`: between the ratios of the list prices of
-/// large clouds' machines, 7 to 9.
+/// GiB-hours that count as much as a core-hour in the sort key `jobs.waste`. The ratios of large clouds' list prices are
+/// between 7 and 9.
 pub const GIB_HOURS_PER_CORE_HOUR: f64 = 8.0;
 
 impl JobFigures {
-    /// `jobs.waste`: core-hours, and GiB-hours at [`GIB_HOURS_PER_CORE_HOUR`], over the window.
+    /// `jobs.waste`: core-hours plus GiB-hours at [`GIB_HOURS_PER_CORE_HOUR`], over the window.
     pub fn waste(&self) -> f64 {
         self.cpu_waste_core_hours + self.memory_waste_gib_hours / GIB_HOURS_PER_CORE_HOUR
     }
 
-    /// `jobs.risk`: the share of runs that went wrong, from 0 to 1; one that was killed counts in full, one that came
-    /// close to it half, one that was only slowed down a tenth.
+    /// `jobs.risk`: the share of runs that went wrong, from 0 to 1. An OOM-killed run counts fully, a run near its memory
+    /// limit half, a run that was only throttled a tenth.
     pub fn risk(&self) -> f64 {
         if self.runs == 0 {
             return 0.0;
@@ -99,7 +99,7 @@ impl JobFigures {
 }
 
 impl JobFigures {
-    /// Of a job's last complete runs, newest first.
+    /// Computes the figures of a job's last complete runs, newest first.
     pub fn of(runs: &[CompleteRun], parameters: &SizingParameters) -> Self {
         let sizings = recommend(runs, &[], parameters);
         let mut figures = Self { runs: runs.len(), ..Self::default() };
@@ -114,7 +114,7 @@ impl JobFigures {
             let killed = any(|one| one.oom_killed);
             figures.oom_killed_runs += killed;
             figures.throttled_runs += any(|one| one.throttled);
-            // A run counts once: a kill is more than coming close to it.
+            // A run counts once: a kill outweighs coming close to the limit.
             figures.at_memory_limit_runs += any(|one| one.at_memory_limit) * (1 - killed);
             figures.censored_runs += any(|one| one.is_memory_censored() || one.is_cpu_censored());
             figures.sparkline.push(Point {

@@ -1,4 +1,4 @@
-//! Memory: the highest peak, and what kills and growth say beyond it.
+//! Memory: the highest peak, raised for OOM kills and for growth.
 
 use std::fmt::Write as _;
 
@@ -13,15 +13,15 @@ use super::parameters::SizingParameters;
 use super::quantity::{MIB, round_bytes, say_bytes, write_bytes};
 use super::recommendation::{Change, MemorySizing};
 
-/// This many runs in a row, each with a higher peak than the one before, are growth and not chance.
+/// If each of this many runs in a row has a higher peak than the one before, it is growth and not chance.
 const GROWING_RUNS: usize = 4;
 
-/// They are growth and not a jump if the largest step is at most this many times the smallest.
+/// It is growth and not a jump if the largest step is at most this many times the smallest.
 const EVEN_STEPS: f64 = 3.0;
-/// At most this many steps are made at once after runs that were all killed.
+/// After runs that were all killed, the factor is applied at most this many times.
 const MAX_STEPS: usize = 3;
 
-/// What the newest run had, in bytes.
+/// Request and limits of the newest run, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CurrentMemory {
     pub(super) request: Option<u64>,
@@ -30,7 +30,7 @@ pub(super) struct CurrentMemory {
     pub(super) bound: Option<u64>,
 }
 
-/// What a container should request; observations are newest first.
+/// Recommends a request. Observations are newest first.
 pub(super) fn size(
     observations: &[Observation<'_>],
     own: &[Observation<'_>],
@@ -72,7 +72,7 @@ pub(super) fn size(
     }
     let Decision { request, target, change, reasons: rails_reasons } = rails.settle(raw);
     reasons.extend(rails_reasons);
-    // Where a run was stopped, less than what stopped it is too little.
+    // A run that was stopped needs at least the amount that stopped it.
     let censored = observations.iter().filter(|one| one.is_memory_censored());
     let least = censored.map(|one| one.killed_at().unwrap_or(one.memory_bytes)).fold(0.0, f64::max);
     let lower = with_margin(median(&told)).max(least);
@@ -94,7 +94,7 @@ pub(super) fn size(
     }
 }
 
-/// The same where nothing can be recommended.
+/// The same if nothing can be recommended.
 pub(super) fn none(observations: &[Observation<'_>], current: &CurrentMemory) -> MemorySizing {
     MemorySizing {
         request_bytes: None,
@@ -112,9 +112,9 @@ pub(super) fn none(observations: &[Observation<'_>], current: &CurrentMemory) ->
     }
 }
 
-/// What a kill asks for: more than the limit by a factor and by an amount. With each further run that is killed after
-/// the last one the factor is applied once more: what did not help twice is not tried a third time. It asks for nothing
-/// once later runs needed more than the limit that killed and proved how much.
+/// The request after an OOM kill: more than the limit by a factor and by an amount. Each further killed run in a row applies
+/// the factor once more: what did not help twice is not tried a third time. It is 0 once later runs needed more than the
+/// limit that killed and proved how much.
 struct AfterKill {
     factor: f64,
     added: f64,
@@ -134,8 +134,8 @@ impl AfterKill {
     }
 }
 
-/// How many runs since the last kill prove how much is enough. 0 if all of them needed less than what killed: what was
-/// killed may not have been among them.
+/// Number of runs since the last kill that prove how much is enough. 0 if all of them needed less than the limit that
+/// killed: they may not have done the work that was killed.
 fn answers(killed_at: f64, own: &[Observation<'_>]) -> usize {
     let since = own.iter().take_while(|one| !one.oom_killed).filter(|one| one.proves_memory());
     let (count, most) =
@@ -148,7 +148,7 @@ fn highest<'o, 'a>(observations: &'o [Observation<'a>]) -> Option<&'o Observatio
     observations.iter().rev().max_by(|a, b| a.memory_bytes.total_cmp(&b.memory_bytes))
 }
 
-/// Where the peak grew evenly from run to run, what the next one is to be expected to take at the most.
+/// The most that the next run is expected to need if the peak grew evenly from run to run.
 fn grown(observations: &[Observation<'_>], parameters: &SizingParameters) -> Option<f64> {
     let last = observations.get(..GROWING_RUNS)?;
     let steps = last.windows(2).map(|pair| pair[0].memory_bytes - pair[1].memory_bytes);

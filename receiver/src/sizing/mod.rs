@@ -1,6 +1,6 @@
-//! What a job should request, from what its runs used: see `docs/sizing.md`.
+//! Recommends requests for a job from the use of its runs; see `docs/sizing.md`.
 //!
-//! From the runs that the store returns to `answer` all is pure; `scope` asks the store, and `refresh` keeps `jobs.figures`.
+//! Only `scope`, which queries the store, and `background`, which keeps `jobs.figures` up to date, are not pure.
 
 pub mod job_figures;
 pub mod parameters;

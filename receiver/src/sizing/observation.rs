@@ -1,4 +1,4 @@
-//! What one run says of one container: how much memory, how much CPU, and whether that is all it would have taken.
+//! What one run shows about one container: its memory, its CPU, and whether it would have taken more.
 
 use wire::rules::{Ceiling, Whose};
 use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
@@ -6,13 +6,13 @@ use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
 use super::parameters::SizingParameters;
 use crate::store::CompleteRun;
 
-/// One run of one container.
+/// One container in one run.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a finding of its own, and any of them may be")]
 pub(super) struct Observation<'a> {
     pub(super) run: &'a CompleteRun,
     pub(super) facts: &'a ContainerSummary,
-    /// What it needed, or was seen to need before it was stopped.
+    /// The memory that it needed, or that was seen before it was stopped.
     pub(super) memory_bytes: f64,
     pub(super) memory_figure: MemoryFigure,
     /// Its CPU use, and whether that is a histogram of all samples.
@@ -21,12 +21,12 @@ pub(super) struct Observation<'a> {
     pub(super) oom_killed: bool,
     /// Close to its own limit, and not killed.
     pub(super) at_memory_limit: bool,
-    /// Close to what is above it or to what its machine has, and not killed.
+    /// Close to a limit above it or to its machine's memory, and not killed.
     pub(super) at_memory_bound: bool,
     pub(super) throttled: bool,
     /// Close to its own limit, and not throttled.
     pub(super) at_cpu_limit: bool,
-    /// Close to what is above it or to what its machine has, and not throttled.
+    /// Close to a limit above it or to its machine's CPUs, and not throttled.
     pub(super) at_cpu_bound: bool,
     memory_ceiling: Option<Ceiling>,
     cpu_ceiling: Option<Ceiling>,
@@ -51,7 +51,7 @@ impl<'a> Observation<'a> {
         let throttled = facts
             .throttled_share(run.duration_seconds)
             .is_some_and(|share| share > parameters.throttled_above / 100.0);
-        // The end of a bucket may be above what was seen.
+        // The end of a bucket may be above all samples.
         let used = cpu.quantile(parameters.cpu_percentile / 100.0).map(|used| used.min(facts.cpu_peak_cores));
         let at_cpu = used.and_then(|used| at(cpu_ceiling, used)).filter(|_| !throttled);
         Self {
@@ -72,17 +72,17 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// Whether it tells anything of memory: no process needs none, so that 0 is a run too short to be looked at.
+    /// Whether it shows any memory use. Every process needs memory, so 0 means that the run was too short for a pass.
     pub(super) fn tells_memory(&self) -> bool {
         self.memory_bytes > 0.0 || self.killed_at().is_some_and(|bytes| bytes > 0.0)
     }
 
-    /// Whether it only tells how much memory is needed at the least.
+    /// Whether it shows only how much memory is needed at least.
     pub(super) fn is_memory_censored(&self) -> bool {
         self.oom_killed || self.at_memory_limit || self.at_memory_bound
     }
 
-    /// Whether it only tells how much CPU is needed at the least.
+    /// Whether it shows only how much CPU is needed at least.
     pub(super) fn is_cpu_censored(&self) -> bool {
         self.throttled || self.at_cpu_limit || self.at_cpu_bound
     }
@@ -92,29 +92,29 @@ impl<'a> Observation<'a> {
         !self.is_memory_censored() && self.tells_memory() && self.memory_figure == MemoryFigure::Needed
     }
 
-    /// The same of CPU, of which there are samples of all of its time.
+    /// The same for CPU: nothing held it back, and there are samples of its whole time.
     pub(super) fn proves_cpu(&self) -> bool {
         !self.is_cpu_censored() && self.sampled
     }
 
-    /// What it could not get by with: its own limit at which it was killed, else what was seen of it: the rest of what a
-    /// pod's limit or the machine gave was others'.
+    /// The amount of memory that was too little: its own limit if that killed it, else its observed use, because other
+    /// containers used the rest of the pod's limit or of the machine.
     pub(super) fn killed_at(&self) -> Option<f64> {
         let own = self.memory_ceiling.filter(|_| !self.is_killed_by_others_limit());
         self.oom_killed.then(|| own.map_or(self.memory_bytes, |ceiling| ceiling.at))
     }
 
-    /// Whether it was killed and not for its own limit: it has none, or what is above it is tighter.
+    /// Whether it was killed, but not by its own limit: it has none, or another ceiling is tighter.
     pub(super) fn is_killed_by_others_limit(&self) -> bool {
         self.oom_killed && self.memory_ceiling.is_none_or(|ceiling| ceiling.whose != Whose::Own)
     }
 
-    /// What it came close to, where that is no limit of its own.
+    /// The ceiling that it came close to, if that is not its own limit.
     pub(super) fn memory_bound_met(&self) -> Option<Ceiling> {
         self.memory_ceiling.filter(|_| self.at_memory_bound)
     }
 
-    /// The same of CPU. A machine does not throttle.
+    /// The same for CPU. A machine does not throttle.
     pub(super) fn cpu_bound_met(&self) -> Option<Ceiling> {
         let throttled_by = self.throttled.then_some(Whose::Above);
         self.cpu_ceiling.filter(|ceiling| {
@@ -123,7 +123,7 @@ impl<'a> Observation<'a> {
     }
 }
 
-/// Without a histogram, the percentile that is there stands for the whole run.
+/// The histogram of a run. Without one, the percentile or the peak stands for the whole run.
 fn cpu(run: &CompleteRun, facts: &ContainerSummary) -> (CpuHistogram, bool) {
     match &facts.cpu_cores_histogram {
         Some(histogram) if histogram.seconds() > 0.0 => (histogram.clone(), true),

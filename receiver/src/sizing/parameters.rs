@@ -1,4 +1,4 @@
-//! The rules' parameters, as a query gives them. `docs/sizing.md` says where each default comes from.
+//! Parameters of the rules, as a query gives them. `docs/sizing.md` explains each default.
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +10,7 @@ use wire::rules::{NEAR_LIMIT, THROTTLED};
 
 use super::quantity::MIB;
 
-/// A parameter with a value that is not accepted.
+/// A parameter with an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidParameter {
     /// Its name.
@@ -20,95 +20,95 @@ pub struct InvalidParameter {
 }
 
 impl InvalidParameter {
-    /// Of a name and what is wrong with its value.
+    /// Makes an error from a parameter's name and what is wrong with its value.
     pub fn new(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { name: name.into(), detail: detail.into() }
     }
 }
 
-/// More memory than this no machine has, in bytes.
+/// No machine has more memory than this, in bytes.
 const MOST_BYTES: u64 = 1 << 50;
 
 /// CPU such as `500m`, `0.5`, `2` or `1e3`.
 pub(crate) const CPU: &str = "^([1-9][0-9]{0,8}m|[1-9][0-9]{0,11}u|[1-9][0-9]{0,14}n|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?|0?\\.[0-9]{0,8}[1-9]|[1-9]([eE][0-5]|k))$";
 /// Memory such as `512Mi`, plain bytes or `1e9`.
 pub(crate) const MEMORY: &str = "^((0?\\.[0-9]{0,19}[1-9]|[1-9][0-9]{0,4}(\\.[0-9]{1,20})?)(Ki|Mi|Gi|k|K|M|G)|[1-9][0-9]{0,14}|[1-9][0-9]{0,2}(Ti|T|[eE]([0-9]|1[0-2])))$";
-/// The rules' parameters.
+/// Parameters of the rules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub struct SizingParameters {
-    /// Complete runs of each job that are looked at, the newest ones; 20 if it is left out.
+    /// Number of complete runs that are considered per job, the newest ones; 20 by default.
     #[serde(deserialize_with = "count")]
     #[param(minimum = 1, maximum = 1000)]
     pub runs: u32,
-    /// Only runs whose summary came then or later.
+    /// Only runs whose summary was received at this time or later.
     #[serde(deserialize_with = "time", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
-    /// Fewer runs than this make no recommendation; 3 if it is left out; at most `runs`.
+    /// Minimum number of runs for a recommendation; 3 by default, at most `runs`.
     #[serde(deserialize_with = "count")]
     #[param(minimum = 1, maximum = 1000)]
     pub min_runs: u32,
-    /// Percentile of the CPU samples that the request is made from; 95 if it is left out.
+    /// Percentile of the CPU samples that the request is based on; 95 by default.
     #[serde(deserialize_with = "percentile")]
     #[param(minimum = 1, maximum = 100)]
     pub cpu_percentile: f64,
-    /// Added to it, in percent; 15 if it is left out.
+    /// Added to that percentile, in percent; 15 by default.
     #[serde(deserialize_with = "margin")]
     #[param(minimum = 0, maximum = 1000)]
     pub cpu_margin: f64,
-    /// Percentile of the CPU samples for a CPU limit, no lower than `cpu_percentile`; no limit if it is left out.
+    /// Percentile of the CPU samples for a CPU limit, at least `cpu_percentile`; no limit by default.
     #[serde(deserialize_with = "limit_percentile", skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 100)]
     pub cpu_limit_percentile: Option<f64>,
-    /// Added to the highest peak of memory, in percent; 15 if it is left out.
+    /// Added to the highest memory peak, in percent; 15 by default.
     #[serde(deserialize_with = "margin")]
     #[param(minimum = 0, maximum = 1000)]
     pub memory_margin: f64,
-    /// Where the peak grew in each of the last runs, this many times its largest step are added; 2 if it is left out.
+    /// If the peak grew in each of the last runs, its largest step is added this many times; 2 by default.
     #[serde(deserialize_with = "steps")]
     #[param(minimum = 0, maximum = 100)]
     pub growth_steps: f64,
-    /// After an OOM kill, at least the limit times this; 1.2 if it is left out.
+    /// After an OOM kill, the request is at least the limit times this; 1.2 by default.
     #[serde(deserialize_with = "factor")]
     #[param(minimum = 1, maximum = 100)]
     pub oom_factor: f64,
-    /// After an OOM kill, at least the limit and this, in bytes; 100Mi if it is left out.
+    /// After an OOM kill, the request is at least the limit plus this, in bytes; 100Mi by default.
     #[serde(deserialize_with = "bytes")]
     #[param(value_type = String)]
     pub oom_bytes: u64,
-    /// Least CPU request, in cores; 10m if it is left out.
+    /// Lowest CPU request, in cores; 10m by default.
     #[serde(deserialize_with = "cores")]
     #[param(value_type = String)]
     pub cpu_floor: f64,
-    /// Least memory request, in bytes; 32Mi if it is left out.
+    /// Lowest memory request, in bytes; 32Mi by default.
     #[serde(deserialize_with = "bytes")]
     #[param(value_type = String)]
     pub memory_floor: u64,
-    /// Highest CPU request, in cores, no lower than `cpu_floor`.
+    /// Highest CPU request, in cores, at least `cpu_floor`.
     #[serde(deserialize_with = "cpu_cap", skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub cpu_cap: Option<f64>,
-    /// Highest memory request, in bytes, no lower than `memory_floor`.
+    /// Highest memory request, in bytes, at least `memory_floor`.
     #[serde(deserialize_with = "memory_cap", skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub memory_cap: Option<u64>,
-    /// No lower than what is requested now less this, in percent. If it is left out: 25, or down to the upper bound at
-    /// once where `min_runs` runs that nothing held back say so, each with the kernel's own figure.
+    /// Largest step down from the current request, in percent. By default 25, or down to the upper bound at once if `min_runs`
+    /// runs that nothing held back prove it, each with the kernel's own figure.
     #[serde(deserialize_with = "step", skip_serializing_if = "Option::is_none")]
     #[param(minimum = 0, maximum = 100)]
     pub max_step_down: Option<f64>,
-    /// A change by less than this is none, in percent of what is requested now; 10 if it is left out.
+    /// Changes smaller than this are ignored, in percent of the current request; 10 by default.
     #[serde(deserialize_with = "percent")]
     #[param(minimum = 0, maximum = 100)]
     pub ignore_below: f64,
-    /// A run that was throttled for more than this is censored, in percent of its periods; 5 if it is left out.
+    /// A run that was throttled in more than this percentage of its periods is censored; 5 by default.
     #[serde(deserialize_with = "percent")]
     #[param(minimum = 0, maximum = 100)]
     pub throttled_above: f64,
-    /// A run that came to this or more of a limit is censored, in percent of the limit; 95 if it is left out.
+    /// A run that used at least this percentage of a limit is censored; 95 by default.
     #[serde(deserialize_with = "limit_share")]
     #[param(minimum = 1, maximum = 100)]
     pub at_limit: f64,
@@ -150,7 +150,7 @@ impl Default for SizingParameters {
 }
 
 impl SizingParameters {
-    /// Checks what concerns several values together.
+    /// Checks rules that involve several parameters.
     pub fn check(&self) -> Result<(), InvalidParameter> {
         if self.min_runs > self.runs {
             let detail = format!("is {}, more than runs, which is {}", self.min_runs, self.runs);
@@ -170,7 +170,7 @@ impl SizingParameters {
     }
 }
 
-/// What `read` makes of a text; if that is nothing, the error says what would be `accepted`.
+/// Parses a value with `read`. If that fails, the error says what is `accepted`.
 fn value<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     accepted: &str,
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Texts that a pattern which is anchored at both ends takes.
+    /// Texts that match a pattern, which is anchored at both ends.
     fn taken_by(pattern: &str) -> impl Strategy<Value = String> {
         string_regex(pattern.trim_start_matches('^').trim_end_matches('$')).unwrap()
     }

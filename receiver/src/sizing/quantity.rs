@@ -1,34 +1,34 @@
 //! Quantities as Kubernetes writes them, rounded up.
 
-/// Bytes of a MiB.
+/// Bytes in a MiB.
 pub const MIB: u64 = 1 << 20;
-/// Bytes of a GiB.
+/// Bytes in a GiB.
 pub const GIB: f64 = (1u64 << 30) as f64;
 
-/// Rounded up to a thousandth of a core.
+/// Rounds up to a thousandth of a core.
 pub fn round_cores(cores: f64) -> f64 {
-    // What rounding of binary fractions does to a whole thousandth must not add one.
+    // The rounding error of a binary fraction must not add a thousandth to a whole number of them.
     (cores * 1e3 - 1e-6).ceil().max(0.0) / 1e3
 }
 
-/// Rounded up to a MiB.
+/// Rounds up to a MiB.
 pub fn round_bytes(bytes: f64) -> u64 {
     ((bytes / MIB as f64 - 1e-9).ceil().max(0.0) as u64).saturating_mul(MIB)
 }
 
-/// As Kubernetes writes it: `2`, `1250m`.
+/// Formats cores as Kubernetes does: `2`, `1250m`.
 pub fn write_cores(cores: f64) -> String {
     let millis = (round_cores(cores) * 1e3).round() as u64;
     if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
 }
 
-/// As Kubernetes writes it: `1946Mi`, `2Gi`.
+/// Formats bytes as Kubernetes does: `1946Mi`, `2Gi`.
 pub fn write_bytes(bytes: u64) -> String {
     let mib = bytes.div_ceil(MIB);
     if mib.is_multiple_of(1024) && mib > 0 { format!("{}Gi", mib / 1024) } else { format!("{mib}Mi") }
 }
 
-/// For a sentence: `1.9 GiB`, `320 MiB`.
+/// Formats bytes for a sentence: `1.9 GiB`, `320 MiB`.
 pub fn say_bytes(bytes: f64) -> String {
     let mib = bytes / MIB as f64;
     if mib >= 1024.0 {
@@ -40,7 +40,7 @@ pub fn say_bytes(bytes: f64) -> String {
     }
 }
 
-/// For a sentence: `1.25 cores`, `0.012 cores`.
+/// Formats cores for a sentence: `1.25 cores`, `0.012 cores`.
 pub fn say_cores(cores: f64) -> String {
     let unit = if cores == 1.0 { "core" } else { "cores" };
     if cores >= 0.1 { format!("{cores:.2} {unit}") } else { format!("{cores:.3} {unit}") }

@@ -1,4 +1,4 @@
-//! From histories to recommendations, container by container.
+//! Turns histories into recommendations, container by container.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ use super::recommendation::{
 use super::{cpu, memory};
 use crate::store::CompleteRun;
 
-/// Names that the collector gives to what is in no container: nobody can request anything for it.
+/// Names that the collector gives to processes outside of containers, which have no requests.
 const NO_CONTAINERS: [&str; 2] = ["host", "kernel"];
 
-/// Runs of others that are looked at where a job has too few, from the nearest on; each newest first.
+/// Runs of other jobs that are used if a job has too few, nearest level first; each level has its newest run first.
 pub type Fallbacks<'a> = [(SizingLevel, &'a [CompleteRun])];
 
-/// What the containers of these runs (newest first) should request. Where a container has too few of them, the first step
-/// of the fallbacks that has enough is taken, together with what there is.
+/// Recommends requests for the containers of these runs (newest first). If a container is in too few of them, they are used
+/// together with the first of the fallbacks that has enough.
 pub fn recommend(
     own: &[CompleteRun],
     fallbacks: &Fallbacks<'_>,
@@ -29,7 +29,7 @@ pub fn recommend(
     recommend_at(SizingLevel::Job, own, fallbacks, parameters)
 }
 
-/// The same for runs that are not of one job.
+/// The same for runs of more than one job.
 pub(super) fn recommend_at(
     level: SizingLevel,
     own: &[CompleteRun],
@@ -40,14 +40,14 @@ pub(super) fn recommend_at(
     names.into_iter().map(|name| container(name, level, own, fallbacks, parameters)).collect()
 }
 
-/// Whether some container has fewer runs than a recommendation takes, so that a fallbacks is of use.
+/// Whether some container has fewer runs than a recommendation needs, so that fallbacks are useful.
 pub fn is_short(own: &[CompleteRun], parameters: &SizingParameters) -> bool {
     let enough = parameters.min_runs as usize;
     own.is_empty() || names(own, &[], parameters).into_iter().any(|name| runs_with(own, name) < enough)
 }
 
-/// The containers of the newest run, and those of several: what was there once and is not any more needs no advice.
-/// Without any run, those that others have.
+/// The containers of the newest run, and those of at least `min_runs` runs: a container that is rare and gone needs no
+/// recommendation. Without any own run, the containers of the nearest fallback.
 fn names<'a>(
     own: &'a [CompleteRun],
     fallbacks: &'a Fallbacks<'_>,
@@ -113,7 +113,7 @@ fn container(
     let runs = runs_of(&basis);
     let now = CurrentRequests::of(&own_observations);
     let (cpu_current, memory_current) = now.highest();
-    // From one job's run to the next of another, nothing grows.
+    // The order of runs of different jobs says nothing about growth.
     let course = if now.jobs.len() == 1 { own_observations.as_slice() } else { &[] };
     let (status, mut cpu, mut memory);
     if enough(runs) {
@@ -148,7 +148,7 @@ fn container(
     ContainerSizing { name: name.to_owned(), status, basis: describe(level, &basis), cpu, memory, savings }
 }
 
-/// Those that tell something of memory.
+/// The observations that show memory use.
 fn telling<'a>(observations: &[Observation<'a>]) -> Vec<Observation<'a>> {
     observations.iter().filter(|one| one.tells_memory()).cloned().collect()
 }
@@ -199,7 +199,7 @@ fn describe(level: SizingLevel, observations: &[Observation<'_>]) -> Basis {
     }
 }
 
-/// What each job requests for a container now: what its newest run had; and for how long its runs took.
+/// The current values of a container by job: those of its newest run, and the total duration of its runs.
 struct CurrentRequests {
     jobs: BTreeMap<i64, (cpu::CurrentCpu, memory::CurrentMemory, f64)>,
 }
@@ -224,7 +224,7 @@ impl CurrentRequests {
         Self { jobs }
     }
 
-    /// Of the jobs, the one that requests the most.
+    /// The values of the job that requests the most CPU, and of the one that requests the most memory.
     fn highest(&self) -> (cpu::CurrentCpu, memory::CurrentMemory) {
         let all = || self.jobs.values();
         let cpu = all().map(|(cpu, ..)| *cpu).max_by(|a, b| {
@@ -236,7 +236,7 @@ impl CurrentRequests {
     }
 }
 
-/// What requesting this would have freed in these runs.
+/// What the recommended requests would have freed in these runs.
 fn savings(
     now: &CurrentRequests,
     cpu: &CpuSizing,
@@ -258,7 +258,7 @@ fn savings(
 }
 
 impl Savings {
-    /// Several together.
+    /// Adds up several savings.
     pub(super) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>, parameters: &SizingParameters) -> Self {
         let mut sum = Self { known: true, ..Self::default() };
         for one in all {
@@ -281,7 +281,7 @@ impl Savings {
 }
 
 impl Window {
-    /// Of runs, newest first.
+    /// The window of these runs.
     pub fn of(runs: &[CompleteRun]) -> Self {
         Self {
             runs: runs.len(),

@@ -1,4 +1,4 @@
-//! What is answered: recommendations with their reasons.
+//! The answer: recommendations with their reasons.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use wire::MemoryFigure;
 
 use super::parameters::SizingParameters;
 
-/// What the containers of a job, or of all jobs of a workflow or repository, should request.
+/// Recommended requests for the containers of a job, or of all jobs of a workflow or repository.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Sizing {
     /// Organization.
@@ -16,21 +16,21 @@ pub struct Sizing {
     /// Workflow; absent in the answer for a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
-    /// Job; absent in the answer for more than one.
+    /// Job; absent in the answer for a workflow or repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// The rules' parameters.
+    /// Parameters of the rules.
     pub parameters: SizingParameters,
-    /// The runs that were looked at.
+    /// The runs that were considered.
     pub window: Window,
     /// One recommendation per container, in the order of the newest run, then by name.
     pub containers: Vec<ContainerSizing>,
-    /// What all of them would free.
+    /// What all recommendations together would free.
     pub savings: Savings,
-    /// Each job for itself; only in the answer for more than one.
+    /// Recommendations for each job; only in the answer for a workflow or repository.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobSizing>,
-    /// Jobs that ran less lately and were not looked at, as there are too many.
+    /// Number of jobs that were left out because there are too many; they ran less recently.
     #[serde(skip_serializing_if = "is_zero")]
     pub jobs_left_out: usize,
 }
@@ -46,36 +46,36 @@ pub struct JobSizing {
     pub window: Window,
     /// One recommendation per container.
     pub containers: Vec<ContainerSizing>,
-    /// What they would free.
+    /// What these recommendations would free.
     pub savings: Savings,
 }
 
-/// The runs that were looked at.
+/// The runs that were considered.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = SizingWindow)]
 pub struct Window {
-    /// Complete runs.
+    /// Number of complete runs.
     pub runs: usize,
-    /// When the summary of the oldest came.
+    /// When the summary of the oldest run was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest: Option<Timestamp>,
-    /// When the summary of the newest came.
+    /// When the summary of the newest run was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub newest: Option<Timestamp>,
-    /// How long they took together.
+    /// Total duration of the runs.
     pub seconds: f64,
 }
 
-/// What a container should request.
+/// Recommended requests for a container.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ContainerSizing {
     /// Its name.
     pub name: String,
     /// Whether there is a recommendation.
     pub status: Status,
-    /// What the figures are taken from.
+    /// The runs that the figures are based on.
     pub basis: Basis,
     /// CPU.
     pub cpu: CpuSizing,
@@ -90,78 +90,78 @@ pub struct ContainerSizing {
 #[serde(rename_all = "snake_case")]
 #[schema(as = SizingStatus)]
 pub enum Status {
-    /// Yes.
+    /// There is one.
     Recommended,
     /// Too few runs; nothing is recommended.
     InsufficientData,
 }
 
-/// Whose runs.
+/// Whose runs are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SizingLevel {
-    /// The job's own.
+    /// The job's own runs.
     Job,
-    /// Those of all jobs of its workflow.
+    /// The runs of all jobs of its workflow.
     Workflow,
-    /// Those of all jobs of its repository.
+    /// The runs of all jobs of its repository.
     Repository,
 }
 
-/// What figures are taken from.
+/// The runs that figures are based on.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = SizingBasis)]
 pub struct Basis {
-    /// Whose runs.
+    /// Whose runs are used.
     pub level: SizingLevel,
-    /// Runs with this container.
+    /// Number of runs with this container.
     pub runs: usize,
-    /// Those in which processes of it were killed for want of memory.
+    /// Runs in which a process of it was OOM-killed.
     pub oom_killed_runs: usize,
-    /// Those in which it was throttled for more than the share that is accepted.
+    /// Runs in which it was throttled for more than the accepted share.
     pub throttled_runs: usize,
-    /// Those in which it came close to its memory limit and was not killed.
+    /// Runs in which it came close to its memory limit and was not killed.
     pub at_memory_limit_runs: usize,
-    /// Those in which it came close to its CPU limit and was not throttled.
+    /// Runs in which it came close to its CPU limit and was not throttled.
     pub at_cpu_limit_runs: usize,
-    /// Those in which it came close to a memory limit above it or to its machine's memory, and not to its own limit.
+    /// Runs in which it came close to a memory limit above it or to its machine's memory, and not to its own limit.
     pub at_memory_bound_runs: usize,
-    /// Those in which it came close to a CPU limit above it or to its machine's CPUs, and was not throttled.
+    /// Runs in which it came close to a CPU limit above it or to its machine's CPUs, and was not throttled.
     pub at_cpu_bound_runs: usize,
-    /// Those that only tell what is needed at the least, for CPU or for memory: any of the six above.
+    /// Runs that show only how much is needed at least, for CPU or for memory: any of the six above.
     pub censored_runs: usize,
-    /// Which figure of memory the most runs have: `working_set`, `rss` or `cgroup_peak`.
+    /// The memory figure that most runs have: `needed`, `working_set`, `rss` or `cgroup_peak`.
     pub memory_figure: MemoryFigure,
 }
 
-/// What to do.
+/// The change to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = SizingAction)]
 pub enum Change {
-    /// What is requested now is not known.
+    /// The current request is unknown.
     Unknown,
     /// Request more.
     Raise,
     /// Request less.
     Lower,
-    /// Leave it.
+    /// Keep the current request.
     Keep,
 }
 
-/// CPU: what to request and why.
+/// The recommendation for CPU, with reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct CpuSizing {
-    /// The request to write, in cores; absent without a recommendation.
+    /// Recommended request, in cores; absent without a recommendation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_cores: Option<f64>,
-    /// The same as Kubernetes writes it, such as `1250m`.
+    /// The same as a Kubernetes quantity, such as `1250m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// The limit to write, in cores; absent where none is recommended.
+    /// Recommended limit, in cores; absent if none is recommended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_cores: Option<f64>,
-    /// The same as Kubernetes writes it.
+    /// The same as a Kubernetes quantity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
     /// The newest run's request.
@@ -170,36 +170,36 @@ pub struct CpuSizing {
     /// The newest run's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_limit_cores: Option<f64>,
-    /// The tightest limit above it in the newest run: what its pod, a slice or its node allows.
+    /// The tightest limit above it in the newest run: of its pod, a slice or its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_bound_cores: Option<f64>,
-    /// The percentile of use that the figure is made from.
+    /// The percentile of use that the request is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_cores: Option<f64>,
-    /// Less is likely to be too little.
+    /// Less than this is likely too little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lower_bound_cores: Option<f64>,
-    /// What the runs say, before what is requested now is looked at.
+    /// The request that the runs alone suggest, before the current request is considered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_cores: Option<f64>,
-    /// More is likely to be too much; absent where all runs are censored.
+    /// More than this is likely too much; absent if all runs are censored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upper_bound_cores: Option<f64>,
-    /// How far the number of runs is to be trusted: n / (n + 1) of n runs that are not censored.
+    /// Confidence from the number of runs: n / (n + 1) for n runs that are not censored.
     pub confidence: f64,
-    /// What to do.
+    /// The change to make.
     pub change: Change,
-    /// Why, in words.
+    /// The reasons, in words.
     pub reasons: Vec<String>,
 }
 
-/// Memory: what to request and why. The limit to write is the same.
+/// The recommendation for memory, with reasons. The recommended limit is the same as the request.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct MemorySizing {
-    /// The request and limit to write, in bytes; absent without a recommendation.
+    /// Recommended request and limit, in bytes; absent without a recommendation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_bytes: Option<u64>,
-    /// The same as Kubernetes writes it, such as `1946Mi`.
+    /// The same as a Kubernetes quantity, such as `1946Mi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// The newest run's request.
@@ -208,30 +208,30 @@ pub struct MemorySizing {
     /// The newest run's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_limit_bytes: Option<u64>,
-    /// The tightest limit above it in the newest run: what its pod, a slice or its node allows.
+    /// The tightest limit above it in the newest run: of its pod, a slice or its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_bound_bytes: Option<u64>,
-    /// The highest peak, which the figure is made from.
+    /// The highest peak, which the request is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
-    /// Less is likely to be too little.
+    /// Less than this is likely too little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lower_bound_bytes: Option<u64>,
-    /// What the runs say, before what is requested now is looked at.
+    /// The request that the runs alone suggest, before the current request is considered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bytes: Option<u64>,
-    /// More is likely to be too much; absent where all runs are censored.
+    /// More than this is likely too much; absent if all runs are censored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upper_bound_bytes: Option<u64>,
-    /// How far the number of runs is to be trusted: n / (n + 1) of n runs that are not censored.
+    /// Confidence from the number of runs: n / (n + 1) for n runs that are not censored.
     pub confidence: f64,
-    /// What to do.
+    /// The change to make.
     pub change: Change,
-    /// Why, in words.
+    /// The reasons, in words.
     pub reasons: Vec<String>,
 }
 
-/// (Current request − recommended) × duration over the window; negative where more is to be requested.
+/// (Current request − recommended request) × duration over the window; negative if more is recommended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = SizingSavings)]
 pub struct Savings {
@@ -239,10 +239,10 @@ pub struct Savings {
     pub core_hours: f64,
     /// Memory.
     pub gib_hours: f64,
-    /// At the prices that were given.
+    /// The savings at the given prices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub money: Option<f64>,
-    /// Whether what is requested now is known of all containers; what is not known is counted as nothing.
+    /// Whether the current requests of all containers are known. Unknown ones count as 0 savings.
     pub known: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Sizing of a job, a workflow or a repository: which runs are read, and what follows from them.
+//! Sizing of a job, a workflow or a repository: reads the runs and makes the recommendations.
 
 use wire::Scope;
 
@@ -8,15 +8,15 @@ use super::recommendation::{JobSizing, Savings, Sizing, SizingLevel, Window};
 use crate::store::CompleteRun;
 use crate::store::{HistoryQuery, JobHistory, Store, StoreError};
 
-/// At most this many jobs of a workflow or repository are looked at, those that ran last …
+/// At most this many jobs of a workflow or repository are considered, those that ran last …
 const MAX_JOBS: u32 = 200;
 /// … and at most this many runs of all of them together.
 const MAX_RUNS: u32 = 10_000;
 
-/// What the containers of a job, or of all jobs of a workflow or repository, should request.
+/// Recommends requests for the containers of a job, or of all jobs of a workflow or repository.
 pub async fn sizing(store: &Store, scope: Scope, parameters: SizingParameters) -> Result<Sizing, StoreError> {
     let histories = Histories::read(store, &scope, &parameters).await?;
-    // Some thousand histograms are added up.
+    // It adds up some thousand histograms, too long for an async thread.
     let sizing = tokio::task::spawn_blocking(move || size(&scope, &histories, &parameters)).await;
     sizing.map_err(|error| StoreError::Failed(error.to_string()))
 }
@@ -25,7 +25,7 @@ pub async fn sizing(store: &Store, scope: Scope, parameters: SizingParameters) -
 struct Histories {
     asked: Vec<JobHistory>,
     left_out: usize,
-    /// The jobs of the workflow and of the repository, where those that were asked for have too few runs.
+    /// The jobs of the workflow and of the repository, if the requested jobs have too few runs.
     workflow: Vec<JobHistory>,
     repository: Vec<JobHistory>,
 }
@@ -40,7 +40,7 @@ impl Histories {
         let asked = read(scope.clone(), most).await?;
         let left_out = (store.count_jobs(scope.clone()).await?).saturating_sub(asked.len());
         let mut histories = Self { asked, left_out, workflow: Vec::new(), repository: Vec::new() };
-        // The newest runs of a scope are among those of as many jobs that ran last.
+        // The newest n runs of a scope belong to the n jobs that ran last.
         let most = most.min(parameters.runs);
         let mut wider = scope.clone();
         while let Some(parent) = wider.parent().filter(|parent| parent.repository().is_some()) {
@@ -61,7 +61,7 @@ impl Histories {
         self.asked.is_empty() || self.asked.iter().any(|job| is_short(&job.runs, parameters))
     }
 
-    /// The newest runs of the jobs of a workflow, or of all of the repository, that were read.
+    /// The newest of the runs that were read, of a workflow or of the whole repository.
     fn newest(&self, workflow: Option<&str>, parameters: &SizingParameters) -> Vec<CompleteRun> {
         let all = self.asked.iter().chain(&self.workflow).chain(&self.repository);
         let those = all.filter(|job| workflow.is_none_or(|workflow| job.workflow == workflow));
@@ -111,7 +111,7 @@ fn size(scope: &Scope, histories: &Histories, parameters: &SizingParameters) -> 
         let (workflow, job, window) = (workflow.clone(), job.clone(), Window::of(runs));
         sizing.jobs.push(JobSizing { workflow, job, window, containers, savings });
     }
-    // What fits all of them: their runs taken together, and not only the newest ones of the whole.
+    // The recommendation for all jobs uses the runs of each job, not only the newest runs of the scope.
     let mut all: Vec<CompleteRun> = histories.asked.iter().flat_map(|job| &job.runs).cloned().collect();
     all.sort_by_key(|run| std::cmp::Reverse(run.id));
     sizing.window = Window::of(&all);

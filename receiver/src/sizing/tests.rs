@@ -11,7 +11,7 @@ use super::recommend;
 use super::recommendation::{Change, ContainerSizing, SizingLevel, Status};
 use crate::store::CompleteRun;
 
-/// A container that used so many cores for 100 s and so much memory.
+/// A container that used this many cores for 100 s, and this much memory.
 fn facts(cores: f64, peak_mib: u64) -> ContainerSummary {
     let mut histogram = CpuHistogram::default();
     histogram.add(cores, 100.0);
@@ -61,12 +61,12 @@ fn memory_that_was_not_seen_is_no_figure() {
     assert_eq!(sizing.memory.change, Change::Unknown);
     let why = "nothing is recommended: memory was seen in 0 of 3 runs, and 3 are needed";
     assert!(sizing.memory.reasons.iter().any(|reason| reason == why), "{:?}", sizing.memory.reasons);
-    // Among others it is no run of memory.
+    // Among other runs, it does not count as a run with memory.
     let sizing = size(vec![facts(1.0, 100), unseen(), facts(1.0, 100)]);
     assert_eq!(sizing.memory.request_bytes, None);
     let sizing = size(vec![facts(1.0, 100), unseen(), facts(1.0, 100), facts(1.0, 100)]);
     assert_eq!(mib(sizing.memory.request_bytes), 115);
-    // A kill at a limit tells how much is too little, whatever was seen.
+    // A kill at a limit shows how much is too little, even if no use was seen.
     let killed = || ContainerSummary { oom_kills: Some(1), memory_limit_bytes: Some(64 * MIB), ..unseen() };
     assert!(mib(size(vec![killed(), killed(), killed()]).memory.request_bytes) >= 164);
 }
@@ -136,7 +136,7 @@ fn kills_in_a_row_ask_for_more_at_once() {
     assert_eq!(target(vec![killed(1000), killed(1000), fine()]), 1200, "it got by again");
     let small = |limit_mib| target(vec![facts(1.0, 10), facts(1.0, 10), killed(limit_mib)]);
     assert_eq!((small(64), small(400)), (164, 500), "at least 100 MiB more");
-    // Killed by somebody else's limit: what was seen is all that is known.
+    // Killed, but not by its own limit: only the observed use is known.
     let unlimited = ContainerSummary { oom_kills: Some(1), ..facts(1.0, 1000) };
     assert_eq!(target(vec![fine(), fine(), unlimited]), 1200);
 }
@@ -232,7 +232,7 @@ fn only_containers_that_are_there_are_told_of() {
         told,
         [("c", Status::Recommended), ("new", Status::InsufficientData), ("gone", Status::Recommended)]
     );
-    // The fallbacks is for those that need it.
+    // Only containers that need the fallback use it.
     let others = runs(vec![ContainerSummary { name: "new".to_owned(), ..facts(1.0, 300) }; 3]);
     let others: Vec<CompleteRun> =
         others.into_iter().map(|run| CompleteRun { id: run.id + 100, job_id: 2, ..run }).collect();
@@ -328,7 +328,7 @@ proptest! {
         with.insert(at.min(with.len()), censored);
         let after = size(with);
         prop_assert!(after.cpu.target_cores >= before.cpu.target_cores, "{before:#?} {after:#?}");
-        // Growth and kills in a row are told by the order of runs, which is another one now.
+        // Growth and kills in a row depend on the order of runs, which has changed.
         let by_order = before.memory.reasons.iter().any(|reason| reason.contains("grew") || reason.contains("×"));
         prop_assert!(by_order || after.memory.target_bytes >= before.memory.target_bytes, "{before:#?} {after:#?}");
     }
@@ -347,7 +347,7 @@ proptest! {
         prop_assert!(request >= 32 * MIB && request.is_multiple_of(MIB) && target >= memory.used_bytes.unwrap());
         if let Some(current) = newest.memory_request_bytes.or(newest.memory_limit_bytes) {
             prop_assert!(request as f64 >= current as f64 * 0.75);
-            // Never below what was needed, whatever is requested now.
+            // Never below the need, regardless of the current request.
             prop_assert!(request >= memory.used_bytes.unwrap());
             prop_assert!(told || request >= current);
         } else {

@@ -1,4 +1,4 @@
-//! What a summary is: types, and then sense. Everything wrong is named by its path into the body.
+//! Validates summaries: types first, then values. An error names the field by its path into the body.
 
 mod numbers;
 pub(crate) mod rules;
@@ -11,13 +11,13 @@ use wire::{CpuHistogram, Payload, Scope, ScopeError, Submission};
 
 use self::strict::Strict;
 
-/// Why a body was refused.
+/// Why a body was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// It is not JSON.
     #[error("{0}")]
     Malformed(String),
-    /// A field has a value that is not accepted.
+    /// A field has an invalid value.
     #[error("{field} {detail}")]
     Invalid {
         /// The field, by its path into the body.
@@ -33,14 +33,14 @@ impl BodyError {
     }
 }
 
-/// A submission that makes sense.
+/// A valid submission.
 #[derive(Debug)]
 pub struct Valid {
-    /// As it came, the payload raw.
+    /// The submission, with its payload as raw JSON.
     pub submission: Submission<Box<RawValue>>,
-    /// The payload, read.
+    /// The parsed payload.
     pub payload: Payload,
-    /// Whose run it is.
+    /// The scope of the run.
     pub scope: Scope,
 }
 
@@ -69,12 +69,12 @@ pub fn submission(body: &[u8]) -> Result<Valid, BodyError> {
         }
     }
     check_payload(&payload)?;
-    // Fields that are not known are kept as they came, for a reader that knows them.
+    // Unknown fields are stored as they are, for a reader that knows them.
     let _: Strict = parse(body, "")?;
     Ok(Valid { submission, payload, scope })
 }
 
-/// Reads JSON: what is no JSON is told by line and column, what has the wrong type by its path.
+/// Parses JSON. An error names line and column if the body is not JSON, and the path of a value with the wrong type.
 pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, BodyError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -101,7 +101,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, BodyEr
     Ok(parsed)
 }
 
-/// A missing field is an error of the object that lacks it: name the field itself.
+/// The path of the field at fault. The error for a missing field has the path of its object, so the name is added.
 fn missing_field(path: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let missing = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());

@@ -1,7 +1,7 @@
-//! Every number of a payload, whatever field it is in.
+//! Checks every number of a payload, in any field.
 //!
-//! The payload is serialised into nothing, by a formatter that looks at the numbers and keeps their path: a new field is checked
-//! without being listed here, and no copy of the payload is made.
+//! The payload is serialised to nowhere, by a formatter that checks the numbers and tracks their path. So a new field is checked
+//! without being listed here, and the payload is not copied.
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,7 +12,7 @@ use wire::Payload;
 
 use super::{BodyError, rules};
 
-/// Checks the numbers of a payload. The error is that of the first one that is not accepted.
+/// Checks the numbers of a payload. The error is about the first invalid one.
 pub(super) fn check(payload: &Payload) -> Result<(), BodyError> {
     let mut wrong = None;
     let formatter = Numbers { path: vec![], in_key: false, wrong: &mut wrong };

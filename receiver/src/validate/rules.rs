@@ -1,4 +1,4 @@
-//! What is accepted, each rule once: the checks of this module and the description of the API read the same constants.
+//! Each rule of validation, once: the checks of this module and the description of the API use the same constants.
 
 use wire::Payload;
 
@@ -7,10 +7,10 @@ use super::BodyError;
 /// The largest integer that is accepted: SQLite's are signed.
 pub(crate) const MAX_INTEGER: u64 = i64::MAX.cast_unsigned();
 
-/// A list of a payload: its field, the most elements that are accepted, and how many there are.
+/// A list of a payload: its field, its maximum length, and a function that returns its length.
 pub(crate) type List = (&'static str, usize, fn(&Payload) -> usize);
 
-/// Lists of a payload with a bound. No pod has so many containers, and no collector lists so many processes or commands.
+/// Lists of a payload with a maximum length. No pod has more containers, and no collector lists more processes or commands.
 pub(crate) const LISTS: [List; 4] = [
     ("containers", 1000, |payload| payload.containers.len()),
     ("top_cpu_processes", 10_000, |payload| payload.top_cpu_processes.len()),
@@ -18,7 +18,7 @@ pub(crate) const LISTS: [List; 4] = [
     ("top_commands", 10_000, |payload| payload.top_commands.len()),
 ];
 
-/// A regular expression for what [`name`] accepts, but for the length: no control characters, and not white space alone.
+/// A regular expression for what [`name`] accepts, except for the length: no control characters, and not only whitespace.
 pub(crate) const NAME: &str =
     "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
 

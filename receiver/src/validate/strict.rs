@@ -1,8 +1,7 @@
-//! JSON read to its last character without keeping any of it.
+//! Reads JSON to its last character without keeping any of it.
 //!
-//! A field that nobody knows is skipped when a summary is read, and what is skipped is only looked at for its shape: an
-//! escape that is no character (`"\ud800"`) or a number that no reader can hold (`1e999`) would be stored, and the next
-//! reader would find no JSON.
+//! An unknown field is skipped when a summary is parsed, and only its shape is checked. So an escape that is not a character
+//! (`"\ud800"`) or a number that no reader can hold (`1e999`) would be stored, and the next reader could not parse it.
 
 use std::fmt;
 

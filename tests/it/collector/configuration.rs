@@ -1,4 +1,4 @@
-//! What is wrong is named before anything is measured.
+//! Configuration errors are reported before anything is measured.
 
 use tests::program::collector;
 

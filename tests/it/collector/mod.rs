@@ -1,4 +1,4 @@
-//! The collector over scenes of proc, and in front of commands.
+//! The collector over scenes of /proc, and in front of commands.
 
 mod configuration;
 mod harm;

@@ -1,4 +1,4 @@
-//! A node of text: 200 pods with 10,000 processes, through the shipped binary.
+//! A node as text files: 200 pods with 10,000 processes, read by the shipped program.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use wire::Payload;
 
 const PODS: u32 = 200;
 const PER_POD: u32 = 50;
-/// Began after the collector.
+/// The process started after the collector.
 const NEW: u64 = 100_001;
 
 fn uid(pod: u32) -> String {
@@ -27,7 +27,7 @@ fn cgroup(pod: u32) -> String {
     )
 }
 
-/// The first process of each pod names its job; every third pod is none.
+/// The first process of each pod names its job. Every third pod has no job.
 fn set_environments(root: &Path) {
     for pod in (0..PODS).filter(|pod| pod % 3 != 2) {
         let environ = format!(
@@ -45,7 +45,7 @@ fn first_pid(pod: u32) -> u32 {
 
 #[test]
 fn two_hundred_pods_are_told_apart() {
-    // Tens of thousands of files: in memory, where there is such a place.
+    // Tens of thousands of files: in memory, if possible.
     let memory = Path::new("/dev/shm");
     let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let root = directory.path().join("proc");
@@ -74,10 +74,10 @@ fn two_hundred_pods_are_told_apart() {
     command.arg("--proc-path").arg(&root).arg("--cgroup-path").arg(directory.path());
     let program = Program::start(&mut command);
     program.wait_for("measuring");
-    // A process has its environment from its beginning.
+    // The environments come first, because a process has its environment from its start.
     set_environments(&root);
     write(&root, &processes(&|_, _| 0));
-    // The pass that sees them all, whatever it saw of them while they were written.
+    // The first pass that sees all of them. Earlier passes may have seen some while they were written.
     while program.wait_for("pass")["processes"] != PODS * PER_POD + 1 {}
     program.wait_for("pass");
     program.wait_for("pass");

@@ -1,4 +1,4 @@
-//! In front of a command.
+//! `collector run`.
 
 use std::process::Output;
 
@@ -44,7 +44,7 @@ fn everything_that_the_command_started_is_in_it_orphans_included() {
     assert_eq!(payload.containers.len(), 1);
     let usage = &payload.containers[0];
     assert_eq!(usage.name, "run");
-    // 0.3 s, 5 times 0.06 s, 2 times 0.2 s, and what it takes to start all of them.
+    // 0.3 s, 5 times 0.06 s, 2 times 0.2 s, and the time to start all of them.
     let seconds = usage.cpu_seconds.unwrap();
     assert!(seconds > 0.95 && seconds < 1.4, "{seconds}");
     assert_eq!(payload.attribution.unwrap().unattributed_cpu_seconds, 0.0);

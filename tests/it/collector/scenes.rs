@@ -1,4 +1,4 @@
-//! Scenes with numbers that can be told apart, through the shipped binary.
+//! Scenes with numbers that can be told apart, read by the shipped program.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,10 +15,10 @@ const DIND: &str = "0::/../cri-containerd-2b180104511194aab36fd295d3e217439f3ddb
 const PAUSE: &str =
     "0::/../cri-containerd-5694f82f44168cc048e014ae14d1b0c8ef673bec49f329dc169911ea638f63c2.scope\n";
 const RUNNER_MOUNT: &str = "1 2 8:1 /var/lib/kubelet/pods/e50f2933-b36b-4e3b-89b1-280707f7bc53/containers/runner/3404dd90 /dev/termination-log rw - ext4 /dev/sda1 rw\n";
-/// Began after the collector.
+/// The process started after the collector.
 const NEW: u64 = 100_001;
 
-/// Shows the scenes one after another, each for at least one whole pass, and tells what came of it.
+/// Shows the scenes one after another, each for at least one whole pass, and returns the summary.
 fn play(options: &[&str], environment: &[(&str, &str)], scenes: &[&[Process<'_>]]) -> Payload {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("proc");
@@ -30,7 +30,7 @@ fn play(options: &[&str], environment: &[(&str, &str)], scenes: &[&[Process<'_>]
     program.wait_for("measuring");
     for scene in &scenes[1..] {
         write(&root, scene);
-        // The first may have begun before the scene was changed.
+        // The first pass may have begun before the scene changed.
         program.wait_for("pass");
         program.wait_for("pass");
     }
@@ -73,7 +73,7 @@ fn a_pod_with_a_build_in_it() {
         &[
             &[pause(0), own, node(10_000, 20_000)],
             &[pause(0), own, node(10_010, 20_000), cc(70)],
-            // cc1 ended with 75 ticks; 925 more were used by compilers that nobody saw.
+            // cc1 ended with 75 ticks. Compilers that no pass saw used 925 more.
             &[pause(0), own, node(10_010, 21_000)],
         ],
     );
@@ -85,7 +85,7 @@ fn a_pod_with_a_build_in_it() {
     assert_eq!(runner.process_count, Some(2));
     assert_eq!(runner.memory_bytes.peak, 4000.0 * 4096.0);
     assert_eq!((runner.cpu_limit_cores, runner.memory_limit_bytes), (Some(1.5), Some(64 << 20)));
-    // The sandbox is none of the containers.
+    // The sandbox is not one of the containers.
     let overhead = payload.pod_overhead.as_ref().unwrap();
     assert_eq!((overhead.cpu_seconds, overhead.memory_bytes.peak), (0.0, 4096.0));
     assert_eq!(payload.containers.len(), 2, "{:#?}", payload.containers);
@@ -105,7 +105,7 @@ fn a_pod_with_a_build_in_it() {
     assert_eq!(payload.complete, Some(true));
 }
 
-/// Shows a scene in which the collector is process 7 from beginning to end.
+/// Shows one scene in which the collector is process 7 from start to end.
 fn play_late(processes: &[Process<'_>]) -> Payload {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("proc");
@@ -123,7 +123,7 @@ fn play_late(processes: &[Process<'_>]) -> Payload {
 fn what_a_pod_used_before_its_sidecar_came_counts_over_the_time_in_which_it_did() {
     let mounts = "1 2 8:1 /var/lib/kubelet/pods/e50f2933-b36b-4e3b-89b1-280707f7bc53/containers/collector/1 /dev/termination-log rw - ext4 /dev/sda1 rw\n\
         1 2 8:1 /x/sandboxes/5694f82f44168cc048e014ae14d1b0c8ef673bec49f329dc169911ea638f63c2/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n";
-    // The pod is 600 s old, its job 100 s, the collector not even one.
+    // The pod is 600 s old, its job 100 s, the collector less than one.
     let pause = Process {
         pid: 1,
         comm: b"infra",
@@ -136,11 +136,11 @@ fn what_a_pod_used_before_its_sidecar_came_counts_over_the_time_in_which_it_did(
     };
     let own =
         Process { pid: 7, comm: b"collector", cgroup: MINE, mountinfo: mounts, start: 99_990, ..PROCESS };
-    // Its mounts are not for others to see.
+    // The collector may not read this process's mounts.
     let node = Process { own: 3_000, reaped: 2_000, start: 90_000, mountinfo: "", ..runner(20, 0) };
     let payload = play_late(&[pause, own, node]);
     let job = container(&payload, "2b1801045111");
-    // With what its orphans used, which the sandbox adopted.
+    // Includes the time of the job's orphans, which the sandbox adopted.
     assert_eq!(job.cpu_seconds, Some(55.0));
     assert!((0.5..0.551).contains(&job.cpu_cores.peak) && job.cpu_cores.avg > 0.5, "{:?}", job.cpu_cores);
     assert_eq!(job.pod_uid.as_deref(), Some("e50f2933-b36b-4e3b-89b1-280707f7bc53"));
@@ -160,7 +160,7 @@ fn what_a_machine_used_before_the_collector_came_does_not_count() {
     let service =
         Process { pid: 9, comm: b"sshd", cgroup: "0::/../../../system.slice/ssh.service\n", ..PROCESS };
     for scene in [
-        // Something is in no container; the first process is in none; it is in the collector's own.
+        // A process in no container; the first process in no container; the first process in the collector's container.
         vec![pause, own, node, service],
         vec![PROCESS, own, node],
         vec![Process { cgroup: MINE, ..pause }, own, node],
@@ -182,7 +182,7 @@ fn docker_in_docker_counts_for_the_container_that_holds_it() {
     assert_eq!(runner.nested.len(), 1);
     assert!(runner.nested[0].id.starts_with("5aaf9eb7648e"));
     assert_eq!((runner.nested[0].cpu_seconds, runner.nested[0].peak_mem_bytes), (2.3, 5 * 4096));
-    // One whose cgroup leads out of the pod, started from inside it.
+    // A container whose cgroup is outside the pod, started from inside it.
     let cgroup = "0::/../../../docker/89e89703fbd1e88b72d279d951ce389d3742874205196d73f96e0dcbc0da0659\n";
     let out = Process { pid: 50, ppid: 20, comm: b"make", cgroup, own: 400, start: NEW, ..PROCESS };
     let payload = play(&[], &[], &[&[dockerd], &[dockerd, out]]);
@@ -284,7 +284,7 @@ fn the_cgroups_own_figures_are_told_where_they_can_be_read() {
     put("memory.current", "9000\n");
     put("memory.stat", "inactive_file 1000\n");
     put("memory.max", "65536\n");
-    // What its pod may use is not its own.
+    // The pod's limits are not the container's own.
     std::fs::write(cgroups.join("pod/memory.max"), "32768\n").unwrap();
     std::fs::write(cgroups.join("pod/cpu.max"), "300000 100000\n").unwrap();
     put("memory.events", "oom_kill 3\n");

@@ -1,4 +1,4 @@
-//! How large a summary is.
+//! The size of a summary.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn ten_containers_of_a_day_at_the_default_interval_are_less_than_64_kib() {
     let [request] = <[_; 1]>::try_from(stub.requests()).unwrap();
     let submission: Submission = serde_json::from_slice(&request.body).unwrap();
     let payload = &submission.payload;
-    // It is full.
+    // All lists are full.
     let lists = (payload.containers.len(), payload.top_cpu_processes.len(), payload.top_commands.len());
     assert_eq!(lists, (10, 10, 10));
     assert_eq!(payload.duration_seconds, Duration::from_hours(24).as_secs_f64());
@@ -51,7 +51,7 @@ fn ten_containers_of_a_day_at_the_default_interval_are_less_than_64_kib() {
     assert!(bytes < 64 << 10, "{all}");
 }
 
-/// Bytes of each field of the containers.
+/// The bytes of each field of the containers.
 fn parts(body: &[u8]) -> std::collections::BTreeMap<String, usize> {
     let mut parts = std::collections::BTreeMap::new();
     let body: Value = serde_json::from_slice(body).unwrap();

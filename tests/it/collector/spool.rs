@@ -18,7 +18,7 @@ const EACH: usize = 5;
 const ORGANIZATIONS: [&str; 2] = ["a-org", "b-org"];
 const STAYS: &str = "summaries stay in the spool, as the push token does not fit; they are tried less and less often, and at once when its file changes";
 
-/// A secret as a kubelet mounts it: what it holds is changed by another directory behind `..data`.
+/// A secret as a kubelet mounts it: its content changes when `..data` points to another directory.
 struct Mounted {
     directory: PathBuf,
     version: u32,
@@ -72,14 +72,14 @@ fn wait_until_left(spool: &Path, count: usize) {
     }
 }
 
-/// Pushes that the receiver has refused so far because of their token.
+/// The number of pushes that the receiver has refused because of their token.
 fn refused(receiver: &Receiver) -> u64 {
     let metrics = receiver.request("GET", "/metrics", "", "").body;
     let line = metrics.lines().find_map(|line| line.strip_prefix("receiver_failed_authentications_total "));
     line.unwrap().parse().unwrap()
 }
 
-/// What holds with a token for `a-org` alone, and with one that fits `b-org` in its place. `arguments` get the file.
+/// First with a token for `a-org` only, then with one that fits `b-org` instead. `arguments` gets the file.
 fn one_organization_does_not_hold_up_the_other(
     arguments: impl Fn(&str) -> Vec<String>,
     content: impl Fn(&[(&str, &str)]) -> String,
@@ -107,7 +107,7 @@ fn one_organization_does_not_hold_up_the_other(
     assert!(refused(&receiver) <= 1, "each of them was tried: {}", refused(&receiver));
     assert_eq!(left(&spool), EACH);
 
-    // One that does not fit either is told of once more, and is not the last.
+    // Another token that does not fit causes one more warning, and does not stop the retries.
     secret.set(&content(&[(ORGANIZATIONS[0], &a), (ORGANIZATIONS[1], "n0-t0ken-of-this-receiver")]));
     let told = program.wait_for(STAYS);
     assert_eq!(&told["files"], &json!(EACH));
@@ -123,7 +123,7 @@ fn one_organization_does_not_hold_up_the_other(
     }
 }
 
-/// The last of these, as a file with one token has it.
+/// The last token, as a file with a single token contains it.
 fn last(tokens: &[(&str, &str)]) -> String {
     format!("{}\n", tokens.last().unwrap().1)
 }

@@ -1,4 +1,4 @@
-//! The summary for the page of a CI run.
+//! The summary on the page of a CI run.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use tests::scene::{PROCESS, Process, own_cgroup_namespace, write};
 const RUNNER: &str =
     "0::/../cri-containerd-2b180104511194aab36fd295d3e217439f3ddb5bc88277f37b4952abee85c40e.scope\n";
 
-/// The rows of all tables, as another program reads them.
+/// The rows of all tables, parsed independently of the collector.
 fn rows(markdown: &str) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut cell = None;
@@ -71,7 +71,7 @@ fn a_command_in_a_step_is_told_of_where_the_step_is() {
     assert!((0.2..2.6).contains(&peak), "{markdown}");
     assert!(rows.iter().any(|row| row[0] == "workload"), "{markdown}");
     assert!(markdown.contains("█") && markdown.contains("CPU in cores"), "{markdown}");
-    // The next command of the same step adds to it.
+    // The next command of the same step appends to the file.
     succeeded(&in_step(&file, "true").output().unwrap());
     let twice = read(&file);
     assert!(twice.starts_with(&markdown) && twice.matches("### Resources used").count() == 2, "{twice}");
@@ -89,7 +89,7 @@ fn a_flag_or_variable_goes_before_and_can_say_none() {
     succeeded(&command.output().unwrap());
     succeeded(&in_step(Path::new(""), "true").output().unwrap());
     assert!(!step.exists());
-    // A variable that is empty is as good as none.
+    // An empty variable counts as unset.
     succeeded(&in_step(&step, "true").env("COLLECTOR_SUMMARY_FILE", "").output().unwrap());
     assert!(step.exists());
 }
@@ -134,7 +134,7 @@ fn beside_a_job_it_tells_of_each_container_and_of_what_is_wrong() {
     command.args(["--interval=30ms", "--log-format=json", "--log-level=debug", "--output=none"]);
     command.arg("--proc-path").arg(&root).arg("--cgroup-path").arg(directory.path());
     command.arg("--summary-file").arg(&file);
-    // A step's variable means nothing to who runs beside all of them.
+    // A sidecar ignores a step's variable, because it runs beside all steps.
     command.env("GITHUB_STEP_SUMMARY", directory.path().join("step.md"));
     let limits = r#"{"2b1801045111": {"cpu": "2000", "cpu_request": "1000", "memory": "2Mi", "memory_request": "1Mi"}}"#;
     command.env("CGROUP_LIMITS", limits);

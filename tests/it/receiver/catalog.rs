@@ -5,7 +5,7 @@ use tests::receiver::{READ_TOKEN, Receiver};
 
 use super::submission;
 
-/// A receiver that knows some jobs, the last one pushed last.
+/// A receiver with some jobs; the last one is pushed last.
 fn receiver(directory: &tempfile::TempDir) -> Receiver {
     let receiver = Receiver::start(&directory.path().join("db"));
     for (organization, repository, workflow, job, runs) in [
@@ -66,7 +66,7 @@ fn groups_are_told_with_what_is_in_them() {
     let workflows = get(&receiver, "/api/v1/workflows?organization=my-org&repository=my-org%2Fmy-repo");
     let names: Vec<_> = workflows.iter().map(|group| group["workflow"].as_str().unwrap()).collect();
     assert_eq!(names, ["ci.yml", "nightly.yml"]);
-    // A page at a time they are the same.
+    // Reading page by page gives the same entries.
     for (path, count) in [("organizations", 2), ("repositories", 3), ("workflows", 4), ("jobs", 5)] {
         let mut path = format!("/api/v1/{path}?limit=1");
         let mut pages = 0;

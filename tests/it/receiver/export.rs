@@ -1,4 +1,4 @@
-//! Everything, streamed.
+//! The streamed export of everything.
 
 use serde_json::{Value, json};
 use tests::receiver::{READ_TOKEN, Receiver};
@@ -17,7 +17,7 @@ fn every_run_is_a_line_of_json() {
     let receiver = Receiver::start(&directory.path().join("db"));
     assert_eq!(get(&receiver, ""), "");
     let token = receiver.token(&json!({"organization": "my-org"}));
-    // More than fits on a page, of jobs that are pushed in turns; pretty, as a client may write it.
+    // More runs than fit on a page, of alternating jobs. Pretty-printed, as a client may send them.
     let mut body = submission();
     body["payload"]["text"] = json!("a\nb");
     for run in 0..300 {

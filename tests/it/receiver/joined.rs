@@ -1,4 +1,4 @@
-//! A run that a sidecar and the collector of the node measured.
+//! A run measured by both a sidecar and the node's collector.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use super::submission;
 
 const POD: &str = "6a4ce4a0-ba47-11ea-b2a7-0cc47ac5979e";
 
-/// What a collector tells of a pod whose job used so many seconds.
+/// A collector's summary of a pod whose job used this much CPU time.
 fn summary(mode: &str, run: &str, seq: u64, is_final: bool, cpu_seconds: f64) -> Value {
     let is_node = mode == "node";
     let container = |name: &str, id: Option<&str>, cpu_seconds: f64| {
@@ -43,7 +43,7 @@ fn summary(mode: &str, run: &str, seq: u64, is_final: bool, cpu_seconds: f64) ->
     body
 }
 
-/// Pushes, and tells the status and the answer.
+/// Pushes, and returns the status and the answer.
 fn push(receiver: &Receiver, body: &Value) -> (u16, Value) {
     let answer = receiver.push(&receiver.job_token(), &body.to_string());
     (answer.status, answer.json())
@@ -55,7 +55,7 @@ fn get(receiver: &Receiver, path: &str) -> Value {
     answer.json()
 }
 
-/// Four runs, each measured by both, told in different orders, with repeats.
+/// Pushes four runs, each measured by both collectors, in different orders and with repeats.
 fn pushed(receiver: &Receiver) {
     let sidecar = |run: &str, seq, is_final| summary("sidecar", run, seq, is_final, 15.0 + seq as f64);
     let node = |run: &str, seq, is_final| summary("node", run, seq, is_final, 18.0 + seq as f64);
@@ -87,7 +87,7 @@ fn two_that_measured_one_run_are_one_row_everywhere() {
     let runs = receiver.runs();
     let told: Vec<_> = runs.iter().map(|run| (&run["id"], run["run_id"].as_str().unwrap())).collect();
     assert_eq!(told, [(&json!(4), "4"), (&json!(3), "3"), (&json!(2), "2"), (&json!(1), "1")]);
-    // In whatever order it was told, it is the same.
+    // The result does not depend on the order of the pushes.
     for run in &runs {
         let containers = run["payload"]["containers"].as_array().unwrap();
         let names: Vec<_> = containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
@@ -146,7 +146,7 @@ fn a_run_goes_with_all_that_was_told_of_it() {
     assert_eq!(line["runs"], 2);
     let ids: Vec<_> = receiver.runs().iter().map(|run| run["id"].clone()).collect();
     assert_eq!(ids, [4, 3]);
-    // What was deleted is not remembered: told again, it is a new run, and the other's word joins it.
+    // The receiver forgets deleted runs: a repeated summary makes a new run, and the other collector's summary joins it.
     assert_eq!(push(&receiver, &summary("node", "1", 2, true, 20.0)), (201, json!({"id": 5})));
     let late = summary("sidecar", "1", 2, true, 17.0);
     assert_eq!(push(&receiver, &late), (200, json!({"id": 5, "joined": true})));

@@ -51,7 +51,7 @@ fn a_request_in_flight_is_finished_before_it_stops() {
     stream.write_all(head.as_bytes()).unwrap();
     let (first, rest) = body.split_at(100);
     stream.write_all(first.as_bytes()).unwrap();
-    // A whole request behind it shows that the first part was read.
+    // A complete request on the same connection shows that the first part has been read.
     assert!(receiver.runs().is_empty());
     receiver.program().signal(Signal::TERM);
     receiver.program().wait_for("stopping: no new requests, those in flight are finished");
@@ -73,7 +73,7 @@ fn a_request_that_never_ends_does_not_hold_up_the_stop() {
         receiver.job_token()
     );
     stream.write_all(head.as_bytes()).unwrap();
-    // A whole request behind it shows that the first part was read.
+    // A complete request on the same connection shows that the first part has been read.
     assert!(receiver.runs().is_empty());
     let begin = std::time::Instant::now();
     let ended = receiver.stop();

@@ -1,4 +1,4 @@
-//! What the receiver tells of itself.
+//! The receiver's own metrics.
 
 use serde_json::json;
 use tests::receiver::{READ_TOKEN, Receiver};

@@ -20,7 +20,7 @@ mod variables;
 
 use serde_json::{Value, json};
 
-/// A submission that makes sense, for the job that most tests use.
+/// A valid submission, for the job that most tests use.
 fn submission() -> Value {
     json!({
         "organization": "my-org", "repository": "my-org/my-repo", "workflow": "ci.yml", "job": "build",

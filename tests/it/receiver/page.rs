@@ -1,4 +1,4 @@
-//! The page at the level of HTTP; `tests/browser` has it in a browser.
+//! The page at the level of HTTP; `tests/browser` tests it in a browser.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tests::http::{Answer, raw};
 use tests::receiver::{READ_TOKEN, Receiver};
 
-/// A request as a browser sends it, with more header lines; a body is a form.
+/// Sends a request as a browser does, with more header lines; a body is a form.
 pub(super) fn send(receiver: &Receiver, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let form = if method == "POST" {
         format!("content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n", body.len())
@@ -27,7 +27,7 @@ pub(super) fn cookie(answer: &Answer) -> String {
     answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }
 
-/// Where the overview leads with this cookie; nowhere, if it is shown.
+/// The redirect target of the overview with this cookie; none if the overview is shown.
 fn leads_to(receiver: &Receiver, headers: &str, cookie: &str) -> Option<String> {
     let answer = send(receiver, "GET", "/", &format!("{headers}cookie: other=1; {cookie}\r\n"), "");
     assert!(matches!(answer.status, 200 | 303), "{}", answer.status);

@@ -1,4 +1,4 @@
-//! Whether a push would be let in, asked before there is anything to push.
+//! The check whether a push would be accepted, before there is anything to push.
 
 use serde_json::json;
 use tests::http::Answer;
@@ -143,7 +143,7 @@ fn names_are_made_normal_wherever_a_token_is_made_or_asked_about() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&directory.path().join("db"));
     let long = "☃".repeat(600);
-    // As CI systems give them, and as the collector writes them.
+    // Names as CI systems set them, and as the collector sends them.
     let names = [
         ("Docker: Build & Push\n", "Docker: Build & Push", "Docker%3A+Build+%26+Push%0A"),
         (" build\t\u{7}  all ", "build all", "+build%09%07++all+"),
@@ -179,7 +179,7 @@ fn names_are_made_normal_wherever_a_token_is_made_or_asked_about() {
         body["workflow"] = json!(normal);
         body["job"] = json!(normal);
         assert_eq!(receiver.push(&token, &body.to_string()).status, 201, "{raw:?}");
-        // As it came, it is accepted where nothing is wrong with it, for the same token.
+        // The raw name is accepted with the same token, unless it breaks a rule.
         body["workflow"] = json!(raw);
         body["job"] = json!(raw);
         let strict = raw.chars().any(char::is_control) || raw.chars().count() > wire::MAX_NAME_CHARS;
@@ -200,7 +200,7 @@ fn a_wrong_token_is_slowed_down() {
     for _ in 0..9 {
         assert_eq!(check(&receiver, &"0".repeat(64), JOB).status, 403);
     }
-    // 50, 100, 200 and 400 ms after the first five.
+    // The first five are answered at once. The next four wait 50, 100, 200 and 400 ms.
     assert!(begin.elapsed() > std::time::Duration::from_millis(700), "{:?}", begin.elapsed());
     let text = receiver.request("GET", "/metrics", "", "").body;
     assert!(text.contains("receiver_failed_authentications_total 9"), "{text}");

@@ -1,4 +1,4 @@
-//! What is refused, with which status and which words; nothing of it is stored.
+//! Refused requests, with status and message. Nothing of them is stored.
 
 use serde_json::{Value, json};
 use tests::http::{self, Answer};
@@ -115,7 +115,7 @@ fn what_is_no_json_is_told_by_line_and_column() {
     let text = submission().to_string();
     let infinite = text.replace("20.0", "1e999");
     let half = &text[..text.len() / 2];
-    // In fields that nobody knows, which are kept as they came.
+    // In unknown fields, which are stored unchanged.
     let [lone, vast] = ["\"\\ud800\"", "[{\"x\": 1e999}]"]
         .map(|value| text.replacen("\"run_id\":", &format!("\"unknown\":{value},\"run_id\":"), 1));
     let inner = text.replacen("\"sample_count\":", "\"\\udc00\":1,\"sample_count\":", 1);
@@ -226,7 +226,7 @@ fn who_may_not() {
 fn a_body_is_not_read_for_who_has_no_token() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&directory.path().join("db"));
-    // The body never comes; the answer does.
+    // The request has no body, but it is answered.
     let head = format!(
         "POST {PUSH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
     );

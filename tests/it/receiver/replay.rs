@@ -1,4 +1,4 @@
-//! Recommendations held against the next run; `cargo xtask bench sizing` prints the table and adds real runs.
+//! Recommendations compared with the next run; `cargo xtask bench sizing` prints the table and adds real runs.
 
 use tests::replay::{Outcome, Rule, replay, synthetic};
 
@@ -23,7 +23,7 @@ fn no_run_is_killed_that_could_have_been_foretold_and_others_request_more() {
         assert!(ours.over_request() < other.over_request(), "{ours:?} {other:?}");
         assert!(ours.with_retries() < other.with_retries(), "{ours:?} {other:?}");
     }
-    // CPU is a trade: more than the 90th percentile of VPA, less than the highest 95th of krr.
+    // CPU is a trade-off: more than VPA's 90th percentile, less than krr's highest 95th.
     assert!(ours.cpu_over_request() < krr.cpu_over_request());
     assert!(ours.above_request() < vpa.above_request() && ours.above_request() < 0.05, "{ours:?}");
 }

@@ -1,4 +1,4 @@
-//! What is deleted, and that nothing else is.
+//! Deletion of old runs, and of nothing else.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use tests::receiver::{READ_TOKEN, Receiver};
 
 use super::{submission, summary};
 
-/// Waits for the log to tell of so many deletions.
+/// Waits for the log line about deleted runs and returns their number.
 fn deleted(receiver: &Receiver) -> u64 {
     let line = receiver.program().wait_for("runs were deleted because of their age or number");
     line["runs"].as_u64().unwrap()
@@ -52,7 +52,7 @@ fn the_oldest_of_too_many_go() {
     let metrics = receiver.request("GET", "/metrics", "", "").body;
     assert!(metrics.contains("\nreceiver_runs_deleted_total 125\n"), "{metrics}");
     assert!(metrics.contains("\nreceiver_stored_runs 8\n"), "{metrics}");
-    // An id is not given again.
+    // An id is never used again.
     assert_eq!(receiver.push(&token, &submission().to_string()).json(), json!({"id": 134}));
     receiver.stop();
     check(&database);
@@ -85,7 +85,7 @@ fn what_is_too_old_goes_and_a_job_without_runs_with_it() {
     let containers: i64 = orphans.query_row("SELECT count(*) FROM containers", [], |row| row.get(0)).unwrap();
     assert_eq!(containers, 1, "containers go with their runs");
     drop(orphans);
-    // What is pushed again after it was deleted is a new row, and its job is there again.
+    // A run that is pushed again after its deletion is a new row, and its job reappears.
     let mut body = summary(1, true);
     body["job"] = json!("gone");
     body["summary_id"] = json!("gone-1");

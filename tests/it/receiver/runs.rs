@@ -1,4 +1,4 @@
-//! Runs without their payloads, one run, two runs side by side.
+//! Runs without their payloads, a single run, and two runs side by side.
 
 use serde_json::{Value, json};
 use tests::receiver::{READ_TOKEN, Receiver};

@@ -1,4 +1,4 @@
-//! Standard streams that are full, closed or read by nobody: no reason not to answer, and none to end otherwise.
+//! Standard streams that are full, closed or not read: the receiver answers and ends as usual.
 
 use std::fs::File;
 use std::io::{PipeReader, Seek, SeekFrom};
@@ -16,19 +16,19 @@ use super::submission;
 
 const JOB: &str = "/api/v1/metrics/repo/my-org/my-repo/ci.yml/build";
 
-/// Largest file of a program that is limited, in bytes.
+/// The largest file that a limited program may write, in bytes.
 const LIMIT_BYTES: u64 = 64 << 20;
 
-/// What is wrong with a stream.
+/// The fault of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Full,
-    /// It is a file that may not become larger.
+    /// A file at its size limit.
     Limited,
     Closed,
-    /// Whoever read it went away before.
+    /// The reader closed its end before the program started.
     GoneBefore,
-    /// … or does while the program runs.
+    /// The reader closes its end while the program runs.
     GoneDuring,
 }
 
@@ -39,10 +39,10 @@ enum Stream {
 }
 
 impl Stream {
-    /// The command with this stream as it is to be, and who reads it for now.
+    /// Gives the command the faulty stream, and returns the reader if it stays for now.
     fn give(self, command: &mut Command, fault: Fault) -> Option<PipeReader> {
         let (stream, reader) = match fault {
-            // The shell that starts it closes it.
+            // The shell that starts the command closes the stream.
             Fault::Closed => (Stdio::null(), None),
             Fault::Limited => {
                 let file = tempfile::tempfile().unwrap();
@@ -64,14 +64,14 @@ impl Stream {
     }
 }
 
-/// The receiver with its secrets; the shell before it closes the stream where that is the fault.
+/// The receiver with its secrets, started by a shell that closes the stream if that is the fault.
 fn command(stream: Stream, fault: Fault) -> Command {
     let closing = match (fault, stream) {
         (Fault::Closed, Stream::Out) => ">&-",
         (Fault::Closed, Stream::Err) => "2>&-",
         _ => "",
     };
-    // In blocks of 512 bytes.
+    // `ulimit -f` counts blocks of 512 bytes.
     let limit = match fault {
         Fault::Limited => format!("ulimit -f {};", LIMIT_BYTES / 512),
         _ => String::new(),
@@ -86,13 +86,13 @@ fn command(stream: Stream, fault: Fault) -> Command {
     command
 }
 
-/// An address of loopback that only this test uses: the log, which tells the port elsewhere, cannot be read here.
+/// A loopback address that only this test uses. Other tests read the port from the log, which cannot be read here.
 pub(super) fn address(of: u8) -> String {
     let [.., high, low] = std::process::id().to_be_bytes();
     format!("127.{}.{high}.{low}:8{of:03}", 100 + (std::process::id() >> 16) % 100)
 }
 
-/// Waits until it answers that it is ready.
+/// Waits until the receiver answers that it is ready.
 pub(super) fn wait_until_ready(address: &str, child: &mut Child) {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -107,7 +107,7 @@ pub(super) fn wait_until_ready(address: &str, child: &mut Child) {
     }
 }
 
-/// How it ended.
+/// Waits for the end and returns the exit status.
 pub(super) fn ended(child: &mut Child) -> ExitStatus {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -122,7 +122,7 @@ pub(super) fn ended(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// SIGTERM.
+/// Sends SIGTERM and waits for the end.
 pub(super) fn stop(child: &mut Child) -> ExitStatus {
     kill_process(Pid::from_child(child), Signal::TERM).unwrap();
     ended(child)
@@ -133,7 +133,7 @@ fn serves(database: &Path, address: &str, stream: Stream, fault: Fault) {
     command.arg("--addr").arg(address).arg("--db").arg(database).arg("--log-level=debug");
     let mut reader = stream.give(&mut command, fault);
     let mut child = command.spawn().unwrap();
-    // Its ends of the pipe would stay open here.
+    // The command holds ends of the pipe, which would stay open here.
     drop(command);
     wait_until_ready(address, &mut child);
     let token = request(address, "POST", "/api/v1/token", READ_TOKEN, r#"{"organization":"my-org"}"#).json();
@@ -156,9 +156,9 @@ fn serves(database: &Path, address: &str, stream: Stream, fault: Fault) {
         assert_eq!(answer.status, status, "{stream:?} {fault:?} {path}: {}", answer.body);
     }
     let mut lost = lines_lost(address);
-    // A stream that is closed at the start is as good as one to nowhere.
+    // A stream that is closed at the start is replaced by /dev/null, so it loses nothing.
     let loses = stream == Stream::Err && fault != Fault::Closed;
-    // They are written beside what is answered.
+    // The log is written concurrently with the answers.
     let end = Instant::now() + PATIENCE;
     while loses && lost < 5 && Instant::now() < end {
         lost = lines_lost(address);
@@ -168,14 +168,14 @@ fn serves(database: &Path, address: &str, stream: Stream, fault: Fault) {
     assert!(!database.with_file_name(format!("{}-wal", database.file_name().unwrap().display())).exists());
 }
 
-/// How many lines of its log it says that it could not write.
+/// The number of log lines that the receiver reports as lost.
 fn lines_lost(address: &str) -> u64 {
     let metrics = request(address, "GET", "/metrics", "", "").body;
     let lost = metrics.lines().find_map(|line| line.strip_prefix("receiver_log_lines_lost_total "));
     lost.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
 }
 
-/// Whoever reads it stays, and reads nothing: its pipe is full after some hundred lines.
+/// The reader stays and reads nothing: the pipe is full after a few hundred lines.
 #[test]
 fn one_who_does_not_read_the_log_holds_nobody_up() {
     let directory = tempfile::tempdir().unwrap();
@@ -246,7 +246,7 @@ fn a_result_that_nobody_gets_is_told() {
         command_of_server.arg("--addr").arg(&address).arg("--db").arg(&database).spawn().unwrap();
     wait_until_ready(&address, &mut server);
     assert_eq!(stop(&mut server).code(), Some(0));
-    // Whether it is the output that was asked for, or only tells of what was done.
+    // The flag says whether standard output is the result or only reports what was done.
     let cases: [(&[&str], bool); 5] = [
         (&["token", "--organization=my-org"], true),
         (&["check", "metrics.db"], true),

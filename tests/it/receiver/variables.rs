@@ -1,4 +1,4 @@
-//! What environment variables say, and what they do not.
+//! Environment variables: which ones have an effect, and which do not.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tests::receiver::{HMAC_KEY, READ_TOKEN, Receiver, command};
 use super::page::{cookie, sign_in};
 use super::streams::{address, stop, wait_until_ready};
 
-/// Every variable that the receiver or a subcommand of it reads.
+/// Every variable that the receiver or one of its subcommands reads.
 fn variables() -> BTreeSet<String> {
     fn of(command: &clap::Command) -> Vec<String> {
         let own = command.get_arguments().filter_map(clap::Arg::get_env);
@@ -23,7 +23,7 @@ fn variables() -> BTreeSet<String> {
     of(&Args::command()).into_iter().collect()
 }
 
-/// The receiver with these variables empty, told nothing but what it has to be.
+/// The receiver with these variables empty. The required settings come as flags.
 fn told_by_flags(directory: &Path, empty: &[&str]) -> Command {
     let mut command = Command::new(path("RECEIVER_BIN", "receiver"));
     command.current_dir(directory).env_clear().envs(empty.iter().map(|name| (name, "")));

@@ -1,4 +1,4 @@
-//! The page in a real browser: `tests/browser` drives it, here is what it looks at.
+//! The page in a real browser: `tests/browser` drives it, this module provides its data.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use tests::http::Client;
 use tests::program::collector;
 use tests::receiver::{READ_TOKEN, Receiver};
 
-/// Names that a page must bear.
+/// Hostile names that the page must display safely.
 const HOSTILE: [[&str; 4]; 3] = [
     [
         "<script>alert(1)</script>",
@@ -27,7 +27,7 @@ fn push(receiver: &Receiver, client: &mut Client, token: &str, body: &Value) {
     assert_eq!(answer.status, 201, "{} {}", receiver.address, answer.body);
 }
 
-/// Runs of a company, pushed as a collector does.
+/// The runs of a company, pushed as by a collector.
 fn company(receiver: &Receiver) {
     let mut client = Client::connect(&receiver.address).unwrap();
     for job in COMPANY {
@@ -61,7 +61,7 @@ fn hostile(receiver: &Receiver) {
     }
 }
 
-/// Runs of the shipped collector in front of a real command.
+/// Runs the shipped collector in front of a real command.
 fn measured(receiver: &Receiver) {
     let token = receiver.token(&json!({"organization": "measured"}));
     for number in 0..3 {

@@ -1,4 +1,4 @@
-//! On the real kernel, as root: cgroups made for the test, and what the kernel charged to them.
+//! On the real kernel, as root: cgroups made for the test, compared with the kernel's own count.
 
 mod forged;
 
@@ -10,7 +10,7 @@ use wire::Payload;
 
 use crate::beside::{self, Measured};
 
-/// A collector that may do nothing but look.
+/// Measures with a collector without privileges.
 fn measure(interval: &str, script: &str) -> Measured {
     beside::measure(Capabilities::None, &[&format!("--interval={interval}")], script)
 }
@@ -45,7 +45,7 @@ fn a_program_whose_first_thread_has_ended_is_not_lost() {
 
 #[test]
 fn a_process_that_moves_is_charged_where_it_ran() {
-    // A child of a shell that stays: being moved does not make it a container inside its parent's.
+    // The shell stays, so that the moved child does not count as a container inside its parent's.
     let measured = measure("50ms", "\"$4\" mover \"$1\" \"$2\" 4 600; true");
     measured.assert_share(0, 85.0, 115.0);
     measured.assert_share(1, 85.0, 115.0);
@@ -57,13 +57,13 @@ fn a_process_that_moves_is_charged_where_it_ran() {
 #[test]
 fn orphans_are_not_counted_twice() {
     let measured = measure("50ms", "\"$4\" orphans 20 150; sleep 0.5");
-    // Seen by at least one pass each; what init reaps of their last moments goes to them as well.
+    // At least one pass sees each orphan. The last moments that init collects are attributed to them as well.
     measured.assert_share(0, 70.0, 102.0);
 }
 
 #[test]
 fn processes_that_may_not_be_seen_are_reported() {
-    // A proc of its own with hidepid: others' processes are not there.
+    // A separate /proc with hidepid hides other users' processes.
     let directory = tempfile::tempdir().unwrap();
     let collector = as_nobody(&path("COLLECTOR_BIN", "collector"), directory.path(), Capabilities::None);
     let mut command = Command::new("unshare");
@@ -108,7 +108,7 @@ fn a_command_has_the_limits_of_the_container_that_it_is_run_in() {
     assert_eq!(usage.oom_kills, Some(0));
     let (periods, throttled) = (usage.cpu_periods.unwrap(), usage.cpu_throttled_periods.unwrap());
     assert!(throttled >= 3 && periods >= throttled, "{throttled} of {periods}");
-    // What was used in the container before the command, and beside it, is not the command's.
+    // The container's figures include other processes and earlier times, so they are not the command's.
     assert_eq!((usage.cgroup_cpu_seconds, usage.memory_peak_bytes), (None, None));
     assert!(usage.working_set_bytes.is_none());
 }
@@ -175,7 +175,7 @@ fn limits_that_were_met_are_told_as_the_kernel_counted_them() {
     let truth = |name: &str| {
         stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap()
     };
-    // Nothing runs in it between the last sample and now, but a period that had begun may have ended.
+    // Nothing runs in the cgroup since the last sample, but a throttling period may have ended since.
     let (periods, throttled) = (usage.cpu_periods.unwrap(), usage.cpu_throttled_periods.unwrap());
     assert!(throttled >= 10 && periods >= throttled, "{throttled} of {periods}");
     assert!(

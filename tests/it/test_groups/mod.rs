@@ -1,4 +1,4 @@
-//! Tests that need more than a toolchain, each in the group of `cargo xtask test` that its module is called by.
+//! Tests that need more than a toolchain. Each module is named after its group of `cargo xtask test`.
 
 #[cfg(feature = "bpf")]
 mod bpf;

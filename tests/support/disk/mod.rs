@@ -1,25 +1,25 @@
-//! Disks that fail: one that loses power and answers with errors, and one that is small.
+//! Failing disks: one that loses power and returns errors, and one that is small.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A directory on a disk that forgets what was not synced.
+/// A directory on a disk that loses unsynced data.
 #[derive(Debug)]
 pub struct Disk {
     directory: tempfile::TempDir,
     library: PathBuf,
 }
 
-/// How such a disk is used.
+/// When such a disk syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Syncs {
-    /// As the program asks for it.
+    /// As the program requests.
     AsAsked,
-    /// A log only when the database is written to: what SQLite does with `synchronous=NORMAL`, the control that loses.
+    /// The log only when the database is written to, as SQLite does with `synchronous=NORMAL`. The control, which loses data.
     Lazy,
 }
 
-/// What fails.
+/// The operation that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failing {
     /// Syncs.
@@ -38,10 +38,10 @@ impl Failing {
 }
 
 impl Disk {
-    /// A new one, empty. Its library is compiled with `cc`.
+    /// A new, empty disk. Its library is compiled with `cc`.
     ///
     /// # Panics
-    /// If that cannot be done.
+    /// If the directory or the library cannot be made.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let source = directory.path().join("shim.c");
@@ -67,12 +67,12 @@ impl Disk {
         self.directory.path().join("shadows")
     }
 
-    /// Where a database may be.
+    /// A path for a database.
     pub fn database(&self) -> PathBuf {
         self.files().join("db")
     }
 
-    /// Puts a program on it.
+    /// Runs a program on this disk.
     pub fn under(&self, command: &mut Command, syncs: Syncs) {
         command.env("LD_PRELOAD", &self.library);
         command.env("DISK_FILES", self.files()).env("DISK_SHADOWS", self.shadows());
@@ -81,19 +81,19 @@ impl Disk {
         }
     }
 
-    /// Has it fail from now on, or no longer.
+    /// Makes the disk fail from now on, or work again.
     ///
     /// # Panics
-    /// If that cannot be done.
+    /// If the switch cannot be set.
     pub fn fail(&self, what: Failing, fails: bool) {
         let file = self.shadows().join(what.file());
         if fails { std::fs::write(file, "") } else { std::fs::remove_file(file) }.expect("switch");
     }
 
-    /// The power goes, and comes back; no program may run on it.
+    /// Loses power and restores it. No program may be running on the disk.
     ///
     /// # Panics
-    /// If that cannot be done.
+    /// If the files cannot be replaced.
     pub fn lose_power(&self) {
         for (from, to) in [(self.files(), None), (self.shadows(), Some(self.files()))] {
             for entry in std::fs::read_dir(from).expect("list").flatten() {
@@ -119,7 +119,7 @@ pub struct Small {
 }
 
 impl Small {
-    /// Of so many bytes.
+    /// A file system of this size.
     ///
     /// # Panics
     /// If it cannot be mounted.
@@ -131,15 +131,15 @@ impl Small {
         Self { directory }
     }
 
-    /// Where it is.
+    /// Its mount point.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Takes all the room that is left; what is returned gives it back.
+    /// Uses up all free space; dropping the file frees it.
     ///
     /// # Panics
-    /// If the file cannot be made.
+    /// If the file cannot be created.
     pub fn fill(&self) -> tempfile::NamedTempFile {
         use std::io::Write;
         let mut ballast = tempfile::NamedTempFile::new_in(self.path()).expect("a file");

@@ -1,4 +1,4 @@
-//! Faults injected round after round while others push, and the books of what was promised and what was kept.
+//! Faults injected round by round while clients push, and the books of promised and kept data.
 //!
 //! Tests assert on the books; `cargo xtask bench faults` prints them.
 
@@ -14,23 +14,23 @@ use rusqlite::{Connection, OpenFlags};
 pub use self::pushers::{Pushers, body, summary_id};
 pub use self::rounds::{failing_disk, full_disk, kill, power_loss, repeats, stop};
 
-/// What came of the rounds of one fault.
+/// The result of the rounds of one fault.
 #[derive(Debug, Clone, Default)]
 pub struct Books {
     /// Rounds.
     pub rounds: u32,
     /// Runs that were answered with 2xx.
     pub acknowledged: u64,
-    /// Of these, runs that are not stored, or with another body.
+    /// Acknowledged runs that are not stored.
     pub lost: u64,
     /// Runs that are stored more than once.
     pub doubled: u64,
-    /// The longest that it took until the next push was acknowledged.
+    /// The longest time until the next push was acknowledged.
     pub recovered_in: Duration,
 }
 
 impl Books {
-    /// Compares what was acknowledged with what is stored, and has SQLite check the database.
+    /// Compares the acknowledged with the stored runs, and has SQLite check the database.
     ///
     /// # Panics
     /// If the database is damaged.
@@ -48,10 +48,10 @@ impl Books {
     }
 }
 
-/// A receiver's database, to look at.
+/// Opens a receiver's database for inspection.
 ///
 /// # Panics
-/// If it cannot be opened.
+/// If the database cannot be opened.
 pub fn open(database: &Path) -> Connection {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags).expect("the database");
@@ -59,7 +59,7 @@ pub fn open(database: &Path) -> Connection {
     connection
 }
 
-/// How many rows there are of each summary.
+/// The number of rows of each summary.
 fn stored(connection: &Connection) -> HashMap<String, i64> {
     let sql = "SELECT summary_id, count(*) FROM runs WHERE summary_id IS NOT NULL GROUP BY 1";
     let mut statement = connection.prepare(sql).expect("a statement");

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::http::Client;
 
-/// Makes every run of this process another one.
+/// Makes the name of every run in this process unique.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A new name for a run.
@@ -17,7 +17,7 @@ pub fn summary_id() -> String {
     format!("run-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A summary of that run; some 2 KB, for the job that most tests use.
+/// A summary of that run, about 2 KB, for the job that most tests use.
 pub fn body(summary_id: &str, seq: u64, is_final: bool) -> String {
     let stats = json!({"peak": 2.007, "p99": 2.0, "p95": 1.99, "p75": 1.9, "p50": 1.8, "avg": 1.5});
     let container = json!({"name": "runner", "cpu_cores": stats, "memory_bytes": stats, "cpu_seconds": 30.1,
@@ -33,26 +33,26 @@ pub fn body(summary_id: &str, seq: u64, is_final: bool) -> String {
     body.to_string()
 }
 
-/// Some clients, pushing until they are told to stop or nobody answers.
+/// Clients that push until they are stopped or get no answer.
 #[derive(Debug)]
 pub struct Pushers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Pushed>>,
 }
 
-/// What clients were told.
+/// The answers that clients got.
 #[derive(Debug, Default)]
 pub struct Pushed {
     /// Runs that were answered with 2xx.
     pub acknowledged: Vec<String>,
     /// Other answers by status.
     pub refused: Vec<u16>,
-    /// From sending to the answer, of every push that was acknowledged.
+    /// The time from sending to the answer, of every acknowledged push.
     pub times: Vec<Duration>,
 }
 
 impl Pushers {
-    /// Starts so many clients; each new token is asked for before each push.
+    /// Starts this many clients. They call `token` before each push.
     pub fn start(address: &str, count: usize, token: impl Fn() -> String + Send + Sync + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let token = Arc::new(token);
@@ -63,7 +63,7 @@ impl Pushers {
         Self { threads: threads.collect(), stop }
     }
 
-    /// Waits until nobody answers any more.
+    /// Waits until no client gets an answer any more.
     ///
     /// # Panics
     /// If a client panicked.
@@ -78,7 +78,7 @@ impl Pushers {
         all
     }
 
-    /// Has them finish what they do.
+    /// Stops the clients after their current pushes.
     pub fn stop(self) -> Pushed {
         self.stop.store(true, Ordering::Relaxed);
         self.join()

@@ -1,4 +1,4 @@
-//! Rounds of faults.
+//! The rounds of each fault.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::receiver::Receiver;
 /// Clients in a burst.
 const CLIENTS: usize = 8;
 
-/// A number below `bound` that does not repeat from run to run.
+/// A number below `bound` that differs between runs.
 fn random(bound: u64) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish() % bound
@@ -29,7 +29,7 @@ fn a_moment() {
     std::thread::sleep(Duration::from_millis(20 + random(130)));
 }
 
-/// How long it takes from `begin` until a push is acknowledged, again and again tried.
+/// The time from `begin` until a push is acknowledged. It is retried until then.
 fn recovery(receiver: &Receiver, begin: Instant) -> Duration {
     let token = receiver.job_token();
     let id = summary_id();
@@ -59,7 +59,7 @@ pub fn kill(rounds: u32) -> Books {
     books
 }
 
-/// F2: the power goes in a burst of pushes, and with it all that was not synced.
+/// F2: power fails in a burst of pushes, and all unsynced data is lost.
 pub fn power_loss(rounds: u32, syncs: Syncs) -> Books {
     let disk = Disk::new();
     let mut books = Books::default();
@@ -79,12 +79,12 @@ pub fn power_loss(rounds: u32, syncs: Syncs) -> Books {
     books
 }
 
-/// F3: the disk is full in a burst of pushes, and then there is room again.
+/// F3: the disk is full in a burst of pushes, and then has space again.
 ///
 /// # Panics
-/// If a push is answered with something else than that it was stored or that the disk is full, or reading fails.
+/// If an answer is neither that the push is stored nor that the disk is full, or if reading fails.
 pub fn full_disk(rounds: u32) -> Books {
-    // Room for what all rounds store and for the log beside it.
+    // Enough for the runs of all rounds and the log.
     let disk = Small::new(256 << 20);
     let database = disk.path().join("db");
     let receiver = Receiver::start(&database);
@@ -94,7 +94,7 @@ pub fn full_disk(rounds: u32) -> Books {
         a_moment();
         let ballast = disk.fill();
         let (token, begin) = (receiver.job_token(), Instant::now());
-        // What the log has room for already still goes in.
+        // Pushes that still fit into the log are stored.
         loop {
             let answer = receiver.push(&token, &body(&summary_id(), 1, true));
             if answer.status == 503 {
@@ -114,7 +114,7 @@ pub fn full_disk(rounds: u32) -> Books {
     books
 }
 
-/// F4: syncs, or writes, fail in a burst of pushes; then the power goes.
+/// F4: syncs, or writes, fail in a burst of pushes; then power fails.
 ///
 /// # Panics
 /// If nothing was refused.
@@ -142,10 +142,10 @@ pub fn failing_disk(rounds: u32, what: Failing) -> Books {
     books
 }
 
-/// F9: every summary comes many times, one after another and at once.
+/// F9: every summary is pushed many times, in parallel and one after another.
 ///
 /// # Panics
-/// If one is answered with anything else than 201 once and 200 then.
+/// If the answers of a summary are not one 201 and otherwise 200.
 pub fn repeats(rounds: u32) -> Books {
     let directory = tempfile::tempdir().expect("a directory");
     let database = directory.path().join("db");
@@ -172,7 +172,7 @@ pub fn repeats(rounds: u32) -> Books {
 /// F37: SIGTERM with many pushes in flight.
 ///
 /// # Panics
-/// If it does not end well and soon, or leaves its log behind.
+/// If the receiver does not end successfully and soon, or leaves its log behind.
 pub fn stop(rounds: u32, in_flight: usize) -> Books {
     let directory = tempfile::tempdir().expect("a directory");
     let database = directory.path().join("db");

@@ -1,4 +1,4 @@
-//! Histories that are made up to be hard, the same each time.
+//! Made-up histories that are hard for a rule, the same each time.
 
 use jiff::Timestamp;
 use receiver::store::CompleteRun;
@@ -6,7 +6,7 @@ use wire::{ContainerSummary, CpuHistogram};
 
 use super::{History, MIB, Past};
 
-/// Between two runs: six a day.
+/// Hours between two runs: six a day.
 const HOURS: f64 = 4.0;
 const RUNS: usize = 60;
 
@@ -19,16 +19,16 @@ impl Noise {
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Around 1, at most so far from it.
+    /// A number around 1, at most `spread` away.
     fn around(&mut self, spread: f64) -> f64 {
         1.0 + spread * (2.0 * self.next() - 1.0)
     }
 }
 
-/// What each run of a history needs, and the limit that it was recorded under.
+/// The need of each run of a history, and the limit that it was recorded under.
 type Course = fn(at: usize, noise: &mut Noise) -> (f64, Option<f64>);
 
-/// All of them.
+/// All made-up histories.
 pub fn synthetic() -> Vec<History> {
     let courses: [(&str, Course); 13] = [
         ("steady", |_, noise| (600.0 * noise.around(0.02), None)),
@@ -52,7 +52,7 @@ pub fn synthetic() -> Vec<History> {
         ("outlier every 30", |at, noise| {
             (if at % 30 == 8 { 1800.0 } else { 600.0 } * noise.around(0.03), None)
         }),
-        // The limit is raised by half a fifth of what was lacking each time, and the job fails until it is enough.
+        // The limit is raised by a fifth every three runs, and the job fails until the limit is sufficient.
         ("OOM loop", |at, noise| {
             (1200.0 * noise.around(0.02), Some(512.0 * 1.2_f64.powi((at / 3).min(5) as i32)))
         }),
@@ -98,7 +98,7 @@ fn history(name: &str, seed: u64, course: Course) -> History {
     History { name: name.to_owned(), runs: runs.collect() }
 }
 
-/// A build: waiting, compiling, and linking that some runs do more of than others.
+/// A build: waiting, compiling, and linking, which takes longer in some runs.
 fn cpu(noise: &mut Noise) -> ContainerSummary {
     let mut histogram = CpuHistogram::default();
     let (scale, linking) = (noise.around(0.2), 0.1 * noise.next());

@@ -1,5 +1,5 @@
-//! Recommendations from the first runs of a history, held against the next run: ours, and those of others by their
-//! published rules.
+//! Recommendations from the first runs of a history, compared with the next run: by this project's rule, and by other
+//! projects' published rules.
 
 mod histories;
 mod rules;
@@ -11,91 +11,91 @@ use wire::CpuHistogram;
 pub use self::histories::synthetic;
 pub use self::rules::Rule;
 
-/// So many runs come before the first recommendation.
+/// Runs before the first recommendation.
 const FIRST: usize = 3;
-/// So many runs are looked at for what they could have told: the default window of ours.
+/// Runs that are searched for a sign of the next run's need: the default window of this project.
 const WINDOW: usize = 20;
-/// So many runs in a row with a higher peak each tell that the next one is higher again.
+/// If each of this many runs in a row has a higher peak, the next run is expected to have a higher one again.
 const GROWING: usize = 4;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// One run of a history.
 #[derive(Debug, Clone)]
 pub struct Past {
-    /// What was stored of it; one container.
+    /// The stored run; it has one container.
     pub run: CompleteRun,
-    /// The memory that it needs in truth, whatever was seen of it, in bytes.
+    /// The memory that it really needs, whether it was seen or not, in bytes.
     pub need_bytes: f64,
-    /// When it was, in hours from the first one.
+    /// Its time in hours since the first run.
     pub at_hours: f64,
 }
 
 /// The runs of a job, oldest first.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// What it is like.
+    /// The kind of history.
     pub name: String,
     /// Its runs.
     pub runs: Vec<Past>,
 }
 
-/// How a rule did on a history.
+/// The performance of a rule on a history.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome {
-    /// Recommendations that were held against a run.
+    /// Recommendations that were compared with a run.
     pub checked: usize,
-    /// Runs that need more memory than was recommended.
+    /// Runs that need more memory than recommended.
     pub killed: usize,
-    /// Those of them of which the runs in the window could have told.
+    /// Killed runs whose need the runs in the window could have shown.
     pub told: usize,
-    /// Those of them of which older runs could have told.
+    /// Killed runs whose need only older runs could have shown.
     pub forgotten: usize,
-    /// Byte-seconds recommended for runs that got by with it.
+    /// Byte-seconds recommended for the runs that were not killed.
     survived_bytes: f64,
     /// Byte-seconds that those runs need.
     survived_need: f64,
-    /// Byte-seconds recommended for those that did not.
+    /// Byte-seconds recommended for the runs that were killed.
     wasted_bytes: f64,
     /// Byte-seconds that all runs need.
     need: f64,
     /// Core-seconds recommended.
     cores: f64,
-    /// Core-seconds at the 95th percentile of each run itself.
+    /// Core-seconds at each run's own 95th percentile.
     p95: f64,
-    /// Seconds for which a run used more cores than was recommended.
+    /// Seconds in which a run used more cores than recommended.
     above: f64,
     seconds: f64,
 }
 
 impl Outcome {
-    /// What was recommended for runs that got by with it, over what they need.
+    /// The recommendation for runs that were not killed, divided by their need.
     pub fn over_request(&self) -> f64 {
         self.survived_bytes / self.survived_need
     }
 
-    /// The same of all runs, where one that was killed is run again with exactly what it needs.
+    /// The same for all runs, if each killed run is repeated with exactly its need.
     pub fn with_retries(&self) -> f64 {
         let retried = self.need - self.survived_need;
         (self.survived_bytes + self.wasted_bytes + retried) / self.need
     }
 
-    /// Cores recommended over the 95th percentile of the run itself.
+    /// Recommended cores, divided by the run's own 95th percentile.
     pub fn cpu_over_request(&self) -> f64 {
         self.cores / self.p95
     }
 
-    /// Share of the time in which a run used more cores than was recommended.
+    /// Share of the time in which a run used more cores than recommended.
     pub fn above_request(&self) -> f64 {
         self.above / self.seconds
     }
 
-    /// Several histories together, each with the same weight per run and need.
+    /// Adds another history, each with the same weight per run and need.
     pub fn add(&mut self, other: &Self) {
         self.checked += other.checked;
         self.killed += other.killed;
         self.told += other.told;
         self.forgotten += other.forgotten;
-        // A large job is not worth more than a small one.
+        // A large job counts no more than a small one.
         let (bytes, cores) = (other.need / other.checked as f64, other.p95 / other.checked as f64);
         self.survived_bytes += other.survived_bytes / bytes;
         self.survived_need += other.survived_need / bytes;
@@ -109,7 +109,7 @@ impl Outcome {
     }
 }
 
-/// Holds a rule against a history.
+/// Compares a rule with a history.
 pub fn replay(history: &History, rule: Rule) -> Outcome {
     let mut outcome = Outcome::default();
     for at in FIRST..history.runs.len() {
@@ -132,7 +132,7 @@ pub fn replay(history: &History, rule: Rule) -> Outcome {
         outcome.cores += recommended.cores * seconds;
         outcome.p95 += used.quantile(0.95).unwrap_or(0.0) * seconds;
         let above = used.buckets().iter().filter(|(bucket, _)| {
-            // Where a bucket begins: all of it is above.
+            // The beginning of the bucket, so that all of the bucket is above.
             bucket.checked_sub(1).map_or(0.0, CpuHistogram::end_of) >= recommended.cores
         });
         outcome.above += above.map(|(_, seconds)| seconds).sum::<f64>();
@@ -141,9 +141,9 @@ pub fn replay(history: &History, rule: Rule) -> Outcome {
     outcome
 }
 
-/// Whether these runs could have told that the next one needs so much: one of them was seen to need as much; or one was
-/// killed, which tells that a fifth or 100 MiB more may be needed; or each of the last ones needed more than the one
-/// before, and it is no more than the largest of these steps beyond the last one.
+/// Whether these runs could have shown that the next one needs this much. Either one of them was seen to need as much. Or one
+/// was killed, so a fifth or 100 MiB more may be needed. Or each of the last runs needed more than the one before, and the
+/// next one's step is at most the largest of theirs.
 fn could_tell(past: &[Past], need_bytes: f64) -> bool {
     let seen = past.iter().map(|past| {
         let facts = &past.run.containers[0];

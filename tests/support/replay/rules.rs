@@ -1,4 +1,4 @@
-//! Rules, as their authors publish them.
+//! Rules, as published by their authors.
 
 use receiver::sizing::parameters::SizingParameters;
 use receiver::sizing::recommend;
@@ -10,7 +10,7 @@ use super::{MIB, Past, cpu, peak};
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Ours: the target, before what is requested now is looked at.
+    /// This project's rule: the target, before the current request is taken into account.
     Ours,
     /// krr's `simple` strategy (`strategies/simple.py`, `config.py`).
     Krr,
@@ -18,7 +18,7 @@ pub enum Rule {
     Vpa,
 }
 
-/// What a rule recommends.
+/// A rule's recommendation.
 #[derive(Debug, Clone, Copy)]
 pub struct Recommended {
     /// Memory limit, in bytes.
@@ -28,7 +28,7 @@ pub struct Recommended {
 }
 
 impl Rule {
-    /// All of them.
+    /// All rules.
     pub const ALL: [Self; 3] = [Self::Ours, Self::Krr, Self::Vpa];
 
     /// Its name.
@@ -40,7 +40,7 @@ impl Rule {
         }
     }
 
-    /// From these runs, oldest first.
+    /// Recommends from these runs, oldest first.
     pub fn recommend(self, past: &[Past]) -> Recommended {
         match self {
             Self::Ours => ours(past),
@@ -63,8 +63,8 @@ fn ours(past: &[Past]) -> Recommended {
         .map_or(none, |(bytes, cores)| Recommended { bytes: bytes as f64, cores })
 }
 
-/// Two weeks of history; memory: highest + 15 %, nothing for OOM kills unless asked for, at least 100 MiB; CPU: the
-/// highest of the 95th percentiles of the pods, at least 10 m.
+/// Two weeks of history. Memory: the highest peak + 15 %, OOM kills ignored by default, at least 100 MiB. CPU: the highest of
+/// the pods' 95th percentiles, at least 10 m.
 fn krr(past: &[Past]) -> Recommended {
     let now = past.last().map_or(0.0, |past| past.at_hours);
     let those = || past.iter().filter(|past| now - past.at_hours <= 14.0 * 24.0);
@@ -73,8 +73,8 @@ fn krr(past: &[Past]) -> Recommended {
     Recommended { bytes: ((highest * 1.15) / MIB).ceil().max(100.0) * MIB, cores: p95.max(0.01) }
 }
 
-/// Eight days of history that lose half of their weight each day; 90th percentile of peaks, or of CPU samples, + 15 %, by
-/// buckets that grow by 5 %; an OOM kill counts as a peak of a fifth or 100 MiB more; at least 250 MiB and 25 m.
+/// Eight days of history with weights that halve each day. The 90th percentile of peaks, or of CPU samples, + 15 %, in buckets
+/// that grow by 5 %. An OOM kill counts as a peak that is a fifth or 100 MiB higher. At least 250 MiB and 25 m.
 fn vpa(past: &[Past]) -> Recommended {
     const FIRST_BYTES: f64 = 1e7;
     let now = past.last().map_or(0.0, |past| past.at_hours);
@@ -99,7 +99,7 @@ fn vpa(past: &[Past]) -> Recommended {
         passed += weight;
         passed >= threshold - 1e-9
     });
-    // The end of the bucket that it is in.
+    // The end of the percentile's bucket.
     let p90 = found.or(peaks.last()).map_or(0.0, |(bytes, _)| {
         let bucket = ((bytes * 0.05 / FIRST_BYTES + 1.0).ln() / 1.05_f64.ln()).floor();
         FIRST_BYTES * (1.05_f64.powf(bucket + 1.0) - 1.0) / 0.05

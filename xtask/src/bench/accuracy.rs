@@ -1,4 +1,4 @@
-//! The share of the CPU time that the kernel charged to a cgroup (`cpu.stat`) which the summary attributes to it.
+//! How much of the CPU time that the kernel charged to a cgroup (`cpu.stat`) the summary attributes to it.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use wire::{ContainerUsage, Payload};
 use crate::build::{self, Programs};
 use crate::programs::Running;
 
-/// What is promised of the share, in percent.
+/// The promised share, in percent.
 const WITHOUT_PRIVILEGE: RangeInclusive<f64> = 98.0..=101.0;
 const WITH_EBPF: RangeInclusive<f64> = 99.5..=100.5;
 
@@ -22,7 +22,7 @@ struct Workload {
     name: &'static str,
     /// A shell script; `$1` and `$2` are the cgroups, `$3` an empty directory, `$4` the workload program.
     script: String,
-    /// What nobody can see without eBPF.
+    /// The part that cannot be seen without eBPF.
     note: &'static str,
 }
 
@@ -35,7 +35,7 @@ struct Row {
     note: &'static str,
 }
 
-/// What one collector says of one container.
+/// The CPU time that one collector attributes to one container.
 struct Attributed {
     seconds: f64,
     percent: f64,
@@ -122,7 +122,7 @@ fn workloads() -> Result<Vec<Workload>> {
 fn measure(programs: &Programs, workload: &Workload) -> Result<Vec<Row>> {
     let cgroups = [Cgroup::new()?, Cgroup::new()?];
     let directory = tempfile::tempdir()?;
-    // The collectors run as nobody: what they need must be where nobody may look.
+    // The collectors run as the user nobody, who must be able to reach their files.
     privileges::open_to_all(directory.path(), 0o777)?;
     let scratch = directory.path().join("scratch");
     std::fs::create_dir(&scratch)?;

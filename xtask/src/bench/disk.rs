@@ -1,4 +1,4 @@
-//! The disk itself.
+//! The disk itself, for comparison.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 const SYNCS: usize = 300;
 
-/// How long it takes to append a page to a file and have it on the disk: p50 and p99.
+/// Time to append a page to a file and sync it to the disk: p50 and p99.
 pub(crate) fn fdatasync(directory: &Path) -> Result<(Duration, Duration)> {
     let mut file = tempfile::tempfile_in(directory)?;
     let mut times = Vec::with_capacity(SYNCS);
@@ -21,7 +21,7 @@ pub(crate) fn fdatasync(directory: &Path) -> Result<(Duration, Duration)> {
     Ok((percentile(&mut times, 50), percentile(&mut times, 99)))
 }
 
-/// By nearest rank; of no times at all it is zero.
+/// By nearest rank; zero without any times.
 pub(crate) fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort();
     let rank = (times.len() * percent).div_ceil(100).max(1);

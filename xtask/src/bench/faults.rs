@@ -1,4 +1,4 @@
-//! What was acknowledged and is lost, fault by fault.
+//! Acknowledged pushes that are lost, fault by fault.
 
 use anyhow::{Result, bail};
 use tests::disk::{Failing, Syncs};
@@ -6,7 +6,7 @@ use tests::faults::{self, Books};
 
 use crate::build::{self, Object};
 
-/// A fault and how to inject it so many times.
+/// A fault and a function that injects it the given number of times.
 type Fault = (&'static str, fn(u32) -> Books);
 
 const FAULTS: [Fault; 7] = [
@@ -24,7 +24,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
         bail!("a small file system is mounted for this, which needs root");
     }
     let programs = build::programs(false, Object::IfPossible)?;
-    // SAFETY: no other thread was started yet.
+    // SAFETY: no other thread is running yet.
     unsafe { std::env::set_var("RECEIVER_BIN", &programs.receiver) };
     println!(
         "{:<36} {:>7} {:>13} {:>6} {:>8} {:>14}",

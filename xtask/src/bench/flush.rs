@@ -1,4 +1,4 @@
-//! How long is it from SIGTERM to the receiver's answer, with a day of a hundred containers to sum up?
+//! The time from SIGTERM to the receiver's answer, with a day of a hundred containers to sum up.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tests::day;
 use crate::build::{self, Object};
 use crate::programs::{Receiver, Running};
 
-/// What is promised for the 99th percentile.
+/// The promised 99th percentile.
 const PROMISED: Duration = Duration::from_millis(500);
 const SCOPE: [(&str, &str); 5] = [
     ("GITHUB_REPOSITORY_OWNER", "bench"),

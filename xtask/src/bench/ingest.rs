@@ -1,4 +1,4 @@
-//! Pushes a second and how long one takes, beside Debian's pushgateway and the disk itself.
+//! Pushes per second and their latency, compared with Debian's pushgateway and the disk itself.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use crate::build;
 use crate::programs::random;
 
 const CONNECTIONS: [u32; 3] = [1, 16, 64];
-/// Rows that are stored before.
+/// Rows stored before the measurement.
 const ROWS: [u64; 3] = [0, 100_000, 1_000_000];
-/// Rounds in which all take their turn.
+/// Rounds; every subject is measured once in each.
 const ROUNDS: usize = 5;
-/// Pushes a second beside the queries.
+/// Pushes per second during the queries.
 const BACKGROUND_RATE: u32 = 500;
 const BACKGROUND_CLIENTS: u32 = 4;
 const QUERY: &str = "/api/v1/metrics/repo/my-org/my-repo/ci.yml/build?limit=100";
@@ -29,17 +29,17 @@ const QUERY: &str = "/api/v1/metrics/repo/my-org/my-repo/ci.yml/build?limit=100"
 /// One run of wrk.
 #[derive(Debug, Clone, Copy, Default)]
 struct Figure {
-    /// Pushes that were acknowledged.
+    /// Acknowledged pushes.
     requests: u64,
     rate: f64,
     p50: Duration,
     p99: Duration,
     failed: u64,
-    /// The disk's own p50 just before.
+    /// The disk's p50 just before this run.
     disk: Duration,
 }
 
-/// The figures of one who takes pushes, by connections.
+/// The figures of one server that accepts pushes, by connections.
 struct Subject {
     name: String,
     figures: [Vec<Figure>; 3],
@@ -68,7 +68,7 @@ impl Subject {
         }
     }
 
-    /// The median, over the rounds, of this one's rate by the other's: what else the machine does changes both.
+    /// The median of the two rates' ratio in each round. A ratio, because other load on the machine affects both.
     fn median_ratio(&self, other: &Self, connections: usize) -> f64 {
         let rounds = self.figures[connections].iter().zip(&other.figures[connections]);
         let mut ratios: Vec<_> = rounds.map(|(one, other)| one.rate / other.rate).collect();
@@ -118,7 +118,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
         for (at, connections) in CONNECTIONS.into_iter().enumerate() {
-            // Those that are compared with each other come one after the other.
+            // Subjects that are compared with each other run one after the other.
             for (rows, subject) in [(ROWS[0], &mut empty), (ROWS[2], &mut many), (ROWS[1], &mut some)] {
                 subject.figures[at].push(bench.receiver(rows, connections)?);
             }
@@ -202,7 +202,7 @@ impl Bench {
         self.directory.join(format!("{rows}.db"))
     }
 
-    /// Databases of every size, made by the receiver and filled beside it.
+    /// Makes a database of each size: the receiver creates it, and the rows are inserted directly.
     fn prepare(&self) -> Result<()> {
         std::fs::write(self.directory.join("ingest.lua"), include_str!("ingest.lua"))?;
         let body = tests::faults::body("RUN", 1, true);
@@ -219,7 +219,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A receiver with so many rows, under load for a while; its database is as it was afterwards.
+    /// Puts a receiver with `rows` rows under load for a while. The database is unchanged afterwards, except the largest one.
     fn receiver(&self, rows: u64, connections: u32) -> Result<Figure> {
         let pristine = self.pristine(rows);
         let database = if rows < ROWS[2] {
@@ -227,10 +227,10 @@ impl Bench {
             std::fs::copy(&pristine, &copy)?;
             copy
         } else {
-            // To copy it would take longer than what is measured, and a few more rows do not make it another.
+            // A copy would take longer than the measurement, and a few more rows make no difference at this size.
             pristine
         };
-        // What was written for it is not to be counted against who comes next.
+        // So that the next measurement does not pay for these writes.
         rustix::fs::sync();
         let server = Server::start(&self.program, &database)?;
         let token = server.push_token()?;
@@ -238,7 +238,7 @@ impl Bench {
         let figure = self.wrk(&server.address, connections, "receiver", &token)?;
         server.stop()?;
         let stored = newest(&database)? - before;
-        // What was cut off at the end is stored as well.
+        // Pushes that wrk cut off at the end are stored as well.
         if stored < figure.requests {
             bail!("{} pushes were acknowledged and {stored} runs stored", figure.requests);
         }
@@ -271,7 +271,7 @@ impl Bench {
         })
     }
 
-    /// The newest runs of a job, asked for again and again while others push: p50, p99, and the pushes a second.
+    /// Requests a job's newest runs again and again while others push: p50, p99, and the pushes per second.
     fn queries(&self) -> Result<(Duration, Duration, f64)> {
         let server = Server::start(&self.program, &self.pristine(ROWS[2]))?;
         let token = server.push_token()?;
@@ -306,7 +306,7 @@ impl Bench {
             if answer.status != 200 || answer.body.len() < 100_000 {
                 bail!("the query was answered with {}: {:.200}", answer.status, answer.body);
             }
-            // Far from saturating: what one query takes is asked, not how many there can be.
+            // Far from saturation: the latency of one query counts here, not the throughput.
             sleep(Duration::from_millis(10));
         }
         let mut pushed = 0;
@@ -326,7 +326,7 @@ fn newest(database: &Path) -> Result<u64> {
     Ok(id?.unwrap_or_default().cast_unsigned())
 }
 
-/// A receiver that logs every request to a file, as it would beside others.
+/// A receiver that logs every request to a file.
 struct Server {
     child: Child,
     address: String,

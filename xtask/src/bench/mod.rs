@@ -1,4 +1,4 @@
-//! What this project promises, measured.
+//! Measures what this project promises.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -22,19 +22,19 @@ mod startup;
 pub(crate) enum Bench {
     /// How much of the CPU time that the kernel charged to a container does the summary attribute to it?
     Accuracy {
-        /// The table as JSON.
+        /// Print the table as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// How long is it from SIGTERM to the receiver's answer, with a day of a hundred containers to sum up?
+    /// How long does it take from SIGTERM to the receiver's answer, with a day of a hundred containers to sum up?
     Flush {
         /// Rounds of each kind.
         #[arg(long, default_value_t = 50)]
         rounds: usize,
     },
-    /// How much memory is recommended after three runs, next to the least that the job ends well with?
+    /// How much memory is recommended after three runs, compared with the least that the job ends well with?
     Memory(memory::Options),
-    /// What does it cost to follow every job of a node, and does that grow with the processes and no faster?
+    /// What does it cost to follow every job of a node, and does the cost grow at most linearly with the processes?
     Node {
         /// Length of each measurement, in seconds.
         #[arg(long, default_value_t = 20)]
@@ -45,49 +45,49 @@ pub(crate) enum Bench {
     },
     /// What does the eBPF program cost the job that it follows?
     Overhead {
-        /// Pairs with and without it of each workload.
+        /// Pairs of runs with and without the program, per workload.
         #[arg(long, default_value_t = 15)]
         rounds: usize,
     },
-    /// What does one process cost in one pass, next to what others take?
+    /// How much CPU time does one process cost per pass, compared with other tools?
     Sampling {
         /// Passes of each.
         #[arg(long, default_value_t = 10)]
         passes: u32,
     },
-    /// How much longer does a command take with a collector in front of it, from its start to its end?
+    /// How much longer does a command take under `collector run`, from start to end?
     Startup {
-        /// Rounds, in each of which all take their turn.
+        /// Rounds; every form of the command runs once in each.
         #[arg(long, default_value_t = 40)]
         rounds: usize,
-        /// A collector that is built already, instead of building one.
+        /// Use this collector instead of building one.
         #[arg(long, value_name = "PROGRAM")]
         collector: Option<std::path::PathBuf>,
     },
-    /// How many pushes a second does the receiver take, how long does one take, next to the disk and a pushgateway?
+    /// How many pushes per second does the receiver accept, and how long does one take, compared with the disk and a pushgateway?
     Ingest {
         /// Length of each run, in seconds.
         #[arg(long, default_value_t = 4)]
         seconds: u64,
     },
-    /// Would the next run have been killed with what is recommended, and how much is too much, next to krr and VPA?
+    /// Would the recommendation have killed the next run, and how much of it is too much, compared with krr and VPA?
     Sizing,
     /// How long does the receiver take for each of its pages, with many jobs and runs stored?
     Page {
-        /// Jobs.
+        /// Number of jobs.
         #[arg(long, default_value_t = 10_000)]
         jobs: u64,
-        /// Runs of all of them.
+        /// Number of runs of all jobs.
         #[arg(long, default_value_t = 1_000_000)]
         runs: u64,
-        /// Requests of each page.
+        /// Requests per page.
         #[arg(long, default_value_t = 200)]
         requests: usize,
-        /// A receiver that is built already, instead of building one.
+        /// Use this receiver instead of building one.
         #[arg(long, value_name = "PROGRAM")]
         receiver: Option<std::path::PathBuf>,
     },
-    /// What is lost when processes are killed, power goes and disks fail?
+    /// What is lost when processes are killed, power fails and disks fail?
     Faults {
         /// Rounds of each fault.
         #[arg(long, default_value_t = 20)]

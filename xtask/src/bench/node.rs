@@ -1,4 +1,4 @@
-//! What following a node costs: 200 pods with 10,000 processes, and processes that end in them.
+//! The cost of following a node: 200 pods with 10,000 processes, and processes that end in them.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -12,17 +12,17 @@ use super::clock::cpu_time;
 use crate::build::{self, Programs};
 use crate::programs::Running;
 
-/// What is promised of 10,000 processes with a pass every 2 s.
+/// The promised cost of 10,000 processes with a pass every 2 s.
 const PERCENT_OF_A_CORE: f64 = 5.0;
-/// What four times as many processes may cost, in times.
+/// The largest allowed growth of the cost with four times as many processes.
 const LINEAR: f64 = 4.8;
 const PROCESSES_PER_POD: usize = 50;
-/// Processes that end in a second.
+/// Processes that end per second.
 const EXITS_PER_SECOND: u32 = 500;
-/// Passes that learn every process, and those that count.
+/// Passes before the measurement, in which the collector first sees every process.
 const WARM_UP_PASSES: u32 = 4;
 
-/// A pod whose processes sleep; they end with this.
+/// A pod whose processes sleep until this is dropped.
 struct Pod {
     child: Child,
     cgroup: Cgroup,
@@ -116,7 +116,7 @@ pub(crate) fn run(seconds: u64, pods: usize) -> Result<()> {
     Ok(())
 }
 
-/// CPU time in percent of a core while processes end in one of the pods, and the resident set size at the end in bytes.
+/// CPU time in percent of a core while processes end in one of the pods, and the RSS at the end in bytes.
 fn cost(programs: &Programs, ebpf: &str, seconds: u64, pods: &[Pod]) -> Result<(f64, u64)> {
     let spool = tempfile::tempdir()?;
     let mut command = Command::new(&programs.collector);

@@ -1,4 +1,4 @@
-//! What the eBPF program costs the job that it follows, and the collector that reads it.
+//! The cost of the eBPF program for the job that it follows, and for the collector that reads it.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -10,16 +10,16 @@ use super::clock::cpu_time;
 use crate::build::{self, Programs};
 use crate::programs::Running;
 
-/// What is promised.
+/// The promised bounds.
 const SLOWER_COMPILE_PERCENT: f64 = 1.0;
 const SLOWER_LOOP_PERCENT: f64 = 3.0;
 const NS_PER_EVENT: f64 = 1000.0;
 const COLLECTOR_PERCENT_OF_A_CORE: f64 = 2.0;
-/// Processes that end in a second while the collector's own CPU time is taken.
+/// Processes that end per second while the collector's own CPU time is measured.
 const EXITS_PER_SECOND: u32 = 2000;
 const EXITS_SECONDS: u32 = 20;
 
-/// The kernel counts what programs take while this is 1.
+/// The kernel counts the run time of eBPF programs while this is 1.
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 pub(crate) fn run(rounds: usize) -> Result<()> {
@@ -74,7 +74,7 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let begin = Instant::now();
     build::checked(&mut exits)?;
     let seconds = begin.elapsed().as_secs_f64();
-    // The last pass reads what is left.
+    // The last pass reads the rest.
     std::thread::sleep(Duration::from_secs(2));
     let used = cpu_time(collector.pid())?.saturating_sub(before).as_secs_f64();
     collector.stop()?;
@@ -93,7 +93,7 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// How much longer a script takes with a collector attached: with and without in turn, the median of the pairs.
+/// How much longer a script takes with a collector attached: the median of pairs that run with and without in turn.
 fn slower_percent(programs: &Programs, script: &str, rounds: usize) -> Result<f64> {
     shell(script)?;
     let mut percents = Vec::new();
@@ -104,7 +104,7 @@ fn slower_percent(programs: &Programs, script: &str, rounds: usize) -> Result<f6
             collector.stop()?;
             Ok(taken)
         };
-        // What comes first in a pair may have a machine that is warmer or colder.
+        // The order alternates, because the first of a pair may find a warmer or colder machine.
         let (with, without) = if round % 2 == 0 {
             let with = with()?;
             (with, shell(script)?)
@@ -136,7 +136,7 @@ fn shell(script: &str) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-/// Nanoseconds per run and runs of each program that a process holds, by name: `run_time_ns` and `run_cnt` in its fdinfo.
+/// Nanoseconds per run and number of runs of each program that a process holds, by name: `run_time_ns` and `run_cnt` in fdinfo.
 fn per_event(pid: u32) -> Result<BTreeMap<String, (f64, u64)>> {
     let names: BTreeMap<u32, String> = aya::programs::loaded_programs()
         .flatten()

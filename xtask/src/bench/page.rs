@@ -1,4 +1,4 @@
-//! How long does the receiver take for each of its pages, with many jobs and runs stored?
+//! How long the receiver takes for each of its pages, with many jobs and runs stored.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use super::flush::{ms, percentile};
 use crate::build::{self, Object};
 use crate::programs::Receiver;
 
-/// What is promised for the 99th percentile of the overview.
+/// The promised 99th percentile of the overview.
 const PROMISED: Duration = Duration::from_millis(100);
-/// The figures of jobs are computed in the background, for no longer than this.
+/// The receiver computes the jobs' figures in the background, within this time.
 const PATIENCE: Duration = Duration::from_mins(20);
 
 pub(crate) fn run(jobs: u64, runs: u64, requests: usize, receiver: Option<&Path>) -> Result<()> {
@@ -71,12 +71,12 @@ pub(crate) fn run(jobs: u64, runs: u64, requests: usize, receiver: Option<&Path>
     Ok(())
 }
 
-/// Jobs whose figures are still to be computed.
+/// The number of jobs whose figures are not computed yet.
 fn stale(database: &Path) -> Result<i64> {
     Ok(faults::open(database).query_row("SELECT count(*) FROM jobs WHERE stale > 0", [], |row| row.get(0))?)
 }
 
-/// Who is signed in.
+/// A signed-in client.
 struct Browser {
     agent: ureq::Agent,
     base: String,
@@ -95,7 +95,7 @@ impl Browser {
         Ok(Self { agent, base: receiver.base.clone(), cookie })
     }
 
-    /// All of a page, from the request to the last byte.
+    /// Fetches a whole page, from the request to the last byte.
     fn get(&self, path: &str) -> Result<String> {
         let mut answer =
             self.agent.get(format!("{}{path}", self.base)).header("Cookie", &self.cookie).call()?;

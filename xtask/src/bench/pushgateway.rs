@@ -1,4 +1,4 @@
-//! Debian's prometheus-pushgateway, to compare with.
+//! Debian's prometheus-pushgateway, for comparison.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::checked;
 
-/// Groups that it holds.
+/// Groups that the pushgateway holds.
 pub(crate) const GROUPS: u32 = 1000;
 
 /// A pushgateway that listens on loopback.
@@ -20,9 +20,9 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The program of Debian's package, unpacked below this directory.
+    /// Starts the program of Debian's package, unpacked below this directory.
     pub(crate) fn start(directory: &Path) -> Result<Self> {
-        // Only the program: the package would start a service.
+        // Only unpacked: installing the package would start a service.
         let at = directory.join("gateway");
         std::fs::create_dir(&at)?;
         let mut download = Command::new("apt-get");
@@ -63,7 +63,7 @@ impl Drop for Gateway {
     }
 }
 
-/// A summary's figures as a pushgateway takes them, of the same size.
+/// A summary's figures in the pushgateway's format, of the same size.
 pub(crate) fn metrics() -> String {
     let mut text = String::new();
     for metric in

@@ -1,4 +1,4 @@
-//! What one process costs in one pass: ours, the floor, and other tools, side by side on the same processes.
+//! The cost of one process in one pass: the collector, the floor, and other tools, side by side on the same processes.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::build::{self, Programs, checked};
 use crate::programs::Running;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Rounds in which all take their turn.
+/// Rounds; every tool is measured once in each.
 const ROUNDS: usize = 3;
 
-/// Processes that do nothing; they end with this.
+/// Processes that do nothing until this is dropped.
 struct Idle {
     child: Child,
 }
@@ -46,7 +46,7 @@ impl Drop for Idle {
     }
 }
 
-/// One who reads the process table.
+/// The figures of one tool that reads the process table.
 struct Figure {
     name: &'static str,
     /// CPU time per process and pass in each round, in microseconds.
@@ -87,7 +87,7 @@ pub(crate) fn run(passes: u32) -> Result<()> {
         eprintln!("round {round} of {ROUNDS}");
         ours.add(collector(&programs, passes, None)?, passes)?;
         floor.add(open_read_close(passes)?, passes)?;
-        // It reads the table once more than it reports.
+        // pidstat reads the table once more than it reports.
         pidstat.add(Peers::pidstat(passes)?, passes + 1)?;
         psutil.add(peers.psutil(passes)?, passes)?;
         process_exporter.add(exporter.scrapes(3)?, 3)?;
@@ -143,7 +143,7 @@ fn pids() -> Result<Vec<String>> {
     Ok(entries.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
 }
 
-/// The collector beside everything; its start and its first passes, which learn every process, do not count.
+/// The collector beside the idle processes. Its start and first passes, which learn every process, do not count.
 fn collector(programs: &Programs, passes: u32, open_files: Option<u32>) -> Result<Duration> {
     let mut command = match open_files {
         None => Command::new(&programs.collector),
@@ -167,7 +167,7 @@ fn collector(programs: &Programs, passes: u32, open_files: Option<u32>) -> Resul
     Ok(used)
 }
 
-/// The least that can be done: `stat` of every process opened, read and closed, as often and as far apart.
+/// The floor: open, read and close `stat` of every process, in as many passes at the same interval.
 fn open_read_close(passes: u32) -> Result<Duration> {
     let proc = open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let paths: Vec<std::ffi::CString> = pids()?
@@ -213,7 +213,7 @@ impl Peers {
         let at = directory.path();
         checked(Command::new("python3").args(["-m", "venv"]).arg(at.join("venv")))?;
         checked(Command::new(at.join("venv/bin/pip")).args(["install", "--quiet", "psutil"]))?;
-        // Only the program: the package would start a service.
+        // Only unpacked: installing the package would start a service.
         checked(
             Command::new("apt-get")
                 .args(["download", "--quiet", "prometheus-process-exporter"])

@@ -1,4 +1,4 @@
-//! How much longer does a command take with a collector in front of it, from its start to its end?
+//! How much longer a command takes under `collector run`, from its start to its end.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,16 +10,16 @@ use super::flush::{ms, percentile};
 use crate::build::{self, Object};
 
 const COMMAND: &str = "true";
-/// What is promised for the medians.
+/// The promised bounds of the medians.
 const LONGER_WITH_EBPF: Duration = Duration::from_millis(60);
 const LONGER_WITHOUT: Duration = Duration::from_millis(6);
 
 /// One way to run the command.
 struct Form {
     name: &'static str,
-    /// What `--ebpf` is, with a collector.
+    /// The value of `--ebpf`; none without a collector.
     ebpf: Option<&'static str>,
-    /// How much longer than the command alone it may take.
+    /// The largest allowed difference to the command alone.
     bound: Option<Duration>,
     times: Vec<Duration>,
 }
@@ -29,7 +29,7 @@ impl Form {
         Self { name, ebpf, bound, times: Vec::new() }
     }
 
-    /// Runs it once; on to its end as whoever waits for it sees it.
+    /// Runs it once, and returns the time until the parent process sees its end.
     fn take(&self, collector: &Path) -> Result<Duration> {
         let mut command = match self.ebpf {
             None => Command::new(COMMAND),
@@ -63,7 +63,7 @@ pub(crate) fn run(rounds: usize, collector: Option<&Path>) -> Result<()> {
         Form::new("collector run --ebpf=off -- true", Some("off"), Some(LONGER_WITHOUT)),
     ];
     let with = Form::new("collector run -- true", Some("require"), Some(LONGER_WITH_EBPF));
-    // What is read first comes from the disk: these do not count.
+    // The first runs read from the disk and do not count.
     match with.take(&collector) {
         Ok(_) => forms.push(with),
         Err(error) => println!("not measured with eBPF, which cannot be loaded here: {error:#}"),

@@ -1,4 +1,4 @@
-//! What takes long to build, kept in the user's cache by what it was built from.
+//! Results of long builds, kept in the user's cache under a hash of their inputs.
 
 use std::fs;
 use std::io;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// As much of a checksum as tells builds apart.
+/// Digits of a checksum that are enough to tell builds apart.
 const KEY_DIGITS: usize = 16;
 
-/// Where it is kept: `$XDG_CACHE_HOME`, else `~/.cache`, of this project.
+/// This project's directory in `$XDG_CACHE_HOME`, or else in `~/.cache`.
 pub(super) fn directory() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
@@ -20,7 +20,7 @@ pub(super) fn directory() -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Names a build from the files directly in a directory, if it has sources, and from what else goes into it.
+/// Names a build after the files directly in `sources`, if there are any, and its other inputs.
 pub(super) fn key(sources: Option<&Path>, more: &[u8]) -> Result<String> {
     let mut files = Vec::new();
     if let Some(sources) = sources {

@@ -1,4 +1,4 @@
-//! The cluster's cgroup, of the same name in each hierarchy: whatever runs below it is the cluster's.
+//! The cluster's cgroup, with the same name in each hierarchy. Everything that runs below it belongs to the cluster.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Killed processes are gone by then.
+/// Killed processes end within this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where hierarchies are mounted: all of v1, and v2.
+/// The mount points of the hierarchies: all of v1, and v2.
 #[derive(Debug)]
 pub(crate) struct Hierarchies {
     v1: Vec<PathBuf>,
@@ -36,17 +36,17 @@ impl Hierarchies {
         Ok(found)
     }
 
-    /// The one with the daemons first: once they are gone, nothing makes more processes.
+    /// The hierarchy with the daemons comes first: without the daemons no new processes start.
     fn all(&self) -> impl Iterator<Item = &Path> {
         self.v2.iter().chain(&self.v1).map(PathBuf::as_path)
     }
 
-    /// Makes the cgroup everywhere, so that a kubelet can make its own below it.
+    /// Makes the cgroup in every hierarchy, so that a kubelet can make its own below it.
     pub(crate) fn make(&self, name: &str) -> Result<()> {
         for hierarchy in self.all() {
             let directory = hierarchy.join(name);
             fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-            // A new one of v1 has no CPUs and no memory nodes, and nothing can run in it.
+            // A new cgroup of v1 has no CPUs and no memory nodes, so nothing can run in it.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 if let Ok(above) = fs::read(hierarchy.join(file)) {
                     fs::write(directory.join(file), above)?;
@@ -66,12 +66,12 @@ impl Hierarchies {
         fs::create_dir_all(&daemons).with_context(|| daemons.display().to_string())
     }
 
-    /// Where daemons begin. On a machine with both versions what they start stays below it, in v2.
+    /// The cgroup in which daemons start. On a machine with both versions their children stay below it, in v2.
     pub(crate) fn daemons(&self, name: &str) -> PathBuf {
         self.all().next().unwrap_or(Path::new("/")).join(name).join("daemons")
     }
 
-    /// Ends all that runs below it, in any hierarchy, and removes it.
+    /// Kills everything that runs below it, in every hierarchy, and removes it.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         for hierarchy in self.all() {
@@ -91,14 +91,14 @@ impl Hierarchies {
     }
 }
 
-/// One round of ending and removing; an error if something is left.
+/// One round of killing and removing; an error if something is left.
 fn end(directory: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    // Linux 5.14, v2: all at once, so that nothing forks in between.
+    // Linux 5.14, v2: kills all processes at once, so that none can fork in between.
     let _ = fs::write(directory.join("cgroup.kill"), "1");
     let processes = fs::read_to_string(directory.join("cgroup.procs"))?;
     for pid in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {

@@ -9,10 +9,10 @@ use super::node::{Node, log_of};
 use crate::command::checked;
 use crate::docker::{self, Client};
 
-/// Its name among the daemons.
+/// The engine's name among the daemons.
 const DAEMON: &str = "dockerd";
 
-/// Starts it.
+/// Starts the engine and connects it to the node.
 pub(crate) fn start(node: &mut Node) -> Result<()> {
     let client = client();
     let mut dockerd = client.daemon(node.inside("unshare"), Path::new("/var/lib/docker"))?;
@@ -32,7 +32,7 @@ pub(crate) fn start(node: &mut Node) -> Result<()> {
     engine_ip(&["route", "add", "default", "via", &here])
 }
 
-/// Who asks it, from anywhere on the machine.
+/// The engine's client, which works from anywhere on the machine.
 pub(crate) fn client() -> Client {
     Client::new(Node::run(), None)
 }

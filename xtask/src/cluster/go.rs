@@ -1,4 +1,4 @@
-//! Kubernetes, `CoreDNS` and act, built from the modules that `tests/cluster` pins, once for each state of their locks.
+//! Builds Kubernetes, `CoreDNS` and act from the modules that `tests/cluster` pins, once for each state of their locks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use super::cache;
 use crate::command::{find, root};
 
-/// The oldest Go that builds them, as their go.mod files say.
+/// The oldest Go that can build them, according to their go.mod files.
 const OLDEST: (u32, u32) = (1, 25);
-/// What is in a directory of built programs, with the checksum of each; written last.
+/// The programs of a build directory and the checksum of each. Written last.
 const MANIFEST: &str = "manifest.json";
 
-/// Where the programs are.
+/// The directories of the built programs.
 #[derive(Debug, Clone)]
 pub(crate) struct KubernetesPrograms {
     kubernetes: PathBuf,
@@ -37,7 +37,7 @@ impl KubernetesPrograms {
     }
 }
 
-/// Says what to install where there is no Go that is new enough.
+/// Fails, and says what to install, if there is no Go that is new enough.
 pub(crate) fn check() -> Result<()> {
     let wanted = format!("Go {}.{} or later, for Kubernetes, CoreDNS and act", OLDEST.0, OLDEST.1);
     let Some(go) = find("go") else { bail!("there is no `go`: install {wanted}") };
@@ -49,7 +49,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Builds what is not built yet.
+/// Builds the programs that are not built yet.
 pub(crate) fn programs() -> Result<KubernetesPrograms> {
     check()?;
     let version = kubernetes_version()?;
@@ -67,7 +67,7 @@ pub(crate) fn programs() -> Result<KubernetesPrograms> {
     })
 }
 
-/// The release that is pinned.
+/// The pinned release of Kubernetes.
 pub(crate) fn kubernetes_version() -> Result<String> {
     let text = fs::read_to_string(module("kubernetes").join("go.mod"))?;
     let mut words = text.split_whitespace().skip_while(|word| *word != "k8s.io/kubernetes");
@@ -81,7 +81,7 @@ fn module(name: &str) -> PathBuf {
     root().join("tests/cluster").join(name)
 }
 
-/// Installs the packages of a module into a directory named after what they are built from.
+/// Installs the packages of a module into a directory that is named after their inputs.
 fn build(name: &str, packages: &str, linker_flags: &str) -> Result<PathBuf> {
     let module = module(name);
     let key = cache::key(Some(&module), linker_flags.as_bytes())?;
@@ -100,7 +100,7 @@ fn build(name: &str, packages: &str, linker_flags: &str) -> Result<PathBuf> {
     let mut install = Command::new("go");
     install.args(["install", "-v", "-trimpath", "-mod=readonly", "-ldflags"]);
     install.arg(format!("-s -w {linker_flags}")).arg(packages).current_dir(&module);
-    // No toolchain is downloaded, and cgo would need headers that nobody installed.
+    // No toolchain is downloaded, and cgo would need headers that may not be installed.
     install.env("GOBIN", &directory).env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0").env("GOFLAGS", "");
     progress(&mut install, name)?;
     let mut manifest = Map::new();
@@ -113,7 +113,7 @@ fn build(name: &str, packages: &str, linker_flags: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Runs a build that names each package that it compiles, and tells every hundredth.
+/// Runs a build that prints each package it compiles, and reports every hundredth.
 fn progress(install: &mut Command, name: &str) -> Result<()> {
     use std::io::{BufRead, BufReader};
     let mut child = install.stderr(std::process::Stdio::piped()).spawn().context("cannot run go")?;
@@ -133,7 +133,7 @@ fn progress(install: &mut Command, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether all that was built is there, as it was built.
+/// Whether all built programs are there and unchanged.
 fn is_whole(directory: &Path) -> bool {
     let manifest = fs::read(directory.join(MANIFEST)).ok();
     let manifest = manifest.and_then(|text| serde_json::from_slice::<Map<String, Value>>(&text).ok());

@@ -1,4 +1,4 @@
-//! Images: what is shipped, and what jobs run in. They are made in the Docker Engine and given to containerd.
+//! The shipped images and the image that jobs run in. Docker builds them, and containerd imports them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::command::{checked, root};
 use crate::debian;
 use crate::dist::images;
 
-/// The release that jobs' images are of.
+/// The Debian release of the jobs' image.
 const SUITE: &str = "bookworm";
-/// What a job compiles with, what it runs an engine with, and no certificates to trust.
+/// Packages of the jobs' image: compilers, a Docker Engine, and no CA certificates.
 const PACKAGES: &str = "gcc,libc6-dev,make,procps,python3-minimal,docker.io,iptables,iproute2";
 
-/// Makes all of them and gives them to both engines.
+/// Makes all images and gives them to both engines.
 pub(crate) fn provide(node: &Node) -> Result<()> {
     let shipped = Node::run().join("shipped.tar");
     let names = images::build(|| client().docker(), TAG)?;
@@ -33,14 +33,14 @@ pub(crate) fn provide(node: &Node) -> Result<()> {
     give(node, &archive)
 }
 
-/// Gives an archive of images to the kubelet's containerd.
+/// Imports an archive of images into the kubelet's containerd.
 fn give(node: &Node, archive: &Path) -> Result<()> {
     let mut ctr = node.inside("ctr");
     ctr.args(["--namespace=k8s.io", "images", "import"]).arg(archive).stdout(Stdio::null());
     checked(&mut ctr)
 }
 
-/// The process that holds a pod's namespaces.
+/// Makes the image of the process that holds a pod's namespaces.
 fn pause() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let mut cc = Command::new("cc");
@@ -49,7 +49,7 @@ fn pause() -> Result<()> {
     import(directory.path(), &format!("{PAUSE}:{TAG}"), &["ENTRYPOINT [\"/pause\"]", "USER 65535:65535"])
 }
 
-/// An archive with the image that jobs are built in: a Debian with compilers.
+/// An archive with the image that jobs run in: a Debian with compilers.
 pub(super) fn build_image() -> Result<PathBuf> {
     let key = cache::key(None, format!("{SUITE} {PACKAGES} {TAG}").as_bytes())?;
     let archive = cache::directory()?.join(format!("build-image-{key}.tar"));

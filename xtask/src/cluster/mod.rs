@@ -1,7 +1,7 @@
-//! `cargo xtask cluster`: a real Kubernetes cluster of one node on this machine, with what is shipped deployed in it.
+//! `cargo xtask cluster`: a real Kubernetes cluster of one node on this machine, with the shipped programs deployed in it.
 //!
-//! The node has namespaces, a root and cgroups of its own, beside whatever runs on the machine, whose processes it sees
-//! and whose kernel it shares.
+//! The node has namespaces, a root and cgroups of its own. It shares the kernel with the rest of the machine and sees all of
+//! the machine's processes.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -36,30 +36,30 @@ const TAG: &str = env!("CARGO_PKG_VERSION");
 const PAUSE: &str = "runner-resource-collector/pause";
 /// The image that jobs run in.
 const BUILD: &str = "runner-resource-collector/build";
-/// Packages that are unpacked and not installed, for the machine may start what is installed.
+/// Packages that are unpacked and not installed, because installing them may start their services.
 const PACKAGES: [&str; 2] = ["etcd-server", "containernetworking-plugins"];
-/// What is shipped, by namespace.
+/// The shipped workloads, by namespace.
 const DEPLOYED: [(&str, &str); 2] = [
     ("runner-resource-collector", "statefulset/receiver"),
     ("runner-resource-collector-node", "daemonset/collector"),
 ];
-/// The secret of the overlay `try`.
+/// The read token of the overlay `try`.
 const READ_TOKEN: &str = "dummyreadtoken";
 
-/// What to do with the cluster.
+/// Actions on the cluster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Build what is not built yet, bring the cluster up and deploy what is shipped.
+    /// Build whatever is missing, bring the cluster up and deploy the shipped programs.
     Up {
-        /// The programs with optimisations, as they are shipped.
+        /// Build the programs with optimisations, as they are shipped.
         #[arg(long)]
         release: bool,
     },
-    /// End the cluster, also after a crash, and leave nothing behind but what was built.
+    /// End the cluster, even after a crash, and leave nothing behind but the built programs.
     Down,
-    /// Say what runs and where.
+    /// Report what runs and where.
     Status,
-    /// End a daemon of the node and start it again.
+    /// Stop a daemon of the node and start it again.
     Restart {
         /// Only the kubelet can be restarted.
         #[arg(value_parser = ["kubelet"])]
@@ -76,7 +76,7 @@ pub(crate) fn run(action: &Action) -> Result<()> {
     }
 }
 
-/// Brings it up; what was left of one that is dead is removed first.
+/// Brings the cluster up. The remains of a dead one are removed first.
 pub(crate) fn up(release: bool) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "a cluster needs root");
     let began = Instant::now();
@@ -116,7 +116,7 @@ fn start(node: &mut Node, programs: &go::KubernetesPrograms, packages: &std::pat
     deploy(node, programs)
 }
 
-/// What is shipped, as it is shipped.
+/// Deploys the shipped manifests, unchanged.
 fn deploy(node: &Node, programs: &go::KubernetesPrograms) -> Result<()> {
     checked(node.inside("mkdir").args(["-p", "/volumes/receiver"]))?;
     let volume = Node::run().join("volume.ext4");
@@ -141,7 +141,7 @@ fn deploy(node: &Node, programs: &go::KubernetesPrograms) -> Result<()> {
     Ok(())
 }
 
-/// Ends it.
+/// Ends the cluster.
 pub(crate) fn down() -> Result<()> {
     let Some(state) = State::read()? else {
         println!("There is no cluster.");
@@ -202,7 +202,7 @@ fn restart(daemon: &str) -> Result<()> {
     Plane::new(&mut node, &programs, &packages).start_kubelet()
 }
 
-/// Does something in the cluster that is up, as it is; else in one that is brought up for it and ended afterwards.
+/// Runs `what` in the running cluster. If there is none, brings one up for it and ends it afterwards.
 pub(crate) fn with(what: impl FnOnce() -> Result<()>) -> Result<()> {
     if let Some(state) = State::read()? {
         let node = Node::of(state)?;
@@ -218,7 +218,7 @@ pub(crate) fn with(what: impl FnOnce() -> Result<()>) -> Result<()> {
     down().and(result)
 }
 
-/// What the shipped programs logged last, for whoever reads why something failed.
+/// Prints the last log lines of the shipped programs, to explain a failure.
 fn tell_logs() {
     let Ok(programs) = go::programs() else { return };
     for (namespace, what) in DEPLOYED {
@@ -228,7 +228,7 @@ fn tell_logs() {
     }
 }
 
-/// What the tests in it are told.
+/// Sets the variables that the cluster's tests read.
 pub(crate) fn tell(test: &mut Command) -> Result<&mut Command> {
     let state = State::read()?.context("there is no cluster")?;
     let programs = go::programs()?;
@@ -236,7 +236,7 @@ pub(crate) fn tell(test: &mut Command) -> Result<&mut Command> {
     test.env("CLUSTER_ACT", programs.act()).env("CLUSTER_CGROUP", state.cgroup());
     test.env("CLUSTER_RECEIVER", format!("http://{}:8080", receiver_address(&programs)?));
     test.env("CLUSTER_BUILD_IMAGE", images::build_image()?);
-    // It may have been built anew meanwhile, in the same place.
+    // The program may have been rebuilt meanwhile, at the same path.
     let program = std::env::current_exe()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
     test.env("CLUSTER_XTASK", program);
     test.env("CLUSTER_NODE", state.keeper.unwrap_or_default().to_string());

@@ -1,13 +1,13 @@
-//! Where the cluster's addresses are from: 198.18.0.0/15, which is for tests and used by nobody (RFC 2544, RFC 6890).
+//! The cluster's addresses, from 198.18.0.0/15, which is reserved for tests and not routed (RFC 2544, RFC 6890).
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// So many clusters find room in it.
+/// The number of clusters that fit into the range.
 const BLOCKS: u8 = 16;
 
-/// One of its blocks of 32 networks of 256 addresses.
+/// A block of 32 networks of 256 addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Network {
     block: u8,
@@ -18,7 +18,7 @@ impl Network {
         Self { block }
     }
 
-    /// The first that this machine has no route to.
+    /// The first block that this machine has no route to.
     pub(crate) fn free() -> Result<(u8, Self)> {
         let output = Command::new("ip").args(["-4", "route"]).output().context("cannot run ip")?;
         let routes = String::from_utf8_lossy(&output.stdout);

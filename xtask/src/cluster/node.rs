@@ -15,7 +15,7 @@ use super::state::State;
 use crate::command::{checked, root, within};
 use crate::daemon::{ensure_room_for_sockets, last_lines, wait};
 
-/// What the kubelet sets for the whole machine.
+/// The kernel settings that the kubelet changes for the whole machine.
 const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -25,7 +25,7 @@ const SYSCTLS: [&str; 6] = [
     "vm/panic_on_oom",
 ];
 
-/// A node that is there.
+/// A running node.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) state: State,
@@ -34,7 +34,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes it: what is made is written down first.
+    /// Makes the node. The state file is written before anything is made.
     pub(crate) fn make() -> Result<Self> {
         let (block, network) = Network::free()?;
         let id = tests::cgroup::new_id()?.chars().take(6).collect();
@@ -52,24 +52,24 @@ impl Node {
         Ok(node)
     }
 
-    /// The one that was written down.
+    /// The node of a state file.
     pub(crate) fn of(state: State) -> Result<Self> {
         let network = Network::of(state.block);
         Ok(Self { state, network, hierarchies: Hierarchies::read()? })
     }
 
-    /// Its files; at the same place in its own root.
+    /// The node's files. They have the same path inside its root.
     pub(crate) fn run() -> PathBuf {
         State::directory().join("run")
     }
 
-    /// Whether what keeps its namespaces is still there.
+    /// Whether the process that keeps its namespaces is still running.
     pub(crate) fn is_alive(&self) -> bool {
         self.state.keeper.is_some_and(|pid| self.has(pid))
     }
 
-    /// Whether a process is one of its daemons and lives: a PID alone may be another's by now, and one that has ended
-    /// keeps its cgroup until its parent has asked how.
+    /// Whether a process is a live daemon of this node. The PID alone does not tell, because the kernel may have reused it, and
+    /// a zombie keeps its cgroup until its parent waits for it.
     pub(crate) fn has(&self, pid: u32) -> bool {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         if status.lines().any(|line| line.starts_with("State:\tZ")) {
@@ -80,7 +80,7 @@ impl Node {
         cgroup.lines().any(|line| line.ends_with(&ours))
     }
 
-    /// Starts what keeps its namespaces, and lays the cable.
+    /// Starts the process that keeps the namespaces, and connects the node to the machine.
     fn keep(&mut self) -> Result<()> {
         let run = Self::run();
         let mut unshare = Command::new("unshare");
@@ -112,7 +112,7 @@ impl Node {
         Ok(())
     }
 
-    /// A command in its namespaces. Not `ip netns exec`, which mounts a /sys without cgroups.
+    /// A command in the node's namespaces. Not `ip netns exec`, which mounts a /sys without cgroups.
     pub(crate) fn inside(&self, program: impl AsRef<OsStr>) -> Command {
         let mut nsenter = Command::new("nsenter");
         let keeper = self.state.keeper.unwrap_or_default().to_string();
@@ -120,7 +120,7 @@ impl Node {
         nsenter
     }
 
-    /// Starts a daemon in its cgroup, with a log of its own, and writes down that it is there.
+    /// Starts a daemon in the node's cgroup, with a log of its own, and records it in the state file.
     pub(crate) fn start(&mut self, name: &str, command: &Command) -> Result<()> {
         let child = self.spawn(name, command)?;
         self.state.daemons.insert(name.to_owned(), child.id());
@@ -130,18 +130,18 @@ impl Node {
     fn spawn(&self, name: &str, command: &Command) -> Result<Child> {
         let procs = self.hierarchies.daemons(&self.state.cgroup()).join("cgroup.procs");
         let mut shell = Command::new("sh");
-        // In its cgroup before it is anything else: there it is found.
+        // The shell enters the cgroup first, so that the daemon can be found there from its start.
         shell.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs);
         let mut shell = within(shell, command);
         let log = File::create(log_of(name))?;
         shell.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).current_dir("/");
         let mut child = shell.spawn().with_context(|| format!("cannot start {name}"))?;
-        // It is looked for by its cgroup from now on.
+        // From now on the daemon is found by its cgroup.
         wait(name, || Ok(self.has(child.id()) || child.try_wait()?.is_some()))?;
         Ok(child)
     }
 
-    /// Ends it, and removes all that is its own.
+    /// Ends the node and removes everything that belongs to it.
     pub(crate) fn remove(self) -> Result<()> {
         if self.state.boot_id == boot_id()? {
             self.hierarchies.remove(&self.state.cgroup())?;
@@ -160,7 +160,7 @@ impl Node {
     }
 }
 
-/// Where a daemon's log is.
+/// The path of a daemon's log.
 pub(crate) fn log_of(name: &str) -> PathBuf {
     Node::run().join("logs").join(name)
 }

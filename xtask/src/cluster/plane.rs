@@ -1,4 +1,4 @@
-//! Kubernetes on the node, configured as small as it works.
+//! Kubernetes on the node, in its smallest working configuration.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,7 +22,7 @@ pub(crate) const NODE: &str = "node";
 pub(crate) struct Plane<'a> {
     node: &'a mut Node,
     programs: &'a KubernetesPrograms,
-    /// Debian's packages, unpacked.
+    /// The unpacked Debian packages.
     packages: &'a Path,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Plane<'a> {
         Self { node, programs, packages }
     }
 
-    /// What everything else talks to.
+    /// Starts the daemons that all others talk to.
     pub(crate) fn start_control(&mut self) -> Result<()> {
         self.configure()?;
         self.etcd()?;
@@ -50,7 +50,7 @@ impl<'a> Plane<'a> {
         self.node.start("scheduler", &scheduler)
     }
 
-    /// containerd, once there; images are given to it before pods begin.
+    /// Starts containerd, once. Images are imported before pods start.
     pub(crate) fn start_containerd(&mut self) -> Result<()> {
         let config = file("containerd.toml");
         let mut containerd = self.node.inside("containerd");
@@ -63,13 +63,13 @@ impl<'a> Plane<'a> {
         })
     }
 
-    /// What runs pods.
+    /// Starts the daemons that run pods.
     pub(crate) fn start_node(&mut self) -> Result<()> {
         self.start_kubelet()?;
         let mut proxy = self.kubernetes("kube-proxy");
         proxy.arg(format!("--kubeconfig={}", kubeconfig("proxy").display()));
         proxy.args(["--proxy-mode=iptables", "--conntrack-max-per-core=0"]);
-        // They cannot be set from within a network namespace.
+        // These settings cannot be changed from within a network namespace.
         proxy.args(["--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"]);
         proxy.arg(format!("--cluster-cidr={}", self.node.network.pods()));
         proxy.arg(format!("--hostname-override={NODE}"));
@@ -92,7 +92,7 @@ impl<'a> Plane<'a> {
 
     fn etcd(&mut self) -> Result<()> {
         let mut etcd = self.node.inside(self.packages.join("usr/bin/etcd"));
-        // What it is told is not meant to outlive a crash of the machine.
+        // Its data need not survive a crash of the machine.
         etcd.args(["--data-dir=/var/lib/etcd/data", "--unsafe-no-fsync", "--log-level=error"]);
         etcd.args([
             "--listen-client-urls=http://127.0.0.1:2379",
@@ -120,7 +120,7 @@ impl<'a> Plane<'a> {
         self.node.inside(self.programs.kubernetes(program))
     }
 
-    /// Waits until kubectl says yes; fails at once if a daemon has ended.
+    /// Waits until kubectl succeeds; fails at once if the daemon has ended.
     fn wait_for(&self, daemon: &str, question: &[&str]) -> Result<()> {
         wait(daemon, || {
             self.check(daemon)?;
@@ -187,25 +187,25 @@ impl<'a> Plane<'a> {
         json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
             "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{}", self.node.state.cgroup()),
-            // From 1.35 on the default is to refuse cgroup v1.
+            // From 1.35 on the kubelet refuses cgroup v1 by default.
             "failCgroupV1": false, "failSwapOn": false,
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
             "clusterDomain": "cluster.local", "clusterDNS": [self.node.network.node()],
             "resolvConf": file("resolv.conf"),
-            // Nobody but the machine itself reaches it.
+            // Only the machine itself can reach the kubelet.
             "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
             "authorization": {"mode": "AlwaysAllow"},
-            // The disk is the machine's.
+            // The disk is shared with the machine, which may be nearly full.
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "imageGCHighThresholdPercent": 100,
             "nodeStatusUpdateFrequency": "2s",
-            // Changed secrets are in pods sooner than after the minute that it takes by default.
+            // Changed secrets reach pods sooner than the default of a minute.
             "syncFrequency": "10s",
         })
     }
 
     fn containerd(&self) -> String {
-        // Without CAP_SYS_RESOURCE nothing can lower what it was given; where there is that capability this changes nothing.
+        // Without CAP_SYS_RESOURCE a process cannot lower its own oom_score_adj. With it this setting changes nothing.
         format!(
             "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"docker.io/{PAUSE}:{TAG}\"\n\
              restrict_oom_score_adj = true\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
@@ -214,7 +214,7 @@ impl<'a> Plane<'a> {
         )
     }
 
-    /// Each pod has a cable of its own: on a bridge answers would bypass what services are translated by.
+    /// Each pod has a cable of its own. On a bridge, answers would bypass the address translation of services.
     fn cni(&self) -> Value {
         let ranges = json!([[{"subnet": self.node.network.pods()}]]);
         let ipam = json!({"type": "host-local", "dataDir": "/run/cni", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]});
@@ -232,7 +232,7 @@ pub(crate) fn kubectl(programs: &KubernetesPrograms) -> Command {
     kubectl
 }
 
-/// Who may do everything is `admin`.
+/// The kubeconfig of a user; `admin` may do everything.
 pub(crate) fn kubeconfig(name: &str) -> PathBuf {
     file(&format!("{name}.kubeconfig"))
 }

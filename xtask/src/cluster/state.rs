@@ -1,4 +1,4 @@
-//! What is written down before it is done, so that `cluster down` finds it after a crash, too.
+//! The cluster's state. It is written before each step, so that `cluster down` finds everything, even after a crash.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,27 +10,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::root;
 
-/// A cluster, as far as it was made.
+/// A cluster, possibly only partly made.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Tells it from other clusters on the machine; names its cgroup and its network device.
+    /// Distinguishes the cluster from others on the machine; names its cgroup and its network device.
     pub(crate) id: String,
-    /// The boot that it was made in; no process outlives one.
+    /// The boot in which it was made. After another boot none of its processes is left.
     pub(crate) boot_id: String,
-    /// Its block of addresses, of [`super::network::Network`].
+    /// Its block of addresses in [`super::network::Network`].
     pub(crate) block: u8,
     /// The process that keeps the node's namespaces.
     pub(crate) keeper: Option<u32>,
     /// Daemons by name.
     pub(crate) daemons: BTreeMap<String, u32>,
-    /// Files of /proc/sys that the kubelet sets for the whole machine, and what was in them.
+    /// Files of /proc/sys that the kubelet sets for the whole machine, and their previous values.
     pub(crate) sysctls: BTreeMap<String, String>,
-    /// Whether it came up.
+    /// Whether it came up completely.
     pub(crate) up: bool,
 }
 
 impl State {
-    /// Where everything of the cluster is.
+    /// The directory of all the cluster's files.
     pub(crate) fn directory() -> PathBuf {
         root().join("target/cluster")
     }
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    /// Written whole or not at all.
+    /// Writes the state atomically.
     pub(crate) fn write(&self) -> Result<()> {
         let (path, new) = (Self::path(), Self::path().with_extension("new"));
         fs::create_dir_all(Self::directory())?;

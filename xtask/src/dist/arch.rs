@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-/// Processors that are built for.
+/// A processor that programs are built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Arch {
     /// `x86_64`.
@@ -13,7 +13,7 @@ pub(crate) enum Arch {
 }
 
 impl Arch {
-    /// That of this machine.
+    /// This machine's processor.
     pub(crate) fn native() -> Result<Self> {
         match std::env::consts::ARCH {
             "x86_64" => Ok(Self::Amd64),
@@ -22,7 +22,7 @@ impl Arch {
         }
     }
 
-    /// As images and Debian call it.
+    /// The name that images and Debian use.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -30,7 +30,7 @@ impl Arch {
         }
     }
 
-    /// As Rust calls it.
+    /// The name that Rust uses.
     pub(crate) fn rust_name(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64",
@@ -42,7 +42,7 @@ impl Arch {
         format!("{}-unknown-linux-gnu", self.rust_name())
     }
 
-    /// What compiles C for it on another machine.
+    /// The C compiler for it on another machine.
     pub(crate) fn cross_compiler(self) -> String {
         format!("{}-linux-gnu-gcc", self.rust_name())
     }

@@ -1,7 +1,7 @@
-//! For another processor: a C compiler, and Rust's standard library for it.
+//! Builds for another processor: a C compiler and Rust's standard library for it.
 //!
-//! The library is rustup's where it is installed. On Debian it is that of the package for the other processor, which the
-//! system's compiler of the same version takes as its own.
+//! The library is rustup's if it is installed. On Debian it is the package for the other processor, which the system's
+//! compiler of the same version accepts as its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +14,10 @@ use crate::debian::{self, From};
 use crate::setup;
 
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
-/// Debian's packages with the standard library, but for the version in the name of the second.
+/// The prefix of Debian's packages with the standard library, without the version in the second one's name.
 const LIBRARY: &str = "libstd-rust-web-dev";
 
-/// Has cargo build for a processor that is not this machine's; an error says what is missing.
+/// Has cargo build for another processor than this machine's; an error says what is missing.
 pub(crate) fn prepare(arch: Arch, build: &mut Command, flags: &mut Vec<String>) -> Result<()> {
     let compiler = arch.cross_compiler();
     if find(&compiler).is_none() {
@@ -38,7 +38,7 @@ pub(crate) fn prepare(arch: Arch, build: &mut Command, flags: &mut Vec<String>) 
     Ok(())
 }
 
-/// Whether the compiler that cargo uses has the library for it.
+/// Whether cargo's compiler has the library for it.
 fn rustups(arch: Arch) -> bool {
     let asked = Command::new("rustc").args(["--print=target-libdir", "--target", &arch.target()]).output();
     asked.is_ok_and(|output| {
@@ -46,7 +46,7 @@ fn rustups(arch: Arch) -> bool {
     })
 }
 
-/// The directory that the system's compiler finds the library for it below.
+/// The directory below which the system's compiler finds the library.
 fn debians(arch: Arch) -> Result<PathBuf> {
     let missing = || {
         format!(
@@ -68,7 +68,7 @@ fn debians(arch: Arch) -> Result<PathBuf> {
     }
 }
 
-/// Major and minor number: `rustc 1.96.0 (…)` is `1.96`.
+/// Major and minor version: `rustc 1.96.0 (…)` is `1.96`.
 fn release(version: &str) -> Option<String> {
     let number = version.split_whitespace().nth(1)?;
     let mut parts = number.split('.');

@@ -1,4 +1,4 @@
-//! What the images are made of, put where their Dockerfile looks for it.
+//! The files of the images, put where the Dockerfile copies them from.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,18 +11,18 @@ use super::arch::Arch;
 use super::statics::{self, Statics};
 use crate::command::{checked, root};
 
-/// Where machines keep what they trust: Debian and its kin, Fedora and its kin, SUSE.
+/// The CA certificates of Debian and its derivatives, of Fedora and its derivatives, and of SUSE.
 const CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
-/// The directory that the Dockerfile copies from; its name is what Docker says when it is missing.
+/// The directory that the Dockerfile copies from. Docker's error names it if it is missing, so the name says what makes it.
 const MADE: &str = "made-by-cargo-xtask-images";
 
-/// Where the Dockerfile is.
+/// The directory of the Dockerfile.
 pub(crate) fn context() -> PathBuf {
     root().join("deploy/images")
 }
 
-/// Where one of the programs is, as it is in the image.
+/// The path of a program as it is in the image.
 pub(crate) fn program(arch: Arch, name: &str) -> PathBuf {
     context().join(MADE).join(arch.name()).join(name)
 }
@@ -41,7 +41,7 @@ pub(crate) fn prepare(release: bool) -> Result<()> {
     Ok(())
 }
 
-/// Builds the images in an engine, under a tag; tells their names.
+/// Builds the images in an engine, under a tag; returns their names.
 pub(crate) fn build(docker: impl Fn() -> Result<Command>, tag: &str) -> Result<Vec<String>> {
     let mut images = Vec::new();
     for name in ["receiver", "collector", "workload"] {
@@ -52,7 +52,7 @@ pub(crate) fn build(docker: impl Fn() -> Result<Command>, tag: &str) -> Result<V
     Ok(images)
 }
 
-/// Puts programs for one processor there.
+/// Puts the programs for one processor there.
 pub(crate) fn lay_out(programs: &Statics, arch: Arch) -> Result<()> {
     let made = context().join(MADE);
     let directory = made.join(arch.name());

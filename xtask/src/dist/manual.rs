@@ -1,4 +1,4 @@
-//! Manual pages and completions of shells, from the same definitions that the programs parse with.
+//! Manual pages and shell completions, from the definitions that the programs parse their arguments with.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-/// What one of the programs takes.
+/// The command line of one of the programs.
 pub(super) fn definition(name: &str) -> Result<Command> {
     match name {
         "collector" => Ok(collector::args::Args::command().name("collector")),
@@ -16,13 +16,13 @@ pub(super) fn definition(name: &str) -> Result<Command> {
     }
 }
 
-/// Writes them below a directory, as `share` has them.
+/// Writes them below a directory, laid out as in `share`.
 pub(super) fn write(name: &str, directory: &Path) -> Result<()> {
     let manual = directory.join("share/man/man1");
     fs::create_dir_all(&manual)?;
     let mut command = definition(name)?;
     command.build();
-    // One page for the program, one for each of its commands.
+    // One page for the program and one for each of its commands.
     clap_mangen::generate_to(command.clone(), &manual)?;
     for (shell, place, file) in [
         (Shell::Bash, "share/bash-completion/completions", name.to_owned()),

@@ -1,4 +1,4 @@
-//! `cargo xtask dist` and `cargo xtask images`: what its users run.
+//! `cargo xtask dist` and `cargo xtask images`: everything that is shipped.
 
 pub(crate) mod arch;
 mod cross;
@@ -36,7 +36,7 @@ pub(crate) fn run(archs: &[Arch], with_images: bool, release: bool) -> Result<()
     for &arch in wanted {
         match statics::build(arch, release) {
             Ok(programs) => built.push((arch, programs)),
-            // Who asked for it by name, or for what every machine can build, is told so by a failure.
+            // Fails only if the user asked for this processor by name, or if it is this machine's.
             Err(error) if archs.is_empty() && arch != native => {
                 println!("Left out: {}, which cannot be built here: {error:#}", arch.name());
             }
@@ -56,7 +56,7 @@ pub(crate) fn run(archs: &[Arch], with_images: bool, release: bool) -> Result<()
     report(&built, &directory)
 }
 
-/// One program with what belongs to it; the same commit makes the same bytes.
+/// One program with its documents. The same commit makes the same bytes.
 fn archive(name: &str, arch: Arch, programs: &Statics, directory: &Path) -> Result<()> {
     let stem = format!("{name}-{VERSION}-linux-{}", arch.name());
     let parent = tempfile::tempdir()?;
@@ -72,7 +72,7 @@ fn archive(name: &str, arch: Arch, programs: &Statics, directory: &Path) -> Resu
     sbom::write(name, arch, &bill)?;
     fs::copy(&bill, content.join(format!("{name}.cdx.json")))?;
     let mut tar = Command::new("tar");
-    // gzip, without the time of now in it.
+    // gzip, without the current time in it.
     tar.args([
         "--create",
         "--use-compress-program=gzip -n",
@@ -87,9 +87,9 @@ fn archive(name: &str, arch: Arch, programs: &Statics, directory: &Path) -> Resu
     checked(tar.arg("--directory").arg(parent.path()).arg(stem))
 }
 
-/// The images as `docker load` takes them.
+/// Saves the images in the format of `docker load`.
 fn save_images(built: &[(Arch, Statics)], directory: &Path) -> Result<()> {
-    // With its newer builder an image can be made for another processor than this one.
+    // The newer builder can make an image for another processor.
     let engine = Engine::start(Release::Newer)?;
     let revision = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     for (arch, _) in built {
@@ -114,7 +114,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// In seconds of Unix time; 0 outside a repository.
+/// The commit's Unix time in seconds; 0 outside a repository.
 fn commit_time() -> String {
     git(&["log", "-1", "--format=%ct"]).unwrap_or_else(|| "0".to_owned())
 }
@@ -126,7 +126,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// `SHA256SUMS`, as `sha256sum --check` reads it.
+/// `SHA256SUMS`, in the format of `sha256sum --check`.
 fn sums(directory: &Path) -> Result<()> {
     let names: Vec<_> =
         files(directory)?.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();

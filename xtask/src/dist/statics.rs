@@ -1,7 +1,7 @@
-//! The programs without any library that they would need where they run.
+//! The programs, linked statically.
 //!
-//! glibc is linked in. Its name service would load libraries of the very same glibc, so no program looks up names with it:
-//! the collector's client brings its own resolver, and the receiver listens at addresses.
+//! This includes glibc. Its name service would load libraries of exactly the same glibc, so no program looks up names with
+//! it: the collector's client has its own resolver, and the receiver listens at addresses.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,12 +16,12 @@ use crate::command::{cargo, checked, root};
 use crate::ebpf;
 use crate::setup::{self, For};
 
-/// Where they are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub(crate) struct Statics {
     pub(crate) collector: PathBuf,
     pub(crate) receiver: PathBuf,
-    /// For tests alone.
+    /// Only for tests.
     pub(crate) workload: PathBuf,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
     let object = ebpf::build_for(arch.rust_name())?;
     let target = arch.target();
     let mut build = cargo();
-    // The variable takes the place of what .cargo/config.toml says.
+    // The variable replaces the flags in .cargo/config.toml.
     let mut flags =
         vec!["-Ctarget-feature=+crt-static".to_owned(), "--cfg=getrandom_backend=\"linux_raw\"".to_owned()];
     if arch != Arch::native()? {
@@ -63,7 +63,7 @@ pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
     })
 }
 
-/// A program that wants an interpreter is not static.
+/// Fails if a program has an interpreter, because it is not static then.
 fn check(program: &Path) -> Result<()> {
     let bytes = std::fs::read(program).with_context(|| program.display().to_string())?;
     let header = elf::FileHeader64::<Endianness>::parse(&*bytes)
@@ -77,7 +77,7 @@ fn check(program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A copy without what only debuggers read, unless there is nothing to strip with.
+/// Copies a program without its debug information, or with it if there is no tool to strip it.
 pub(crate) fn stripped(program: &Path, arch: Arch, to: &Path) -> Result<()> {
     let strip = if Arch::native()? == arch {
         "strip".to_owned()

@@ -1,4 +1,4 @@
-//! One container: what makes it one, and what it is called.
+//! One container: its key and its name.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,35 +9,35 @@ use crate::attribute::identity::Runtime;
 /// An id is shown as its first twelve digits, as Docker does.
 const SHORT_ID: usize = 12;
 
-/// What makes two cgroups the same container.
+/// The key of a container. Cgroups with the same key are the same container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum ContainerKey {
     /// A container's id.
     Id(String),
-    /// A cgroup that `CGROUP_PROCESS_MAP` gave a name, and all below it.
+    /// A cgroup that `CGROUP_PROCESS_MAP` names, and all cgroups below it.
     Path(String),
     /// The root of the collector's own cgroup namespace.
     Own,
-    /// Everything in the pod of this UID and in none of its containers.
+    /// Everything in the pod of this UID but in none of its containers.
     Pod(String),
-    /// Everything in no container.
+    /// Everything outside containers.
     Host,
     /// Kernel threads.
     Kernel,
-    /// What came when there were too many to tell apart.
+    /// Everything beyond the maximum number of containers.
     Rest,
 }
 
-/// Which cgroup a container is.
+/// The cgroup of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupKind<'a> {
-    /// That of the container with this id.
+    /// The cgroup of the container with this id.
     Container(&'a str),
-    /// This one.
+    /// The cgroup at this path.
     Path(&'a str),
     /// The root of the collector's own cgroup namespace.
     Own,
-    /// None.
+    /// No cgroup of its own.
     None,
 }
 
@@ -47,31 +47,31 @@ pub struct Container {
     pub(super) key: ContainerKey,
     pub(super) mapped_name: Option<String>,
     pub(super) pod_name: Option<String>,
-    /// What it does for the job, where nobody gives it a name.
+    /// Its role in the job, if it has no other name.
     pub(super) role: Option<String>,
     /// The id of the collector's own container, which no cgroup path shows.
     pub(super) own_id: Option<String>,
     pub(super) name_tries: u8,
     pub(super) log_tries: u8,
-    /// Whether its cgroup is in a pod, as far as its path tells.
+    /// Whether its cgroup is in a pod, as far as its path shows.
     pub(super) in_pod: bool,
     pub(super) evidence: Evidence,
-    /// The container that this one is after a restart.
+    /// The first incarnation, if this container is a restart.
     pub(super) same_as: Option<ContainerIndex>,
-    /// The how many-th restart it is, where its pod's logs tell.
+    /// Its restart number, if its pod's logs show it.
     pub(super) restart: Option<u32>,
-    /// The last pass in which something of it lived.
+    /// The last pass in which a process of it lived.
     pub(super) lived: u64,
-    /// Its runtime, where the cgroup path tells it.
+    /// Its runtime, if the cgroup path shows it.
     pub runtime: Option<Runtime>,
     /// UID of its pod.
     pub pod_uid: Option<String>,
-    /// What `/proc/[pid]/cgroup` held for the first process seen in it.
+    /// The content of `/proc/[pid]/cgroup` of the first process seen in it.
     pub cgroup_content: Vec<u8>,
 }
 
 impl Container {
-    /// One of which nothing is known yet but what makes it one.
+    /// A container of which only the key is known.
     pub(super) fn new(key: ContainerKey) -> Self {
         Self {
             key,
@@ -92,7 +92,8 @@ impl Container {
         }
     }
 
-    /// Its name: as mapped, else as its pod calls it, else by its role, else its short id, else `host`.
+    /// Its name: the mapped one, else the one in its pod, else its role, else its short id, else a fixed one such as
+    /// `host`.
     pub fn name(&self) -> &str {
         let given = self.mapped_name.as_deref().or(self.pod_name.as_deref()).or(self.role.as_deref());
         given.unwrap_or(match &self.key {
@@ -104,7 +105,7 @@ impl Container {
         })
     }
 
-    /// Its id, for what is one.
+    /// Its id, if it has one.
     pub fn id(&self) -> Option<&str> {
         match &self.key {
             ContainerKey::Id(id) => Some(id),
@@ -112,7 +113,7 @@ impl Container {
         }
     }
 
-    /// Which cgroup's own files tell about it and nothing else.
+    /// The cgroup whose own files cover this container and nothing else.
     pub fn cgroup(&self) -> CgroupKind<'_> {
         match &self.key {
             ContainerKey::Id(id) => CgroupKind::Container(id),

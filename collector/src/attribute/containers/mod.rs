@@ -1,4 +1,4 @@
-//! The containers of a run: which cgroup belongs to which, and what they are called.
+//! The containers of a run: their cgroups and their names.
 
 mod container;
 mod part;
@@ -20,23 +20,23 @@ use crate::sample::cgroup::CgroupLines;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::{CgroupId, Observation};
 
-/// At most this many containers are told apart, which is less than a receiver accepts. What a job starts beyond that is
-/// counted in one last container.
+/// At most this many containers are distinguished, which is less than a receiver accepts. Further ones are counted in one
+/// last container.
 pub(crate) const MAX_CONTAINERS: usize = 900;
-/// At most this many nested containers are told apart.
+/// At most this many nested containers are distinguished.
 const MAX_NESTED: usize = 10_000;
-/// At most this many cgroups are cached; the others are looked up again.
+/// A cache of more cgroups than this is cleared.
 const MAX_CACHED_CGROUPS: usize = 8_192;
 /// Where a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The container that its use counts for.
     pub container: ContainerIndex,
-    /// The container inside that one, where there is one; see [`Containers::nested_id`].
+    /// The container inside that one, if there is one; see [`Containers::nested_id`].
     pub nested: Option<u32>,
 }
 
-/// What a checkpoint keeps of a run's containers.
+/// The data that a checkpoint keeps of a run's containers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SavedContainers {
     list: Vec<Container>,
@@ -45,7 +45,7 @@ pub struct SavedContainers {
 }
 
 impl SavedContainers {
-    /// The first of them: a pod's, or the one that holds the others.
+    /// The first container: one of a pod's, or the one that holds the others.
     pub fn first(&self) -> Option<&Container> {
         self.list.first()
     }
@@ -55,7 +55,7 @@ impl SavedContainers {
 #[derive(Debug)]
 pub struct Containers {
     process_map: ProcessMap,
-    /// Whether the root of the collector's cgroup namespace is its own container, and not the machine.
+    /// Whether the root of the collector's cgroup namespace is its own container and not the machine.
     own_is_container: bool,
     list: Vec<Container>,
     by_key: HashMap<ContainerKey, ContainerIndex>,
@@ -64,17 +64,17 @@ pub struct Containers {
     by_ids: FxHashMap<CgroupIds, Place>,
     nested: Vec<String>,
     nested_by_id: HashMap<String, u32>,
-    /// Ids that pods' containers name as that of their sandbox.
+    /// The ids of sandboxes, as pods' containers name them.
     sandboxes: BTreeSet<String>,
-    /// Whether containers may have turned out to be the same since that was looked at.
+    /// Whether containers may have turned out to be the same since the last check.
     unsettled: bool,
-    /// How many passes there were.
+    /// The number of passes.
     passes: u64,
 }
 
 impl Containers {
-    /// None yet; `process_map` will name them. `own_is_container`: whether the collector has a cgroup namespace of
-    /// its own, so that its root is a container.
+    /// An empty set; `process_map` will name its containers. `own_is_container`: whether the collector has a cgroup
+    /// namespace of its own, so that its root is a container.
     pub fn new(process_map: ProcessMap, own_is_container: bool) -> Self {
         Self {
             process_map,
@@ -91,7 +91,7 @@ impl Containers {
         }
     }
 
-    /// One container of this name and nothing else; its index is 0.
+    /// A single container of this name; its index is 0.
     pub fn single(name: &str) -> Self {
         let mut containers = Self::new(ProcessMap::default(), false);
         let index = containers.index(ContainerKey::Host, None, &[]);
@@ -99,7 +99,7 @@ impl Containers {
         containers
     }
 
-    /// What a checkpoint keeps of them.
+    /// Returns the data that a checkpoint keeps.
     pub fn save(&self) -> SavedContainers {
         SavedContainers {
             list: self.list.clone(),
@@ -118,7 +118,7 @@ impl Containers {
         let distinct = (self.by_key.len(), self.nested_by_id.len()) == (list.len(), nested.len());
         let bounded = list.len() <= MAX_CONTAINERS + 1 && nested.len() <= MAX_NESTED;
         let earlier = |(at, one): (usize, &Container)| {
-            // What a container is the same as comes before it, and is itself the same as no other.
+            // A container comes after its first incarnation, which is not a restart itself.
             one.same_as.is_none_or(|index| {
                 let root = index.0 as usize;
                 root < at && list[root].same_as.is_none()
@@ -131,14 +131,14 @@ impl Containers {
         distinct && bounded && restarts
     }
 
-    /// How many nested containers there are.
+    /// The number of nested containers.
     pub fn nested_len(&self) -> usize {
         self.nested.len()
     }
 
-    /// Locates the processes of a pass, in their order; `None` where the container is unknown.
+    /// Locates the processes of a pass, in their order; `None` if the container is unknown.
     ///
-    /// `content` gives what `/proc/[pid]/cgroup` holds for a cgroup.
+    /// `content` returns the content of `/proc/[pid]/cgroup` for a cgroup.
     pub fn places<'a>(
         &mut self,
         observations: &[Observation],
@@ -173,7 +173,7 @@ impl Containers {
                     self.by_cgroup.insert(cgroup, place);
                     place
                 }),
-                // It ended before its cgroup could be read: children start where their parents are.
+                // It ended before its cgroup could be read. A child starts in the container of its parent.
                 None => parent,
             };
             by_pid.extend(place.map(|place| (process.key.pid, place)));
@@ -184,7 +184,7 @@ impl Containers {
 
     /// Locates a process that the eBPF program reported; `None` if its container is unknown.
     ///
-    /// `parent`: where its parent is. `content` gives what `/proc/[pid]/cgroup` would hold for its cgroups.
+    /// `parent` is the place of its parent. `content` returns what `/proc/[pid]/cgroup` would hold for its cgroups.
     pub fn place_of(
         &mut self,
         cgroups: CgroupIds,
@@ -208,7 +208,7 @@ impl Containers {
         Some(place)
     }
 
-    /// All of them.
+    /// All containers, each with its index.
     pub fn iter(&self) -> impl Iterator<Item = (ContainerIndex, &Container)> {
         (0..).map(ContainerIndex).zip(&self.list)
     }
@@ -218,17 +218,17 @@ impl Containers {
         &self.nested[nested as usize]
     }
 
-    /// How many there are.
+    /// The number of containers.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no containers.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// A process whose name the map knows names its cgroup, and all below it.
+    /// If the process map has the name of a process, it names the cgroup of the process and all cgroups below it.
     fn apply_process_map(&mut self, comm: Comm, content: &[u8]) {
         let Some(name) = self.process_map.container_for(comm) else { return };
         let name = name.to_owned();
@@ -236,7 +236,7 @@ impl Containers {
         let key = match identify(&lines) {
             Identity::Container(container) => ContainerKey::Id(container.container_id),
             Identity::Own => ContainerKey::Own,
-            // It names nothing that has a name.
+            // A pod's cgroup outside its containers has no name.
             Identity::Pod { .. } => return,
             Identity::Host { path } => ContainerKey::Path(path),
         };
@@ -247,7 +247,7 @@ impl Containers {
         };
         self.list[index.0 as usize].mapped_name.get_or_insert(name);
         if !known {
-            // Cgroups at or below this one were something else until now.
+            // Cgroups at or below this one belonged to other containers until now.
             self.unsettled = true;
             self.by_cgroup.clear();
             self.by_ids.clear();
@@ -266,7 +266,7 @@ impl Containers {
                 Place { container: self.index(key, None, content), nested: None }
             }
             Identity::Host { path } => {
-                // Below the root of a container's own namespace, which engines inside it use (`/init`).
+                // Engines inside a container with its own namespace use cgroups below its root (`/init`).
                 let inside = self.own_is_container && !path.starts_with("/..");
                 let elsewhere = if inside { ContainerKey::Own } else { ContainerKey::Host };
                 let key = self.mapped_path(&path).unwrap_or(elsewhere);
@@ -277,8 +277,8 @@ impl Containers {
                 Place { container, nested: None }
             }
             Identity::Container(found) => {
-                // Docker in Docker can put its containers outside the pod; their parents are still in it. Where there
-                // are no pods a child in another container was only moved there.
+                // Docker in Docker can put its containers outside the pod, but their parents are still in it. Without pods,
+                // a child in another container was only moved there.
                 if found.leaves_pod()
                     && let Some(parent) = parent
                     && self[parent.container].in_pod

@@ -1,11 +1,11 @@
-//! Which part of its pod a container is: one that somebody asked for, or the sandbox that the runtime adds to hold the
-//! namespaces. No cgroup path tells; what its processes are and what is mounted for them does.
+//! Which part of its pod a container is: one that the user asked for, or the sandbox that the runtime adds to hold the
+//! namespaces. Cgroup paths do not show it, but its processes and their mounts do.
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::pid_stat::Comm;
 
-/// What is known of it.
+/// The evidence about a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -18,11 +18,11 @@ pub(super) struct Evidence {
     sandbox: bool,
     /// A process called `pause` was in it.
     pauses: bool,
-    /// A process that is neither that nor the runtime's was in it.
+    /// A process that is neither `pause` nor the runtime's was in it.
     works: bool,
 }
 
-/// What follows from it.
+/// The part that follows from the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// One of the pod's containers.
@@ -42,7 +42,7 @@ impl Evidence {
         self.sandbox = true;
     }
 
-    /// A process of it is called so; `settled`: it has been for a while.
+    /// Notes the name of one of its processes. `settled`: the process has had it for a while.
     pub(super) fn runs(&mut self, comm: Comm, settled: bool) {
         if comm.as_bytes() == b"pause" {
             self.pauses = true;
@@ -51,15 +51,15 @@ impl Evidence {
         }
     }
 
-    /// A process of it that no pass need have seen ended under this name; the name that it began with, where it has given
-    /// itself another, so that what was seen to pause is not taken for anything else.
+    /// Notes the name of an ended process, which passes may have missed. It is the name that the process began with, even
+    /// if it renamed itself, so it does not count once a `pause` was seen.
     pub(super) fn ran(&mut self, comm: Comm) {
         if !self.pauses {
             self.runs(comm, true);
         }
     }
 
-    /// What is mounted decides; what runs does where nothing else is known: a sandbox runs one thing for ever.
+    /// Mounts decide. Processes decide only if nothing else is known, because a sandbox runs one program forever.
     pub(super) fn part(self) -> Part {
         match self {
             Self { asked_for: true, .. } => Part::Container,
@@ -70,7 +70,7 @@ impl Evidence {
         }
     }
 
-    /// Whether nothing can change it any more.
+    /// Whether the part can no longer change.
     pub(super) fn is_certain(self) -> bool {
         self.asked_for || self.sandbox
     }
@@ -110,7 +110,7 @@ mod tests {
         evidence.runs(Comm::new(b"pod"), true);
         evidence.is_sandbox();
         assert_eq!(evidence.part(), Part::Sandbox, "whatever its program is called");
-        // A container of somebody who likes the image.
+        // A container of a user who likes the image.
         let mut evidence = Evidence::default();
         evidence.runs(Comm::new(b"pause"), true);
         evidence.is_asked_for();

@@ -1,5 +1,4 @@
-//! Containers as a pod has them: what they are called there, which of them is the sandbox, and which are the same one after
-//! a restart.
+//! The containers of a pod: their names in it, which of them is the sandbox, and which are restarts of the same one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,15 +13,15 @@ use crate::sample::pid_stat::Comm;
 use crate::sample::pod_logs::{LinkedName, LogDirectory};
 use crate::sample::process_table::{Observation, ProcessKey};
 
-/// At most this many processes of a container are asked for its name.
+/// At most this many processes of a container are searched for its name.
 const MAX_NAME_TRIES: u8 = 3;
 /// The logs are searched for a name in this many passes in a row, then only in every `LATER_LOG_TRIES`th pass.
 const LOG_TRIES: u8 = 8;
 const LATER_LOG_TRIES: u8 = 16;
 
 impl Containers {
-    /// Takes a process that was seen at this place as evidence of what the container is, and reads its `mountinfo` where
-    /// that can tell more. `settled`: an earlier pass saw the process, too.
+    /// Takes a process that was seen at this place as evidence of what the container is, and reads its `mountinfo` if that
+    /// can show more. `settled`: an earlier pass saw the process, too.
     pub fn learn_from(
         &mut self,
         process: &Observation,
@@ -36,8 +35,7 @@ impl Containers {
         }
     }
 
-    /// Whether a name for this container could be learnt from the `mountinfo` of one of its own processes, which is called
-    /// so.
+    /// Whether the `mountinfo` of a process of this container, named `comm`, could show the name of the container.
     pub fn wants_mountinfo(&self, place: Place, comm: Comm) -> bool {
         let container = &self[place.container];
         place.nested.is_none()
@@ -45,19 +43,19 @@ impl Containers {
             && container.pod_name.is_none()
             && !container.is_certainly(Part::Sandbox)
             && matches!(container.key, ContainerKey::Id(_) | ContainerKey::Own)
-            // It still has the node's mounts.
+            // A runtime's process still has the node's mounts.
             && !comm.is_runtimes()
     }
 
-    /// Takes what the `mountinfo` of one of its processes tells.
+    /// Learns from the `mountinfo` of one of its processes.
     pub fn learn(&mut self, index: ContainerIndex, content: &[u8]) {
         let owners = mountinfo::network_owners(content);
         let pod = mountinfo::kubelet_pod(content);
         let container = &mut self.list[index.0 as usize];
         container.name_tries += 1;
         let Some(uid) = pod else {
-            // A kubelet's runtime keeps these files for a sandbox alone; an engine does for each container, also for one that
-            // was put into a pod's cgroup.
+            // A kubelet's runtime keeps these files only for a sandbox. An engine keeps them for each container, also for
+            // one that was put into a pod's cgroup.
             let for_sandbox = |keeper| match keeper {
                 Keeper::Containerd => true,
                 Keeper::Storage => container.runtime == Some(Runtime::Crio),
@@ -92,7 +90,7 @@ impl Containers {
         self.unsettled = true;
     }
 
-    /// A process of this container is called so; `settled`: it has been for a while.
+    /// Notes the name of a process of this container. `settled`: the process has had it for a while.
     pub fn runs(&mut self, place: Place, comm: Comm, settled: bool) {
         let container = &mut self.list[place.container.0 as usize];
         let may_be_overhead = container.is_in_pod() || container.key == ContainerKey::Host;
@@ -101,7 +99,7 @@ impl Containers {
         }
     }
 
-    /// A process of this container that was called so has ended.
+    /// Notes the name of an ended process of this container.
     pub fn ran(&mut self, place: Place, comm: Comm) {
         let container = &mut self.list[place.container.0 as usize];
         if place.nested.is_none() && !container.evidence.is_certain() && container.is_in_pod() {
@@ -109,9 +107,10 @@ impl Containers {
         }
     }
 
-    /// The first process of the PID namespace, called so, is in this container: if that is not the collector's own, it is
-    /// the sandbox of a pod whose containers share the namespace, unless another is known to be (a debugger shares that of
-    /// the container that it looks at). Where there is no kubelet its name must tell.
+    /// Notes that the first process of the PID namespace, named `comm`, is in this container. If that is not the
+    /// collector's own, it is the sandbox of a pod whose containers share the namespace, unless another sandbox is known (a
+    /// debugger shares the namespace of the container that it debugs). Without a kubelet, the process must be called
+    /// `pause`.
     pub fn holds_the_namespace(&mut self, place: Place, comm: Comm, own: Option<ContainerIndex>) {
         let by_kubelet = own.is_some_and(|own| self[own].is_certainly(Part::Container));
         let container = &mut self.list[place.container.0 as usize];
@@ -122,7 +121,7 @@ impl Containers {
         }
     }
 
-    /// Those that the pod's logs may have a name for, with their ids.
+    /// The containers that the pod's logs may name, with their ids.
     pub fn nameless(&mut self) -> Vec<(ContainerIndex, String)> {
         let mut nameless = Vec::new();
         for (index, container) in (0..).map(ContainerIndex).zip(&mut self.list) {
@@ -141,8 +140,8 @@ impl Containers {
         nameless
     }
 
-    /// The job's own processes run in this container. Where nobody names it, that is its name: an engine gives it another id
-    /// in each run.
+    /// Notes that the job's own processes run in this container. If it has no name, it is named for this role, because an
+    /// engine gives it another id in each run.
     pub fn runs_the_job(&mut self, index: ContainerIndex) {
         let is_nameless = |one: &Container| one.mapped_name.is_none() && one.pod_name.is_none();
         let container = &self[index];
@@ -157,7 +156,7 @@ impl Containers {
         self.list[index.0 as usize].role = Some(role);
     }
 
-    /// Names a container whose pod calls it so.
+    /// Names a container as its pod's logs do.
     pub fn name(&mut self, index: ContainerIndex, linked: LinkedName) {
         let container = &mut self.list[index.0 as usize];
         debug!(id = container.id(), name = linked.container, "a container is named by its log");
@@ -167,7 +166,8 @@ impl Containers {
         self.unsettled = true;
     }
 
-    /// Names what can have one name only, given what the pod made logs for; what may yet be another waits.
+    /// Names the containers that can have only one name, given the directories that the pod made for logs. A container that
+    /// may still turn out to be another one waits.
     pub fn name_what_is_left(&mut self, directories: &[LogDirectory]) {
         let indexes = (0..).map(ContainerIndex);
         let of_pod = indexes
@@ -183,9 +183,9 @@ impl Containers {
         let (taken, left): (Vec<_>, Vec<_>) = directories.iter().partition(|one| is_taken(&one.container));
         let is_one = |index: &ContainerIndex| self.part(*index) == Part::Container;
         let (name, of): (&str, Vec<ContainerIndex>) = match (directories, &left[..]) {
-            // It has one container, however often that was started.
+            // The pod has one container, which may have been started several times.
             ([only], _) => (&only.container, nameless.into_iter().filter(is_one).collect()),
-            // One of those with a name may have been started again, and one more may be the sandbox.
+            // Otherwise a named container may have been started again, or another nameless one may be the sandbox.
             (_, [only]) if nameless.len() == 1 && !taken.iter().any(|one| one.restarted) => {
                 (&only.container, nameless.into_iter().filter(is_one).collect())
             }
@@ -198,10 +198,11 @@ impl Containers {
         }
     }
 
-    /// Puts together what is one container that was restarted: of one pod and one name. `living`: those with processes.
+    /// Merges the incarnations of restarted containers: those of one pod and one name. `living`: the containers with
+    /// processes.
     ///
-    /// Where only `CGROUP_PROCESS_MAP` names it, that which was before must have ended: what runs at the same time is not
-    /// the same.
+    /// If only `CGROUP_PROCESS_MAP` names them, the earlier one must have ended: containers that run at the same time are
+    /// not the same.
     pub fn unite(&mut self, living: &BTreeSet<ContainerIndex>) {
         self.passes += 1;
         for index in living {
@@ -210,7 +211,7 @@ impl Containers {
         if !std::mem::take(&mut self.unsettled) {
             return;
         }
-        // What is beside the collector's own container in a pod has no UID in its path.
+        // A container beside the collector's own in a pod has no UID in its path.
         let own_pod = self.by_key.get(&ContainerKey::Own).and_then(|own| self[*own].pod_uid.clone());
         for container in self.list.iter_mut().filter(|one| one.in_pod && one.pod_uid.is_none()) {
             container.pod_uid.clone_from(&own_pod);
@@ -251,28 +252,28 @@ impl Containers {
         }
     }
 
-    /// The container that this one is: itself, or the first that it is after restarts.
+    /// The first incarnation of this container, or the container itself.
     pub fn root(&self, index: ContainerIndex) -> ContainerIndex {
         self[index].same_as.unwrap_or(index)
     }
 
-    /// Whether there are any that were restarted.
+    /// Whether any container was restarted.
     pub fn has_restarts(&self) -> bool {
         self.list.iter().any(|one| one.same_as.is_some())
     }
 
-    /// This one and what it is after restarts, in their order.
+    /// This container and its restarts, in their order.
     pub fn incarnations(&self, root: ContainerIndex) -> impl Iterator<Item = (ContainerIndex, &Container)> {
         self.iter().filter(move |(index, one)| *index == root || one.same_as == Some(root))
     }
 
-    /// The last of them. Those that no pass saw are known later than what lives.
+    /// The last incarnation. One that no pass saw can have a higher index than the living one.
     pub fn newest(&self, root: ContainerIndex) -> &Container {
         let newest = self.incarnations(root).max_by_key(|(index, one)| (one.restart, one.lived, *index));
         newest.map_or(&self[root], |(_, newest)| newest)
     }
 
-    /// How often it was seen to be restarted: other ids, or, where not each of them was seen, what the logs count.
+    /// The number of its restarts: the other ids seen, or the count in the logs if some ids were not seen.
     pub fn restarts(&self, root: ContainerIndex) -> u64 {
         let ids = self.incarnations(root).count() as u64;
         let counts = || self.incarnations(root).filter_map(|(_, one)| one.restart);
@@ -280,13 +281,13 @@ impl Containers {
         ids.saturating_sub(1).max(counted)
     }
 
-    /// Whether it is none of a pod's containers: the sandbox, or what is beside them. What `CGROUP_PROCESS_MAP` names is one.
+    /// Whether it is not one of a pod's containers but the sandbox or something beside them. A container that
+    /// `CGROUP_PROCESS_MAP` names is one.
     pub fn is_overhead(&self, index: ContainerIndex) -> bool {
         let container = &self[index];
         match container.key {
             ContainerKey::Pod(_) => true,
-            // Where nothing but runtimes was seen outside of containers, they were on their way into one, as for
-            // `kubectl exec`.
+            // If only runtimes were seen outside containers, they were on their way into one, as for `kubectl exec`.
             ContainerKey::Host => {
                 container.mapped_name.is_none() && container.evidence.part() == Part::Unknown
             }
@@ -295,7 +296,7 @@ impl Containers {
         }
     }
 
-    /// Whether both are containers, or beside containers, of one pod; where no pod is told, whether both are containers.
+    /// Whether both are containers of one pod, or beside its containers. If no pod is known, whether both are containers.
     pub fn are_of_one_pod(&self, one: ContainerIndex, other: ContainerIndex) -> bool {
         let of_pod =
             |index| matches!(self[index].key, ContainerKey::Id(_) | ContainerKey::Own | ContainerKey::Pod(_));
@@ -305,7 +306,7 @@ impl Containers {
     fn part(&self, index: ContainerIndex) -> Part {
         let container = &self[index];
         let part = container.evidence.part();
-        // A pod has one sandbox: where that is known, what only looks like one is somebody's container.
+        // A pod has one sandbox. If it is known, a container that only looks like one is a normal container.
         let is_other = || {
             let of_pod =
                 |one: &&Container| one.pod_uid == container.pod_uid && one.is_certainly(Part::Sandbox);

@@ -17,7 +17,7 @@ pub struct KernelEvents {
     /// Processes that ended before the pass began and were reaped, but not freed yet. Their records are from when they
     /// ended and can lack their last moments. Each is here at every pass until its exit record comes.
     pub in_flight: Vec<ProcessExit>,
-    /// How many processes the program saw end, those without a record included.
+    /// The number of processes that the program saw end, including those without a record.
     pub ended: u64,
     /// Processes reaped in this interval whose record was lost or incomplete.
     pub lost: u64,
@@ -43,7 +43,7 @@ pub struct ProcessExit {
 pub struct CgroupMove {
     /// Which process.
     pub key: ProcessKey,
-    /// The container before the move of a process that no pass has seen: that of its parent.
+    /// The container before the move, for a process that no pass has seen: the container of its parent.
     pub from: Option<ContainerIndex>,
     /// The container after the move; `None` if that is unknown.
     pub to: Option<ContainerIndex>,
@@ -52,7 +52,7 @@ pub struct CgroupMove {
 }
 
 impl CpuLedger {
-    /// Ignores processes that had ended by the first pass: their time is in that of their reapers, which counts from 0.
+    /// Ignores processes that had ended by the first pass: their CPU time is part of their reapers', which counts from 0.
     pub(super) fn forget_ended(&mut self, traced: &KernelEvents, seen: &FxHashMap<u32, ProcessKey>) {
         let unseen = |exit: &&ProcessExit| seen.get(&exit.key.pid) != Some(&exit.key);
         for exit in traced.exits.iter().chain(&traced.in_flight).filter(unseen) {
@@ -67,7 +67,7 @@ impl CpuLedger {
         }
     }
 
-    /// Charges what a process used before a move to where it was.
+    /// Charges the CPU time that a process used before a move to its earlier container.
     pub(super) fn note_move(&mut self, moved: &CgroupMove, charges: &mut Vec<Charge>) {
         let passes = self.passes;
         if !self.known.contains_key(&moved.key) && !self.is_new(moved.key) {
@@ -89,7 +89,7 @@ impl CpuLedger {
         known.moved = passes;
     }
 
-    /// Charges what the passes did not see of ended processes. `complete`: no record is missing, so that no growth needs an
+    /// Charges the CPU time of ended processes that no pass saw. `complete`: no record is missing, so no growth needs an
     /// explanation.
     pub(super) fn note_exits(
         &mut self,
@@ -178,7 +178,7 @@ impl TrackedProcess {
         }
     }
 
-    /// Takes an exit record and charges what is new. Returns the growth of its children's time.
+    /// Takes an exit record and charges the new CPU time. Returns the growth of its children's time.
     fn learn(&mut self, exit: &ProcessExit, charges: &mut Vec<Charge>) -> u64 {
         let own = exit.own_ns.saturating_sub(self.own_ns);
         let reaped = exit.children_ns.saturating_sub(self.children_ns);

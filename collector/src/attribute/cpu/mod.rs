@@ -1,15 +1,15 @@
-//! The CPU ledger: accounts for all CPU time, also that of processes that no pass ever saw, without any privilege.
+//! The CPU ledger: accounts for all CPU time without any privilege, including that of processes that no pass saw.
 //!
-//! A live process has its own CPU time and that of the children that it waited for (fields 14 to 17 of
-//! `/proc/[pid]/stat`: utime and stime, cutime and cstime). When a parent waits for a child, the kernel adds all four
-//! of the child's to the parent's cutime and cstime. So exits conserve the sum over all live processes. Its growth is
-//! the CPU time that was used, however short-lived the process that used it.
+//! A live process has its own CPU time and the CPU time of the children that it waited for (fields 14 to 17 of
+//! `/proc/[pid]/stat`: utime and stime, cutime and cstime). When a parent waits for a child, the kernel adds all four of
+//! the child's to the parent's cutime and cstime. So exits conserve the sum over all live processes. The growth of this sum
+//! is the CPU time used, even by very short-lived processes.
 //!
-//! The growth of a parent's cutime and cstime, less what was already counted of those children while they were seen, is
-//! the CPU time of processes that were never seen, or used it after they were last seen.
+//! The growth of a parent's cutime and cstime, minus the CPU time of those children that was already counted, is the CPU
+//! time that no pass saw: of processes that were never seen, or used after they were last seen.
 //!
-//! With the eBPF program the exit record of each process is charged instead, to the nanosecond ([`exits`]). Only in
-//! intervals in which records were lost is anything concluded from cutime and cstime.
+//! With the eBPF program, the exit record of each process is charged instead, to the nanosecond ([`exits`]). cutime and
+//! cstime are used only for intervals in which records were lost.
 
 pub mod exits;
 mod reapers;
@@ -22,12 +22,12 @@ use self::reapers::Reaper;
 use super::ContainerIndex;
 use crate::sample::process_table::ProcessKey;
 
-/// cutime and cstime are each rounded down to a tick: their growth may show two ticks too little.
+/// cutime and cstime are each rounded down to a tick, so their growth may be two ticks too small.
 const ROUNDING_TICKS: u64 = 2;
 /// For how many passes a vanished process is searched for in the growth of its reaper. One is enough for a process that
 /// ended between the read of its parent and its own.
 const PATIENCE: u8 = 1;
-/// For how many passes, looks among them, a vanished process is remembered for its exit record. The kernel frees a process
+/// For how many passes, including looks, a vanished process is remembered for its exit record. The kernel frees a process
 /// some milliseconds after it was reaped, on a busy machine up to seconds.
 const RECORD_PATIENCE: u64 = 64;
 
@@ -48,7 +48,7 @@ pub struct ProcessTimes {
     pub container: Option<ContainerIndex>,
 }
 
-/// CPU time that was used in an interval.
+/// CPU time used in an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
     /// The container; `None` if that is unknown.
@@ -72,10 +72,10 @@ pub enum Source {
     Reaped,
 }
 
-/// The CPU time that is accounted for, from pass to pass.
+/// Accounts for CPU time from pass to pass.
 #[derive(Debug)]
 pub struct CpuLedger {
-    /// Ticks since boot at the first pass: processes that began earlier had used CPU time that is not part of the run.
+    /// Ticks since boot at the first pass. The CPU time that older processes used before it is not part of the run.
     began_ticks: u64,
     tick_ns: u64,
     passes: u64,
@@ -84,7 +84,7 @@ pub struct CpuLedger {
     known: FxHashMap<ProcessKey, TrackedProcess>,
     /// PID 1 of the namespace: the last to adopt an orphan.
     init: Option<ProcessKey>,
-    /// Vanished processes that the growth of no reaper has explained yet.
+    /// Vanished processes that no growth of a reaper has explained yet.
     pending: Vec<Vanished>,
 }
 
@@ -93,13 +93,13 @@ struct TrackedProcess {
     pass: u64,
     sights: u32,
     parent: Option<ProcessKey>,
-    /// The parent that the pass before saw: it may have adopted, and reaped, before it ended itself.
+    /// The parent at the previous pass: it may have adopted and reaped before it ended itself.
     former_parent: Option<ProcessKey>,
     zombie: bool,
     container: Option<ContainerIndex>,
     own_ns: u64,
     children_ns: u64,
-    /// What it used in the last interval in which it was seen.
+    /// Its CPU time in the last interval in which it was seen.
     recent_ns: u64,
     /// How much of its CPU time was already searched for in the growth of its reaper.
     gone_ns: u64,
@@ -122,7 +122,7 @@ struct Vanished {
 }
 
 impl TrackedProcess {
-    /// What the cutime and cstime of its reaper grow by, as far as it was seen.
+    /// The growth of its reaper's cutime and cstime, as far as it was seen.
     fn seen_ns(&self) -> u64 {
         self.own_ns.saturating_add(self.children_ns)
     }
@@ -142,13 +142,13 @@ impl CpuLedger {
         }
     }
 
-    /// Counts the CPU time from before the first pass, too: everything in sight is part of the run.
+    /// Also counts the CPU time from before the first pass, because every process in sight is part of the run.
     pub fn count_from_nothing(&mut self) {
         self.from_nothing = true;
     }
 
-    /// Returns the CPU time that was used between the previous pass and this one. `seen` has parents before their
-    /// children. `traced` holds the events of the eBPF program in between, where it runs.
+    /// Returns the CPU time used between the previous pass and this one. `seen` has parents before their children. `traced`
+    /// holds the events of the eBPF program in between, if it runs.
     pub fn advance(&mut self, seen: &[ProcessTimes], traced: Option<&KernelEvents>) -> Vec<Charge> {
         self.passes += 1;
         let mut charges = Vec::new();
@@ -162,7 +162,8 @@ impl CpuLedger {
         {
             self.forget_ended(traced, &by_pid);
         }
-        // The first pass is the baseline. What ended before it is not part of the run, or is in the cutime of its parents.
+        // The first pass is the baseline. A process that ended before it is not part of the run, or is in the cutime of its
+        // parent.
         let traced = traced.filter(|_| self.passes > 1);
         for moved in traced.iter().flat_map(|traced| &traced.moves) {
             self.note_move(moved, &mut charges);
@@ -226,14 +227,14 @@ impl CpuLedger {
         let baseline = if ours { (0, 0) } else { (process.own_ns, process.children_ns) };
         let before = self.known.get(&process.key);
         let (own_before, reaped_before) = before.map_or(baseline, |known| (known.own_ns, known.children_ns));
-        // A counter that fell is no reading: the highest value so far stays the baseline.
+        // A counter that fell is ignored: the highest value so far stays the baseline.
         let own = process.own_ns.saturating_sub(own_before);
         let reaped = process.children_ns.saturating_sub(reaped_before);
         let told = before.filter(|known| known.moved == self.passes);
         let sighted = told.and_then(|known| known.container).or(process.container);
         let container = sighted.or_else(|| before.and_then(|known| known.container));
-        // A runtime moves a process right after it was created: at its second sight all that it used it used where it is
-        // now. Later moves come at any time between two passes, on average in the middle.
+        // A runtime moves a process right after its creation, so at the second sight all of its CPU time belongs to the new
+        // container. Later moves come at any time between two passes, on average in the middle.
         let left = before.filter(|known| told.is_none() && known.sights > 1 && known.container != container);
         let behind = if left.is_some() { own / 2 } else { 0 };
         let mut charge = |container, ns| {

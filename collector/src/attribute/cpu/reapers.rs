@@ -14,13 +14,13 @@ pub(super) struct Reaper {
     key: ProcessKey,
     container: Option<ContainerIndex>,
     pub(super) unexplained_ns: u64,
-    /// Other containers of processes that it reaped, each with its approximate share of what is left.
+    /// Other containers whose processes it reaped, each with its approximate share of the rest.
     foreign: Vec<(ContainerIndex, u64)>,
 }
 
 impl CpuLedger {
-    /// Finds the reaper of each vanished process and subtracts what was already counted of the process from the reaper's
-    /// growth. `complete`: the growth will not be charged, so that nothing is subtracted.
+    /// Finds the reaper of each vanished process and subtracts the process's counted CPU time from the reaper's growth.
+    /// `complete`: the growth will not be charged, so nothing is subtracted.
     pub(super) fn settle_gone(&mut self, reapers: &mut FxHashMap<ProcessKey, Reaper>, complete: bool) {
         let passes = self.passes;
         let mut gone: Vec<Vanished> = std::mem::take(&mut self.pending);
@@ -54,9 +54,9 @@ impl CpuLedger {
         }
     }
 
-    /// The processes that may have reaped a process: only its parent if that lives; otherwise every ancestor that is seen
-    /// or has an exit record, nearest first, those of the pass before included (any of them may be a subreaper), and at
-    /// last PID 1.
+    /// The processes that may have reaped a process. If its parent lives, this is only the parent. Otherwise it is every
+    /// ancestor that is seen or has an exit record, nearest first, including those of the previous pass (any of them may be
+    /// a subreaper), and finally PID 1.
     fn candidates(&self, gone: &TrackedProcess) -> Vec<ProcessKey> {
         if let Some(parent) = gone.parent
             && self.only_reaper(parent)
@@ -83,7 +83,7 @@ impl CpuLedger {
         candidates
     }
 
-    /// Whether only this process can have reaped its children: it lives.
+    /// Whether only this process can have reaped its children, because it lives.
     fn only_reaper(&self, parent: ProcessKey) -> bool {
         self.known.get(&parent).is_some_and(|known| known.pass == self.passes && !known.zombie)
     }
@@ -94,8 +94,8 @@ impl Reaper {
         Self { key, container, unexplained_ns: grown_ns, foreign: Vec::new() }
     }
 
-    /// Charges the unexplained growth to the reaper's container. If it reaped processes of other containers (a `pause`
-    /// that adopts orphans, a runtime's shim), it is charged to theirs: such a reaper starts nothing that works itself.
+    /// Charges the unexplained growth to the reaper's container. If it reaped processes of other containers (a `pause` that
+    /// adopts orphans, a runtime's shim), the growth is charged to those: such a reaper runs no work of its own.
     pub(super) fn charge(self, charges: &mut Vec<Charge>) {
         let mut rest = self.unexplained_ns;
         let weights: u64 = self.foreign.iter().map(|(_, weight)| weight).sum();
@@ -127,14 +127,15 @@ fn neighbours(reapers: &FxHashMap<ProcessKey, Reaper>, gone: &TrackedProcess) ->
     near.into_iter().map(|(_, key)| key).collect()
 }
 
-/// Estimates the CPU time of a process that no pass saw: as much as in the last interval in which it was seen, and half a
-/// tick for each of two counters that the kernel rounds down.
+/// Estimates the unseen CPU time of a vanished process: as much as in the last interval in which it was seen, plus half a
+/// tick for each counter that the kernel rounds down (two, or four if it had reaped children).
 fn unseen_ns(gone: &TrackedProcess, tick_ns: u64) -> u64 {
     let rounded = if gone.children_ns > 0 { 2 * tick_ns } else { tick_ns };
     gone.recent_ns.saturating_add(rounded)
 }
 
-/// Subtracts what was already counted of `gone` from the growth of one of `candidates`. Returns false if none grew enough.
+/// Subtracts the counted CPU time of `gone` from the growth of one of `candidates`, or of all of them together. Returns
+/// false if they did not grow enough.
 fn settle(
     reapers: &mut FxHashMap<ProcessKey, Reaper>,
     candidates: &[ProcessKey],
@@ -148,7 +149,7 @@ fn settle(
     let takers = if let Some(one) = candidates.iter().position(|candidate| unexplained(candidate) >= ns) {
         &candidates[one..=one]
     } else if candidates.iter().map(unexplained).sum::<u64>() >= ns {
-        // When many vanish at once it can be unclear which reaper it was; the sum is not.
+        // If many processes vanish at once, the reaper can be unclear, but the sum is not.
         candidates
     } else {
         let nearly = |candidate| unexplained(candidate) > 0 && unexplained(candidate) + rounding_ns >= ns;

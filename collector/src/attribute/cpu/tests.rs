@@ -105,7 +105,7 @@ fn an_orphan_reaped_in_another_container_does_not_count_again_there() {
         &[pause(0), shell(2), orphan(1, 80)],
         &[pause(85), shell(2)],
     ]);
-    // Its last 5 ticks go where it was, too: `pause` starts nothing that works.
+    // Its last 5 ticks are charged to its own container, too: `pause` runs no work of its own.
     assert_eq!(charged, BTreeMap::from([(Some(0), 87)]));
 }
 
@@ -147,7 +147,7 @@ fn what_was_used_in_the_interval_of_a_move_is_shared_but_for_that_of_a_runtime()
 
 #[test]
 fn a_parent_that_ignores_sigchld_takes_nothing_from_others() {
-    // The kernel drops the child's time, so that no `reaped` ever shows it: what was seen stays counted, and the
+    // The kernel drops the child's time, so no `reaped` ever shows it. The time already seen stays counted, and the
     // parent's later children count in full.
     let shell = |reaped| seen(10, 0, 0, reaped, A);
     let child = started(11, 1_100, 10, 100, 0, A);
@@ -189,7 +189,7 @@ fn rounding_down_does_not_make_a_reaped_child_count_twice() {
 
 #[test]
 fn what_was_rounded_off_two_that_end_together_is_shared_whichever_ticked_last() {
-    // A shim reaps one process each of two containers, of which the kernel printed two ticks too few.
+    // A shim reaps one process of each of two containers. The kernel printed two ticks too few for each.
     let shim = |reaped| seen(10, 0, 0, reaped, None);
     let (of_a, of_b) = (started(11, 1_100, 10, 50, 20, A), |own| started(12, 1_100, 10, own, 20, B));
     let charged =
@@ -214,7 +214,7 @@ fn ended(pid: u32, own_ns: u64) -> ProcessExit {
     ProcessExit { key, parent_pid: 10, container: A, own_ns, children_ns: 0 }
 }
 
-/// Ticks in all that were charged, of a shell whose `reaped` was so much at each pass.
+/// The total of ticks charged to a shell, with its `reaped` at each pass.
 fn traced_total(passes: &[(u64, KernelEvents)]) -> u64 {
     let mut sum = CpuLedger::new(BEGAN, 1);
     let mut pass = |reaped, traced| sum.advance(&[seen(10, 0, 0, reaped, A)], traced);
@@ -226,13 +226,13 @@ fn traced_total(passes: &[(u64, KernelEvents)]) -> u64 {
 fn one_that_is_freed_after_it_was_waited_for_counts_once_whatever_is_lost_meanwhile() {
     let early = ended(11, 30);
     let last = ended(11, 100);
-    // Nothing is lost: what it used last comes with the last word.
+    // Nothing is lost: its last CPU time comes with the exit record.
     assert_eq!(traced_total(&[(100, told(&[], &[early], 0)), (100, told(&[last], &[], 0))]), 100);
-    // Something that used 50 is lost when it was waited for: the shell grew by both.
+    // The record of a process that used 50 is lost when this one is waited for: the shell grew by both.
     assert_eq!(traced_total(&[(150, told(&[], &[early], 1)), (150, told(&[last], &[], 0))]), 150);
-    // Something that used 50 is lost when it is freed: the shell grew by that alone.
+    // The record of a process that used 50 is lost when this one is freed: the shell grew by that process alone.
     assert_eq!(traced_total(&[(100, told(&[], &[early], 0)), (150, told(&[last], &[], 1))]), 150);
-    // In both, with 50 each; and for long.
+    // Two records are lost, of 50 each, while this one stays unfreed for several passes.
     let passes = [
         (150, told(&[], &[early], 1)),
         (150, told(&[], &[early], 0)),
@@ -247,7 +247,7 @@ fn one_that_is_never_freed_counts_with_what_was_told_when_it_ended() {
     assert_eq!(traced_total(&[(100, told(&[], &[ended(11, 97)], 0)), (100, told(&[], &[], 0))]), 97);
 }
 
-/// A kernel that keeps the books of processes exactly, to compare with.
+/// A model of the kernel with exact accounting, to compare with.
 #[derive(Debug, Default)]
 struct Kernel {
     clock: u64,
@@ -379,7 +379,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever processes do, what is charged is what was used since the first pass: no more, no less.
+    /// The charged CPU time is exactly the CPU time used since the first pass, for any behaviour of processes.
     #[test]
     fn all_that_was_used_is_charged_once(before in proptest::collection::vec(step(), 0..30),
                                          steps in proptest::collection::vec(step(), 0..120)) {
@@ -402,7 +402,7 @@ proptest! {
         }
     }
 
-    /// Where nothing moves and nobody reaps across containers, each container gets exactly what it used.
+    /// If no process moves or reaps across containers, each container gets exactly its own CPU time.
     #[test]
     fn containers_that_keep_to_themselves_get_their_own(steps in proptest::collection::vec(step(), 0..120)) {
         let mut kernels = [Kernel::new(), Kernel::new()];

@@ -1,10 +1,9 @@
-//! The run so far, in a file: what a collector that was killed leaves behind.
+//! The run so far, in a file that a killed collector leaves behind.
 //!
-//! `rrc-run\n`, the version (u32), frames (length as u32, then a value as postcard writes it), a frame of length 0, and
-//! the CRC-32 of everything before it; numbers are little-endian. The first frame is the [`Head`], the second the
-//! accumulator without its containers, the others are the containers, one each: so a writer never holds more
-//! than one of them twice. A frame with what the head's types do not write themselves follows it. The layout is that of
-//! these types: a reader does not guess at that of another version.
+//! The file holds `rrc-run\n`, the version (u32), frames (the length as u32, then a value in postcard format), a frame of
+//! length 0, and the CRC-32 of everything before it. Numbers are little-endian. The first frame is the [`Head`], the second
+//! the accumulator without its containers, and each other frame one container, so that a writer never holds more than one
+//! of them twice. The layout follows these types: a reader does not guess at another version's.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,23 +24,23 @@ use crate::sample::cgroupfs::SavedReadings;
 use crate::summarise::{CgroupFigures, Run};
 
 const MAGIC: &[u8; 8] = b"rrc-run\n";
-/// What this collector writes and reads.
+/// The version that this collector writes and reads.
 pub const VERSION: u32 = 3;
-/// Larger than anything that the limits of what is accumulated let come about.
+/// Larger than any checkpoint within the accumulator's limits.
 pub const MAX_BYTES: u64 = 256 << 20;
 
 /// Everything but the samples.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Head {
-    /// Whose run it is.
+    /// The run's identity.
     pub run: RunIdentity,
     /// `sidecar`, `run` or `node`.
     pub mode: String,
-    /// `/proc/sys/kernel/random/boot_id`: process starts and the boot clock mean something within one boot only.
+    /// `/proc/sys/kernel/random/boot_id`: process starts and the boot clock are valid only within one boot.
     pub boot_id: Option<String>,
-    /// What the run's row is called.
+    /// Id of the run's row.
     pub summary_id: String,
-    /// What the next summary would have been numbered.
+    /// Number of the next summary.
     pub next_seq: u64,
     /// Whether the run had been recovered before.
     pub recovered: bool,
@@ -53,39 +52,39 @@ pub struct Head {
     pub started: Duration,
     /// The same, in clock ticks since boot.
     pub began_ticks: u64,
-    /// From then to the last pass.
+    /// From `started` to the last pass.
     pub duration: Duration,
-    /// How many processes of each kind to tell.
+    /// How many processes of each kind to report.
     pub top: usize,
     /// Passes that were due and did not happen.
     pub missed_samples: u64,
     /// Records that were lost.
     pub lost_records: u64,
-    /// What the collector itself had used.
+    /// CPU time of the collector itself.
     pub collector_cpu: Duration,
     /// `CGROUP_LIMITS`.
     pub limits: BTreeMap<String, Limits>,
     /// [`CollectorInfo`] as JSON: its absent fields have no place in a format without names.
     pub collector: String,
-    /// What the containers are.
+    /// The containers.
     pub containers: SavedContainers,
     /// The readings of their cgroups.
     pub cgroups: BTreeMap<ContainerIndex, SavedReadings>,
 }
 
-/// Why a file is no checkpoint that can be used.
+/// Why a file is not a usable checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// It begins with something else.
+    /// It does not begin as a checkpoint.
     #[error("it is no checkpoint")]
     Foreign,
     /// Another version wrote it.
     #[error("it has version {0}, this collector reads version {VERSION}")]
     Version(u32),
-    /// It ends too soon, or bits of it are not what was written.
+    /// It ends too soon, or some of its bits have changed.
     #[error("it is truncated or corrupt: {0}")]
     Corrupt(&'static str),
-    /// It is whole, but no run can have come to this.
+    /// It is complete, but no run can have such values.
     #[error("it holds what cannot be: {0}")]
     Unsound(&'static str),
 }
@@ -95,7 +94,7 @@ pub enum CheckpointError {
 pub struct Checkpoint {
     /// Everything but the samples.
     pub head: Head,
-    /// Who measured.
+    /// The collector that measured.
     pub collector: CollectorInfo,
     /// The samples.
     pub accumulator: Accumulator,
@@ -110,7 +109,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Begins; the block is the file's first.
+    /// Starts a checkpoint; the block is the file's first.
     pub fn begin(head: &Head, accumulator: &Accumulator) -> postcard::Result<(Self, Vec<u8>)> {
         let mut block = MAGIC.to_vec();
         block.extend(VERSION.to_le_bytes());
@@ -121,7 +120,7 @@ impl Encoder {
         Ok((Self { crc, last: None, done: false }, block))
     }
 
-    /// The next block; `None`: the one before was the last.
+    /// The next block; `None` after the last.
     pub fn next(&mut self, accumulator: &Accumulator) -> postcard::Result<Option<Vec<u8>>> {
         if self.done {
             return Ok(None);
@@ -141,7 +140,7 @@ impl Encoder {
     }
 }
 
-/// What a checkpoint ends with.
+/// The checksum at a checkpoint's end.
 pub fn checksum(content: &[u8]) -> u32 {
     crc32fast::hash(content)
 }
@@ -235,9 +234,9 @@ impl Checkpoint {
         run.payload()
     }
 
-    /// The last summary of a run that nobody goes on with.
+    /// The last summary of a run that no collector continues.
     ///
-    /// Should an interim one have been pushed since, it has the same number or a higher one: the receiver keeps that.
+    /// If an interim summary has been pushed since, its number is the same or higher, and the receiver keeps it.
     pub fn into_submission(self) -> Submission {
         let payload = self.payload();
         let Head { run, summary_id, next_seq, .. } = self.head;
@@ -245,11 +244,11 @@ impl Checkpoint {
     }
 }
 
-/// What is left of the frames.
+/// The remaining frames.
 struct Frames<'a>(&'a [u8]);
 
 impl Frames<'_> {
-    /// The value of the next frame; `None` behind the last.
+    /// The value of the next frame; `None` after the last.
     fn value<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, CheckpointError> {
         let corrupt = || CheckpointError::Corrupt("a frame is cut off");
         let (length, rest) = self.0.split_first_chunk().ok_or_else(corrupt)?;

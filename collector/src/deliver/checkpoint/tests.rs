@@ -102,7 +102,7 @@ fn example() -> Vec<u8> {
     encode(&head(300), &accumulator)
 }
 
-/// With its checksum made good.
+/// The same bytes with a valid checksum.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.len() - 4;
     let crc = crc32fast::hash(&bytes[..end]);

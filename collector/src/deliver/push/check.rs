@@ -1,5 +1,5 @@
-//! Whether a summary could be pushed, asked before there is one: what is wrong with an address or a token should not be told
-//! only when the build is over.
+//! Checks whether a summary could be pushed before there is one, so that a wrong address or token is reported before the
+//! build is over.
 
 use std::sync::PoisonError;
 
@@ -14,10 +14,10 @@ use super::{ATTEMPT_TIMEOUT, Pusher, RECEIVER, Whose, read_limited, reason, redi
 use crate::config::PUSH_PATH;
 use crate::run_identity::RunIdentity;
 
-/// What is asked for, in place of [`PUSH_PATH`].
+/// Path of the check, in place of [`PUSH_PATH`].
 const CHECK_PATH: &str = "/api/v1/push-check";
 
-/// What came of asking.
+/// Result of the check.
 enum Verdict {
     Welcome,
     /// Why a push would fail now.
@@ -27,10 +27,10 @@ enum Verdict {
 }
 
 impl Pusher {
-    /// Asks the receiver whether it would take summaries of this run, and warns if not. It is asked once: a receiver that
-    /// does not answer may be there later.
+    /// Asks the receiver whether it would take summaries of this run, and warns if not. It asks once: a receiver that does
+    /// not answer may be there later.
     pub async fn check(&self, run: &RunIdentity) {
-        // Of another path it is not known what answers there.
+        // At another path, something unknown may answer.
         let mut address = self.target.endpoint.clone();
         let Some(prefix) = address.path().strip_suffix(PUSH_PATH).map(ToOwned::to_owned) else { return };
         address.set_path(&format!("{prefix}{CHECK_PATH}"));

@@ -1,4 +1,4 @@
-//! One summary, pushed with retries.
+//! Pushes one summary, with retries.
 
 mod check;
 mod client;
@@ -33,21 +33,21 @@ const RECEIVER: &str = "the receiver";
 /// Why a summary was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    /// The receiver will not take it, however often it is sent.
+    /// The receiver will not accept it, even if it is sent again.
     #[error("the receiver refused it: {reason}")]
     Refused {
         /// Its status.
         status: StatusCode,
-        /// What it said.
+        /// Its reason.
         reason: String,
     },
     /// There is no token to send it with.
     #[error("there is no push token for the organization {organization:?}")]
     NoToken {
-        /// Whose run it is.
+        /// The run's organization.
         organization: String,
     },
-    /// The same was refused not long ago: it was not sent.
+    /// It was not sent, because the same was refused recently.
     #[error("not sent, as the same was refused not long ago: {reason}")]
     Held {
         /// Why it was refused.
@@ -66,7 +66,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// Whether the summary itself is refused for good, and not this token, this address or this moment.
+    /// Whether the summary itself is refused for good, rather than this token, this address or at this moment.
     pub fn is_final(&self) -> bool {
         let Self::Refused { status, .. } = self else { return false };
         let for_another_reason = [
@@ -80,7 +80,7 @@ impl PushError {
         status.is_client_error() && !for_another_reason.contains(status)
     }
 
-    /// Whether it is this token, or that there is none, and neither the summary nor the receiver.
+    /// Whether the cause is the token or its absence, and not the summary or the receiver.
     pub fn is_of_token(&self) -> bool {
         match self {
             Self::NoToken { .. } | Self::Held { .. } => true,
@@ -97,7 +97,7 @@ impl PushError {
     }
 }
 
-/// What became of one attempt.
+/// Result of one attempt.
 enum Attempt {
     Stored(Stored),
     Refused(StatusCode, String),
@@ -113,11 +113,11 @@ pub struct Pusher {
     tokens: Arc<Tokens>,
     holds: Arc<Mutex<Holds>>,
     counts: Arc<[AtomicU64; 2]>,
-    /// Why the receiver could not be reached before the command began, which was told then.
+    /// Why the receiver could not be reached before the command began, which was logged then.
     told: Arc<Mutex<String>>,
 }
 
-/// What became of the summaries that were pushed, after all attempts.
+/// Results of the pushed summaries, after all attempts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PushCounts {
     /// The receiver has them.
@@ -127,8 +127,8 @@ pub struct PushCounts {
 }
 
 impl Pusher {
-    /// Gets ready: what trust in a receiver takes is read now, and not when there is no time. Should that fail it is told,
-    /// and tried again with each push: nothing that is measured, and no command, has to wait for it.
+    /// Reads the trusted certificates now, because time may be short later. A failure is logged and retried with each push:
+    /// neither a measurement nor a command has to wait for it.
     pub fn new(target: &PushTarget) -> Self {
         let pusher = Self {
             client: Arc::default(),
@@ -152,14 +152,14 @@ impl Pusher {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// Where it pushes to.
+    /// The receiver's endpoint.
     pub fn endpoint(&self) -> &url::Url {
         &self.target.endpoint
     }
 
-    /// Pushes until the receiver has stored the summary, refuses it for good, or `deadline` has come.
+    /// Pushes until the receiver has stored the summary, refuses it for good, or `deadline` is reached.
     ///
-    /// 408, 429, 5xx, timeouts and failed connections are repeated with growing, jittered pauses, not sooner than
+    /// 408, 429, 5xx, timeouts and failed connections are retried with growing, jittered pauses, not sooner than
     /// `Retry-After` says. Redirects are not followed: the token is for this receiver only.
     pub async fn push(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
         let result = self.try_to_push(&Whose::of(&body), body, deadline).await;
@@ -167,7 +167,7 @@ impl Pusher {
         result
     }
 
-    /// The same, but what was refused not long ago is not sent again: for what can wait.
+    /// The same for a summary that can wait: one that was refused recently is not sent again.
     pub async fn push_unless_held(&self, body: Bytes, deadline: Instant) -> Result<Stored, PushError> {
         match self.held(&Whose::of(&body)) {
             Some(error) => Err(error),
@@ -175,7 +175,7 @@ impl Pusher {
         }
     }
 
-    /// Why this run's summaries are not to be sent now, if they are not.
+    /// Why this run's summaries are held back now, if they are.
     pub(super) fn held(&self, whose: &Whose) -> Option<PushError> {
         let Some(token) = self.tokens.of(whose) else {
             return Some(PushError::NoToken { organization: whose.organization.clone() });
@@ -185,12 +185,13 @@ impl Pusher {
         Some(PushError::Held { reason: hold.reason.clone() })
     }
 
-    /// Counts the times that a token file told something else.
+    /// Counts the changes of a token file's content.
     pub(super) fn generation(&self) -> u64 {
         self.tokens.generation()
     }
 
-    /// Holds back what was refused because of its token: with this token if it is none, else what is of this scope.
+    /// Holds back summaries after a refusal because of the token: those with this token if it is unknown, otherwise those
+    /// of this scope.
     fn hold(&self, status: StatusCode, whose: &Whose, token: Secret, reason: String) {
         let key = match status {
             StatusCode::UNAUTHORIZED => HoldKey::Token(token),
@@ -199,12 +200,12 @@ impl Pusher {
         self.holds().refuse(key, reason, Instant::now());
     }
 
-    /// Whether this is to be told now; not again for an hour, but when other tokens are in force.
+    /// Whether to log this message now; not again for an hour, unless other tokens are in force.
     pub fn tells(&self, what: &str) -> bool {
         self.holds().tells(what, Instant::now())
     }
 
-    /// Whether something was told that is over now.
+    /// Forgets a message whose cause is over; returns whether it was logged.
     pub fn is_over(&self, what: &str) -> bool {
         self.holds().is_over(what)
     }
@@ -216,7 +217,7 @@ impl Pusher {
         holds
     }
 
-    /// What became of all that was pushed.
+    /// The results of all pushes.
     pub fn counts(&self) -> PushCounts {
         let [stored, failed] = &*self.counts;
         PushCounts { stored: stored.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
@@ -226,7 +227,7 @@ impl Pusher {
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
-            // The file of tokens may have been changed since the last attempt.
+            // The token file may have changed since the last attempt.
             let token = self.tokens.of(whose);
             let token =
                 token.ok_or_else(|| PushError::NoToken { organization: whose.organization.clone() })?;
@@ -274,11 +275,11 @@ impl Pusher {
     }
 }
 
-/// An endpoint for the log: a user name or password in it is nobody's business.
+/// An endpoint for the log, without user name and password.
 pub fn shown(endpoint: &url::Url) -> String {
     let mut shown = endpoint.clone();
     if !shown.username().is_empty() || shown.password().is_some() {
-        // Only a URL without a host has none to take away, and this one was checked.
+        // This fails only for a URL without a host, and this one was checked.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
     }
@@ -334,7 +335,7 @@ async fn read_limited(response: &mut Response) -> reqwest::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// `Retry-After` as RFC 9110 has it: seconds, or a date.
+/// `Retry-After` as in RFC 9110: seconds, or a date.
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -349,13 +350,13 @@ fn excerpt(answer: &[u8]) -> String {
     format!("{:?}", text.trim())
 }
 
-/// Where a redirect leads to.
+/// The target of a redirect.
 fn redirect(response: &Response) -> Option<String> {
     let target = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
     Some(String::from_utf8_lossy(target.as_bytes()).chars().take(200).collect())
 }
 
-/// What an answer says that is none of a receiver that took a summary.
+/// The reason in an answer that does not accept the summary.
 fn reason(status: StatusCode, redirect: Option<&str>, answer: &[u8]) -> String {
     if let Some(target) = redirect {
         return format!(

@@ -9,8 +9,8 @@ use super::*;
 use crate::config::Secret;
 use crate::config::tokens::TokenTable;
 
-/// A receiver that answers each connection with the next of `answers`, the last one for ever; an empty one is
-/// never answered.
+/// A receiver that answers each connection with the next of `answers`, and forever with the last one; an empty answer is
+/// never sent.
 struct Stub {
     endpoint: Url,
     requests: Arc<AtomicUsize>,

@@ -8,13 +8,13 @@ use hickory_resolver::net::NetError;
 use rustls::CertificateError;
 use url::Url;
 
-/// A name that leads nowhere.
+/// A name without an address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoAddress(String);
 
 impl NoAddress {
-    /// From what the resolver says.
+    /// From the resolver's error.
     pub(super) fn new(name: &str, error: &NetError) -> Self {
         Self(match error {
             _ if error.is_no_records_found() || error.is_nx_domain() => {
@@ -28,7 +28,7 @@ impl NoAddress {
         })
     }
 
-    /// Nobody can be asked.
+    /// There is no name server to ask.
     pub(super) fn nobody_to_ask(name: &str, cause: &dyn std::fmt::Display) -> Self {
         Self(format!(
             "{name} cannot be looked up: /etc/resolv.conf names no name server ({cause}); an IP address can be used"
@@ -36,7 +36,7 @@ impl NoAddress {
     }
 }
 
-/// What a person should know of a request that was not answered.
+/// Explains to the user why a request was not answered.
 pub(super) fn sentence(error: &reqwest::Error, endpoint: &Url) -> String {
     let chain: Vec<&(dyn Error + 'static)> =
         successors(Some(error as &(dyn Error + 'static)), |&error| error.source()).collect();
@@ -65,12 +65,12 @@ pub(super) fn sentence(error: &reqwest::Error, endpoint: &Url) -> String {
     if error.is_timeout() {
         return format!("{at} does not answer in time");
     }
-    // The outermost says nothing but that a request failed.
+    // The outermost error says only that a request failed.
     let last = chain.last().map_or_else(String::new, ToString::to_string);
     format!("the request to {at} failed: {last}")
 }
 
-/// The TLS library's own, which comes wrapped in errors of the connection, and these in each other.
+/// The TLS library's own error, which is wrapped in connection errors, possibly nested.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref() {
         return Some(tls);
@@ -119,7 +119,7 @@ fn of_io(error: &io::Error, at: &str) -> Option<String> {
     })
 }
 
-/// Without the number of the error.
+/// The error's text without its number.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, whenever the power fails.
+//! Files that are complete or absent, even if the power fails.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,12 +14,13 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins to write what will be at `path`, for its owner only.
+    /// Begins a file that will be at `path`, for its owner only.
     pub fn create(path: &Path) -> io::Result<Self> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name");
         let name = path.file_name().ok_or_else(invalid)?.to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        // What a process of the same PID left is in the way. Links are not followed: others may write here, too.
+        // A leftover of a process with the same PID would be in the way. Links are not followed: others may write here,
+        // too.
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -28,12 +29,12 @@ impl AtomicFile {
         Ok(Self { file: Some(file), temporary, path: path.to_owned() })
     }
 
-    /// Writes more of it.
+    /// Appends to it.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.as_mut().map_or(Ok(()), |file| file.write_all(bytes))
     }
 
-    /// Puts it in its place, in place of what is there; both it and its name are on disk then.
+    /// Moves it to its path and replaces any file there; then both its content and its name are on disk.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(file) = &self.file {
             file.sync_all()?;
@@ -44,7 +45,7 @@ impl AtomicFile {
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    /// All of it at once.
+    /// Writes a whole file at once.
     pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = Self::create(path)?;
         file.append(bytes)?;
@@ -55,7 +56,7 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // It is not in its place, and nobody reads it under this name.
+            // It never reached its path, and nothing reads it under this name.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }

@@ -1,4 +1,4 @@
-//! Whose run it is: the kernel gives a lock back when its holder dies, however it dies.
+//! The lock of a run's owner: the kernel releases it when the owner dies, for whatever reason.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// A run that is ours for as long as this is held.
+/// Ownership of a run, for as long as this is held.
 #[derive(Debug)]
 pub struct RunLock {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes it; `None`: somebody else has it.
+    /// Takes it; `None` if another collector has it.
     pub(super) fn take(path: PathBuf) -> io::Result<Option<Self>> {
         loop {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
@@ -25,7 +25,7 @@ impl RunLock {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
-            // Whoever had it may have removed it between the two calls: then it locks nothing any more.
+            // The previous owner may have removed the file between the two calls: then it locks nothing.
             let inode = |metadata: Metadata| (metadata.dev(), metadata.ino());
             if std::fs::metadata(&path)
                 .is_ok_and(|there| file.metadata().is_ok_and(|ours| inode(there) == inode(ours)))
@@ -35,7 +35,7 @@ impl RunLock {
         }
     }
 
-    /// Gives it back for good: the run is over.
+    /// Releases it and removes its file: the run is over.
     pub fn remove(self) {
         super::forget(&self.path);
         drop(self.file);

@@ -1,16 +1,16 @@
-//! A directory of summaries that no receiver has yet, and of checkpoints of runs that go on.
+//! A directory of summaries that no receiver has yet, and of checkpoints of runs in progress.
 //!
-//! Every file is there whole or not at all, and readable for its owner only:
+//! Every file is complete or absent, and readable only by its owner:
 //!
-//! | name | what |
+//! | name | content |
 //! |---|---|
-//! | `<summary id>.final.json` | a run's last summary: the body of a push, to the byte |
+//! | `<summary id>.final.json` | a run's last summary: exactly the body of a push |
 //! | `<summary id>.recovered.json` | the last summary of a run whose collector was killed, made from its checkpoint |
-//! | `<summary id>.interim.json` | a summary of a run that went on |
+//! | `<summary id>.interim.json` | a summary of a run that continued |
 //! | `<summary id>.checkpoint` | see [`super::checkpoint`] |
-//! | `<summary id>.lock` | held by the collector whose run it is |
-//! | `<summary id>.refused.json` | set aside: the receiver will never take it, and why |
-//! | `<summary id>.unreadable` | set aside: a checkpoint that cannot be used |
+//! | `<summary id>.lock` | held by the collector that owns the run |
+//! | `<summary id>.refused.json` | set aside: the receiver will never accept it, and why |
+//! | `<summary id>.unreadable` | set aside: an unusable checkpoint |
 
 mod atomic;
 mod lock;
@@ -29,14 +29,14 @@ pub use self::atomic::AtomicFile;
 pub use self::lock::RunLock;
 use crate::config::SpoolConfig;
 
-/// What a file of the spool is; in the order in which they go when there is no room.
+/// Kind of a spool file, in the order in which files are dropped if there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Set aside: a checkpoint that cannot be used.
     Unreadable,
-    /// Set aside: the receiver will never take it.
+    /// Set aside: the receiver will never accept it.
     Refused,
-    /// A summary of a run that went on.
+    /// A summary of a run that continued.
     Interim,
     /// Made from the checkpoint of a collector that was killed.
     Recovered,
@@ -57,7 +57,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is to be pushed.
+    /// Whether it is due to be pushed.
     pub fn is_due(self) -> bool {
         matches!(self, Self::Interim | Self::Recovered | Self::Final)
     }
@@ -66,18 +66,18 @@ impl Kind {
 /// A file of the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolEntry {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// The summary's id.
     pub id: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Size in bytes.
     pub bytes: u64,
     modified: SystemTime,
 }
 
-/// What a summary that was set aside is kept as.
+/// Content of the file of a refused summary.
 #[derive(Serialize)]
 struct Refused<'a> {
     reason: &'a str,
@@ -94,14 +94,14 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens it; makes it, for its owner only, if it is not there.
+    /// Opens it; creates it, for its owner only, if it does not exist.
     pub fn open(config: &SpoolConfig) -> io::Result<Self> {
         let SpoolConfig { directory, max_bytes, max_age, .. } = config.clone();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         Ok(Self { directory, max_bytes, max_age })
     }
 
-    /// Where the checkpoint of this run is.
+    /// Path of this run's checkpoint.
     pub fn checkpoint_path(&self, id: &str) -> PathBuf {
         self.directory.join(format!("{id}.checkpoint"))
     }
@@ -110,9 +110,9 @@ impl Spool {
         self.directory.join(format!("{id}{}", kind.suffix()))
     }
 
-    /// Puts a summary there in place of what there was of this run; tells where.
+    /// Writes a summary in place of this run's earlier ones; returns its path.
     ///
-    /// What is too old goes, and what there is no room for: the oldest interim summaries first, final ones last.
+    /// Drops files that are too old, and more if there is no room: in the order of [`Kind`], the oldest of each kind first.
     pub fn put(&self, id: &str, kind: Kind, body: &[u8]) -> io::Result<PathBuf> {
         let bytes = body.len() as u64;
         if bytes > self.max_bytes {
@@ -122,26 +122,26 @@ impl Spool {
         self.make_room(bytes, id);
         let path = self.path(id, kind);
         AtomicFile::write(&path, body)?;
-        // An interim one that comes late takes nothing away.
+        // A late interim summary removes nothing.
         for other in Kind::ALL.into_iter().filter(|other| other.is_due() && *other < kind) {
             forget(&self.path(id, other));
         }
         Ok(path)
     }
 
-    /// Takes away whatever is to be pushed of this run.
+    /// Removes this run's files that are due to be pushed.
     pub fn remove(&self, id: &str) {
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_due()) {
             forget(&self.path(id, kind));
         }
     }
 
-    /// Takes one file away.
+    /// Removes one file.
     pub fn remove_entry(&self, entry: &SpoolEntry) {
         forget(&entry.path);
     }
 
-    /// Sets a summary aside that the receiver will never take, with what it said.
+    /// Sets aside a summary that the receiver will never accept, with the reason.
     pub fn refuse(&self, entry: &SpoolEntry, reason: &str) -> io::Result<PathBuf> {
         let body = fs::read(&entry.path)?;
         let summary = serde_json::from_slice(&body)
@@ -153,7 +153,7 @@ impl Spool {
         Ok(path)
     }
 
-    /// What is there, oldest first.
+    /// The files, oldest first.
     pub fn entries(&self) -> io::Result<Vec<SpoolEntry>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.directory)?.flatten() {
@@ -175,24 +175,24 @@ impl Spool {
         Ok(ids)
     }
 
-    /// Sets a checkpoint aside that cannot be used.
+    /// Sets aside an unusable checkpoint.
     pub fn set_aside_checkpoint(&self, id: &str) -> io::Result<PathBuf> {
         let path = self.path(id, Kind::Unreadable);
         fs::rename(self.checkpoint_path(id), &path)?;
         Ok(path)
     }
 
-    /// Takes a run's checkpoint away.
+    /// Removes a run's checkpoint.
     pub fn remove_checkpoint(&self, id: &str) {
         forget(&self.checkpoint_path(id));
     }
 
-    /// Claims a run; `None`: another collector has it.
+    /// Claims a run; `None` if another collector has it.
     pub fn lock(&self, id: &str) -> io::Result<Option<RunLock>> {
         RunLock::take(self.directory.join(format!("{id}.lock")))
     }
 
-    /// Takes away what is older than it may be, and what collectors that were killed had begun to write.
+    /// Removes files that are too old, and unfinished files of killed collectors.
     pub fn tidy(&self) {
         self.make_room(0, "");
         let names =
@@ -202,7 +202,7 @@ impl Spool {
             Some((id(text, ".tmp").or_else(|| id(text, ".lock"))?, name))
         });
         for (id, name) in of_the_living {
-            // Whoever writes one of these holds the lock of the run.
+            // A collector that writes one of these holds the run's lock.
             if let Ok(Some(lock)) = self.lock(&id) {
                 if name.to_string_lossy().ends_with(".tmp") {
                     forget(&self.directory.join(name));
@@ -241,14 +241,14 @@ impl Spool {
     }
 }
 
-/// The id in a name of this form; ids are UUIDs, so that no name leads elsewhere.
+/// The id in a name of this form; ids are UUIDs, so no name leads elsewhere.
 fn id(name: &str, suffix: &str) -> Option<String> {
     let id = name.strip_suffix(suffix)?.trim_start_matches('.');
     let id = id.split('.').next()?;
     uuid::Uuid::parse_str(id).ok().filter(|uuid| uuid.to_string() == id).map(|_| id.to_owned())
 }
 
-/// Takes a file away; that it has gone already is as good.
+/// Removes a file; it may be gone already.
 fn forget(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound

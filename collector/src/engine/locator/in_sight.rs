@@ -1,4 +1,4 @@
-//! A sidecar: everything in sight counts, in the container that its cgroup names.
+//! A sidecar: every process in sight counts, in the container that its cgroup names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 #[derive(Debug)]
 pub(crate) struct InSight {
     containers: Containers,
-    /// The collector's own PID and container, where they are in sight.
+    /// The collector's own PID and container, if they are in sight.
     own_pid: Option<u32>,
     own: Option<ContainerIndex>,
 }
@@ -30,10 +30,10 @@ impl InSight {
         }
     }
 
-    /// Whether PID 1 is in another container than the collector, and everything in sight is in the collector's pod.
+    /// Whether PID 1 is in another container than the collector, and every process in sight is in the collector's pod.
     ///
-    /// The PID namespace of a machine has kernel threads and processes in no container. In its own PID namespace the
-    /// collector, or something in its container, is PID 1.
+    /// A machine's PID namespace has kernel threads and processes outside containers. In a PID namespace of its own, the
+    /// collector or another process of its container is PID 1.
     fn sees_its_pod_alone(&self, reading: &Reading) -> bool {
         let Some(own) = self.own else { return false };
         let other_first = |(process, place): (&Observation, &Option<Place>)| {
@@ -99,8 +99,8 @@ impl RunLocator for InSight {
         self.own
     }
 
-    /// A collector in the PID namespace that a pod's containers share sees the pod and nothing else. What the pod used
-    /// before the collector started belongs to the run, too: the run began with its first process.
+    /// A collector in the PID namespace that a pod's containers share sees only the pod. The CPU time that the pod used
+    /// before the collector started is part of the run, because the run began with its first process.
     fn earlier_beginning(&self, reading: &Reading, tick_seconds: f64) -> Option<Earlier> {
         if !self.sees_its_pod_alone(reading) {
             return None;

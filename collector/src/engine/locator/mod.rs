@@ -23,32 +23,32 @@ pub(crate) struct Event {
     pub(crate) parent: Option<Place>,
 }
 
-/// Looks up the content of `/proc/[pid]/cgroup` for the cgroups of an event; `None` where their names were lost.
+/// Looks up the content of `/proc/[pid]/cgroup` for the cgroups of an event; `None` if their names were lost.
 pub(crate) type Content<'a> = &'a mut dyn FnMut(CgroupIds) -> Option<Vec<u8>>;
 
 /// Selects the processes that count and places each of them in a container.
 pub(crate) trait Locator {
-    /// Removes the processes that do not count and returns the places of the others, in their order; `None` where a place
-    /// is unknown.
+    /// Removes the processes that do not count and returns the places of the others, in their order; `None` if a place is
+    /// unknown.
     fn locate(&mut self, processes: &mut Vec<Observation>, table: &ProcessTable) -> Vec<Option<Place>>;
 
-    /// Returns the place of a process that the eBPF program reported; `None` where it is unknown.
+    /// Returns the place of a process that the eBPF program reported; `None` if it is unknown.
     ///
     /// `content` returns what `/proc/[pid]/cgroup` would hold for its cgroups.
     fn locate_event(&mut self, event: Event, content: Content<'_>) -> Option<Place>;
 
-    /// Whether a place follows from cgroups, so that a process that was ending when a pass first saw it is misplaced.
+    /// Whether places come from cgroups. If so, a process that was already ending when a pass first saw it is misplaced.
     fn uses_cgroups(&self) -> bool {
         true
     }
 
-    /// Whether the process's own use is part of the run. What it waited for counts in any case.
+    /// Whether the process's own use is part of the run. The CPU time of children that it waited for always counts.
     fn counts(&self, _process: &Observation) -> bool {
         true
     }
 
-    /// Learns what containers are and what they are called from the processes in them. `seen_before`: an earlier pass
-    /// has seen the process.
+    /// Learns the parts and names of containers from the processes in them. `seen_before`: an earlier pass saw the process,
+    /// and it is no longer starting.
     fn learn(
         &mut self,
         _reading: &Reading,
@@ -58,24 +58,24 @@ pub(crate) trait Locator {
     }
 }
 
-/// A locator whose processes are all of one run.
+/// A locator whose processes all belong to one run.
 pub(crate) trait RunLocator: Locator {
     /// The mode as summaries name it.
     const MODE: &'static str;
 
-    /// The process whose descendants are measured; `None`: everything in sight is.
+    /// The process whose descendants are measured; `None` if every process in sight is.
     fn root(&self) -> Option<u32>;
 
     fn containers(&self) -> &Containers;
 
     fn containers_mut(&mut self) -> &mut Containers;
 
-    /// The collector's own container, where it is in sight.
+    /// The collector's own container, if it is in sight.
     fn own_container(&self) -> Option<ContainerIndex> {
         None
     }
 
-    /// Whether the run began before the first pass, which is this reading.
+    /// Returns the beginning of the run if it is before the first pass, which is this reading.
     fn earlier_beginning(&self, _reading: &Reading, _tick_seconds: f64) -> Option<Earlier> {
         None
     }
@@ -86,6 +86,6 @@ pub(crate) trait RunLocator: Locator {
 pub(crate) struct Earlier {
     /// The start of its first process.
     pub(crate) first_ticks: u64,
-    /// For how many seconds each container had existed at the first pass.
+    /// The age of each container at the first pass, in seconds.
     pub(crate) ages: BTreeMap<ContainerIndex, f64>,
 }

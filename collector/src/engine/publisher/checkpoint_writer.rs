@@ -1,4 +1,4 @@
-//! Writes a checkpoint: a thread writes the file and receives one block after another.
+//! Writes a checkpoint: a thread receives one block after another and writes the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::deliver::spool::AtomicFile;
 /// How many blocks may wait for the disk; each is one container, at most about 80 KiB.
 const BLOCKS: usize = 16;
 
-/// A checkpoint of the run as it was after so many passes.
+/// A checkpoint of the run as it was after `passes` passes.
 #[derive(Debug)]
 pub(super) struct CheckpointWriter {
     passes: u64,
@@ -29,17 +29,17 @@ enum WriterState {
     Sending(Sender<Vec<u8>>),
     /// The last block was sent, or the thread has ended early and logged why.
     Finishing,
-    /// It was given up.
+    /// The checkpoint was given up.
     Overtaken,
 }
 
-/// What became of a step.
+/// The result of a step.
 pub(super) enum Progress {
     /// More steps follow.
     More,
     /// The checkpoint is on disk, or the disk fails.
     Done,
-    /// A pass came first: this checkpoint was given up.
+    /// A pass came first, so this checkpoint was given up.
     Overtaken,
 }
 
@@ -85,7 +85,7 @@ impl CheckpointWriter {
     /// Waits until a block can be sent or, after the last one, until the thread has ended. Cancel-safe.
     pub(super) async fn ready(&mut self) {
         if let WriterState::Sending(blocks) = &self.state {
-            // There is no other sender: the permit that is returned here is still free a moment later.
+            // There is no other sender, so the permit returned here is still free a moment later.
             drop(blocks.reserve().await);
             tokio::task::yield_now().await;
         } else if !self.thread.is_finished() {

@@ -1,4 +1,4 @@
-//! Pushes interim summaries: one at a time, and only the latest of those that wait.
+//! Pushes interim summaries one at a time. Only the latest summary waits.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use wire::Submission;
 use crate::deliver::push::Pusher;
 use crate::deliver::spool::{Kind, Spool};
 
-/// A push has at least this time, however short the interval.
+/// A push may take at least this long, even if the interval is shorter.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The push in progress, and the summary that waits for it.
@@ -22,14 +22,14 @@ pub(super) struct InterimPush {
 }
 
 impl InterimPush {
-    /// Lets this summary wait, in place of one that already does.
+    /// Queues this summary, in place of one that already waits.
     pub(super) fn offer(&mut self, submission: Submission, interval: Duration) {
         if let Some((replaced, _)) = self.waiting.replace((submission, interval.max(LEAST_PATIENCE))) {
             info!(seq = replaced.seq, "an interim summary was not sent: a later one takes its place");
         }
     }
 
-    /// Starts to push the summary that waits, unless a push is in progress.
+    /// Starts to push the waiting summary, unless a push is in progress.
     pub(super) fn next(&mut self, pusher: Option<&Pusher>, spool: Option<&Spool>) {
         if self.in_progress.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
@@ -41,7 +41,7 @@ impl InterimPush {
         }
     }
 
-    /// Waits for the push in progress to end; pending forever if there is none. Cancel-safe.
+    /// Waits for the push in progress to end, forever if there is none. Cancel-safe.
     pub(super) async fn done(&mut self) {
         match &mut self.in_progress {
             Some(task) => {
@@ -52,7 +52,7 @@ impl InterimPush {
         }
     }
 
-    /// Cancels the push in progress and drops the summary that waits.
+    /// Cancels the push in progress and drops the waiting summary.
     pub(super) fn abort(&mut self) {
         self.waiting = None;
         if let Some(task) = self.in_progress.take() {

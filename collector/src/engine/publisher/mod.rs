@@ -34,7 +34,7 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How long the end of a run waits for a slow disk.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
-/// Everything that is sent and written of one run.
+/// Sends and writes the results of one run.
 #[derive(Debug)]
 pub(crate) struct RunPublisher {
     run: Option<RunIdentity>,
@@ -69,7 +69,7 @@ pub(crate) enum PublishStep {
 struct Timer {
     interval: Option<Duration>,
     next: Option<Instant>,
-    /// How often in a row a pass came before it was done.
+    /// How many times in a row a pass came first.
     overtaken: u32,
 }
 
@@ -91,7 +91,8 @@ impl Timer {
         self.overtaken = 0;
     }
 
-    /// A pass came first. After the third time in a row it is left until the next interval; then this returns true.
+    /// Notes that a pass came first. After the third time in a row, leaves the work until the next interval and returns
+    /// true.
     fn overtaken(&mut self) -> bool {
         self.overtaken += 1;
         let is_left = self.overtaken >= 3;
@@ -122,7 +123,7 @@ impl RunPublisher {
         }
     }
 
-    /// The run, and where its summaries are pushed to.
+    /// The run, and the pusher of its summaries.
     pub(crate) fn target(&self) -> Option<(Pusher, RunIdentity)> {
         self.pusher.clone().zip(self.run.clone())
     }
@@ -132,7 +133,7 @@ impl RunPublisher {
         &self.summary_id
     }
 
-    /// Whether anything of it has left this process.
+    /// Whether anything of this run has left the process: a summary or a lock file.
     pub(crate) fn has_begun(&self) -> bool {
         self.next_seq > 1 || self.lock.is_some()
     }
@@ -142,12 +143,12 @@ impl RunPublisher {
         !self.recovered
     }
 
-    /// The beginning of the run was not measured.
+    /// Notes that the beginning of the run was not measured.
     pub(crate) fn is_not_whole(&mut self) {
         self.recovered = true;
     }
 
-    /// Whether a summary or checkpoint is in the making.
+    /// Whether a summary or checkpoint is in progress.
     pub(crate) fn is_busy(&self) -> bool {
         self.draft.is_some() || self.writer.is_some()
     }
@@ -176,7 +177,7 @@ impl RunPublisher {
         }
     }
 
-    /// Takes a step, which lasts a millisecond at most.
+    /// Takes a step, which lasts at most a millisecond.
     pub(crate) fn step(&mut self, step: PublishStep, run: RunSnapshot<'_>) {
         match step {
             PublishStep::BeginDraft => {
@@ -189,7 +190,7 @@ impl RunPublisher {
         }
     }
 
-    /// Pushes an interim summary that waited for the one before it.
+    /// Pushes an interim summary that waited for the previous one.
     pub(crate) fn push_next(&mut self) {
         self.interim.next(self.pusher.as_ref(), self.spool.as_ref());
     }
@@ -261,7 +262,7 @@ impl RunPublisher {
         }
     }
 
-    /// Cancels everything in progress, since the final summary is to come. Returns that summary's id and number.
+    /// Cancels everything in progress before the final summary. Returns the id and number of that summary.
     pub(crate) fn close(&mut self) -> (String, u64) {
         if let Some(backlog) = self.backlog.take() {
             backlog.abort();
@@ -272,8 +273,8 @@ impl RunPublisher {
         (self.summary_id.clone(), self.take_seq())
     }
 
-    /// The collector ends and the run does not. Returns the summary so far, and the handle of a checkpoint that is being
-    /// written where there is a spool for the next collector to find it in. Without a spool that summary is final.
+    /// Leaves a run that outlives the collector. Returns the summary so far and, if there is a spool, the handle of a
+    /// checkpoint that is being written for the next collector. Without a spool that summary is final.
     pub(crate) fn leave(&mut self, run: RunSnapshot<'_>) -> Option<(Submission, Option<JoinHandle<()>>)> {
         let (summary_id, seq) = self.close();
         let identity = self.run.clone()?;
@@ -299,7 +300,7 @@ impl RunPublisher {
         if let Some(write) = self.last_write.take()
             && tokio::time::timeout(LAST_WRITE, write).await.is_err()
         {
-            // The next collector delivers what it holds, which the final summary supersedes.
+            // The next collector delivers that checkpoint, which the final summary supersedes.
             warn!("the disk does not take the last checkpoint; what there is of it stays");
         }
         if let Some(spool) = &self.spool {

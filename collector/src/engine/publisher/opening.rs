@@ -16,13 +16,14 @@ use crate::host;
 use crate::run_identity::RunIdentity;
 use crate::sample::boot_id;
 
-/// A run whose collector was killed longer ago is not continued: too much of it is missing.
+/// A run whose collector was killed longer ago than this is not continued: too much of it is missing.
 const RECOVERY_AGE: Duration = Duration::from_mins(15);
-/// How far the numbers of a recovered run jump: further than summaries can have been numbered since the checkpoint.
+/// How far the numbers of a recovered run jump: past any number that a summary since the checkpoint can have.
 const RECOVERY_STEP: u64 = 1 << 20;
 
 impl RunPublisher {
-    /// Opens what is configured. Returns the checkpoint of the run to continue, if `may_resume` and if there is one.
+    /// Opens the spool and the receiver, if configured. Returns the checkpoint of the run to continue, if `may_resume` is
+    /// set and there is one.
     pub(crate) fn open(config: &Config, may_resume: bool) -> anyhow::Result<(Self, Option<Checkpoint>)> {
         match (Self::try_open(config, may_resume), &config.spool) {
             // The user did not ask for the default spool.
@@ -64,7 +65,8 @@ impl RunPublisher {
         Ok((publisher, checkpoint))
     }
 
-    /// For one of many runs. `recovered` is the head of the checkpoint that it continues from, and the run's lock.
+    /// Opens the publisher of one of many runs. `recovered` is the head of the checkpoint that it continues from, and the
+    /// lock of the run.
     pub(crate) fn for_run(
         config: &Config,
         run: RunIdentity,
@@ -106,7 +108,7 @@ pub(crate) fn resumable(mode: &str) -> impl Fn(&Head) -> bool {
     }
 }
 
-/// Opens the spool, where one is configured, and removes what has no place in it any more.
+/// Opens the spool, if one is configured, and removes outdated and unfinished files.
 pub(crate) fn open_spool(config: &Config) -> anyhow::Result<Option<Spool>> {
     let Some(spool_config) = &config.spool else { return Ok(None) };
     let directory = spool_config.directory.display();

@@ -1,4 +1,4 @@
-//! Which processes of a node say that they belong to which job.
+//! The jobs that the processes of a node name.
 
 use std::rc::Rc;
 

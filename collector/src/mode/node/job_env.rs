@@ -15,7 +15,7 @@ use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
-/// How often the environment of a process is read while its name stays the same: the first time can be between fork and
+/// How often the environment of a process is read while its name stays the same: the first read can be between fork and
 /// exec.
 const LOOKS: u8 = 2;
 /// How many jobs that cannot be followed are logged.
@@ -26,7 +26,7 @@ const MAX_LOGGED: usize = 100;
 pub(super) struct JobEnvironments {
     variables: Vec<JobVariables>,
     known: FxHashMap<ProcessKey, KnownProcess>,
-    /// The runs of processes that began a container since the last pass, as the eBPF program told.
+    /// The runs of processes that began a container since the last pass, as reported by the eBPF program.
     told: FxHashMap<ProcessKey, Told>,
     space: Vec<u8>,
     pass: u64,
@@ -36,7 +36,7 @@ pub(super) struct JobEnvironments {
     pub(super) forbidden: u64,
 }
 
-/// What the eBPF program told of a process that names a run.
+/// The eBPF program's report of a process that names a run.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) parent_pid: u32,
@@ -59,13 +59,13 @@ impl JobEnvironments {
         Self { variables, known, told, space, pass: 0, logged, forbidden: 0 }
     }
 
-    /// Takes what the eBPF program told of processes with which a container began.
+    /// Takes the eBPF program's reports of processes that began a container.
     pub(super) fn hear(&mut self, begun: Vec<Beginning>) {
         for Beginning { key, parent_pid, place, mut environment } in begun {
             let named = identity(&environment, &self.variables);
             // It holds the job's secrets.
             environment.fill(0);
-            // What it executed last counts.
+            // The last program that it executed counts.
             match self.run_named(key, named, None) {
                 Some(run) => self.told.insert(key, Told { parent_pid, place, run }),
                 None => self.told.remove(&key),
@@ -73,7 +73,7 @@ impl JobEnvironments {
         }
     }
 
-    /// The processes that named a run when they executed a program, and are over by now.
+    /// The processes that named a run when they executed a program, and have ended since.
     pub(super) fn over(&mut self) -> impl Iterator<Item = (ProcessKey, Told)> {
         let (known, pass) = (&self.known, self.pass);
         let is_over = move |key: &ProcessKey| known.get(key).is_none_or(|known| known.pass != pass);
@@ -134,7 +134,7 @@ impl JobEnvironments {
         }
     }
 
-    /// The run that a process names; one that cannot be followed is logged.
+    /// The run that a process names; logs one that cannot be followed.
     fn run_named(
         &mut self,
         key: ProcessKey,

@@ -1,4 +1,4 @@
-//! The measurement of a node: one pass after another, shared out by pod.
+//! The measurement of a node: one pass after another, split by pod.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::host::Moment;
 use crate::sample::cgroupfs::Hierarchies;
 use crate::sample::pod_logs::PodLogs;
 
-/// How many descriptors the files of cgroups may take; processes have the others.
+/// How many descriptors cgroup files may use; processes have the others.
 const CGROUP_DESCRIPTORS: u64 = 16_384;
 
 /// The sampler of a node and its pods.
@@ -54,8 +54,8 @@ pub(super) struct Totals {
 }
 
 impl NodeMeasurement {
-    /// Begins with the pass that the others are compared with. `recovered` are runs to continue if their pods still
-    /// exist; the other ones are returned.
+    /// Starts with the pass that the others are compared with. `recovered` are runs to continue if their pods still exist;
+    /// returns the others.
     pub(super) fn start(
         config: &Rc<Config>,
         node: &NodeConfig,

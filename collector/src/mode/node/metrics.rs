@@ -1,4 +1,4 @@
-//! The answer to `/metrics`: the jobs that run, and the collector itself.
+//! The answer to `/metrics`: the running jobs, and the collector itself.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::attribute::containers::Container;
 use crate::host;
 use crate::output::prometheus::Scrape;
 
-/// Which job, and in which pod.
+/// Labels of a job and its pod.
 const JOB: [&str; 8] =
     ["organization", "repository", "workflow", "job", "run_id", "namespace", "pod", "pod_uid"];
 

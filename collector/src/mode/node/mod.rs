@@ -1,6 +1,6 @@
-//! Beside everything: follows every CI job of a node, and publishes a summary of each.
+//! Node mode: follows every CI job of a node and publishes a summary of each.
 //!
-//! `measurement` reads the node once each interval and shares out the figures by pod; `pod` decides which job a pod runs;
+//! `measurement` reads the node once each interval and splits the figures by pod; `pod` decides which job a pod runs;
 //! `publisher` sends summaries and writes checkpoints.
 
 mod evidence;
@@ -83,7 +83,7 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
     Ok(super::exit_code(delivered))
 }
 
-/// The runs of a collector that was stopped or killed, by pod. Each pod has one, the latest.
+/// The runs of a collector that was stopped or killed, by pod: the latest of each pod.
 fn recover(spool: &Spool) -> anyhow::Result<HashMap<PodKey, Recovered>> {
     let resumable = resumable("node");
     let is_ours = |head: &Head| resumable(head) && pod_key(&head.containers).is_some();

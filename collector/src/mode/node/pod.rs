@@ -21,17 +21,17 @@ use crate::engine::recorder::{RunContext, RunRecorder, RunSnapshot};
 use crate::run_identity::RunIdentity;
 use crate::sample::pod_logs::PodName;
 
-/// How long the use of a pod is kept for a job that may begin in it. A pod that waits longer is a runner for many jobs:
-/// its job begins when the job's first process does.
+/// How long a pod's usage is kept for a job that may begin in it. A pod that waits longer is a runner for many jobs: its
+/// job begins with the job's first process.
 const LEAD: Duration = Duration::from_mins(10);
-/// After how many passes without a process a pod is over: exit records of its processes come after they are gone.
+/// A pod is over after this many passes without a process: the exit records of its processes come after they are gone.
 const EMPTY_PASSES: u32 = 2;
-/// How many passes are held for a job that shows no sign of life.
+/// How many passes are held for a job without a live process.
 const MAX_HELD: usize = 4096;
 /// How many ended jobs each pod remembers.
 const MAX_OVER: usize = 64;
 
-/// What makes two processes members of the same pod.
+/// Identifies the pod of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum PodKey {
     /// The UID of their pod.
@@ -62,14 +62,14 @@ pub(super) struct Pod {
     /// The start of the first process that was seen in it.
     began_ticks: Option<u64>,
     empty_passes: u32,
-    /// What it used since its beginning, until its job is known.
+    /// Its usage since its beginning, until its job is known.
     pending: Option<RunRecorder>,
     had_job: bool,
     pub(super) job: Option<JobRun>,
     over: Vec<Rc<RunIdentity>>,
 }
 
-/// A job as it is measured.
+/// A job that is being measured.
 #[derive(Debug)]
 pub(super) struct JobRun {
     pub(super) run: Rc<RunIdentity>,
@@ -81,7 +81,7 @@ pub(super) struct JobRun {
     alive_at: Duration,
     /// Whether none of its processes was alive at the last pass.
     quiet: bool,
-    /// Passes since then, but for the first. They count if the job goes on, and do not if it is over.
+    /// Passes since then, except for the first. They count only if the job continues.
     held: Vec<Pass>,
     /// Whether it is not a CI job.
     other: bool,
@@ -131,7 +131,7 @@ impl PodContext<'_> {
         cgroups
     }
 
-    /// `from_the_beginning`: the run includes all that its cgroups have counted.
+    /// `from_the_beginning`: the run includes everything that its cgroups have counted.
     fn recorder(&self, began_ticks: u64, from_the_beginning: bool) -> RunRecorder {
         RunRecorder::begin(self.config, self.cgroups(from_the_beginning), self.clock, began_ticks, self.now)
     }
@@ -165,7 +165,7 @@ impl Pod {
         }
     }
 
-    /// Its name, or its id where the name is unknown.
+    /// Its name, or its id if the name is unknown.
     pub(super) fn facts(&self) -> PodFacts<'_> {
         let (uid, pod) = (self.key.id(), self.name.as_ref());
         let in_pod = matches!(self.key, PodKey::Pod(_));
@@ -191,7 +191,7 @@ impl Pod {
         self.resume_recovered(context);
         pass.apply_pod_rules(&mut self.containers, None);
         let is_empty = pass.present.is_empty();
-        // By samples: between two of them the last records of processes may not have come yet.
+        // Only samples count: between two of them, the last records of processes may not have come yet.
         self.empty_passes = match (is_empty, pass.between) {
             (false, _) => 0,
             (true, true) => self.empty_passes,
@@ -248,18 +248,18 @@ impl Pod {
         self.job = Some(JobRun { other, ..JobRun::new(run, since_ticks, recorder, publisher, context.now) });
     }
 
-    /// Begins with the first pass that has a process of it.
+    /// Begins with the first pass that has one of its processes.
     fn begin(&mut self, pass: &Pass, context: &PodContext<'_>) {
         let exited = pass.exited.iter().flatten().map(|one| one.key);
         let starts = pass.present.iter().map(|one| one.key).chain(exited).map(|key| key.start_ticks);
         let Some(began_ticks) = starts.min() else { return };
         self.began_ticks = Some(began_ticks);
-        // What was used before measuring began is unknown.
+        // Usage before measuring began is unknown.
         let measured = if self.was_there { began_ticks.max(context.clock.began_ticks) } else { began_ticks };
         self.pending = Some(context.recorder(measured, !self.was_there));
     }
 
-    /// Begins another job, or the first. `renames`: no process is left that names the job before.
+    /// Begins another job, or the first. `renames`: no process is left that names the previous job.
     fn replace(
         &mut self,
         pass: Pass,
@@ -269,7 +269,7 @@ impl Pod {
         context: &PodContext<'_>,
     ) -> Option<JobRun> {
         let mut before = self.job.take();
-        // Its first process was a script that set the variables of this one and became its program: there was no other job.
+        // Its first process was a script that set this job's variables and became its program: there was no other job.
         let is_same = |job: &mut JobRun| {
             renames && !job.other && job.since_ticks == since_ticks && !job.publisher.has_begun()
         };
@@ -277,7 +277,7 @@ impl Pod {
             self.pending = Some(same.recorder);
         }
         let mut publisher = context.publisher(&run, None);
-        // It began before measuring did: what it used until then is unknown.
+        // It began before measuring did: its usage until then is unknown.
         if since_ticks < context.clock.began_ticks {
             publisher.is_not_whole();
         }
@@ -325,7 +325,7 @@ impl Pod {
                 job.recorder.add(pass, containers);
                 (job.alive_at, job.quiet) = (context.now, false);
             } else if !job.quiet {
-                // What it used last it used since the pass before.
+                // Its last usage is from the time since the previous pass.
                 job.quiet = !pass.between;
                 job.recorder.add(pass, containers);
             } else {
@@ -358,7 +358,7 @@ impl Pod {
         }
     }
 
-    /// The run of a pod without a CI job, where such pods are reported.
+    /// The run of a pod without a CI job, if such pods are reported.
     fn other_run(&self, context: &PodContext<'_>) -> Option<RunIdentity> {
         let template = context.node.report_other.as_ref()?;
         match template.run(self.facts()) {
@@ -399,7 +399,7 @@ impl JobRun {
         Self { run, since_ticks, recorder, publisher, alive_at: now, quiet, held, other }
     }
 
-    /// Adds the passes that were held: the job goes on, or its pod is over.
+    /// Adds the held passes: the job continues, or its pod is over.
     fn count_held(&mut self, containers: &Containers) {
         for pass in std::mem::take(&mut self.held) {
             self.recorder.add(pass, containers);

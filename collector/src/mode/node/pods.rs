@@ -1,7 +1,7 @@
-//! The pods of a node, and containers that are in no pod: which process is in which.
+//! The pods of a node and the containers in no pod: finds the place of each process.
 //!
-//! Each pod has containers of its own, so that nothing of a pod outlives it. The sampler sees all pods at once: to it a
-//! container is a number that holds both the pod's number and the container's own.
+//! Each pod has its own containers, so that nothing of a pod outlives it. The sampler sees all pods at once: its container
+//! numbers combine the pod's number and the container's own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,9 +27,9 @@ use crate::sample::process_table::{CgroupId, Observation, ProcessKey, ProcessTab
 /// The bits of a container's own number.
 const OWN_BITS: u32 = 10;
 const _: () = assert!(MAX_CONTAINERS + 1 < 1 << OWN_BITS);
-/// Numbers are given out in turn: pods that are over return theirs.
+/// Numbers are assigned in turn; a pod that is over returns its number.
 const NUMBERS: u32 = 1 << (32 - OWN_BITS);
-/// How many pods are followed at most; a node runs some hundred.
+/// At most this many pods are followed; a node runs some hundred.
 const MAX_PODS: usize = 10_000;
 /// How many cgroups are remembered; the others are looked up again.
 const MAX_CACHED_CGROUPS: usize = 65_536;
@@ -40,7 +40,7 @@ const HOST: Place = Place { container: ContainerIndex(0), nested: None };
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PodNumber(u32);
 
-/// Returns the pod and the container's own index; `None`: the container is in no pod.
+/// Returns the pod and the container's own index; `None` if the container is in no pod.
 pub(super) fn split(container: ContainerIndex) -> Option<(PodNumber, ContainerIndex)> {
     let pod = container.0 >> OWN_BITS;
     (pod != 0).then_some((PodNumber(pod), ContainerIndex(container.0 & ((1 << OWN_BITS) - 1))))
@@ -56,7 +56,7 @@ fn within(pod: PodNumber, place: Place) -> Option<Place> {
     (found == pod).then_some(Place { container, ..place })
 }
 
-/// What a new pod is made of.
+/// The inputs for new pods.
 #[derive(Debug)]
 struct Discovery {
     process_map: ProcessMap,
@@ -95,7 +95,7 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    /// None yet. `recovered` are runs to continue if their pods still exist.
+    /// Starts without pods. `recovered` are runs to continue if their pods still exist.
     pub(super) fn new(process_map: ProcessMap, logs: PodLogs, recovered: HashMap<PodKey, Recovered>) -> Self {
         Self {
             discovery: Discovery { process_map, logs, at_the_beginning: true, recovered },
@@ -138,7 +138,7 @@ impl Pods {
         self.by_ids.retain(|_, pod| *pod != Some(number));
     }
 
-    /// Forgets the pods of which nothing is left.
+    /// Forgets the pods that are over.
     pub(super) fn remove_ended(&mut self) {
         let over: Vec<_> = self.iter().filter(|(_, pod)| pod.is_over()).map(|(number, _)| number).collect();
         for number in over {
@@ -146,9 +146,9 @@ impl Pods {
         }
     }
 
-    /// Returns the place of each process, in the same order; `None` where it is unknown.
+    /// Returns the place of each process, in the same order; `None` if it is unknown.
     ///
-    /// `content` returns what `/proc/[pid]/cgroup` holds for a cgroup.
+    /// `content` returns the content of `/proc/[pid]/cgroup` for a cgroup.
     fn places<'a>(
         &mut self,
         observations: &[Observation],
@@ -195,7 +195,7 @@ impl Pods {
         places
     }
 
-    /// The pod of a process with these cgroups, whose parent is in the pod `parent`; `None`: it is in no pod.
+    /// The pod of a process with these cgroups, whose parent is in the pod `parent`; `None` if it is in no pod.
     fn pod_of(&mut self, content: &[u8], parent: Option<PodNumber>) -> Option<PodNumber> {
         let key = match identify(&CgroupLines::parse(content)) {
             Identity::Pod { uid } | Identity::Container(ContainerIdentity { pod_uid: Some(uid), .. }) => {
@@ -232,8 +232,8 @@ impl Pods {
         Some(number)
     }
 
-    /// Names containers by the logs of their pods where nothing else names them. That includes containers that only the
-    /// eBPF program saw.
+    /// Names containers by their pods' logs if nothing else names them, including containers that only the eBPF program
+    /// saw.
     fn name_by_logs(&mut self) {
         let nameless: Vec<_> = self
             .list
@@ -261,7 +261,7 @@ impl Pods {
         }
     }
 
-    /// Shares out a pass by pod. Also returns the CPU time whose container is unknown, in nanoseconds.
+    /// Splits a pass by pod. Also returns the CPU time whose container is unknown, in nanoseconds.
     pub(super) fn share_out(&self, pass: Pass) -> (BTreeMap<PodNumber, Pass>, u64) {
         let mut unattributed_ns = 0;
         let followed = self.list.values().filter(|pod| pod.job.is_some()).count();

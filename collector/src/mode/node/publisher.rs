@@ -1,4 +1,4 @@
-//! Publishes the jobs of a node: interim summaries and checkpoints in turn, final summaries at the same time.
+//! Publishes the jobs of a node: interim summaries and checkpoints one after the other, final summaries in parallel.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -28,17 +28,17 @@ use crate::run_identity::RunIdentity;
 
 /// How long the push of a final summary is tried before it is left to the spool.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same without a spool, where nothing tries it again.
+/// The same without a spool, when nothing retries it later.
 const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_mins(5);
 /// How many summaries are pushed at once when the collector ends.
 const PUSHES_AT_ONCE: usize = 16;
-/// The part of the shutdown time that is reserved for writing what could not be pushed.
+/// The part of the shutdown time that is reserved for writing summaries that could not be pushed.
 const RESERVE: Duration = Duration::from_secs(2);
 
-/// The ids of runs that have a publisher: the backlog leaves alone what lies in the spool of them.
+/// Ids of runs that have a publisher: the backlog leaves their files in the spool alone.
 type ActiveRuns = Arc<Mutex<HashSet<String>>>;
 
-/// Publishes everything.
+/// Publishes the summaries and checkpoints of all jobs.
 #[derive(Debug)]
 pub(super) struct NodePublisher {
     config: Rc<Config>,
@@ -102,7 +102,7 @@ impl NodePublisher {
         });
     }
 
-    /// Publishes what follows from a pass: the jobs that are over, and those that it found.
+    /// Publishes after a pass: finishes the jobs that are over and registers the new ones.
     pub(super) fn after_pass(
         &mut self,
         measurement: &mut NodeMeasurement,
@@ -128,8 +128,8 @@ impl NodePublisher {
         }
     }
 
-    /// The collector ends and the jobs do not: the next collector continues them from their checkpoints. Returns false if
-    /// a summary is neither at the receiver nor in a spool.
+    /// Leaves the jobs to the next collector, which continues them from their checkpoints. Returns false if a summary is
+    /// neither at the receiver nor in a spool.
     pub(super) async fn leave(
         mut self,
         measurement: &mut NodeMeasurement,
@@ -193,8 +193,8 @@ impl NodePublisher {
     }
 }
 
-/// Waits for the next step of any job: of one with a summary or checkpoint in the making, else of the one that is due
-/// first. Cancel-safe.
+/// Waits for the next step of any job: one with a summary or checkpoint in progress, otherwise the one that is due first.
+/// Cancel-safe.
 pub(super) async fn next_step(pods: &mut Pods) -> (PodNumber, PublishStep) {
     let Some((number, due)) = next_job(pods.iter()) else { return std::future::pending().await };
     if let Some(due) = due {
@@ -206,7 +206,7 @@ pub(super) async fn next_step(pods: &mut Pods) -> (PodNumber, PublishStep) {
     }
 }
 
-/// Takes the step.
+/// Performs the step.
 pub(super) fn step(measurement: &mut NodeMeasurement, number: PodNumber, step: PublishStep) {
     let NodeMeasurement { pods, context, .. } = measurement;
     let Some(Pod { job: Some(job), containers, .. }) = pods.get_mut(number) else { return };
@@ -231,7 +231,7 @@ fn next_job<'a>(pods: impl Iterator<Item = (PodNumber, &'a Pod)>) -> Option<(Pod
     first.map(|(number, due)| (number, Some(due)))
 }
 
-/// Logs what went wrong with a final delivery. Returns whether the summary is safe.
+/// Logs the failure of a final delivery. Returns whether the summary is safe.
 fn note(done: Result<anyhow::Result<bool>, tokio::task::JoinError>) -> bool {
     match done {
         Ok(Ok(delivered)) => return delivered,
@@ -241,7 +241,7 @@ fn note(done: Result<anyhow::Result<bool>, tokio::task::JoinError>) -> bool {
     false
 }
 
-/// Pushes the summary so far of a run that goes on. Returns false if it is neither at the receiver nor in a spool.
+/// Pushes the summary so far of a run that continues. Returns false if it is neither at the receiver nor in a spool.
 async fn push(pusher: Pusher, submission: Submission, deadline: Instant, is_kept: bool) -> bool {
     let run_id = submission.run_id.clone();
     let body = match serde_json::to_vec(&submission) {

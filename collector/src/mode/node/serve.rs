@@ -23,14 +23,14 @@ use crate::output::prometheus::CONTENT_TYPE as TEXT;
 
 /// How many connections are served at once.
 const CONNECTIONS: usize = 16;
-/// A request's head must be there by then, and a connection is closed after it.
+/// A request's head must arrive within this time; otherwise the connection is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection is over by then.
+/// A connection is closed after this time.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
-/// Until there is room for another connection after accepting one failed.
+/// Pause after a failed accept, until there is room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Where an answer is wanted.
+/// Channel for an answer.
 type Reply = oneshot::Sender<String>;
 
 /// Requests for metrics, which the measuring loop answers.
@@ -38,7 +38,7 @@ type Reply = oneshot::Sender<String>;
 pub(super) struct Scrapes(Option<mpsc::Receiver<Reply>>);
 
 impl Scrapes {
-    /// Waits for the next. Cancelling loses nothing.
+    /// Waits for the next request. Cancel-safe.
     pub(super) async fn next(&mut self) -> Reply {
         match &mut self.0 {
             Some(requests) => match requests.recv().await {
@@ -50,7 +50,7 @@ impl Scrapes {
     }
 }
 
-/// Listens; nowhere if there is no address.
+/// Starts listening, unless there is no address.
 pub(super) async fn start(address: Option<SocketAddr>) -> anyhow::Result<Scrapes> {
     let Some(address) = address else { return Ok(Scrapes(None)) };
     let listener = TcpListener::bind(address).await.with_context(|| {

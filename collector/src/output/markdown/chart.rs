@@ -1,5 +1,5 @@
-//! The run's course in block characters: a code block is shown by everything that shows Markdown, which cannot be said of
-//! the diagrams of any one version of Mermaid.
+//! A run's time series in block characters. Everything that shows Markdown shows a code block, but not the diagrams of one
+//! particular version of Mermaid.
 
 use std::fmt::Write;
 
@@ -8,13 +8,13 @@ use wire::{ContainerUsage, Series};
 use super::escape;
 use crate::output::shown::{bytes, cores, duration};
 
-/// Characters from left to right, and lines from bottom to top.
+/// Width in characters, and height in lines.
 const WIDTH: usize = 60;
 const HEIGHT: usize = 4;
-/// A line in eighths.
+/// The eighths of a line.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// CPU and memory of one container; nothing if it has no course.
+/// Draws CPU and memory of one container, or nothing if it has no time series.
 pub(super) fn draw(markdown: &mut String, usage: &ContainerUsage, seconds: f64) {
     let Some(series) = usage.series.as_ref().filter(|series| !series.cpu_cores.is_empty()) else { return };
     let _ = write!(markdown, "\n{}\n\n```text\n", escape::name(&usage.name));
@@ -31,7 +31,7 @@ pub(super) fn draw(markdown: &mut String, usage: &ContainerUsage, seconds: f64) 
     markdown.push_str("```\n");
 }
 
-/// As many columns as fit: each stands for some points, or each point has some columns.
+/// Scales points to the width: a column stands for several points, or a point takes several columns.
 fn columns(points: &[f64], together: fn(&[f64]) -> f64) -> Vec<f64> {
     if points.len() > WIDTH {
         let bounds = |column: usize| column * points.len() / WIDTH;
@@ -49,12 +49,12 @@ fn highest(points: &[f64]) -> f64 {
     points.iter().copied().fold(0.0, f64::max)
 }
 
-/// The lines of a chart whose highest column reaches its top; that and its bottom are labelled.
+/// The lines of a chart. Its highest column reaches the top. Top and bottom have labels.
 fn bars(markdown: &mut String, columns: &[f64], label: fn(f64) -> String) {
     let top = highest(columns);
     let eighths = |column: f64| {
         let all = if top > 0.0 { (column / top * (8 * HEIGHT) as f64).round() as usize } else { 0 };
-        // What is little is not nothing.
+        // A small value must not look like 0.
         all.max(usize::from(column > 0.0))
     };
     for line in (0..HEIGHT).rev() {

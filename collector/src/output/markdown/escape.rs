@@ -2,21 +2,21 @@ use std::fmt::Write;
 
 use crate::output::shown;
 
-/// Longer texts than this are no reasons but logs.
+/// Longer texts are logs, not reasons.
 const MAX_TEXT: usize = 300;
 
-/// Somebody else's name as code, where neither Markdown nor HTML nor a mention means anything.
+/// An untrusted name as code, in which Markdown, HTML and mentions have no effect.
 pub(super) fn name(text: &str) -> String {
     let name = shown::name(text);
     let tame = |c: char| c.is_ascii_alphanumeric() || " ._+:/#=,()-".contains(c);
     if !name.is_empty() && name.trim() == name && name.chars().all(tame) {
         return format!("`{name}`");
     }
-    // A code span cannot hold every name, in a cell of a table even less; an element holds references to any character.
+    // A code span cannot hold every name, even less in a table cell. An element can hold references to any character.
     format!("<code>{}</code>", references(&name))
 }
 
-/// Somebody else's text in a sentence.
+/// Untrusted text in a sentence.
 pub(super) fn text(text: &str) -> String {
     let plain = shown::plain(text);
     let mut cut: String = plain.chars().take(MAX_TEXT).collect();
@@ -27,7 +27,7 @@ pub(super) fn text(text: &str) -> String {
     if cut.chars().all(tame) { cut } else { format!("<code>{}</code>", references(&cut)) }
 }
 
-/// Every character that could mean something as a reference to it.
+/// Replaces every character that could have a meaning with a reference to it.
 fn references(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,4 @@
-//! The report for the page of a CI run: GitHub-flavoured Markdown, of which nothing is used that Forgejo, Gitea and GitHub
-//! do not all show.
+//! The report for the page of a CI run: the part of GitHub-flavoured Markdown that Forgejo, Gitea and GitHub all show.
 
 mod chart;
 mod escape;
@@ -12,15 +11,15 @@ use wire::{CommandUsage, ContainerUsage, Payload};
 use super::shown::{BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, seconds};
 use crate::run_identity::RunIdentity;
 
-/// No section is larger, whatever the names in it are. GitHub shows no summary at all of a step with more than 1 MiB.
+/// Maximum size of a section, for any names in it. GitHub shows no summary at all of a step with more than 1 MiB.
 pub const MAX_BYTES: usize = 128 << 10;
-/// Rows of each table, charts and warnings; what is left out is counted.
+/// Maximum rows of each table, charts and warnings. The report counts what is left out.
 const MAX_CONTAINERS: usize = 30;
 const MAX_COMMANDS: usize = 15;
 const MAX_CHARTS: usize = 3;
 const MAX_WARNINGS: usize = 30;
 
-/// The report as a section of its own.
+/// Renders the report as a section of its own.
 pub fn render(payload: &Payload, run: Option<&RunIdentity>) -> String {
     let mut markdown = String::new();
     header(&mut markdown, payload, run);
@@ -80,7 +79,7 @@ fn list_warnings(markdown: &mut String, payload: &Payload) {
     }
 }
 
-/// A column: what is above it, whether it is text, and what is in it.
+/// A column: its head, whether it is text, and its cells.
 struct Column<T> {
     head: &'static str,
     text: bool,
@@ -95,7 +94,7 @@ fn names<T>(head: &'static str, cell: fn(&T) -> Option<String>) -> Column<T> {
     Column { head, text: true, cell }
 }
 
-/// A table; columns in which nothing is known are left out.
+/// Writes a table. Columns without any known value are left out.
 fn table<'a, T: 'a>(markdown: &mut String, rows: &[T], columns: impl IntoIterator<Item = &'a Column<T>>) {
     let known = |column: &&Column<T>| rows.iter().any(|row| (column.cell)(row).is_some());
     let columns: Vec<_> = columns.into_iter().filter(known).collect();
@@ -105,7 +104,7 @@ fn table<'a, T: 'a>(markdown: &mut String, rows: &[T], columns: impl IntoIterato
     for row in rows {
         let cells = columns.iter().map(|column| {
             let cell = (column.cell)(row).unwrap_or_default();
-            // A unit does not leave its figure where a table is narrow.
+            // Keep a figure and its unit on one line if a table is narrow.
             if column.text { cell } else { cell.replace(' ', "\u{a0}") }
         });
         let cells: Vec<_> = cells.collect();
@@ -174,7 +173,7 @@ fn left_out(markdown: &mut String, count: usize, what: &str) {
     }
 }
 
-/// How it was measured, and with it what the figures do not tell.
+/// How it was measured, which also shows what the figures do not cover.
 fn source(markdown: &mut String, payload: &Payload) {
     let Some(collector) = &payload.collector else { return };
     let how = match (collector.source.as_str(), &collector.source_reason) {

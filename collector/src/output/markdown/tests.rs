@@ -40,7 +40,7 @@ fn run() -> RunIdentity {
     }
 }
 
-/// What a reader sees, as another program understands it.
+/// What a reader sees, as another program parses it.
 #[derive(Debug, Default)]
 struct Seen {
     headings: Vec<String>,
@@ -48,7 +48,7 @@ struct Seen {
     items: Vec<String>,
     blocks: Vec<String>,
     html: Vec<String>,
-    /// Links, images and the like, which there are none of.
+    /// Links, images and the like. There must be none.
     others: Vec<String>,
 }
 
@@ -156,7 +156,7 @@ fn on_either_side_of_a_threshold() {
     };
     assert_eq!(periods(5), [""; 0]);
     assert!(periods(6)[0].contains("6.0 % of its CPU periods"));
-    // A request is what is set aside, whatever the limit is.
+    // The request is reserved, regardless of the limit.
     assert!(
         shown(&|usage| usage.cpu_cores.p95 = Some(0.19))[0].contains("19 % of the 1.00 that are its request")
     );
@@ -183,7 +183,7 @@ fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
     let limits: Vec<_> = limits.map(|(_, cell)| cell.replace('\u{a0}', " ")).collect();
     assert_eq!(limits, ["none, ≤ 0.50", "none, ≤ 1.0 GiB"], "{markdown}");
     assert!(markdown.contains("\n\n≤: not a limit of its own, but what its pod, slice or node allows.\n"));
-    // What it did not ask for it cannot waste.
+    // Without a request or a limit of its own, it wastes nothing.
     assert_eq!(seen(&bare(&|usage| usage.memory_bytes.peak = 1e6)).items, [""; 0]);
     let warned = |change: &dyn Fn(&mut ContainerUsage), expected: &str| {
         let items = seen(&bare(change)).items;
@@ -221,7 +221,7 @@ fn what_was_not_measured_is_said() {
     assert!(markdown.contains("Measured from /proc without eBPF (built without eBPF)"), "{markdown}");
 }
 
-/// Names that processes, containers and jobs give themselves.
+/// Names that processes, containers and jobs can give themselves.
 const HOSTILE: [&str; 14] = [
     "a|b",
     r"a\|b",
@@ -266,7 +266,7 @@ fn hostile_names_are_text_and_nothing_else() {
         assert_eq!(names, HOSTILE.map(crate::output::shown::name), "{markdown}");
         assert_eq!(containers[2][0], "\u{1f4a3}|\u{1f4a3}");
         assert!(containers.iter().all(|row| row.len() == containers[0].len()));
-        // Mentions are looked for in text, whatever it was written as; but not in code.
+        // Platforms look for mentions in all text except code.
         let outside = markdown.replace("```", "").split('`').step_by(2).collect::<String>();
         assert!(!outside.contains(['@', '\u{202e}', '\u{200b}']), "{outside}");
     }

@@ -1,4 +1,4 @@
-//! What a reader should not overlook.
+//! Warnings that a reader should not overlook.
 
 use wire::rules::{NEAR_LIMIT, is_throttled};
 use wire::{ContainerSummary, ContainerUsage, Payload};
@@ -6,12 +6,12 @@ use wire::{ContainerSummary, ContainerUsage, Payload};
 use super::escape;
 use crate::output::shown::{ABOVE_ALLOWS, bytes, cores, cpu_bound, memory_bound, seconds};
 
-/// Use below this share of what was asked for is waste.
+/// Use below this share of the request or limit is waste.
 const LITTLE: f64 = 0.2;
-/// More CPU time than this share without a container makes the others' figures too low.
+/// If more than this share of the CPU time has no container, the containers' figures are too low.
 const UNATTRIBUTED: f64 = 0.05;
 
-/// Sentences in Markdown, the gravest first.
+/// Sentences in Markdown, the most serious first.
 pub(super) fn of(payload: &Payload) -> Vec<String> {
     let each = |warning: fn(&ContainerUsage) -> Option<String>| {
         payload
@@ -42,7 +42,7 @@ fn oom_kills(usage: &ContainerUsage) -> Option<String> {
     Some(format!("ran out of memory: {processes} killed{limit}"))
 }
 
-/// The memory that it needed, by the rule of recommendations.
+/// The memory that it needed, by the rule that recommendations use.
 fn needed_bytes(usage: &ContainerUsage) -> f64 {
     ContainerSummary::new(usage, None).memory_needed().0
 }
@@ -96,12 +96,12 @@ fn little_memory(usage: &ContainerUsage) -> Option<String> {
     })
 }
 
-/// What is set aside for it: the request, or where none is known the limit.
+/// The amount that is reserved for it: the request, or the limit if no request is known.
 fn asked(request: Option<f64>, limit: Option<f64>) -> Option<(f64, &'static str)> {
     request.map(|request| (request, "request")).or(limit.map(|limit| (limit, "limit")))
 }
 
-/// What the measurement did not see.
+/// What the measurement missed.
 fn measurement(payload: &Payload) -> Option<String> {
     let mut gaps = Vec::new();
     if payload.complete == Some(false) {

@@ -1,4 +1,4 @@
-//! The report as a person likes to read it.
+//! The report as text for people.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::shown::{
 };
 use crate::run_identity::RunIdentity;
 
-/// The report; with `colour`, titles are bold.
+/// Renders the report. With `colour`, titles are bold.
 pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> String {
     let mut report = String::new();
     header(&mut report, payload, run);
@@ -26,7 +26,7 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     report
 }
 
-/// What went wrong, as the log told it.
+/// Warnings and errors, as in the log.
 fn warnings(report: &mut String, payload: &Payload) {
     let Some(collector) = payload.collector.as_ref().filter(|collector| !collector.warnings.is_empty())
     else {

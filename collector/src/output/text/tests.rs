@@ -63,7 +63,7 @@ fn what_is_above_a_container_is_told_apart_from_its_own_limit() {
     };
     let (bare, squeezed) = (row("bare"), row("squeezed"));
     assert!(bare.contains("2.01 none, ≤ 4.00") && bare.contains("none, ≤ 6.0 GiB"), "{report}");
-    // A bound that is wider than its own limit says nothing.
+    // A bound above its own limit is not shown.
     assert!(
         squeezed.contains("2.01 2.00 (100 %) ") && squeezed.contains("1.0 GiB (2 %), ≤ 512 MiB"),
         "{report}"

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use collector_ebpf::{CgroupIds, CgroupRecord, NAME_LEN};
 
-/// How many cgroups are remembered, and as many again that were not needed lately. The program remembers 4,096 cgroups
-/// itself and reports those that it has forgotten again.
+/// How many cgroups are remembered, plus up to as many that were not needed lately. The program itself remembers 4,096
+/// cgroups and reports a forgotten one again.
 const RECENT: usize = 8_192;
 
 #[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
@@ -33,7 +33,7 @@ impl CgroupPaths {
         self.keep(Id { id: record.ids[0], v1 }, path(record, root));
     }
 
-    /// What `/proc/[pid]/cgroup` would hold.
+    /// The content that `/proc/[pid]/cgroup` would have.
     pub(super) fn content(&mut self, ids: CgroupIds) -> Option<Vec<u8>> {
         let mut content = String::new();
         for (id, v1, start) in [(ids.v1, true, "1:cpuacct:"), (ids.unified, false, "0::")] {
@@ -60,7 +60,7 @@ impl CgroupPaths {
     }
 }
 
-/// The path from the cgroup with the id `root`, if that is above, or else from the root of the hierarchy.
+/// The path from the cgroup with the id `root` if that is an ancestor, otherwise from the hierarchy's root.
 fn path(record: &CgroupRecord, root: u64) -> String {
     let levels = record.names.iter().zip(&record.ids).take(record.depth as usize);
     let below: Vec<_> = levels.take_while(|(_, id)| **id != root).map(|(name, _)| text(name)).collect();

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use collector_ebpf::EnvironmentRecord;
 
-/// How many are put together at once. Those whose last word was lost are in the way until then.
+/// How many are assembled at once. At this limit all are dropped: some may wait for a lost record.
 const MOST: usize = 256;
 
-/// Those of which parts have come, by PID.
+/// Partly received environments, by PID.
 #[derive(Default)]
 pub(super) struct Environments(HashMap<u32, Parts>);
 
@@ -18,7 +18,7 @@ struct Parts {
 }
 
 impl Environments {
-    /// Takes the next part of an environment. Its first part begins it anew.
+    /// Takes the next part of an environment. The first part starts it anew.
     pub(super) fn add(&mut self, part: &EnvironmentRecord) {
         if self.0.len() >= MOST && !self.0.contains_key(&part.pid) {
             self.0.clear();
@@ -33,7 +33,7 @@ impl Environments {
         }
     }
 
-    /// The environment of this process, if all of it came.
+    /// The environment of this process, if all of it arrived.
     pub(super) fn take(&mut self, pid: u32, length: u32) -> Option<Vec<u8>> {
         let parts = self.0.remove(&pid)?;
         (parts.bytes.len() == length as usize).then_some(parts.bytes)

@@ -1,4 +1,4 @@
-//! The programs: loaded and attached, or why the kernel does not take them.
+//! Loads and attaches the programs, or explains why the kernel refuses them.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,8 @@ use super::{BpfProgram, ConfigValue, ProgramOptions, StartClock, Unavailable, pr
 use crate::host;
 use crate::sample::uptime;
 
-/// The programs and the tracepoints that they are attached to, in this order: what is kept of a process that exits
-/// must be sure to be taken when it is freed.
+/// The programs and their tracepoints, attached in this order: the record of a process that exits must be sure to be taken
+/// when it is freed.
 const PROGRAMS: [(&str, &str); 5] = [
     ("process_free", "sched_process_free"),
     ("process_exit", "sched_process_exit"),
@@ -26,11 +26,11 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("process_fork", "sched_process_fork"),
     (MOVES, "cgroup_attach_task"),
 ];
-/// Not needed where the descendants of one process are followed: wherever they move, they belong to it.
+/// Not needed if the descendants of one process are followed: they belong to it wherever they move.
 const MOVES: &str = "cgroup_move";
-/// The kernel from which on all that the program needs is there.
+/// The first kernel with everything that the program needs.
 const OLDEST_KERNEL: (u32, u32) = (5, 8);
-/// Global of the logging in the program that says how much of it there is.
+/// Global variable of the program's logger that sets its level.
 const LOG_LEVEL: &str = aya_log::LEVEL;
 const LOG_NOTHING: u8 = 0;
 
@@ -42,12 +42,12 @@ pub(super) fn load(
     options: &ProgramOptions<'_>,
 ) -> Result<BpfProgram, String> {
     let config = ConfigValue(config);
-    // All that it is asked for is ids; to read every type would take it longer than everything else here.
+    // Only the ids are needed; reading every type would take longer than everything else here.
     let typedefs = PROGRAMS.map(|(_, tracepoint)| format!("btf_trace_{tracepoint}"));
     let ids = btf.with_ids_of(&typedefs.each_ref().map(String::as_str));
     let ids = aya::Btf::parse(&ids, aya::Endianness::default()).map_err(|error| causes(&error))?;
-    // It reads and parses the kernel's BTF, too, for relocations, of which there are none here; versions for Rust 1.98 and
-    // later no longer do. It goes on without what it cannot open.
+    // The loader also reads and parses the kernel's BTF for relocations, of which there are none here; versions for Rust
+    // 1.98 and later no longer do. It continues without a file that it cannot open.
     let mut loader = privileges::without_opening(EbpfLoader::new);
     loader.override_global("CONFIG", &config, true);
     if !options.log {
@@ -65,7 +65,7 @@ pub(super) fn load(
     let counters = PerCpuArray::try_from(map("COUNTERS")?).map_err(|error| causes(&error))?;
     let exiting = HashMap::try_from(map("EXITING")?).map_err(|error| causes(&error))?;
     let wanted = |(name, _): &(&str, &str)| options.root.is_none() || *name != MOVES;
-    // The kernel checks each for some milliseconds: they are attached together, once all are loaded.
+    // The kernel's check of each takes some milliseconds: they are attached together, once all are loaded.
     for (name, tracepoint) in PROGRAMS.into_iter().filter(wanted) {
         tracing_program(&mut program, name)?
             .load(tracepoint, &ids)
@@ -87,7 +87,7 @@ pub(super) fn load(
     })
 }
 
-/// What it means that the program cannot be loaded.
+/// Why the program cannot be loaded.
 pub(super) fn refusal(cause: String) -> Unavailable {
     let release = host::kernel_release();
     if locked_down() {
@@ -104,7 +104,7 @@ fn tracing_program<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfT
     one.try_into().map_err(|error| load_error(name, &error))
 }
 
-/// In one line; what the verifier wrote is for the log.
+/// The error in one line; the verifier's output goes to the log.
 fn load_error(program: &str, error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -120,7 +120,7 @@ fn locked_down() -> bool {
     lockdown.is_ok_and(|text| text.contains("[confidentiality]"))
 }
 
-/// An error with all that caused it, in one line.
+/// An error with all its causes, in one line.
 fn causes(error: &dyn std::error::Error) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -29,7 +29,7 @@ use self::environments::Environments;
 use super::pid_stat::Comm;
 use super::process_table::ProcessKey;
 
-/// The object, where the collector was built with one.
+/// The object, if the collector was built with one.
 pub const OBJECT: Option<&[u8]> = {
     #[cfg(bpf_object)]
     {
@@ -51,21 +51,21 @@ pub enum Unavailable {
     /// The collector has no object to load.
     #[error("built without eBPF")]
     NotBuilt,
-    /// Asked not to.
+    /// It is turned off.
     #[error("turned off")]
     Off,
     /// Capabilities are missing.
     #[error("no {0}")]
     Capability(&'static str),
-    /// The kernel came before what the program needs.
+    /// The kernel is too old for the program.
     #[error("the kernel is too old ({release}; 5.8 or later is needed): {cause}")]
     TooOld {
         /// Its release.
         release: String,
-        /// What it answered.
+        /// The error.
         cause: String,
     },
-    /// There would be none left to measure with.
+    /// No descriptors would be left for measuring.
     #[error("there are too few file descriptors (ulimit -n); 64 are enough")]
     Descriptors,
     /// There is no BTF.
@@ -74,13 +74,13 @@ pub enum Unavailable {
     /// The BTF cannot be read.
     #[error("the kernel's BTF cannot be used: {0}")]
     BadBtf(#[from] BtfError),
-    /// The kernel is not one of those known here.
+    /// The kernel's BTF lacks a field that the program needs.
     #[error(transparent)]
     Kernel(#[from] offsets::Missing),
-    /// The PID namespace of the collector cannot be told.
+    /// The collector's own PID namespace is unknown.
     #[error("cannot tell the own PID namespace: {0}")]
     Namespace(io::Error),
-    /// The ring buffer cannot be waited for.
+    /// The collector cannot wait for the ring buffer.
     #[error("cannot wait for the ring buffer: {0}")]
     Events(io::Error),
     /// The kernel's lockdown forbids it.
@@ -91,12 +91,12 @@ pub enum Unavailable {
     Refused(String),
 }
 
-/// The last word on a process.
+/// The final figures of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// Which process.
     pub key: ProcessKey,
-    /// Its parent's PID when it ended, 0 if that is out of sight.
+    /// Its parent's PID when it ended, 0 if that is not visible.
     pub parent_pid: u32,
     /// Whether it was in that parent's cgroups.
     pub in_parents_cgroups: bool,
@@ -110,7 +110,7 @@ pub struct Exit {
     pub reaped_ns: u64,
     /// Highest resident set size in pages.
     pub peak_rss_pages: u64,
-    /// Where it was.
+    /// Its cgroups.
     pub cgroups: CgroupIds,
 }
 
@@ -119,15 +119,15 @@ pub struct Exit {
 pub struct Move {
     /// Which process.
     pub key: ProcessKey,
-    /// Its parent's PID, 0 if that is out of sight.
+    /// Its parent's PID, 0 if that is not visible.
     pub parent_pid: u32,
     /// CPU time of all its threads so far in nanoseconds.
     pub own_ns: u64,
-    /// Where it is now.
+    /// Its cgroups now.
     pub cgroups: CgroupIds,
 }
 
-/// What was read from the ring buffer since it was read last.
+/// The records that came through the ring buffer since the last read.
 #[derive(Debug, Default)]
 pub struct Drained {
     /// Processes that ended.
@@ -150,15 +150,15 @@ impl Drained {
 pub struct FirstExec {
     /// Which process.
     pub key: ProcessKey,
-    /// Its parent's PID, 0 if that is out of sight.
+    /// Its parent's PID, 0 if that is not visible.
     pub parent_pid: u32,
-    /// Where it is.
+    /// Its cgroups.
     pub cgroups: CgroupIds,
-    /// Its environment, as in `/proc/[pid]/environ`; `None` where that was not asked for, is too long or was lost.
+    /// Its environment, as in `/proc/[pid]/environ`; `None` if it was not requested, is too long or was lost.
     pub environment: Option<Vec<u8>>,
 }
 
-/// What the program counted since it was asked last.
+/// The program's counts since the last request.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Growth {
     /// Processes that ended.
@@ -169,7 +169,7 @@ pub struct Growth {
     pub missed: u64,
 }
 
-/// How start times in `/proc` are made of those in the kernel's memory.
+/// Converts start times in the kernel's memory to those in `/proc`.
 #[derive(Debug, Clone, Copy)]
 struct StartClock {
     tick_ns: u64,
@@ -183,24 +183,24 @@ impl StartClock {
     }
 }
 
-/// What the program is told when it starts.
+/// The program's options.
 #[derive(Debug, Clone, Copy)]
 pub struct ProgramOptions<'a> {
     /// Where proc is mounted: PIDs are those of its PID namespace.
     pub proc_path: &'a Path,
     /// Only the descendants of the process with this PID are followed.
     pub root: Option<u32>,
-    /// Nanoseconds of a clock tick.
+    /// Nanoseconds per clock tick.
     pub tick_ns: u64,
-    /// The inodes of the roots of the mounted cgroup hierarchies, v2 and v1: paths begin there.
+    /// The root inodes of the mounted cgroup hierarchies, v2 and v1: paths begin there.
     pub cgroup_roots: CgroupIds,
     /// Size of the ring buffer; a power of two and whole pages.
     pub ring_bytes: u32,
-    /// Whether the environment is told of processes that begin a container.
+    /// Whether it reports the environment of processes that begin a container.
     pub environments: bool,
     /// Whether the program logs what it does.
     pub log: bool,
-    /// Whether the capabilities that are needed to load it are given up afterwards.
+    /// Whether the capabilities for loading it are dropped afterwards.
     pub shed_privileges: bool,
 }
 
@@ -210,7 +210,7 @@ pub struct BpfProgram {
     _program: Ebpf,
     records: RingBuf<MapData>,
     counters: PerCpuArray<MapData, CountersValue>,
-    /// Processes that have ended and were not freed yet.
+    /// Processes that have ended and have not been freed yet.
     exiting: HashMap<MapData, u64, ExitValue>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: StartClock,
@@ -249,7 +249,7 @@ struct ConfigValue(Config);
 // SAFETY: as above.
 unsafe impl aya::Pod for ConfigValue {}
 
-/// Whether files can be opened beside what is open now.
+/// Whether enough further files can be opened.
 fn has_spare_descriptors() -> bool {
     use rustix::fs::{Mode, OFlags, open};
     let opened = (0..SPARE_DESCRIPTORS).map(|_| open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
@@ -281,7 +281,7 @@ impl BpfProgram {
         Ok(tracer)
     }
 
-    /// Everything that was written since the last time.
+    /// Reads all records since the last time.
     pub fn drain(&mut self, into: &mut Drained) {
         let clock = self.clock;
         while let Some(record) = self.records.next() {
@@ -317,13 +317,13 @@ impl BpfProgram {
         }
     }
 
-    /// Processes that have ended and that nobody has waited for yet, or that the kernel has not freed yet; what they used
-    /// is told as far as the kernel had come when they ended.
+    /// Processes that have ended, but that their parent has not waited for or the kernel has not freed yet. Their figures
+    /// are as far as the kernel had counted when they ended.
     pub fn exiting(&self) -> impl Iterator<Item = Exit> {
         self.exiting.iter().filter_map(|entry| Some(exit(self.clock, &entry.ok()?.1.0)))
     }
 
-    /// Forgets those of which the kernel did not tell that they were freed; tells those that were still there.
+    /// Forgets ended processes whose free event never came; returns those that were still there.
     pub fn give_up(&mut self, keys: &[ProcessKey]) -> Vec<Exit> {
         let clock = self.clock;
         let entries: Vec<_> = self.exiting.iter().flatten().collect();
@@ -332,12 +332,12 @@ impl BpfProgram {
         stale.filter_map(|(address, exit)| self.exiting.remove(&address).ok().map(|()| exit)).collect()
     }
 
-    /// What `/proc/[pid]/cgroup` would hold for a process of these cgroups; `None` if their record was lost.
+    /// The content that `/proc/[pid]/cgroup` would have for a process of these cgroups; `None` if their record was lost.
     pub fn cgroup_content(&mut self, ids: CgroupIds) -> Option<Vec<u8>> {
         self.cgroups.content(ids)
     }
 
-    /// What the program counted since this was asked last.
+    /// The program's counts since the last call.
     pub fn growth(&mut self) -> Growth {
         let counted = self.counters();
         let lost = |counters: &Counters| counters.lost_ring + counters.lost_map;
@@ -369,7 +369,7 @@ impl BpfProgram {
 }
 
 impl AsRawFd for BpfProgram {
-    /// As [`AsFd`]; tokio asks for both.
+    /// As [`AsFd`]; tokio needs both.
     fn as_raw_fd(&self) -> RawFd {
         self.records.as_raw_fd()
     }
@@ -407,7 +407,7 @@ fn moved(clock: StartClock, record: &MoveRecord) -> Move {
 
 /// The inode of the PID namespace that this proc mount shows.
 fn pid_namespace(proc_path: &Path) -> io::Result<u32> {
-    // The PIDs of the reader, from the namespace of the mount inwards: only one if that is its own.
+    // The reader's PIDs, from the mount's namespace inwards: only one if the mount's namespace is its own.
     let status = fs::read_to_string(proc_path.join("self/status"))?;
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let own = pids.is_some_and(|pids| pids.split_ascii_whitespace().count() == 1);
@@ -416,6 +416,6 @@ fn pid_namespace(proc_path: &Path) -> io::Result<u32> {
 }
 
 fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
-    // SAFETY: both records are integers only, so that any bytes make one; the length is checked.
+    // SAFETY: the records are integers only, so any bytes are valid; the length is checked.
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }

@@ -1,4 +1,4 @@
-//! Where the running kernel keeps what the eBPF program reads, looked up by name.
+//! Offsets of the running kernel's fields that the eBPF program reads, looked up by name.
 
 use collector_ebpf::{Config, TaskOffsets};
 
@@ -12,7 +12,7 @@ pub struct Missing {
     names: &'static [&'static str],
 }
 
-/// Controllers whose cgroups tell containers apart on hosts where those live in v1 hierarchies.
+/// Controllers whose cgroups distinguish containers on hosts with v1 hierarchies.
 const CONTROLLERS: [&str; 3] = ["cpuacct_cgrp_id", "cpu_cgrp_id", "memory_cgrp_id"];
 
 /// The types that offsets are looked up in.
@@ -31,7 +31,7 @@ const STRUCTS: [&str; 12] = [
     "ns_common",
 ];
 
-/// What is needed of a kernel's BTF and nothing else, for tests on other kernels.
+/// The needed part of a kernel's BTF, for tests on other kernels.
 pub fn excerpt(btf: &Btf<'_>) -> Vec<u8> {
     btf.reduced(&STRUCTS, &["cgroup_subsys_id"])
 }
@@ -42,7 +42,7 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
         let found = names.iter().find_map(|name| btf.offset(structure, name));
         found.ok_or(Missing { structure, names })
     };
-    // Two that are read at once: they lie side by side on every kernel there is.
+    // Two fields that are read at once: they are adjacent on every kernel.
     let pair = |structure: &'static str, names: &'static [&'static str; 2], size: u32| {
         let [first, second] = names.map(|name| btf.offset(structure, name));
         first.filter(|first| second == Some(first + size)).ok_or(Missing { structure, names })
@@ -117,7 +117,7 @@ mod tests {
                 assert!(offset > 0, "{kernel}: {config:?}");
             }
             assert_eq!(config.upid_size, 16, "{kernel}");
-            // What was renamed: the program must be given whichever there is.
+            // The renamed field: the program must get the offset of whichever name exists.
             let [parent, new] = ["parent", "__parent"].map(|name| btf.offset("kernfs_node", name));
             assert_eq!(parent.or(new), Some(config.kernfs_parent), "{kernel}");
             assert_eq!(new.is_some(), matches!(kernel, "6.18" | "7.2"), "{kernel}");

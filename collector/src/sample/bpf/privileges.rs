@@ -1,4 +1,4 @@
-//! The capabilities and limits that the program needs, and how they are given up once it runs.
+//! The capabilities and limits that the program needs, and how they are dropped once it runs.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -6,11 +6,11 @@ use tracing::{debug, info};
 
 use super::Unavailable;
 
-/// What lets a program be loaded that reads the kernel's memory (capabilities(7)).
+/// Capabilities for loading a program that reads the kernel's memory (capabilities(7)).
 const LOADING: CapabilitySet =
     CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_ADMIN);
 
-/// Both are asked for by name: without either the kernel only answers that it is not permitted.
+/// Checks both by name: without either, the kernel only answers that it is not permitted.
 pub(super) fn check() -> Result<(), Unavailable> {
     let Ok(sets) = capabilities(None) else { return Ok(()) };
     let have = |one| sets.effective.contains(one) || sets.effective.contains(CapabilitySet::SYS_ADMIN);
@@ -22,31 +22,32 @@ pub(super) fn check() -> Result<(), Unavailable> {
     }
 }
 
-/// Does something with no limit to locked memory, as far as that is allowed: before Linux 5.11 maps count against it.
+/// Runs `work` without a limit on locked memory, as far as allowed: before Linux 5.11, maps count against it.
 pub(super) fn with_locked_memory<T>(work: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Memlock);
     let without = Rlimit { current: None, maximum: None };
     let upto = Rlimit { current: before.maximum, maximum: before.maximum };
     let _ = setrlimit(Resource::Memlock, without).or_else(|_| setrlimit(Resource::Memlock, upto));
     let done = work();
-    // A command that is run has the limit that it would have had.
+    // A command that runs later gets its usual limit.
     let _ = setrlimit(Resource::Memlock, before);
     done
 }
 
-/// Does something while no file can be opened. That is so for the whole process: it is for the start, when the only other
-/// thread is that of the files, which waits.
+/// Runs `work` while no file can be opened. This affects the whole process: it is for the start, when the only other thread
+/// is the one for files, which waits.
 pub(super) fn without_opening<T>(work: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: before.maximum });
     let done = work();
-    // Up to the hard limit everybody may raise it.
+    // Any process may raise it up to the hard limit.
     let _ = setrlimit(Resource::Nofile, before);
     done
 }
 
-/// Gives up for good what only loading needs. `works`: whether the maps can still be read; kernels before 6.0 that
-/// keep `bpf(2)` from users want `CAP_BPF` for that, too (`kernel.unprivileged_bpf_disabled`), and it is kept there.
+/// Permanently drops the capabilities that only loading needs. `works` reports whether the maps can still be read: kernels
+/// before 6.0 that deny `bpf(2)` to users (`kernel.unprivileged_bpf_disabled`) need `CAP_BPF` for that, too, and it is kept
+/// there.
 pub(super) fn shed(works: impl Fn() -> bool) {
     let Ok(before) = capabilities(None) else { return };
     let without = |dropped: CapabilitySet| CapabilitySets {
@@ -54,7 +55,7 @@ pub(super) fn shed(works: impl Fn() -> bool) {
         permitted: before.permitted.difference(dropped),
         inheritable: before.inheritable.difference(dropped),
     };
-    // Not yet for good: what is still permitted can be had back.
+    // Not permanent yet: a capability that is still permitted can be regained.
     let trial = CapabilitySets { permitted: before.permitted, ..without(LOADING) };
     let kept = match set_capabilities(None, trial) {
         Ok(()) if works() => CapabilitySet::empty(),

@@ -20,7 +20,7 @@ pub(super) enum Directory {
 }
 
 impl Directory {
-    /// Opens a file of it for reading; `None` if there is none, or what is there is no file of the cgroup.
+    /// Opens one of its files for reading; `None` if there is none or it is not a file of the cgroup.
     pub(super) fn open(&self, name: &str) -> Option<File> {
         match self {
             Self::Mounted(path) => File::open(path.join(name)).ok(),
@@ -28,7 +28,7 @@ impl Directory {
         }
     }
 
-    /// What a file of it says.
+    /// Reads one of its files.
     pub(super) fn read(&self, name: &str) -> Option<String> {
         content(self.open(name).as_ref())
     }
@@ -44,8 +44,8 @@ impl PartialEq for Directory {
     }
 }
 
-/// Opens a regular file below a directory of a cgroup. The owner of the mount may have put anything in its place: no link is
-/// followed, no mount is entered, and nothing that blocks is opened.
+/// Opens a regular file below a cgroup directory. The mount's owner may have put anything there, so this follows no link,
+/// enters no mount and opens nothing that blocks.
 fn open_below(directory: impl AsFd, name: &str) -> Option<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;

@@ -1,30 +1,31 @@
-//! How much memory a page fault can bring.
+//! How much memory page faults can add.
 
 use std::path::Path;
 
 use super::files::keyed;
 
-/// Where the sizes of pages of anonymous memory are set.
+/// Directory of the page size settings for anonymous memory.
 const SETTINGS: &str = "kernel/mm/transparent_hugepage";
 
-/// What is known of the pages that faults bring.
+/// The sizes of the pages that faults add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FaultPages {
-    /// Single ones, unless the kernel counts a huge one, of so many bytes, or is told to give them wherever it can.
+    /// Single pages, except for huge ones of `huge_bytes` that the kernel counts or, if `always_huge`, uses wherever it
+    /// can.
     Counted { huge_bytes: u64, always_huge: bool },
-    /// Of several sizes, of which nobody counts which.
+    /// Pages of several sizes; the kernel does not count which.
     Unknown,
 }
 
 impl FaultPages {
-    /// Reads what is set below `/sys`.
+    /// Reads the settings below `/sys`.
     pub(super) fn read(sys: &Path) -> Self {
         let settings = sys.join(SETTINGS);
         let read = |name: &str| std::fs::read_to_string(settings.join(name)).ok();
         let huge_bytes = read("hpage_pmd_size").and_then(|text| text.trim().parse::<u64>().ok());
         let Some((enabled, huge_bytes)) = read("enabled").zip(huge_bytes) else { return Self::Unknown };
         let entries = std::fs::read_dir(&settings).into_iter().flatten().flatten();
-        // Sizes below that of a huge page, from Linux 6.8 on: one that inherits is used if huge ones are.
+        // Sizes below a huge page's (Linux 6.8 and later). A size set to `inherit` is used if huge pages are.
         let other_sizes = entries
             .filter(|entry| entry.file_name().to_string_lossy().starts_with("hugepages-"))
             .filter(|entry| entry.file_name() != *format!("hugepages-{}kB", huge_bytes / 1024))
@@ -36,12 +37,12 @@ impl FaultPages {
         Self::Counted { huge_bytes, always_huge: enabled.contains("[always]") }
     }
 
-    /// What faults have brought into a cgroup at the most, in bytes, by its `memory.stat`.
+    /// The most that faults can have added to a cgroup, in bytes, from its `memory.stat`.
     pub(super) fn faulted(self, stat: &str) -> Option<u64> {
         let Self::Counted { huge_bytes, always_huge } = self else { return None };
         let faults = keyed(stat, "total_pgfault").or_else(|| keyed(stat, "pgfault"))?;
-        // v1 counts no huge ones: there are none if there are none now and they are not given to everybody.
-        // Single pages that are there may become a huge one, which is larger than they were.
+        // v1 does not count huge pages. There were none if there are none now and the kernel does not always use them. The
+        // kernel may also collapse single pages into a huge one, which is larger than they were.
         let made = keyed(stat, "thp_collapse_alloc").unwrap_or_default();
         let huge = keyed(stat, "thp_fault_alloc").map(|huge| huge.saturating_add(made)).or_else(|| {
             let none_now = keyed(stat, "total_rss_huge") == Some(0);

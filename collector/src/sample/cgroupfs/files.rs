@@ -9,7 +9,7 @@ pub(super) fn content(file: Option<&File>) -> Option<String> {
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// The value behind `name ` at the beginning of a line.
+/// The value after `name ` at the start of a line.
 pub(super) fn keyed(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

@@ -12,7 +12,7 @@ use crate::sample::mountinfo::unescape;
 /// A search for a container's directory gives up after this many directories.
 const MAX_SEARCHED: usize = 20_000;
 
-/// The cgroup hierarchies that are mounted.
+/// The mounted cgroup hierarchies.
 #[derive(Debug, Default)]
 pub struct Hierarchies {
     mounts: Vec<Mount>,
@@ -22,11 +22,12 @@ pub struct Hierarchies {
 struct Mount {
     /// Where it is mounted.
     point: PathBuf,
-    /// What of it is mounted there, as the reader's cgroup namespace names it.
+    /// The mounted part of the hierarchy, as a path in the reader's cgroup namespace.
     root: String,
     /// v1 controllers; `None` for the v2 hierarchy.
     controllers: Option<String>,
-    /// Where the ancestors of the reader's cgroup namespace root are mounted, by the number of levels up; only those found so far.
+    /// Where the ancestors of the reader's cgroup namespace root are mounted, by the number of levels up; only those found
+    /// so far.
     above: RefCell<Vec<(usize, PathBuf)>>,
 }
 
@@ -46,17 +47,17 @@ impl Mount {
 }
 
 impl Hierarchies {
-    /// Those below `cgroup_path`, or those that are mounted.
+    /// The hierarchies below `cgroup_path`; without one, the mounted ones.
     pub fn find(proc_path: &Path, cgroup_path: Option<&Path>) -> Self {
         cgroup_path.map_or_else(|| Self::mounted(proc_path), Self::below)
     }
 
-    /// Those that are mounted where the collector is; none if that cannot be read.
+    /// The hierarchies in the collector's own `mountinfo`; none if it cannot be read.
     pub fn mounted(proc_path: &Path) -> Self {
         Self::from_mountinfo(&std::fs::read(proc_path.join("self/mountinfo")).unwrap_or_default())
     }
 
-    /// Those that a `mountinfo` lists.
+    /// The hierarchies that a `mountinfo` lists.
     pub fn from_mountinfo(content: &[u8]) -> Self {
         let text = String::from_utf8_lossy(content);
         let mounts = text.lines().filter_map(|line| {
@@ -81,7 +82,7 @@ impl Hierarchies {
         Self { mounts: mounts.collect() }
     }
 
-    /// Those below a directory: a v2 hierarchy, or the usual parent of v1 hierarchies and `unified`.
+    /// The hierarchies below a directory: a v2 hierarchy, or the usual parent of v1 hierarchies and `unified`.
     pub fn below(path: &Path) -> Self {
         let mount = |point: PathBuf, controllers| Mount {
             point,
@@ -102,8 +103,8 @@ impl Hierarchies {
         Self { mounts: mounts.collect() }
     }
 
-    /// The inodes of the roots of what is mounted, which the kernel knows the cgroups by: of the v2 hierarchy and of
-    /// the v1 hierarchy that accounts CPU time; 0 where that is not mounted, or only a part of it.
+    /// The root inodes of the v2 hierarchy and of the v1 hierarchy that accounts CPU time. The kernel identifies the
+    /// cgroups by them. 0 if the hierarchy is not mounted or only a part of it is.
     pub fn root_ids(&self) -> (u64, u64) {
         let inode = |wanted: &dyn Fn(&Mount) -> bool| {
             let mount = self.mounts.iter().find(|mount| mount.root == "/" && wanted(mount));
@@ -121,7 +122,7 @@ impl Hierarchies {
     pub fn container(&self, lines: CgroupLines<'_>, id: &str) -> Option<CgroupReader> {
         let directories = self.directories(Own::Container, |mount| {
             let line = lines.iter().find(|line| mount.holds(*line))?;
-            // Cut off what is below the container: dind's children, `/init`.
+            // Cut off everything below the container: dind's children, `/init`.
             let at = line.path.find(id)?;
             let end = line.path[at..].find('/').map_or(line.path.len(), |length| at + length);
             let path = &line.path[..end];
@@ -143,8 +144,8 @@ impl Hierarchies {
         CgroupReader::open(directories)
     }
 
-    /// A reader of the cgroup that is the root of what is mounted, if that is one of a container and not the
-    /// machine's: in a container with a cgroup namespace of its own, the container's.
+    /// A reader of the mounted root cgroup, unless it is the machine's. In a container with its own cgroup namespace, this
+    /// is the container's cgroup.
     pub fn own(&self) -> Option<CgroupReader> {
         // The machine's root cgroup has no type.
         let directories = self.directories(Own::Exact, |mount| {
@@ -168,8 +169,8 @@ impl Hierarchies {
 }
 
 impl Mount {
-    /// The directory of a cgroup, if it is below what is mounted; or all of that, where a runtime mounted a container's
-    /// own cgroup for it and not the machine's root.
+    /// The directory of a cgroup, if it is mounted. It is the mount point itself if a runtime mounted the container's own
+    /// cgroup there instead of the machine's root.
     fn directory(&self, path: &str) -> Option<PathBuf> {
         if path.split('/').any(|segment| segment == "..") {
             return None;
@@ -182,7 +183,7 @@ impl Mount {
 }
 
 impl Mount {
-    /// The directory of a cgroup whose path leads up, if it was learnt where that leads.
+    /// The directory of a cgroup whose path goes up, if `learn` has recorded where those levels lead.
     fn directory_above(&self, path: &str) -> Option<PathBuf> {
         let (up, below) = levels_up(path);
         let above = self.above.borrow();
@@ -190,7 +191,7 @@ impl Mount {
         Some(base.join(below)).filter(|directory| directory.is_dir())
     }
 
-    /// Where a path leads that was found by its last name: those that lead as far up begin there, too.
+    /// Records where a path that was found by its last name leads: paths that go up as many levels begin there, too.
     fn learn(&self, path: &str, found: &Path) {
         let (up, below) = levels_up(path);
         if up > 0
@@ -204,7 +205,7 @@ impl Mount {
     }
 }
 
-/// How many levels a path leads up, and the rest of it.
+/// How many levels a path goes up, and the rest of it.
 fn levels_up(path: &str) -> (usize, &str) {
     let mut rest = path.trim_start_matches('/');
     let mut up = 0;
@@ -218,7 +219,8 @@ fn is_v2(path: &Path) -> bool {
     path.join("cgroup.controllers").exists()
 }
 
-/// A directory that the id names: the path that a process shows can be relative to another namespace's root.
+/// Searches for a directory with the id in its name: the path that a process shows can be relative to another namespace's
+/// root.
 fn search(root: &Path, id: &str) -> Option<PathBuf> {
     let mut queue = VecDeque::from([root.to_owned()]);
     for _ in 0..MAX_SEARCHED {

@@ -1,4 +1,4 @@
-//! Whose a limit is: a container's own, or of what is above it.
+//! Who a limit belongs to: the container itself or a cgroup above it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,15 +7,15 @@ use super::directory::Directory;
 /// v1 writes "no limit" as the largest multiple of the page size that fits 63 bits.
 const V1_NO_LIMIT: u64 = 1 << 62;
 
-/// How far up from where its counters are read a cgroup's own limits can be set.
+/// How far above the cgroup with its counters a cgroup's own limits can be set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Own {
-    /// A container: its cgroup, and the `container` inside its scope in which crun puts the processes; runtimes and
-    /// systemd write its limits to either.
+    /// A container: its cgroup and the `container` cgroup inside its scope, where crun puts the processes. Runtimes and
+    /// systemd write the limits to either.
     Container,
-    /// A process of none: its cgroup, and those up to the service or scope of systemd that was given it to divide.
+    /// A process in no container: its cgroup and those up to the systemd service or scope that it was delegated to.
     Unit,
-    /// This cgroup.
+    /// Only this cgroup.
     #[default]
     Exact,
 }
@@ -23,9 +23,9 @@ pub(super) enum Own {
 /// A cgroup and those above it in one hierarchy, as far as they are mounted.
 #[derive(Debug, Default)]
 pub(super) struct Levels {
-    /// Where its own limits are, innermost first.
+    /// Cgroups with its own limits, innermost first.
     own: Vec<Directory>,
-    /// What holds for it and for others beside it: its pod, slices, the node; innermost first.
+    /// Cgroups whose limits it shares with others: its pod, slices, the node; innermost first.
     above: Vec<Directory>,
 }
 
@@ -40,7 +40,7 @@ impl Levels {
     pub(super) fn of(directory: Option<&Directory>, own: Own, mount_points: &[PathBuf]) -> Self {
         let path = match directory {
             None => return Self::default(),
-            // What is above it is not to be seen from there.
+            // The cgroups above it are not visible from there.
             Some(held @ Directory::Held(_)) => return Self { own: vec![held.clone()], above: Vec::new() },
             Some(Directory::Mounted(path)) => path,
         };
@@ -63,7 +63,7 @@ impl Levels {
         Self { own, above }
     }
 
-    /// The tightest CPU limit of its own, and of those above it.
+    /// The tightest of its own CPU limits and of those above it.
     pub(super) fn quotas(&self, read: fn(&Directory) -> Option<f64>) -> (Option<Quota>, Option<Quota>) {
         let tightest = |levels: &[Directory]| {
             let quotas = levels
@@ -74,25 +74,25 @@ impl Levels {
         (tightest(&self.own), tightest(&self.above))
     }
 
-    /// The same of memory, in bytes.
+    /// The same for memory, in bytes.
     pub(super) fn memory(&self, read: fn(&Directory) -> Option<u64>) -> (Option<u64>, Option<u64>) {
         let tightest = |levels: &[Directory]| levels.iter().filter_map(read).min();
         (tightest(&self.own), tightest(&self.above))
     }
 }
 
-/// The tighter of two, which are of two hierarchies.
+/// The tighter of two limits from different hierarchies.
 pub(super) fn tighter(one: Option<Quota>, other: Option<Quota>) -> Option<Quota> {
     one.into_iter().chain(other).min_by(|one, other| one.cores.total_cmp(&other.cores))
 }
 
 impl Own {
-    /// How many of these, innermost first, are its own.
+    /// How many of these levels, innermost first, are its own.
     fn levels(self, mounted: &[PathBuf]) -> usize {
         if self != Self::Unit {
             return 1;
         }
-        // What is below a slice and in no unit was given its cgroup by somebody else.
+        // systemd did not create a cgroup that is below a slice but in no unit.
         let unit = mounted.iter().position(|level| has_suffix(level, &["service", "scope", "slice"]));
         unit.filter(|at| !has_suffix(&mounted[*at], &["slice"])).map_or(1, |at| at + 1)
     }
@@ -102,14 +102,14 @@ fn has_suffix(directory: &Path, suffixes: &[&str]) -> bool {
     directory.extension().is_some_and(|found| suffixes.iter().any(|suffix| found == *suffix))
 }
 
-/// v1 `cpu.cfs_quota_us`; −1 is no limit.
+/// v1 `cpu.cfs_quota_us`; −1 means no limit.
 pub(super) fn v1_cores(directory: &Directory) -> Option<f64> {
     let quota: f64 = number(directory, "cpu.cfs_quota_us")?;
     let period: f64 = number(directory, "cpu.cfs_period_us")?;
     (quota > 0.0 && period > 0.0).then_some(quota / period)
 }
 
-/// v2 `cpu.max`; `max` is no number.
+/// v2 `cpu.max`; `None` if it is `max`.
 pub(super) fn v2_cores(directory: &Directory) -> Option<f64> {
     let text = directory.read("cpu.max")?;
     let (quota, period) = text.trim().split_once(' ')?;
@@ -122,12 +122,12 @@ pub(super) fn v1_memory(directory: &Directory) -> Option<u64> {
     number(directory, "memory.limit_in_bytes").and_then(v1_limit)
 }
 
-/// A v1 limit, if it is one.
+/// A v1 limit; `None` if it stands for "no limit".
 pub(super) fn v1_limit(bytes: u64) -> Option<u64> {
     (bytes < V1_NO_LIMIT).then_some(bytes)
 }
 
-/// v2 `memory.max`; `max` is no number.
+/// v2 `memory.max`; `None` if it is `max`.
 pub(super) fn v2_memory(directory: &Directory) -> Option<u64> {
     number(directory, "memory.max")
 }

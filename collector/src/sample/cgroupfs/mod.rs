@@ -1,4 +1,4 @@
-//! A container's own cgroup files, where they can be read: v2 (Documentation/admin-guide/cgroup-v2.rst), v1
+//! A container's own cgroup files, if they can be read: v2 (Documentation/admin-guide/cgroup-v2.rst), v1
 //! (Documentation/admin-guide/cgroup-v1/) or, on a hybrid host, some of each.
 
 mod directory;

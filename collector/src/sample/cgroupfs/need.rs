@@ -1,10 +1,10 @@
-//! The memory that a container could not have done without, from both sides.
+//! The memory that a container needs: a lower and an upper bound.
 //!
-//! What the kernel counts for a cgroup holds page cache, which it gives up before it kills anything; its peak is exact and
-//! too high by whatever cache there was at that moment. What is no cache is seen only at the moments of looking. Together:
-//! whenever the peak has grown since the last look, usage was at the new peak somewhere in between, with at least as much
-//! cache as there was at both ends, since cache only grows until it has to be given up. And what is no cache grows by page
-//! faults, which are counted: where files were read or written in between there are few of them.
+//! The kernel's count for a cgroup includes page cache, which it frees before it kills anything. The peak is exact, but too
+//! high by the cache at that moment. Memory without cache is known only at each look. Together: if the peak has grown since
+//! the last look, usage reached the new peak in between. There was at least as much cache then as at the look with less of
+//! it, since cache only grows until it has to be given up. And memory without cache grows by page faults, which are
+//! counted: there are few if files were read or written in between.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 pub struct MemoryLook {
     /// v2 `memory.current`, v1 `memory.usage_in_bytes`.
     pub usage: u64,
-    /// What of it the kernel takes back when memory is short: v2 `memory.stat` `file` less `shmem`, and
+    /// The part of it that the kernel reclaims when memory is short: v2 `memory.stat` `file` less `shmem`, and
     /// `slab_reclaimable`; v1 `total_cache` less `total_shmem`.
     pub cache: u64,
     /// Highest usage so far: v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
     pub peak: Option<u64>,
-    /// What page faults can have brought so far, at the most; `None` where their pages can be of any size.
+    /// The most that page faults can have added so far; `None` if their pages can be of any size.
     pub faulted: Option<u64>,
-    /// Memory that is shared, files in `/dev/shm` among it, which comes without faults, too: v2 `shmem`, v1 `total_shmem`.
+    /// Shared memory, including files in `/dev/shm`; it can grow without faults. v2 `shmem`, v1 `total_shmem`.
     pub shmem: u64,
 }
 
-/// What the looks came to.
+/// The result of all looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryNeed {
-    /// What others in the cgroup held when this began, without cache: it is not part of the need.
+    /// Memory without cache of others in the cgroup at the start; it is not part of the need.
     others: u64,
     last: Option<MemoryLook>,
     at_least: Option<u64>,
@@ -41,13 +41,13 @@ impl MemoryLook {
 }
 
 impl MemoryNeed {
-    /// Begins in a cgroup that others are in, too: only what it grows by is the need, and a peak that does not move says
-    /// nothing of it.
+    /// Starts in a cgroup that others share: only its growth is the need, and a peak that does not move says nothing about
+    /// it.
     pub fn beside_others(look: MemoryLook) -> Self {
         Self { others: look.without_cache(), last: Some(look), ..Self::default() }
     }
 
-    /// Takes another look, later than those before.
+    /// Adds a look, which is later than all before.
     pub fn look(&mut self, look: MemoryLook) {
         let without_cache = look.without_cache().saturating_sub(self.others);
         let at_least = self.at_least.unwrap_or_default().max(without_cache);
@@ -64,8 +64,8 @@ impl MemoryNeed {
         self.last = Some(look);
     }
 
-    /// The most that can have been there since the last look without cache: what was there then, all that faults brought in
-    /// between, and what came without; no less than what is there now.
+    /// The most memory without cache since the last look: the amount then, plus all that faults and shared memory have
+    /// added; at least the amount now.
     fn by_faults(&self, look: MemoryLook) -> u64 {
         let last = self.last.unwrap_or(MemoryLook { faulted: Some(0), ..MemoryLook::default() });
         let Some((now, before)) = look.faulted.zip(last.faulted) else { return u64::MAX };
@@ -73,34 +73,34 @@ impl MemoryNeed {
         (last.without_cache().saturating_add(came)).max(look.without_cache()).saturating_sub(self.others)
     }
 
-    /// The cgroup is another one from now on, whose peak begins anew.
+    /// From now on the looks are at another cgroup, whose peak starts anew.
     pub fn begin_again(&mut self) {
         self.last = None;
     }
 
-    /// Whether the peak has grown since the last look: then another one is worth its while.
+    /// Whether the peak has grown since the last look, so that another look is worth its cost.
     pub fn has_moved(&self, peak: u64) -> bool {
         self.last.is_none_or(|last| last.peak.is_none_or(|before| peak > before))
     }
 
-    /// The highest that was seen without cache, in bytes; `None` without a look.
+    /// The highest memory without cache that was seen, in bytes; `None` before the first look.
     pub fn at_least(&self) -> Option<u64> {
         self.at_least
     }
 
-    /// The highest that it can have been without cache, in bytes; `None` where the kernel tells no peak.
+    /// The highest that memory without cache can have been, in bytes; `None` if the kernel reports no peak.
     pub fn at_most(&self) -> Option<u64> {
         self.at_most
     }
 
-    /// Of a container that was restarted: what was enough for both.
+    /// The need of a container before and after a restart: enough for both.
     #[must_use]
     pub fn and(self, newer: Self) -> Self {
         Self {
             others: newer.others,
             last: newer.last,
             at_least: self.at_least.max(newer.at_least),
-            // What one is not known to have stayed below is not known of both.
+            // If one upper bound is unknown, so is the bound of both.
             at_most: if self.at_least.is_none() {
                 newer.at_most
             } else {
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn what_was_there_between_two_looks_is_known_by_the_peak() {
-        // 300 that nobody saw.
+        // 300 between the looks.
         assert_eq!(of(&[(5, 1, 5), (6, 2, 310)]), (4, 309));
-        // Cache that was written: it stays, and was there only in part at the first look.
+        // Cache of written files: it stays, and only a part of it was there at the first look.
         assert_eq!(of(&[(50, 0, 50), (250, 200, 260)]), (50, 260));
         assert_eq!(of(&[(50, 0, 50), (250, 200, 250), (450, 400, 455)]), (50, 255));
     }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn cache_beneath_a_peak_that_does_not_move_is_no_need() {
         assert_eq!(of(&[(10, 5, 10), (500, 490, 500), (500, 495, 505), (100, 20, 505)]), (80, 495));
-        // It began before it was looked at, and nothing of it is known but the peak.
+        // It began before the first look, and only the peak is known of that time.
         assert_eq!(of(&[(400, 390, 420)]), (10, 30));
     }
 
@@ -156,12 +156,12 @@ mod tests {
         assert_eq!(need.at_most(), Some(6 * MIB), "400 that were read");
         need.look(look(420, 400, 720, 320));
         assert_eq!(need.at_most(), Some(317 * MIB), "300 for a moment");
-        // 80 that stay, and 200 that were written: what is there now came by those faults.
+        // 80 that stay, and 200 of written files: the memory there now came by those faults.
         let mut need = MemoryNeed::default();
         need.look(look(5, 1, 5, 6));
         need.look(look(287, 201, 287, 92));
         assert_eq!(need.at_most(), Some(90 * MIB));
-        // 100 in shared memory came without any, and more was there beside it for a moment.
+        // 100 of shared memory came without faults, and for a moment there was more beside it.
         need.look(MemoryLook { shmem: 100 * MIB, ..look(387, 201, 500, 142) });
         assert_eq!(need.at_most(), Some(236 * MIB));
     }

@@ -10,11 +10,11 @@ use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_core
 use super::need::{MemoryLook, MemoryNeed};
 use super::throttling::{Periods, Throttling};
 
-/// Limits rarely change: they are read again after this many readings, and at each of the first ones. A runtime sets them
-/// after it has put the first process into the cgroup.
+/// Limits rarely change: they are read again after this many readings, and at each of the first ones, because a runtime
+/// sets them after it has put the first process into the cgroup.
 const READINGS_PER_LIMITS: u32 = 16;
 
-/// Where a container's files are.
+/// The directories of a container's files.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
     pub(super) unified: Option<Directory>,
@@ -26,35 +26,34 @@ pub(super) struct Directories {
     pub(super) own: Own,
 }
 
-/// What the kernel says of a cgroup; what it does not say is `None`.
+/// The kernel's figures for a cgroup; `None` for each that it does not report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct CgroupReading {
-    /// CPU time charged to it since it was made: v2 `cpu.stat` `usage_usec`, v1 `cpuacct.usage`.
+    /// CPU time charged to it since it was created: v2 `cpu.stat` `usage_usec`, v1 `cpuacct.usage`.
     pub cpu_ns: Option<u64>,
-    /// Time for which it was throttled: v2 `cpu.stat` `throttled_usec`, v1 `cpu.stat` `throttled_time`, of the cgroup
-    /// that has the tightest CPU limit: its own or one above it.
+    /// Time for which it was throttled: v2 `cpu.stat` `throttled_usec`, v1 `cpu.stat` `throttled_time`, from the cgroup
+    /// with the tightest CPU limit: its own or one above it.
     pub throttled_ns: Option<u64>,
-    /// Processes of it that were killed for want of memory: `oom_kill` of v2 `memory.events`, v1
-    /// `memory.oom_control`.
+    /// Its processes that the kernel killed for lack of memory: `oom_kill` of v2 `memory.events`, v1 `memory.oom_control`.
     pub oom_kills: Option<u64>,
     /// Memory in use less `inactive_file` of `memory.stat`: v2 `memory.current`, v1 `memory.usage_in_bytes`.
     pub working_set_bytes: Option<u64>,
     /// Highest memory use, page cache included: v2 `memory.peak` (Linux 5.19), v1 `memory.max_usage_in_bytes`.
     pub memory_peak_bytes: Option<u64>,
-    /// All of its memory, and what of it is cache.
+    /// All of its memory, and how much of it is cache.
     pub memory: Option<MemoryLook>,
     /// Its own limit: v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
     pub cpu_limit_cores: Option<f64>,
     /// Its own limit: v2 `memory.max`, v1 `memory.limit_in_bytes`.
     pub memory_limit_bytes: Option<u64>,
-    /// Enforcement periods, from the same `cpu.stat` as `throttled_ns` where it tells of both kinds.
+    /// Enforcement periods, from the same `cpu.stat` as `throttled_ns`; `None` unless it has both counts.
     pub periods: Option<Periods>,
-    /// What holds for it and is not its own.
+    /// Limits that apply to it but are not its own.
     pub bounds: Bounds,
 }
 
 impl CgroupReading {
-    /// The same reading with what an earlier cgroup of the same container counted, so that its counters go on.
+    /// Adds the counts of an earlier cgroup of the same container, so that its counters continue.
     #[must_use]
     pub fn after(self, earlier: &Self) -> Self {
         let sum = |one: Option<u64>, other: Option<u64>| one.map(|one| one + other.unwrap_or_default());
@@ -85,15 +84,15 @@ pub struct Bounds {
 /// The readings of one container, as a checkpoint keeps them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedReadings {
-    /// What the run's figures count from.
+    /// The reading that the run's figures count from.
     pub first: CgroupReading,
-    /// The last one.
+    /// The last reading.
     pub last: CgroupReading,
-    /// What all of them said of memory.
+    /// The memory need from all readings.
     pub need: MemoryNeed,
 }
 
-/// Reads one container's cgroup files again and again; what is read every time is kept open.
+/// Reads one container's cgroup files repeatedly; the files that every reading needs stay open.
 #[derive(Debug)]
 pub struct CgroupReader {
     directories: Directories,
@@ -115,7 +114,7 @@ impl CgroupReader {
     /// `None` if there is nothing to read.
     pub(super) fn open(directories: Directories) -> Option<Self> {
         let open = |directory: &Option<Directory>, name: &str| directory.as_ref()?.open(name);
-        // On a hybrid host controllers are in v1 hierarchies while the v2 one counts CPU time all the same.
+        // On a hybrid host the controllers are in v1 hierarchies, but the v2 hierarchy still counts CPU time.
         let v1 = directories.memory.is_some() || directories.cpuacct.is_some();
         let v2 = |name| open(&directories.unified, name);
         let v1_cpu_stat = open(&directories.cpu, "cpu.stat").filter(|_| v1);
@@ -138,12 +137,12 @@ impl CgroupReader {
         any.iter().any(|file| file.is_some()).then_some(reader)
     }
 
-    /// Reads it; nothing at all once the cgroup is gone.
+    /// Reads it; `None` once the cgroup is gone.
     pub fn read(&mut self) -> Option<CgroupReading> {
         if self.readings < READINGS_PER_LIMITS || self.readings.is_multiple_of(READINGS_PER_LIMITS) {
             let before = self.limits;
             self.read_limits();
-            // The files of v1 go one after the other when a container ends.
+            // When a container ends, its v1 files disappear one after the other.
             if self.readings < READINGS_PER_LIMITS {
                 self.limits = (self.limits.0.or(before.0), self.limits.1.or(before.1));
             }
@@ -153,12 +152,12 @@ impl CgroupReader {
         let cpu_stat = cpu_stat.as_deref();
         let usec = |name| Some(keyed(cpu_stat?, name)?.saturating_mul(1000));
         let cpuacct = content(self.cpuacct_usage.as_ref()).and_then(|text| text.trim().parse().ok());
-        // What comes or goes while the rest is read would be taken for need.
+        // Memory that comes or goes while the rest is read would be counted as need.
         let usage = || content(self.memory_usage.as_ref()).and_then(|text| text.trim().parse::<u64>().ok());
         let usage_before = usage();
         let memory_stat = content(self.memory_stat.as_ref());
         let usage = usage().zip(usage_before).map(|(after, before)| after.min(before));
-        // v1 keeps the cgroup's own figure and that of the whole subtree apart.
+        // v1 reports the cgroup's own figure and the whole subtree's separately.
         let stat =
             |v1, v2| memory_stat.as_deref().and_then(|text| keyed(text, v1).or_else(|| keyed(text, v2)));
         let inactive = stat("total_inactive_file", "inactive_file");
@@ -183,7 +182,7 @@ impl CgroupReader {
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
     }
 
-    /// Whether it tells of memory.
+    /// Whether it can read memory use.
     pub fn tells_memory(&self) -> bool {
         self.memory_usage.is_some() && self.memory_stat.is_some()
     }
@@ -198,13 +197,13 @@ impl CgroupReader {
         }
     }
 
-    /// Highest memory use so far; cheaper than all of it, and tells whether that is worth reading.
+    /// Highest memory use so far. It is cheaper than a whole reading and shows whether one is worth it.
     pub fn memory_peak(&self) -> Option<u64> {
         content(self.memory_peak.as_ref()).and_then(|text| text.trim().parse().ok())
     }
 
-    /// What to count from if the cgroup began while it was watched: nothing, but for what a cgroup above it had counted
-    /// before.
+    /// The reading to count from if the cgroup began during the measurement: zero, except for a cgroup above it, which had
+    /// counted before.
     pub fn beginning(&self, first: &CgroupReading) -> CgroupReading {
         let periods = if self.throttling.is_above() { first.periods } else { Some(Periods::default()) };
         let throttled_ns = if self.throttling.is_above() { first.throttled_ns } else { Some(0) };
@@ -233,7 +232,7 @@ impl CgroupReader {
         let (own_v1, above_v1) = v1_memory_levels.memory(v1_memory);
         let (own_v2, above_v2) = v2.memory(v2_memory);
         self.limits.1 = own_v1.into_iter().chain(own_v2).min();
-        // v1 tells what holds with all that is above it, even where that is not mounted.
+        // v1 reports the limit that applies with all cgroups above it, even if they are not mounted.
         let holds = content(self.memory_stat.as_ref())
             .and_then(|text| keyed(&text, "hierarchical_memory_limit"))
             .and_then(v1_limit)

@@ -144,7 +144,7 @@ fn what_a_path_that_leads_up_begins_with_is_searched_for_once() {
         reader.and_then(|mut reader| reader.read()).and_then(|reading| reading.cpu_ns)
     };
     assert_eq!((found("/../..", 0), found("/../..", 1)), (Some(7_000), Some(7_000)));
-    // Where it leads is known now, and what is not there is searched for all the same.
+    // It is known now where the path leads. A container that is not there is still searched for.
     assert_eq!(found("/../..", 2), None);
     assert_eq!(found("/..", 1), Some(7_000), "another number of levels begins elsewhere");
 }

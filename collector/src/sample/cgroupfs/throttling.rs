@@ -1,5 +1,5 @@
-//! Throttling, read where the tightest CPU limit is: a cgroup's `cpu.stat` counts what its own limit did, and neither what
-//! those above it nor those below it did.
+//! Throttling, read from the cgroup with the tightest CPU limit: a cgroup's `cpu.stat` counts only the throttling by its
+//! own limit, not by limits above or below it.
 
 use std::fs::File;
 
@@ -9,26 +9,26 @@ use super::directory::Directory;
 use super::files::{content, keyed};
 use super::levels::Quota;
 
-/// Enforcement periods of a CPU limit since the cgroup was made; none are counted while there is no limit.
+/// Enforcement periods of a CPU limit since the cgroup was created; the kernel counts none while there is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Periods {
-    /// Those in which it wanted CPU: `nr_periods`.
+    /// Periods in which it wanted CPU: `nr_periods`.
     pub all: u64,
-    /// Those of them in which it was throttled: `nr_throttled`.
+    /// Periods of these in which it was throttled: `nr_throttled`.
     pub throttled: u64,
 }
 
-/// Where it is read, and what it came to.
+/// The cgroup that it is read from, and the counts so far.
 #[derive(Debug, Default)]
 pub(super) struct Throttling {
-    /// A cgroup that is not the one that everything else is read from, and its `cpu.stat`.
+    /// The limit's cgroup and its `cpu.stat`, if everything else is read from another cgroup.
     elsewhere: Option<(Directory, Option<File>)>,
     above: bool,
-    /// Whether the tightest limit is another cgroup's since the last reading.
+    /// Whether the tightest limit has moved to another cgroup since the last reading.
     moved: bool,
     was_read: bool,
     last: ThrottlingCounts,
-    /// What is added to what is read, so that the counts go on where another cgroup's left off.
+    /// Added to each reading, so that the counts continue from the previous cgroup's.
     added: ThrottlingCounts,
 }
 
@@ -49,7 +49,7 @@ impl ThrottlingCounts {
 }
 
 impl Throttling {
-    /// Takes the tightest limits of its own and of those above it; `cgroup` is what everything else is read from.
+    /// Takes its own tightest limit and the tightest above it; everything else is read from `cgroup`.
     pub(super) fn choose(&mut self, own: Option<Quota>, above: Option<Quota>, cgroup: Option<&Directory>) {
         let (chosen, is_above) = match (own, above) {
             (Some(own), Some(above)) if above.cores < own.cores => (Some(above), true),
@@ -68,12 +68,12 @@ impl Throttling {
         });
     }
 
-    /// Whether it is read in a cgroup above its own, which counted before its own was there.
+    /// Whether it is read from a cgroup above its own, which counted before its own existed.
     pub(super) fn is_above(&self) -> bool {
         self.above
     }
 
-    /// Time for which it was throttled, and periods; `cpu_stat` is that of its own cgroup.
+    /// Time for which it was throttled, and periods; `cpu_stat` is its own cgroup's.
     pub(super) fn read(&mut self, cpu_stat: Option<&str>) -> (Option<u64>, Option<Periods>) {
         let elsewhere = self.elsewhere.as_ref().map(|(_, file)| content(file.as_ref()).unwrap_or_default());
         let Some(text) = elsewhere.as_deref().or(cpu_stat) else { return (None, None) };

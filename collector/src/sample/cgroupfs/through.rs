@@ -1,9 +1,9 @@
 //! The cgroup of a container as its own processes see it: `/proc/[pid]/root/sys/fs/cgroup`, where the runtime mounted it.
 //!
-//! A collector in a pod has no mount that shows the other containers' cgroups, but may look through the root of their
-//! processes wherever it may trace them (`ptrace(2)`, `PTRACE_MODE_READ_FSCREDS`): as the same user with no fewer
-//! capabilities. The job owns that mount namespace, so nothing in it is believed: a directory is taken only if the kernel
-//! says that it is one of a cgroup file system, and if it lists the process.
+//! A collector in a pod has no mount that shows the other containers' cgroups. It can look through the root of their
+//! processes if it may trace them (`ptrace(2)`, `PTRACE_MODE_READ_FSCREDS`): as the same user with at least their
+//! capabilities. The job owns that mount namespace, so nothing in it is trusted: a directory counts only if the kernel
+//! reports it as a cgroup file system's and it lists the process.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,27 +24,27 @@ const CGROUP: u64 = 0x0027_e0eb;
 const CGROUP2: u64 = 0x6367_7270;
 /// Where runtimes mount them.
 const MOUNTED: &str = "sys/fs/cgroup";
-/// The list of a cgroup's processes is read up to here.
+/// At most this much of a cgroup's process list is read.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 
-/// Why a container's account cannot be read through one of its processes.
+/// Why a container's cgroup cannot be read through one of its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
-    /// It may not be looked into.
+    /// The collector may not look into it.
     #[error("its processes are another user's, or have capabilities that the collector has not")]
     Forbidden,
     /// The process has ended.
     #[error("its process has ended")]
     Gone,
-    /// There is no cgroup file system, or what is there is another cgroup's.
+    /// No cgroup file system is mounted, or it shows another cgroup.
     #[error("nothing that is mounted in it is its own cgroup")]
     NotMounted,
-    /// Its own cgroup is there, but for what is said of memory.
+    /// Its own cgroup is there, but without memory figures.
     #[error("of its cgroup, nothing that is mounted in it tells of memory")]
     WithoutMemory,
 }
 
-/// A reader of the cgroup of the container with this id that a process is in; `lines`: the process' own.
+/// A reader of the cgroup of the container with this id, through one of its processes; `lines` are that process's.
 pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> Result<CgroupReader, Closed> {
     let root = root_of(proc_path, pid)?;
     let find = |controller: Option<&str>| {
@@ -52,18 +52,18 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
             Some(controller) => !line.is_unified() && line.has_controller(controller),
             None => line.is_unified(),
         })?;
-        // A runtime moves a process into one hierarchy after another: into this one it may not have come yet.
+        // A runtime moves a process into one hierarchy after another; it may not have reached this one yet.
         let at = line.path.find(id)?;
-        // What is below the container's own cgroup: a process may have been moved there.
+        // The part below the container's own cgroup: a process may have been moved there.
         let below = line.path[at..].split_once('/').map_or("", |(_, below)| below);
         let container = line.path.strip_suffix(below).unwrap_or(line.path).trim_matches('/');
-        // v2 is mounted at the place itself, or beside v1 hierarchies.
+        // v2 is mounted at `MOUNTED` itself, or beside v1 hierarchies.
         let places = controller.map_or(&["", "unified"][..], |_| &[""][..]);
         places.iter().find_map(|place| {
             let name = controller.unwrap_or(place);
             let magic = if controller.is_some() { CGROUP } else { CGROUP2 };
             let mount = mount(&root, name, magic)?;
-            // The container's own cgroup is what is mounted, or the machine's root.
+            // The mount shows the container's own cgroup or the machine's root.
             [".", container].into_iter().filter(|path| !path.is_empty()).find_map(|path| {
                 let directory = descend(mount.as_fd(), path)?;
                 let holder = if below.is_empty() { None } else { Some(descend(directory.as_fd(), below)?) };
@@ -83,8 +83,8 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
     CgroupReader::open(directories).ok_or(Closed::NotMounted)
 }
 
-/// Whether these are the cgroups of a process that its runtime has moved into the container with this id, wherever CPU time
-/// and memory are counted. A container that is made otherwise may be in one hierarchy alone.
+/// Whether the runtime has moved the process with these cgroups into the container with this id, in each hierarchy that
+/// counts CPU time or memory. A container that is made otherwise may be in only one hierarchy.
 pub fn is_settled(lines: CgroupLines<'_>, id: &str) -> bool {
     let v1 = |controller| lines.iter().find(|line| !line.is_unified() && line.has_controller(controller));
     let cpu = v1("cpuacct").or_else(|| lines.iter().find(CgroupLine::is_unified));
@@ -101,7 +101,7 @@ fn root_of(proc_path: &Path, pid: u32) -> Result<OwnedFd, Closed> {
     })
 }
 
-/// What is mounted for a hierarchy, if it is one. A name of v1 may be a link to that of several controllers.
+/// Opens a hierarchy's mount, if it is one. A v1 name may be a link to the directory of several controllers.
 fn mount(root: &OwnedFd, name: &str, magic: u64) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -109,14 +109,14 @@ fn mount(root: &OwnedFd, name: &str, magic: u64) -> Option<OwnedFd> {
     (fstatfs(&found).ok()?.f_type as u64 == magic).then_some(found)
 }
 
-/// A directory below, in the same mount.
+/// Opens a directory below, in the same mount.
 fn descend(directory: BorrowedFd<'_>, path: &str) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     openat2(directory, path, flags, Mode::empty(), resolve).ok()
 }
 
-/// Whether a cgroup lists a process, as it is numbered here.
+/// Whether a cgroup lists a process, by its number in the collector's PID namespace.
 fn lists(directory: BorrowedFd<'_>, pid: u32) -> bool {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;

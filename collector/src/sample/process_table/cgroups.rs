@@ -12,12 +12,12 @@ pub(super) struct CgroupContents {
     by_content: HashMap<Box<[u8]>, CgroupId>,
     by_id: HashMap<CgroupId, Box<[u8]>>,
     next: u32,
-    /// How many there may be before the unused ones are looked for.
+    /// The unused ones are dropped once there are more than this.
     sweep_at: usize,
 }
 
 impl CgroupContents {
-    /// What the `cgroup` files of these processes hold.
+    /// The content with this id; empty if it is unknown.
     pub(super) fn get(&self, id: CgroupId) -> &[u8] {
         self.by_id.get(&id).map_or(&[], |content| content)
     }
@@ -34,7 +34,7 @@ impl CgroupContents {
         id
     }
 
-    /// Drops what is not `used`, once there is enough of it.
+    /// Drops contents that are not `used`, once there are enough of them.
     pub(super) fn forget_unused(&mut self, used: impl Iterator<Item = CgroupId>) {
         if self.by_id.len() <= self.sweep_at.max(256) {
             return;

@@ -37,14 +37,14 @@ pub(super) fn read_stat(file: &impl AsFd, buffer: &mut [u8]) -> Result<PidStat, 
     PidStat::parse(&buffer[..length]).map_err(|_| ReadError::Garbled)
 }
 
-/// `loadavg` tells of the reader's PID namespace: it is of use if the tree is of the same one.
+/// `loadavg` describes the reader's PID namespace: it is useful only if the tree shows the same one.
 pub(super) fn own_loadavg(path: &Path) -> Option<OwnedFd> {
     let own = std::fs::read_link(path.join("self")).ok()?;
     let same = own.to_str()?.parse() == Ok(std::process::id());
     same.then(|| File::open(path.join("loadavg")).ok().map(Into::into)).flatten()
 }
 
-/// The PID that a directory of the tree is named after; `None` for the others.
+/// The PID in a directory's name; `None` for other directories.
 pub(super) fn parse_pid(name: &[u8]) -> Option<u32> {
     if !name.first()?.is_ascii_digit() {
         return None;

@@ -25,11 +25,11 @@ use self::files::{ReadError, join_path, own_loadavg, parse_pid, read_stat};
 pub use self::observation::{Observation, ProcessKey};
 use super::pid_stat::PidStat;
 
-/// Descriptors left to everything else: sockets, the database of names, cgroup files.
+/// Descriptors left for everything else: sockets, the database of names, cgroup files.
 const RESERVED_DESCRIPTORS: u64 = 128;
-/// How long a process's cgroup is believed without another look, while it uses no CPU time.
+/// How long a process's cgroup is trusted without another read while it uses no CPU time.
 const CGROUP_TRUST: Duration = Duration::from_secs(30);
-/// How long a process that is seen for the first time may be on its way into its cgroups.
+/// How long a new process may take to reach its cgroups.
 const ARRIVAL: Duration = Duration::from_secs(1);
 /// How many passes in a row may skip listing the tree.
 const PASSES_PER_LISTING: u32 = 15;
@@ -39,7 +39,7 @@ const PASSES_PER_LISTING: u32 = 15;
 pub struct TablePass {
     /// Every process that could be read, parents before their children.
     pub observations: Vec<Observation>,
-    /// Processes that we have no permission to read.
+    /// Processes that the collector has no permission to read.
     pub forbidden: u64,
     /// Processes whose `stat` made no sense.
     pub garbled: u64,
@@ -59,7 +59,7 @@ pub struct ProcessTable {
     buffer: Vec<u8>,
     /// `loadavg`, if it belongs to the PID namespace that this tree shows.
     loadavg: Option<OwnedFd>,
-    /// The PID that was given out last, and how many passes ago the tree was listed.
+    /// The PID that was allocated last, and how many passes ago the tree was listed.
     listed: Option<(u32, u32)>,
 }
 
@@ -67,9 +67,9 @@ pub struct ProcessTable {
 struct TableEntry {
     stat: Option<OwnedFd>,
     last: Observation,
-    /// When it was seen first.
+    /// When it was first seen.
     first_seen: Duration,
-    /// When the cgroup was read last, and how much CPU time the process had used by then.
+    /// When the cgroup was last read, and how much CPU time the process had used by then.
     cgroup_read: Option<(Duration, u64)>,
     sights: u32,
     gone: bool,
@@ -95,13 +95,13 @@ impl ProcessTable {
         })
     }
 
-    /// Does not read cgroups, which are half of what a first pass reads.
+    /// Turns off reading cgroups, which are half of a first pass's reads.
     #[must_use]
     pub fn without_cgroups(self) -> Self {
         Self { reads_cgroups: false, ..self }
     }
 
-    /// Reads one process and no other, as a pass before [`pass`](Self::pass).
+    /// Reads only one process, as a pass before [`pass`](Self::pass).
     pub fn pass_of(&mut self, pid: u32, now: Duration) -> TablePass {
         let mut pass = TablePass::default();
         match self.discover(pid, now) {
@@ -116,8 +116,8 @@ impl ProcessTable {
         let mut listed = if self.nothing_began() { None } else { Some(self.list()?) };
         let mut pass =
             TablePass { observations: Vec::with_capacity(self.entries.len() + 64), ..TablePass::default() };
-        // Known processes come first and in the order in which they appeared, so that a parent is read before
-        // its children: what a child uses between the two reads is then seen later rather than twice.
+        // Known processes come first, in their order of appearance, so that a parent is read before its children: a child's
+        // CPU time between the two reads is then seen later rather than twice.
         for index in 0..self.entries.len() {
             // A known process that is not on the list has ended.
             let pid = self.entries[index].last.key.pid;
@@ -128,14 +128,14 @@ impl ProcessTable {
             match self.observe(index, now) {
                 Ok(observation) => pass.observations.push(observation),
                 Err(ReadError::Gone) => self.forget(index),
-                // It may still be there: keep what was seen last.
+                // It may still be there: keep the last observation.
                 Err(error) => {
                     pass.count(&error);
                     pass.observations.push(self.entries[index].last);
                 }
             }
         }
-        // The last PID may be that of one that has ended, given out again.
+        // The last PID may have been reused, from a process that has ended.
         if listed.is_none() && self.entries.iter().any(|entry| entry.gone) {
             listed = Some(self.list()?);
         }
@@ -153,12 +153,12 @@ impl ProcessTable {
         Ok(pass)
     }
 
-    /// What `/proc/[pid]/cgroup` holds for the processes of this cgroup.
+    /// The content of `/proc/[pid]/cgroup` for the processes of this cgroup.
     pub fn cgroup_content(&self, id: CgroupId) -> &[u8] {
         self.cgroups.get(id)
     }
 
-    /// Reads any other file of a process, such as `mountinfo`; `None` if that cannot be done.
+    /// Reads any other file of a process, such as `mountinfo`; `None` if it cannot be read.
     pub fn read_file(&self, key: ProcessKey, name: &str) -> Option<Vec<u8>> {
         let mut content = Vec::new();
         let file = openat(
@@ -189,8 +189,9 @@ impl ProcessTable {
 
     /// Whether no PID was allocated since the tree was listed, so that every process is known.
     ///
-    /// `loadavg` ends with the PID allocated last. Listing is a tenth of the cost of a pass, which a mostly idle machine saves
-    /// this way. A restored process that chose its PID (CRIU) does not show there, so list now and then all the same.
+    /// `loadavg` ends with the PID allocated last. Listing is a tenth of the cost of a pass, which a mostly idle machine
+    /// saves this way. A restored process that chose its PID (CRIU) does not show there, so the tree is still listed now
+    /// and then.
     fn nothing_began(&mut self) -> bool {
         let last_pid = self.loadavg.as_ref().and_then(|file| {
             let length = pread(file, &mut self.buffer[..], 0).ok()?;
@@ -208,7 +209,7 @@ impl ProcessTable {
 
     fn list(&mut self) -> io::Result<Vec<u32>> {
         let mut listed = Vec::with_capacity(self.entries.len() + 64);
-        // A directory's position is that of its descriptor: begin anew each time.
+        // The position in a directory belongs to the descriptor: open it anew each time.
         let directory =
             openat(&self.root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let mut space = vec![MaybeUninit::uninit(); 64 * 1024];
@@ -282,11 +283,11 @@ impl ProcessTable {
         entry.sights = entry.sights.saturating_add(1);
         let mut rss_pages = stat.rss_pages;
         if stat.is_zombie() {
-            // Its `cgroup` reads `/` now: keep what was read while it lived. Other threads may still run.
+            // Its `cgroup` reads `/` now: keep the cgroup from when it lived. Other threads may still run.
             if stat.threads > 1 {
                 rss_pages = self.remaining_thread(index).unwrap_or(rss_pages);
             } else if self.entries[index].last.final_ns.is_none() {
-                // `stat` rounds down twice to whole ticks, which is most of what a short-lived process used.
+                // `stat` rounds down to whole ticks twice, which loses most of a short-lived process's CPU time.
                 self.entries[index].last.final_ns = self.first_threads_ns(stat.pid);
             }
         } else if self.reads_cgroups && !stat.kernel_thread && !stat.exiting && entry.cgroup_is_due(stat, now)
@@ -296,7 +297,7 @@ impl ProcessTable {
             let file = self.open_file(stat.pid, c"cgroup").ok();
             if let Some(content) = file.and_then(|file| self.read_small(&file)) {
                 let cgroup = Some(self.cgroups.intern(&content));
-                // That of one that has begun to exit reads `/` in v1 hierarchies, before it is a zombie.
+                // In v1 hierarchies, the `cgroup` of a process that has begun to exit reads `/` before it is a zombie.
                 if cgroup == before || !self.is_exiting(index) {
                     self.entries[index].last.cgroup = cgroup;
                 }
@@ -320,7 +321,7 @@ impl ProcessTable {
         again.map_or(true, |stat| stat.exiting || stat.is_zombie())
     }
 
-    /// For a process whose first thread has ended: RSS, and at first sight the cgroup, from a thread that runs.
+    /// For a process whose first thread has ended: RSS and, if unknown, the cgroup from a thread that still runs.
     fn remaining_thread(&mut self, index: usize) -> Option<u64> {
         let entry = &mut self.entries[index];
         let tasks = std::fs::read_dir(self.path.join(format!("{}/task", entry.last.key.pid))).ok()?;
@@ -354,7 +355,7 @@ impl ProcessTable {
         }
     }
 
-    /// The limit on descriptors was lower than reported, or was lowered: close some of those kept open.
+    /// The limit on descriptors was lower than reported, or was lowered: close some of the open ones.
     fn release_descriptors(&mut self) {
         self.descriptor_budget = self.descriptors.saturating_sub(RESERVED_DESCRIPTORS);
         let excess = self.descriptors - self.descriptor_budget;
@@ -371,7 +372,7 @@ impl ProcessTable {
                 Err(Errno::INTR) => {}
                 Err(_) => return None,
             }
-            // A `cgroup` file that fits the buffer ends with its newline: no second read to learn that.
+            // A `cgroup` file that fits the buffer ends with its newline: skip the read that only finds its end.
             if content.len() < self.buffer.len() && content.ends_with(b"\n") {
                 break;
             }
@@ -381,8 +382,8 @@ impl ProcessTable {
 }
 
 impl TableEntry {
-    /// Whether the process could be elsewhere by now: runtimes move a process right after its start, and one
-    /// that used no CPU time since the last look has nothing to charge to the wrong container.
+    /// Whether the process may be in another cgroup by now: runtimes move a process right after its start, and a process
+    /// that has used no CPU time since the last read has nothing to charge to the wrong container.
     fn cgroup_is_due(&self, stat: &PidStat, now: Duration) -> bool {
         let Some((read_at, ticks)) = self.cgroup_read else { return true };
         self.sights <= 2

@@ -1,11 +1,11 @@
-//! A process, and what one pass saw of it.
+//! A process, and its state in one pass.
 
 use serde::{Deserialize, Serialize};
 
 use super::cgroups::CgroupId;
 use crate::sample::pid_stat::{Comm, PidStat};
 
-/// Identifies a process for ever: PIDs are reused, (PID, start) is not.
+/// Identifies a process forever: PIDs are reused, (PID, start) is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// PID in the collector's PID namespace.
@@ -29,13 +29,13 @@ pub struct Observation {
     pub kernel_thread: bool,
     /// Its own CPU time so far, in clock ticks.
     pub own_ticks: u64,
-    /// For a process that has ended: CPU time of its first thread, in nanoseconds (`schedstat`), where the kernel tells.
+    /// For a process that has ended: CPU time of its first thread, in nanoseconds (`schedstat`), if the kernel reports it.
     pub final_ns: Option<u64>,
     /// CPU time of the children that it waited for so far, in clock ticks.
     pub reaped_ticks: u64,
     /// Resident set size in pages.
     pub rss_pages: u64,
-    /// Its cgroups; `None` where they could not be read, or mean nothing (a zombie's read `/`).
+    /// Its cgroups; `None` if they could not be read or mean nothing (a zombie's read `/`).
     pub cgroup: Option<CgroupId>,
 }
 

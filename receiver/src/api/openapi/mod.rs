@@ -1,7 +1,7 @@
-//! `/openapi.json`: what the receiver answers to, described by OpenAPI 3.1 from the code that answers.
+//! `/openapi.json`: the OpenAPI 3.1 description of the API, generated from the handlers.
 //!
-//! Types and routes come from the handlers; what Rust's types cannot say (which texts are names, which numbers are
-//! quantities) is added here, so that the description accepts exactly what the receiver does.
+//! Types and routes come from the handlers. This module adds what Rust's types cannot express (which texts are names, which
+//! numbers are quantities), so that the description accepts exactly what the receiver accepts.
 
 mod problems;
 mod refine;
@@ -11,7 +11,7 @@ use utoipa::{Modify, OpenApi};
 
 pub(crate) use self::problems::{ReadProblems, WriteProblems};
 
-/// What the document says beside what the handlers say.
+/// The parts of the document that do not come from the handlers.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
@@ -48,7 +48,7 @@ impl Modify for Security {
     }
 }
 
-/// The document as it is served, from what the routes say.
+/// The document as it is served, made from the description of the routes.
 pub(crate) fn render(described: &utoipa::openapi::OpenApi) -> serde_json::Result<String> {
     let mut document = serde_json::to_value(described)?;
     refine::refine(&mut document);

@@ -1,4 +1,4 @@
-//! What Rust's types cannot say of what is accepted: which texts are names, which numbers are quantities, which fields go
+//! Rules of the API that Rust's types cannot express: which texts are names, which numbers are quantities, which fields go
 //! together.
 
 use std::collections::BTreeSet;
@@ -10,12 +10,12 @@ use crate::auth::MAX_TOKEN_SECONDS;
 use crate::sizing::parameters::{CPU, MEMORY};
 use crate::validate::rules::{LISTS, MAX_INTEGER, NAME};
 
-/// Text that is a name once it was made normal: anything that is not white space or control characters alone.
+/// Text that is a name after normalisation: not only whitespace and control characters.
 const ANY_NAME: &str = "[^\\s\\x00-\\x1f\\x7f-\\x9f]";
-/// Parameters and fields of requests that are names.
+/// Request parameters and fields that are names.
 const NAMES: [&str; 6] = ["organization", "repository", "workflow", "job", "run_id", "summary_id"];
 
-/// Adds to a document what Rust's types cannot say.
+/// Adds to a document what Rust's types cannot express.
 pub(super) fn refine(document: &mut Value) {
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         for (path, operations) in paths {
@@ -69,7 +69,7 @@ pub(super) fn refine(document: &mut Value) {
     }
 }
 
-/// What a query may leave out is in the answer all the same, unless it may be unknown.
+/// The answer contains every parameter, even one that the query left out, unless it may be unknown.
 fn answered(schema: &mut Value) {
     let mut required = vec![];
     for (name, property) in schema["properties"].as_object_mut().into_iter().flatten() {
@@ -81,7 +81,7 @@ fn answered(schema: &mut Value) {
     extend(schema, &json!({"required": required}));
 }
 
-/// Of the fields `all`, exactly those of one of the `combinations` are given.
+/// Requires that exactly the fields of one of the `combinations` are given, among the fields `all`.
 fn together(schema: &mut Value, combinations: &[&[&str]], all: &[&str]) {
     let combination = |given: &&[&str]| {
         let left_out = all.iter().filter(|field| !given.contains(field));
@@ -95,7 +95,7 @@ fn together(schema: &mut Value, combinations: &[&[&str]], all: &[&str]) {
     extend(schema, &json!({"anyOf": combinations.iter().map(combination).collect::<Vec<_>>()}));
 }
 
-/// Types with parameters are named like those without, and what has a name is told by it.
+/// Names generic types like plain ones, and refers to named types by their names.
 fn name_schemas(document: &mut Value) {
     let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
@@ -114,13 +114,13 @@ fn name_schemas(document: &mut Value) {
         {
             *body = reference("Submission");
         }
-        // `format=limits` is JSON as well.
+        // `format=limits` is JSON, too.
         if let Some(sizing) = operation.pointer_mut("/responses/200/content/application~1json/schema")
             && sizing["$ref"] == "#/components/schemas/Sizing"
         {
             let limits = json!({"type": "object", "additionalProperties": {"type": "object"}});
             *sizing = json!({"anyOf": [reference("Sizing"), limits]});
-            // What is written in it depends on the form.
+            // The content of YAML depends on the format.
             if let Some(yaml) = operation.pointer_mut("/responses/200/content/application~1yaml/schema") {
                 *yaml = json!({});
             }
@@ -134,7 +134,7 @@ fn name_schemas(document: &mut Value) {
     }
 }
 
-/// What is accepted as a name: as it is, or made normal first.
+/// The schema of a name, either stored as it is or normalised first.
 fn name_of(normalizing: bool) -> Value {
     if normalizing {
         json!({"minLength": 1, "pattern": ANY_NAME})
@@ -146,10 +146,10 @@ fn name_of(normalizing: bool) -> Value {
 fn refine_parameter(parameter: &mut Value, accepted_name: &Value) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
     let Some(schema) = parameter.get_mut("schema") else { return };
-    // A parameter that is left out is not null.
+    // A query leaves a parameter out instead of setting it to null.
     not_null(schema);
     match name.as_str() {
-        // Quantities as Kubernetes writes them; a pattern cannot be named in an attribute of a type.
+        // Kubernetes quantities. An attribute of a type cannot refer to a constant as its pattern.
         "cpu_floor" | "cpu_cap" => extend(schema, &json!({"pattern": CPU, "examples": ["500m", "2"]})),
         "memory_floor" | "memory_cap" | "oom_bytes" => {
             extend(schema, &json!({"pattern": MEMORY, "examples": ["512Mi", "2Gi"]}));
@@ -160,7 +160,7 @@ fn refine_parameter(parameter: &mut Value, accepted_name: &Value) {
     }
 }
 
-/// The names of a schema and of all that it refers to.
+/// The names of a schema and of all schemas that it refers to.
 fn with_references(schemas: &Map<String, Value>, name: &str) -> BTreeSet<String> {
     fn collect(schemas: &Map<String, Value>, value: &Value, found: &mut BTreeSet<String>) {
         match value {
@@ -182,7 +182,7 @@ fn with_references(schemas: &Map<String, Value>, name: &str) -> BTreeSet<String>
     found
 }
 
-/// Integers are not larger than is stored; every number of a payload is a quantity of something, 0 or more.
+/// Limits integers to what can be stored, and numbers of a payload, which are all quantities, to 0 or more.
 fn quantity(property: &mut Value, of_payload: bool) {
     if let Some(items) = property.get_mut("items") {
         quantity(items, of_payload);
@@ -207,7 +207,7 @@ fn not_null(schema: &mut Value) {
             schema["type"] = one.clone();
         }
     }
-    // What is `null` or something else is the something else.
+    // `null` or another schema becomes the other schema.
     if let Some(other) =
         schema["oneOf"].as_array().and_then(|kinds| kinds.iter().find(|kind| kind["type"] != "null")).cloned()
     {

@@ -17,55 +17,55 @@ use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::{JobCursor, JobQuery, JobRow, JobSort, NameLevel, NameQuery, NameRow, Within};
 
-/// Which organizations.
+/// Query of `GET /api/v1/organizations`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct OrganizationsQuery {
-    /// Only names with this in them, in upper or lower case; parts are joined by slashes.
+    /// Only names that contain this, ignoring case. Slashes join the parts of a name.
     search: Option<String>,
-    /// Where the page begins, as the `Link` of the one before says.
+    /// Where the page begins, from the `Link` header of the previous page.
     after: Option<String>,
-    /// At most this many; 100 if it is left out.
+    /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: PageLimit,
 }
 
-/// Which repositories.
+/// Query of `GET /api/v1/repositories`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct RepositoriesQuery {
-    /// Only of this organization.
+    /// Only in this organization.
     organization: Option<String>,
-    /// Only names with this in them, in upper or lower case; parts are joined by slashes.
+    /// Only names that contain this, ignoring case. Slashes join the parts of a name.
     search: Option<String>,
-    /// Where the page begins, as the `Link` of the one before says.
+    /// Where the page begins, from the `Link` header of the previous page.
     after: Option<String>,
-    /// At most this many; 100 if it is left out.
+    /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: PageLimit,
 }
 
-/// Which workflows.
+/// Query of `GET /api/v1/workflows`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct WorkflowsQuery {
-    /// Only of this organization.
+    /// Only in this organization.
     organization: Option<String>,
-    /// Only of this repository, with or without its organization.
+    /// Only in this repository, with or without its organization.
     repository: Option<String>,
-    /// Only names with this in them, in upper or lower case; parts are joined by slashes.
+    /// Only names that contain this, ignoring case. Slashes join the parts of a name.
     search: Option<String>,
-    /// Where the page begins, as the `Link` of the one before says.
+    /// Where the page begins, from the `Link` header of the previous page.
     after: Option<String>,
-    /// At most this many; 100 if it is left out.
+    /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: PageLimit,
 }
 
-/// Which jobs, and in which order.
+/// Query of `GET /api/v1/jobs`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct JobsQuery {
@@ -75,23 +75,23 @@ struct JobsQuery {
     repository: Option<String>,
     /// Only jobs of this workflow.
     workflow: Option<String>,
-    /// Only jobs with this in `organization/repository/workflow/job`, in upper or lower case.
+    /// Only jobs whose `organization/repository/workflow/job` contains this, ignoring case.
     search: Option<String>,
-    /// Only jobs whose last run came then or later.
+    /// Only jobs whose last run was received at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Rfc3339Time>,
-    /// `waste` if it is left out. All but `name` begin with the highest or latest.
+    /// `waste` by default. All except `name` begin with the highest or latest.
     #[param(inline)]
     sort: Option<Sort>,
-    /// Where the page begins, as the `Link` of the one before says.
+    /// Where the page begins, from the `Link` header of the previous page.
     after: Option<String>,
-    /// At most this many; 100 if it is left out.
+    /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: PageLimit,
 }
 
-/// In which order.
+/// Sort order of jobs.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Sort {
@@ -115,7 +115,7 @@ impl From<Sort> for JobSort {
 
 /// Organizations, by name
 ///
-/// Each with how many jobs and runs of it are stored.
+/// Each with the number of its stored jobs and runs.
 #[utoipa::path(
     get, path = "/api/v1/organizations", tag = "catalog", security(("read_token" = [])),
     params(OrganizationsQuery),
@@ -183,7 +183,7 @@ pub(crate) async fn workflows(
         .await
 }
 
-/// A page of names. `asked` holds no cursor yet, and the number of elements that the page may have.
+/// A page of names. `asked` has no cursor yet, and its limit is the size of the page.
 async fn names(
     state: &AppState,
     asked: NameQuery,
@@ -205,8 +205,8 @@ async fn names(
 
 /// Jobs, by waste, risk, last run or name
 ///
-/// Each with how many runs of it are stored, which came last, and what was found of the last ones: what is used of what
-/// is requested. `waste` and `risk` are computed in the background some seconds after a run came.
+/// Each with the number of its stored runs, its last run, and figures of its last runs: how much they used of their requests.
+/// `waste` and `risk` are computed in the background some seconds after a run is received.
 #[utoipa::path(
     get, path = "/api/v1/jobs", tag = "catalog", security(("read_token" = [])),
     params(JobsQuery),
@@ -266,14 +266,14 @@ pub(crate) async fn job(
     row.map(|row| Json(row.into())).ok_or(AppError::Missing("no run of this job is stored".to_owned()))
 }
 
-/// Where a page begins, as `read` finds it in `after`.
+/// The start of a page, parsed from `after` by `read`.
 fn cursor_of<T>(after: Option<String>, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, AppError> {
     let Some(text) = after else { return Ok(None) };
     let wrong = || format!("is {text:?}; what the Link to the next page in this order says is accepted");
     read(&text).map(Some).ok_or_else(|| AppError::invalid("after", wrong()))
 }
 
-/// Below which names to look.
+/// Checks the names that restrict a query.
 pub(super) fn within(
     organization: Option<String>,
     repository: Option<String>,
@@ -298,18 +298,18 @@ fn group(row: NameRow) -> Group {
     }
 }
 
-/// Names in one text.
+/// Joins names into one text.
 fn join(names: &[String]) -> String {
     names.iter().map(|name| encode(name)).collect::<Vec<_>>().join("/")
 }
 
-/// Splits a text into this many names.
+/// Splits a text into `length` names.
 fn split(text: &str, length: usize) -> Option<Vec<String>> {
     let names: Vec<_> = text.split('/').map(|name| decode(name).ok()).collect::<Option<_>>()?;
     (names.len() == length && names.iter().all(|name| !name.is_empty())).then_some(names)
 }
 
-/// Where a page ended, in one text.
+/// The end of a page as text.
 fn cursor_after(sort: JobSort, last: &JobRow) -> String {
     match sort.cursor(last) {
         JobCursor::Number(number, id) => {

@@ -15,21 +15,21 @@ use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::compare::compare;
 
-/// Which two runs.
+/// Query of `GET /api/v1/compare`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct CompareQuery {
     /// Id of the first run.
     #[param(value_type = i64)]
     a: Option<RunId>,
-    /// Id of the second run; what it used more counts as growth.
+    /// Id of the second run; differences are positive if it used more.
     #[param(value_type = i64)]
     b: Option<RunId>,
 }
 
 /// Two runs side by side
 ///
-/// For each container and each command what it used in both runs, what that differs by and by what share.
+/// For each container and each command: its use in both runs, the difference, and the relative difference.
 #[utoipa::path(
     get, path = "/api/v1/compare", tag = "runs", security(("read_token" = [])),
     params(CompareQuery),

@@ -1,4 +1,4 @@
-//! `GET /api/v1/export`: every run below something, as lines of JSON or CSV, in constant memory.
+//! `GET /api/v1/export`: all matching runs as lines of JSON or CSV, in constant memory.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::{ExportCursor, ExportPage, ExportQuery, ExportedFigures, Store, WholeRun};
 
-/// Form of an export.
+/// Format of an export.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum ExportFormat {
@@ -36,11 +36,11 @@ enum ExportFormat {
     Csv,
 }
 
-/// Which runs, and in which form.
+/// Query of `GET /api/v1/export`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ExportParameters {
-    /// `ndjson` if it is left out.
+    /// `ndjson` by default.
     #[param(inline)]
     format: Option<ExportFormat>,
     /// Only runs of this organization.
@@ -49,21 +49,21 @@ struct ExportParameters {
     repository: Option<String>,
     /// Only runs of this workflow.
     workflow: Option<String>,
-    /// Only runs of jobs with this in `organization/repository/workflow/job`, in upper or lower case.
+    /// Only runs of jobs whose `organization/repository/workflow/job` contains this, ignoring case.
     search: Option<String>,
-    /// Only runs that came then or later.
+    /// Only runs received at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Rfc3339Time>,
-    /// Only runs that came before.
+    /// Only runs received before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Rfc3339Time>,
 }
 
 /// All runs, streamed
 ///
-/// As newline-delimited JSON: a run with its payload a line. As CSV (RFC 4180): a container of a run a line, without its
-/// course; text that a spreadsheet would take for a formula begins with an apostrophe. Runs come by the name of their job
-/// and then by id. An answer that ends early is cut off, never ended properly.
+/// Newline-delimited JSON has one line per run, with its payload. CSV (RFC 4180) has one line per container of a run, without
+/// its time series; text that a spreadsheet would take for a formula begins with an apostrophe. Runs are sorted by the name of
+/// their job and then by id. If the export fails midway, the connection is cut off, so that the answer does not look complete.
 #[utoipa::path(
     get, path = "/api/v1/export", tag = "runs", security(("read_token" = [])),
     params(ExportParameters),
@@ -87,7 +87,7 @@ pub(crate) async fn export(
         until: asked.until.map(|Rfc3339Time(time)| time),
     };
     let source = ExportPages { store: state.store.clone(), query, format };
-    // What fails at once is answered as what it is.
+    // An error on the first page can still be answered with its own status.
     let first = source.page(ExportCursor::default(), true).await?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(source.send(first, sender));
@@ -99,14 +99,14 @@ pub(crate) async fn export(
     Ok((headers, Body::new(Chunks(receiver))).into_response())
 }
 
-/// Where pages come from.
+/// The source of the pages.
 struct ExportPages {
     store: Store,
     query: ExportQuery,
     format: ExportFormat,
 }
 
-/// A page as text, and where the next one begins.
+/// The text of a page, and where the next one begins.
 type Text = (Vec<u8>, Option<ExportCursor>);
 
 impl ExportPages {
@@ -118,7 +118,7 @@ impl ExportPages {
         }
     }
 
-    /// Sends page after page, reading the next one when the last was taken; ends when nobody takes them any more.
+    /// Sends page after page. Reads the next page when the last one was taken, and stops when the client is gone.
     async fn send(self, first: Text, sender: mpsc::Sender<Result<Bytes, Aborted>>) {
         let (mut text, mut next) = first;
         loop {
@@ -126,7 +126,7 @@ impl ExportPages {
                 return;
             }
             let Some(cursor) = next else { return };
-            // A page may be empty where all runs in it came at another time.
+            // A page is empty if all its runs are outside of the requested time. Then no send shows that the client is gone.
             if sender.is_closed() {
                 return;
             }
@@ -147,7 +147,7 @@ impl ExportPages {
 #[error("the export ended early")]
 struct Aborted;
 
-/// The body: what comes through the channel.
+/// The body: the chunks from the channel.
 struct Chunks(mpsc::Receiver<Result<Bytes, Aborted>>);
 
 impl hyper::body::Body for Chunks {
@@ -166,7 +166,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
     let mut text = Vec::new();
     for run in page.runs {
         let mut run = summaries::whole(run)?;
-        // A payload is kept as it came, which may be in several lines.
+        // A payload is stored as it was pushed, possibly on several lines.
         if run.payload.get().contains(['\n', '\r']) {
             run.payload = summaries::on_one_line(&run)?;
         }
@@ -176,7 +176,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
     Ok((text, page.next))
 }
 
-/// Names of the columns, units in them.
+/// Names of the columns, with their units.
 const COLUMNS: [&str; 32] = [
     "run",
     "organization",
@@ -219,7 +219,7 @@ fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError
         writer.write_record(COLUMNS).map_err(|error| failed(error.to_string()))?;
     }
     for run in &page.runs {
-        // A run without containers is a line too.
+        // A run without containers gets a line, too.
         let containers: Vec<_> = if run.run.containers.is_empty() {
             vec![None]
         } else {
@@ -275,12 +275,12 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
     ]
 }
 
-/// What is not known is an empty cell.
+/// An unknown value is an empty cell.
 fn shown(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// A spreadsheet evaluates a cell that begins like a formula, and anyone who pushes chooses the names.
+/// A spreadsheet evaluates a cell that begins like a formula, and every client that pushes can choose the names.
 fn literal(text: &str) -> Cow<'_, str> {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
 }

@@ -1,4 +1,4 @@
-//! What is asked about what is stored: `GET` with the read token.
+//! Queries of stored runs: `GET` with the read token.
 
 pub(crate) mod catalog;
 pub(crate) mod compare;
@@ -19,7 +19,7 @@ use crate::store::JobRow;
 
 pub(crate) use self::parameters::{NoParameters, QueryParameters, fields, parse};
 
-/// A job, and what is known of it without looking at its runs.
+/// A job with its stored figures.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobAnswer {
@@ -31,23 +31,23 @@ pub(crate) struct JobAnswer {
     workflow: String,
     /// Job.
     job: String,
-    /// Runs stored of it.
+    /// Number of its stored runs.
     run_count: u64,
-    /// Id of the last one.
+    /// Id of its last run.
     last_run: i64,
-    /// When that came.
+    /// When its last run was received.
     #[schema(value_type = String, format = DateTime)]
     last_received_at: Timestamp,
-    /// Core-hours requested in vain over the last runs, and GiB-hours at an eighth of one; absent until it is computed.
+    /// Core-hours requested beyond the target over the last runs, plus GiB-hours at an eighth; absent until computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     waste: Option<f64>,
-    /// Share of the last runs that went wrong: killed for want of memory in full, near to it half, throttled a tenth;
-    /// absent until it is computed.
+    /// Share of the last runs that went wrong. An OOM-killed run counts fully, a run near its memory limit half, a throttled
+    /// run a tenth. Absent until computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     risk: Option<f64>,
-    /// Whether no run came since `waste`, `risk` and `figures` were computed.
+    /// Whether `waste`, `risk` and `figures` include the last run.
     up_to_date: bool,
-    /// What the last runs come to; absent until it is computed.
+    /// Figures of the last runs; absent until computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     figures: Option<JobFigures>,
 }
@@ -66,20 +66,20 @@ impl From<JobRow> for JobAnswer {
             waste: row.waste,
             risk: row.risk,
             up_to_date: !row.stale,
-            // What another version wrote is computed anew with the next run.
+            // Figures that another version wrote may not parse; the next run recomputes them.
             figures: row.figures.and_then(|figures| serde_json::from_str(&figures).ok()),
         }
     }
 }
 
-/// A page of a list, and where the next one is (RFC 8288).
+/// A page of a list, and the link to the next one (RFC 8288).
 struct Page<T> {
     elements: Vec<T>,
     next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Of what was found for one element more than fits, which tells whether there is another page.
+    /// Takes up to one element more than fits, which shows that there is another page.
     fn new(mut elements: Vec<T>, limit: u32, next: impl FnOnce(&T) -> String) -> Self {
         let more = elements.len() > limit as usize;
         elements.truncate(limit as usize);

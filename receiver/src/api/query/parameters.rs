@@ -1,4 +1,4 @@
-//! The query of a URL: read into types that say what each parameter may be.
+//! Parses the query of a URL into types that define the valid values of each parameter.
 
 use std::fmt::Display;
 
@@ -13,7 +13,7 @@ use wire::Scope;
 
 use crate::api::error::AppError;
 
-/// Parameters by name, in their order; each is given once.
+/// Parameters and their values, in order. Each name occurs once.
 #[derive(Debug)]
 pub(crate) struct QueryParameters(Vec<(String, String)>);
 
@@ -21,13 +21,13 @@ pub(crate) struct QueryParameters(Vec<(String, String)>);
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct NoParameters {}
 
-/// Reads a query whose parameters are the fields of `T`; others are refused.
+/// Parses a query. Its parameters are the fields of `T`; any other is an error.
 pub(crate) fn parse<T: DeserializeOwned>(query: Option<&str>) -> Result<(T, QueryParameters), AppError> {
     let parameters = QueryParameters::parse(query, &fields::<T>())?;
     Ok((parameters.read()?, parameters))
 }
 
-/// The names of the fields of a struct, as serde has them.
+/// The names of the fields of a struct, as serde sees them.
 pub(crate) fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
     let mut names: &[_] = &[];
     let _ = T::deserialize(FieldNames(&mut names));
@@ -35,7 +35,7 @@ pub(crate) fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
 }
 
 impl QueryParameters {
-    /// Splits a query; parameters that are not `known` are refused.
+    /// Splits a query. A parameter that is not `known` is an error.
     pub(crate) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, AppError> {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let mut parameters: Vec<(String, String)> = vec![];
@@ -53,14 +53,14 @@ impl QueryParameters {
         Ok(Self(parameters))
     }
 
-    /// Those that are fields of `T`.
+    /// Reads the parameters that are fields of `T`.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, AppError> {
         let pairs = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let read = T::deserialize(QueryDeserializer(Pairs { rest: pairs, current: None }));
         read.map_err(|Wrong { name, detail }| AppError::invalid(name, detail))
     }
 
-    /// The URL of the page behind `last`, which the parameter `name` says.
+    /// The URL of the page after `last`, which becomes the value of the parameter `name`.
     pub(crate) fn next(&self, path: &str, name: &str, last: &str) -> String {
         let kept = self.0.iter().filter(|(other, _)| other != name);
         let kept = kept.map(|(name, value)| format!("{name}={}&", encode(value)));
@@ -68,11 +68,11 @@ impl QueryParameters {
     }
 }
 
-/// At most this many elements on a page: 100, or what is asked for.
+/// Maximum number of elements on a page; 100 by default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageLimit(pub(crate) u32);
 
-/// No page has more elements.
+/// The largest page that a client can request.
 const MAX_LIMIT: i64 = 1000;
 
 impl Default for PageLimit {
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Rfc3339Time {
     }
 }
 
-/// What `read` makes of a value; if that is nothing, the error says what would be `accepted`.
+/// Parses a value with `read`. If that fails, the error says what is `accepted`.
 fn value<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     accepted: &str,
@@ -119,23 +119,23 @@ fn value<'de, D: Deserializer<'de>, T>(
     read(&text).ok_or_else(|| de::Error::custom(format!("is {text:?}; {accepted} is accepted")))
 }
 
-/// Checks a name such as that of a workflow.
+/// Checks a name such as a workflow's.
 pub(crate) fn check_name(name: &'static str, text: Option<&String>) -> Result<(), AppError> {
     Ok(text.map_or(Ok(()), |text| Scope::check_part(name, text))?)
 }
 
-/// Digits alone, from 1.
+/// Parses a number from 1, written with digits only.
 fn number(text: &str) -> Option<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && *number > 0)
 }
 
-/// Text as a part of a URL.
+/// Encodes text for a URL.
 pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// The text that a part of a URL stands for.
+/// Decodes a part of a URL.
 pub(crate) fn decode(text: &str) -> Result<String, AppError> {
     let text = text.replace('+', " ");
     let decoded = percent_decode_str(&text).decode_utf8();
@@ -152,7 +152,7 @@ fn accepted(known: &[&str]) -> String {
     }
 }
 
-/// A parameter that cannot be read, and why.
+/// A parameter that cannot be parsed, and why.
 #[derive(Debug, Default)]
 struct Wrong {
     name: String,
@@ -185,7 +185,7 @@ impl de::Error for Wrong {
     }
 }
 
-/// Reads a struct from pairs of a name and a text.
+/// Deserializes a struct from pairs of a name and a text.
 struct QueryDeserializer<P>(P);
 
 impl<'de, P: MapAccess<'de, Error = Wrong>> Deserializer<'de> for QueryDeserializer<P> {
@@ -221,7 +221,7 @@ impl<'de, 'a, I: Iterator<Item = (&'a str, &'a str)>> MapAccess<'de> for Pairs<'
     }
 }
 
-/// The text of one parameter. One that is given is never `None`.
+/// The text of one parameter. A given parameter is never `None`.
 struct Value<'a>(&'a str);
 
 fn text(text: &str) -> StrDeserializer<'_, Wrong> {
@@ -254,7 +254,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 }
 
-/// Reads nothing: it only learns the names of the fields that are asked for.
+/// Deserializes nothing. It only records the names of the fields that serde asks for.
 struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for FieldNames<'_> {

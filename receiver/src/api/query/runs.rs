@@ -16,22 +16,22 @@ use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::RunQuery;
 
-/// Which runs of a job.
+/// Query of the runs of a job.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct RunsQuery {
-    /// Only runs with this identifier of the CI system.
+    /// Only runs with this `run_id` of the CI system.
     run_id: Option<String>,
     /// Only runs with an id below this.
     #[param(value_type = Option<i64>)]
     before: Option<RunId>,
-    /// Only runs that came then or later.
+    /// Only runs received at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Rfc3339Time>,
-    /// Only runs that came before.
+    /// Only runs received before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Rfc3339Time>,
-    /// At most this many; 100 if it is left out.
+    /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: PageLimit,

@@ -17,14 +17,14 @@ use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
 use crate::store::{SummaryQuery, WholeRun};
 
-/// Which runs of a job.
+/// Query of the runs of a job.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct SummariesQuery {
     /// Only runs with an id below this.
     #[param(value_type = Option<i64>)]
     before: Option<RunId>,
-    /// At most this many; 100 if it is left out.
+    /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: PageLimit,
@@ -32,7 +32,7 @@ struct SummariesQuery {
 
 /// Runs of a job, newest first, without their payloads
 ///
-/// What each container used, was allowed and requested; `/api/v1/runs/{id}` has the rest.
+/// Each with the use, limits and requests of its containers; `/api/v1/runs/{id}` has the rest.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{organization}/{repository}/{workflow}/{job}/runs", tag = "runs",
     security(("read_token" = [])),
@@ -94,7 +94,7 @@ pub(crate) async fn run(
     )
 }
 
-/// A run as it is answered, its payload as it was pushed.
+/// The run for an answer, with its payload as it was pushed.
 pub(super) fn whole(mut run: WholeRun) -> Result<StoredRun<Box<RawValue>>, AppError> {
     let payload = RawValue::from_string(std::mem::take(&mut run.payload));
     let payload = payload.map_err(|error| unreadable(run.id, &error))?;
@@ -103,12 +103,12 @@ pub(super) fn whole(mut run: WholeRun) -> Result<StoredRun<Box<RawValue>>, AppEr
 
 /// The payload of a run without the line breaks between its values.
 pub(super) fn on_one_line(run: &StoredRun<Box<RawValue>>) -> Result<Box<RawValue>, AppError> {
-    // Within a string of JSON a line break is always escaped.
+    // Inside a JSON string, a line break is always escaped.
     let text = run.payload.get().replace(['\n', '\r'], " ");
     RawValue::from_string(text).map_err(|error| unreadable(run.id, &error))
 }
 
-/// A run with its payload read.
+/// A run with its payload parsed.
 pub(super) fn parsed(run: WholeRun) -> Result<StoredRun, AppError> {
     let payload = serde_json::from_str(&run.payload).map_err(|error| unreadable(run.id, &error))?;
     Ok(run.with_payload(payload))

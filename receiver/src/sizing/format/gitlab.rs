@@ -1,4 +1,4 @@
-//! Variables of GitLab's Kubernetes executor: it names a job's containers `build`, `helper` and `svc-0`, `svc-1` …
+//! Variables of GitLab's Kubernetes executor, which names a job's containers `build`, `helper` and `svc-0`, `svc-1` …
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::super::recommendation::{ContainerSizing, Sizing, Status};
 use super::recommended;
 use super::text::{comment, quoted, subject, window};
 
-/// The variables, as `.gitlab-ci.yml` takes them.
+/// The variables for `.gitlab-ci.yml`.
 pub(super) fn variables(sizing: &Sizing) -> String {
     let mut text = comment("", &format!("{}: {}", subject(sizing), window(&sizing.window)));
     text += &comment(

@@ -1,4 +1,4 @@
-//! What goes into a pod's specification.
+//! Formats for a pod's specification.
 
 use std::fmt::Write as _;
 
@@ -14,16 +14,16 @@ const MAX_LABEL: usize = 63;
 /// The longest name of an object (RFC 1123 subdomain).
 const MAX_NAME: usize = 253;
 
-/// What a patch is for.
+/// The object that a patch is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub struct Target {
-    /// Name of the object that a patch is for; the job's, as far as Kubernetes takes it, if it is left out.
+    /// Name of the object that a patch is for; by default the job's, without what Kubernetes does not accept.
     #[serde(deserialize_with = "object_name")]
     #[param(max_length = 253, pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
     name: Option<String>,
-    /// Its kind; `Deployment` if it is left out.
+    /// Its kind; `Deployment` by default.
     #[param(inline)]
     kind: Kind,
 }
@@ -73,7 +73,7 @@ pub(super) fn resources(sizing: &Sizing) -> String {
     head(sizing) + &containers(sizing, "")
 }
 
-/// A strategic-merge patch: lists of containers are merged by their names.
+/// A strategic-merge patch, which merges lists of containers by name.
 pub(super) fn patch(sizing: &Sizing, target: &Target) -> String {
     let kind = target.kind;
     let name = target.name.clone().unwrap_or_else(|| name_of(sizing));
@@ -136,7 +136,7 @@ fn container(container: &ContainerSizing, indent: &str) -> String {
     text + &section("limits", [("cpu", &cpu.limit), ("memory", &memory.request)])
 }
 
-/// The innermost part of the scope as a name that Kubernetes takes.
+/// The innermost part of the scope as a name that Kubernetes accepts.
 fn name_of(sizing: &Sizing) -> String {
     let repository = sizing.repository.rsplit('/').next();
     let innermost = sizing.job.as_deref().or(sizing.workflow.as_deref()).or(repository).unwrap_or_default();

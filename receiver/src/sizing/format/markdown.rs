@@ -1,4 +1,4 @@
-//! To be read, where Markdown is rendered.
+//! The recommendation as Markdown, for people.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::super::quantity::{say_bytes, say_cores};
 use super::super::recommendation::{ContainerSizing, Savings, Sizing};
 use super::text::{line, subject, window};
 
-/// Tables, reasons and what would be freed.
+/// Tables, reasons and savings.
 pub(super) fn write(sizing: &Sizing) -> String {
     let mut text =
         format!("## What to request: {}\n\n{}.\n\n", escape(&subject(sizing)), window(&sizing.window));
@@ -74,7 +74,7 @@ fn savings(savings: &Savings) -> String {
     text + "."
 }
 
-/// Nothing in it is Markdown or HTML.
+/// Escapes everything that has a meaning in Markdown or HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in line(text).chars() {

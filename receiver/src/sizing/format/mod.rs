@@ -1,4 +1,4 @@
-//! The forms in which a recommendation can be had.
+//! Output formats of a recommendation.
 
 mod gitlab;
 mod kubernetes;
@@ -16,7 +16,7 @@ use super::recommendation::{ContainerSizing, Sizing, Status};
 
 pub use kubernetes::Target;
 
-/// Form of a recommendation.
+/// Format of a recommendation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -30,16 +30,16 @@ pub enum Format {
     Limits,
     /// Variables of GitLab's Kubernetes executor.
     Gitlab,
-    /// To be read.
+    /// For people.
     Markdown,
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 6] =
         [Self::Json, Self::Yaml, Self::Patch, Self::Limits, Self::Gitlab, Self::Markdown];
 
-    /// As `format=` gives it.
+    /// The name in `format=`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -51,12 +51,12 @@ impl Format {
         }
     }
 
-    /// By its name.
+    /// The format with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// What it is sent as.
+    /// The media type of an answer.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Json | Self::Limits => "application/json",
@@ -65,7 +65,7 @@ impl Format {
         }
     }
 
-    /// Writes it.
+    /// Writes a recommendation in this format.
     pub fn write(self, sizing: &Sizing, target: &Target) -> serde_json::Result<String> {
         Ok(match self {
             Self::Json => serde_json::to_string(sizing)?,
@@ -78,12 +78,12 @@ impl Format {
     }
 }
 
-/// Those that there is a recommendation for.
+/// The containers with a recommendation.
 fn recommended(sizing: &Sizing) -> impl Iterator<Item = &ContainerSizing> {
     sizing.containers.iter().filter(|container| container.status == Status::Recommended)
 }
 
-/// What the collector takes as `CGROUP_LIMITS`.
+/// The value of the collector's `CGROUP_LIMITS`.
 fn limits(sizing: &Sizing) -> Value {
     let entries = recommended(sizing).map(|container| {
         let values = [

@@ -1,10 +1,10 @@
-//! Names that others chose, in text that others parse.
+//! Untrusted names, in text that other programs parse.
 
 use std::fmt::Write as _;
 
 use super::super::recommendation::{Sizing, Window};
 
-/// Whose figures these are: `my-org/my-repo, workflow ci.yml, job build`.
+/// The scope in words: `my-org/my-repo, workflow ci.yml, job build`.
 pub(super) fn subject(sizing: &Sizing) -> String {
     let mut subject = sizing.repository.clone();
     for (what, name) in [("workflow", &sizing.workflow), ("job", &sizing.job)] {
@@ -15,7 +15,7 @@ pub(super) fn subject(sizing: &Sizing) -> String {
     subject
 }
 
-/// Of which runs: `20 complete runs, 2026-02-06 to 2026-02-09`.
+/// The window in words: `20 complete runs, 2026-02-06 to 2026-02-09`.
 pub(super) fn window(window: &Window) -> String {
     let day = |time: jiff::Timestamp| time.strftime("%Y-%m-%d").to_string();
     let runs =
@@ -26,17 +26,17 @@ pub(super) fn window(window: &Window) -> String {
     }
 }
 
-/// On one line, whatever takes what for the end of one, and without what turns the direction of writing.
+/// Text on one line for every parser, without characters that change the writing direction.
 pub(super) fn line(text: &str) -> String {
     text.chars().map(|c| if is_plain(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// A comment of YAML.
+/// A YAML comment.
 pub(super) fn comment(indent: &str, text: &str) -> String {
     format!("{indent}# {}\n", line(text))
 }
 
-/// A scalar of YAML: always in double quotes, everything unusual escaped.
+/// A YAML scalar, always in double quotes, with everything unusual escaped.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -55,7 +55,7 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Nothing that is invisible, ends a line or turns the direction of writing.
+/// Whether a character is visible, does not end a line and does not change the writing direction.
 fn is_plain(c: char) -> bool {
     let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let private = matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{fffc}' | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..);

@@ -1,4 +1,4 @@
-//! Limits of a container's own, of what is above it, and of its machine.
+//! A container's own limits, the limits above it, and the size of its machine.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn without_a_limit_of_its_own_there_is_nothing_to_step_down_from() {
     let expected = "it has no limit of its own; its pod, slice or node allows 23.5 GiB";
     assert!(reasons.contains(expected), "{reasons}");
     assert_eq!((sizing.basis.at_memory_bound_runs, sizing.basis.censored_runs), (0, 0));
-    // Nobody requested the node, so nothing is freed, and nothing is at risk.
+    // No container requested the node's size, so nothing is freed, and nothing is at risk.
     assert_eq!((sizing.savings.gib_hours, sizing.savings.known), (0.0, false));
     let figures = JobFigures::of(&runs(vec![on_node(facts(0.2, 32)); 3]), &SizingParameters::default());
     assert_eq!((figures.waste(), figures.risk()), (0.0, 0.0));
@@ -41,14 +41,14 @@ fn its_own_limit_is_stepped_down_from_whatever_is_above_it() {
     let with_limit = ContainerSummary { memory_limit_bytes: Some(GIB), ..on_node(facts(0.2, 32)) };
     let sizing = size(vec![with_limit.clone(); 3]);
     assert_eq!((sizing.memory.request.as_deref(), sizing.memory.change), (Some("768Mi"), Change::Lower));
-    // The pod's limit is the sum of its containers', and goes with them.
+    // The pod's limit is the sum of its containers' limits, and changes with them.
     let alone =
         ContainerSummary { memory_limit_bytes: Some(GIB), memory_bound_bytes: Some(GIB), ..facts(0.2, 1000) };
     let sizing = size(vec![alone; 3]);
     assert_eq!((sizing.basis.at_memory_limit_runs, sizing.basis.at_memory_bound_runs), (3, 0));
     assert_eq!((mib(sizing.memory.request_bytes), sizing.memory.change), (1150, Change::Raise));
     assert!(!said(&sizing.memory.reasons).contains("allows"), "{:?}", sizing.memory.reasons);
-    // A limit beyond what the machine has is one all the same.
+    // A limit above the machine's size still counts as a limit.
     let far = ContainerSummary { memory_limit_bytes: Some(64 * GIB), ..with_limit };
     let sizing = size(vec![far; 3]);
     assert_eq!(sizing.memory.current_limit_bytes, Some(64 * GIB));
@@ -69,16 +69,16 @@ fn a_run_that_met_what_is_above_it_is_censored_by_that() {
     let reasons = said(&sizing.memory.reasons);
     let met = "1 of 3 runs met the 1.0 GiB that its pod, slice or node allows, and no limit of their own";
     assert!(reasons.contains(met), "{reasons}");
-    // Enough is known to be there; no more of it is.
+    // The need is met, and no more than 1.0 GiB is known to exist.
     assert_eq!(mib(sizing.memory.request_bytes), 1024);
     assert!(reasons.contains("cut to 1.0 GiB: its pod, slice or node allows no more"), "{reasons}");
-    // Killed by the pod's limit: what it needs is not the whole pod's.
+    // Killed by the pod's limit: the container alone does not need all of that.
     let killed = ContainerSummary { oom_kills: Some(1), ..pod(300) };
     let sizing = size(vec![pod(200), pod(200), killed]);
     assert_eq!(mib(sizing.memory.request_bytes), 400, "what was seen, + 100 MiB");
     let reasons = said(&sizing.memory.reasons);
     assert!(reasons.contains("1 of 3 runs was OOM-killed at 300 MiB, by no limit of their own"), "{reasons}");
-    // More than there is, and said to be.
+    // More than there is, and the reason says so.
     let killed = ContainerSummary { oom_kills: Some(1), ..pod(1020) };
     let sizing = size(vec![killed; 3]);
     assert!(mib(sizing.memory.request_bytes) > 1024);
@@ -101,7 +101,7 @@ fn a_pods_quota_throttles_containers_without_limits() {
     let met = "3 of 3 runs met the 0.50 cores that its pod, slice or node allows, and no limit of their own";
     assert!(reasons.contains(met) && reasons.contains("needed at the least"), "{reasons}");
     assert_eq!((sizing.cpu.current_limit_cores, sizing.cpu.current_bound_cores), (None, Some(0.5)));
-    // With a tighter one of its own, it is that.
+    // A tighter limit of its own throttles it.
     let own = ContainerSummary { cpu_limit_cores: Some(0.25), ..throttled };
     let reasons = said(&size(vec![own; 3]).cpu.reasons);
     assert!(reasons.contains("throttled") && !reasons.contains("allows"), "{reasons}");
@@ -117,12 +117,12 @@ fn a_run_that_filled_its_machine_gets_no_more_than_the_machine() {
     assert_eq!((sizing.basis.at_cpu_bound_runs, sizing.basis.at_memory_bound_runs), (3, 3));
     assert!(said(&sizing.cpu.reasons).contains("cut to 2.00 cores: its machine has no more"));
     assert!(said(&sizing.memory.reasons).contains("met the 4.0 GiB that its machine has"));
-    // A limit as high as that cannot be what was met.
+    // A limit as high as the machine cannot be the ceiling that was met.
     let limited =
         ContainerSummary { cpu_limit_cores: Some(2.0), memory_limit_bytes: Some(4 * GIB), ..full.clone() };
     let basis = size(vec![limited; 3]).basis;
     assert_eq!((basis.at_cpu_limit_runs, basis.at_memory_limit_runs, basis.at_cpu_bound_runs), (0, 0, 3));
-    // There is a larger machine, or it is not known what there is.
+    // There is a larger machine, or the machine is unknown.
     let larger =
         ContainerSummary { machine_cpus: Some(16), machine_memory_bytes: Some(64 * GIB), ..facts(2.0, 4000) };
     let unknown = facts(2.0, 4000);

@@ -1,4 +1,4 @@
-//! The address of the receiver, and what is told at once if nothing can be pushed to it.
+//! The receiver's address, and the warning at the start if nothing can be pushed to it.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use tests::receiver::{READ_TOKEN, Receiver};
 
 use crate::together::SCOPE;
 
-/// The first warning of a run, told while the command runs, and what was told after it.
+/// The first warning of a run, logged while the command runs, and the output after the command's end.
 fn warned(endpoint: &str, token: &str) -> (String, String) {
     let directory = tempfile::tempdir().unwrap();
     let go_on = directory.path().join("go-on");

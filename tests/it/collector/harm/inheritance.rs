@@ -1,4 +1,4 @@
-//! What a command inherits is what it would inherit alone.
+//! A command inherits the same under the collector as it does alone.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -8,12 +8,12 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit, umask};
 use tests::program::{Program, collector};
 
-/// What a program can tell of what it was given.
+/// Prints everything that a program can find out about what it inherited.
 const LOOK: &str = "grep -E 'Sig(Blk|Ign)|Cap|NoNewPrivs|Seccomp|CoreDump' /proc/self/status; umask; ulimit -a; ulimit -aH; \
     nice; cat /proc/self/oom_score_adj; grep . /proc/self/sched | grep -E 'policy|prio'; pwd; \
     for fd in /proc/self/fd/*; do [ -e $fd ] && echo ${fd##*/}; done; env | grep -v '^_='";
 
-/// What the command sees, alone or behind the collector; `prepare` is done before either begins.
+/// The command's output, alone or under the collector. `prepare` runs before either starts.
 fn seen(behind: bool, prepare: fn()) -> String {
     let mut command = if behind {
         let mut command = collector();
@@ -24,7 +24,7 @@ fn seen(behind: bool, prepare: fn()) -> String {
         command.args(["-c", LOOK]);
         command
     };
-    // SAFETY: what is prepared are plain system calls.
+    // SAFETY: `prepare` only makes plain system calls.
     unsafe {
         command.pre_exec(move || {
             prepare();
@@ -38,7 +38,7 @@ fn seen(behind: bool, prepare: fn()) -> String {
 
 fn ignore(signals: &[Signal]) {
     for one in signals {
-        // SAFETY: to ignore a signal installs no handler.
+        // SAFETY: ignoring a signal installs no handler.
         assert_ne!(unsafe { libc::signal(one.as_raw(), libc::SIG_IGN) }, libc::SIG_ERR);
     }
 }
@@ -76,10 +76,10 @@ fn signals_limits_masks_and_descriptors_are_the_same() {
             umask(Mode::from_raw_mode(0o027));
             limit(Resource::Nofile, 200, 300);
             limit(Resource::Core, 0, 0);
-            // SAFETY: it changes this process alone.
+            // SAFETY: it only changes this process.
             unsafe { libc::nice(5) };
         }),
-        // SAFETY: nothing that follows uses them but the program, which is to find them closed.
+        // SAFETY: only the program could use the descriptor after this, and the program is meant to find it closed.
         ("closed", || unsafe {
             libc::close(0);
         }),
@@ -91,7 +91,7 @@ fn signals_limits_masks_and_descriptors_are_the_same() {
     }
 }
 
-/// A collector that ignored this signal when it began, in front of a command that tells of its end.
+/// A collector that inherits this signal as ignored, in front of a command that prints a line at its end.
 fn ignoring(one: Signal) -> Program {
     let mut command = collector();
     command.args(["run", "--output=none", "--log-level=debug", "--log-format=json", "--interval=20ms"]);

@@ -1,4 +1,4 @@
-//! What is measured is none the worse for it: the command runs, and ends as it does alone.
+//! Measuring does not harm the command: it runs and ends as it does alone.
 
 mod addresses;
 mod inheritance;

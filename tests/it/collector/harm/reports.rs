@@ -1,4 +1,4 @@
-//! Reports and summaries that cannot go where they should.
+//! Reports and summaries that cannot be written or pushed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,10 +59,10 @@ fn what_cannot_be_pushed_lies_in_the_users_state_and_not_in_the_log() {
     let stderr = run(nobody, None);
     assert!(stderr.contains("it is in the spool"), "{stderr}");
     assert_eq!(summaries(), 1);
-    // A summary tells who builds what.
+    // A summary is private: it says which organization builds what.
     let of_receiver = fs::read_dir(&below).unwrap().next().unwrap().unwrap();
     assert_eq!(of_receiver.metadata().unwrap().permissions().mode() & 0o077, 0);
-    // What is meant for one receiver is not sent to another.
+    // A summary for one receiver is never sent to another.
     run("http://localhost:1", None);
     assert_eq!((summaries(), fs::read_dir(&below).unwrap().count()), (2, 2));
 }

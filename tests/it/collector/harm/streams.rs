@@ -1,14 +1,14 @@
-//! Standard streams that take nothing.
+//! Standard streams that cannot be written to.
 
 use std::process::{Command, Stdio};
 
 use tests::program::collector;
 
-/// What a shell does to a stream before it becomes the collector.
+/// Shell code that breaks a stream before the shell becomes the collector.
 const STREAMS: [(&str, &str); 4] = [
     ("full", "exec {stream}>/dev/full"),
     ("closed", "exec {stream}>&-"),
-    // `true` reads nothing and is gone when something is written.
+    // `true` reads nothing and has ended before the first write.
     ("without a reader", "exec {stream}> >(true); sleep 0.05"),
     ("with a reader that goes away", "exec {stream}> >(head -c 1 >/dev/null)"),
 ];
@@ -60,7 +60,7 @@ fn what_runs_beside_a_job_ends_as_it_was_told() {
             let pid = rustix::process::Pid::from_child(&child);
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
             let code = child.wait().unwrap().code();
-            // A report that could not be written is a failure here.
+            // An unwritable report is a failure in this mode.
             let expected: &[i32] = if stream == "1" && what == "full" { &[1] } else { &[0] };
             assert!(expected.contains(&code.unwrap_or(-1)), "stream {stream} {what}: {code:?}");
         }

@@ -1,4 +1,4 @@
-//! The forms of an answer, and what is refused.
+//! The formats of an answer, and refused requests.
 
 use serde_json::json;
 use tests::receiver::READ_TOKEN;
@@ -36,7 +36,7 @@ fn each_form_says_the_same() {
     let markdown = scene.get(&format!("{JOB}?max_step_down=25&format=markdown"));
     assert_eq!(markdown.header("content-type"), Some("text/markdown; charset=utf-8"));
     assert!(markdown.body.contains("| runner | 3 | 4.00 cores | 768Mi | 1.0 GiB | 3 |"), "{}", markdown.body);
-    // By its header as well.
+    // The header selects the format, too.
     let accepted = tests::http::raw(
         &scene.receiver.address,
         format!(

@@ -1,4 +1,4 @@
-//! What a job should request, over HTTP.
+//! A job's recommendation, over HTTP.
 
 mod forms;
 
@@ -13,7 +13,7 @@ use super::submission;
 const MIB: u64 = 1 << 20;
 const JOB: &str = "/api/v1/sizing/repo/my-org/my-repo/ci.yml/build";
 
-/// A container of a run of 100 s, with what one takes for granted.
+/// A container of a run of 100 s, with common values.
 fn container(name: &str, cores: f64, peak_mib: u64) -> Value {
     let mut histogram = wire::CpuHistogram::default();
     histogram.add(cores, 100.0);
@@ -57,7 +57,7 @@ impl Scene {
         assert_eq!(answer.status, 201, "{}", answer.body);
     }
 
-    /// Runs of `build` with one container whose peaks these are.
+    /// Runs of `build` with one container that has these peaks.
     fn with_peaks(peaks_mib: &[u64]) -> Self {
         let scene = Self::new();
         for (at, peak) in peaks_mib.iter().enumerate() {
@@ -98,7 +98,7 @@ fn a_steady_job_is_told_its_percentile_and_its_highest_peak() {
     assert_eq!((&container["name"], &container["status"]), (&json!("runner"), &json!("recommended")));
     assert_eq!(container["basis"]["level"], "job");
     assert_eq!(container["basis"]["memory_figure"], "working_set");
-    // No step of more than 25 % from the 4 cores and the GiB that are requested now.
+    // Each step is at most 25 %, from the 4 cores and the GiB that are requested now.
     assert_eq!((&container["cpu"]["request"], &container["cpu"]["change"]), (&json!("3"), &json!("lower")));
     assert_eq!(container["cpu"]["target_cores"], 1.15);
     assert_eq!(container["cpu"]["limit"], Value::Null);
@@ -169,7 +169,7 @@ fn a_job_without_limits_is_told_what_it_needs_and_not_what_its_node_has() {
         for field in ["memory_limit_bytes", "memory_request_bytes", "cpu_request_cores"] {
             free.as_object_mut().unwrap().remove(field);
         }
-        // What a kubelet lets pods have of a node with 24 GiB, and what the pod was given.
+        // The memory that a kubelet allows pods on a node with 24 GiB, and the pod's own CPU limit.
         free["memory_bound_bytes"] = json!(47 * 512 * MIB);
         free["cpu_bound_cores"] = json!(0.5);
         (free["cpu_periods"], free["cpu_throttled_periods"]) = (json!(1000), json!(0));
@@ -184,7 +184,7 @@ fn a_job_without_limits_is_told_what_it_needs_and_not_what_its_node_has() {
     let reasons = reasons(&sizing, "memory");
     assert!(reasons.contains("no limit of its own; its pod, slice or node allows 23.5 GiB"), "{reasons}");
     assert!(!reasons.contains("lowered"), "{reasons}");
-    // The page says the same, and draws no limit.
+    // The page agrees and draws no limit.
     let csv = scene.receiver.request("GET", "/api/v1/export?format=csv", READ_TOKEN, "").body;
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     let cell = |name: &str| rows[1][rows[0].iter().position(|head| *head == name).unwrap()];
@@ -226,7 +226,7 @@ fn a_new_job_is_told_what_its_workflow_and_its_repository_need() {
     let own = scene.json(&format!("{JOB}?max_step_down=100"));
     assert_eq!(own["containers"][0]["basis"]["level"], "job");
 
-    // A job that never ran, and a repository that nothing is known of.
+    // A job without runs, and an unknown repository.
     let never = scene.json("/api/v1/sizing/repo/my-org/my-repo/ci.yml/never");
     assert_eq!(never["containers"][0]["basis"]["level"], "workflow");
     assert_eq!(never["window"]["runs"], 0);
@@ -351,7 +351,7 @@ fn figures_of_jobs_follow_what_is_pushed() {
     let (told, _, risk) = figures(4);
     assert_eq!((told["oom_killed_runs"].as_u64(), risk), (Some(1), 0.25));
     assert_eq!(told["sparkline"][3]["oom_killed"], true);
-    // What is running is no run that counts, yet it makes the job stale for a moment.
+    // A run in progress does not count, but it makes the job stale for a moment.
     let mut interim = run("build", "running", &[container("runner", 8.0, 2000)]);
     interim["summary_id"] = json!("s1");
     interim["seq"] = json!(1);

@@ -1,4 +1,4 @@
-//! Which container: those that no pass sees, and those of v1 hierarchies.
+//! Containers that no pass sees, and containers of v1 hierarchies.
 
 use super::{BETWEEN_PASSES, assert_attributed, measure};
 
@@ -31,8 +31,8 @@ fn containers_that_begin_and_end_between_two_passes_are_all_there() {
         let usage = usage.unwrap_or_else(|| panic!("{id} is missing"));
         assert_eq!(usage.process_count, Some(21), "{id}");
         let found_seconds = usage.cpu_seconds.unwrap();
-        // Of some 15 ms each: what it takes to move there and to end is the first's. A process of which the kernel did
-        // not tell that it was freed lives for less than a millisecond here.
+        // About 15 ms each, including the first process's time to move there and to end. A process whose end the kernel did
+        // not report lives for less than a millisecond here.
         let off = (found_seconds - truth).abs();
         assert!(
             off <= 0.03 * truth + 0.001 * lost,

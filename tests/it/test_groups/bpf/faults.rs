@@ -1,4 +1,4 @@
-//! What the program tells of faster than it can be read, or while nobody reads.
+//! Events that come faster than they can be read, or while the collector does not read.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::beside::{Measured, run_in};
 #[test]
 fn what_finds_no_room_is_counted_and_its_time_is_not_lost() {
     let (cgroups, directory, program) = start(&["--ebpf-buffer=4Ki", "--interval=1s"]);
-    // It gets the processors only when nobody else wants them.
+    // The collector gets the processors only when they would be idle.
     let mut idle = Command::new("chrt");
     assert!(idle.args(["--idle", "--pid", "0", &program.pid().to_string()]).status().unwrap().success());
     let storm = "for one in 1 2 3 4; do \"$4\" vforks 2000 & done; wait";
-    // Nor at all for a moment, however fast it is.
+    // Stopped for a moment, so that the buffer overflows no matter how fast the machine is.
     let moment = Duration::from_millis(500);
     run_while_it_stops(&program, &cgroups, &directory, storm, moment, moment);
     let measured = stop(program, cgroups, directory);
@@ -31,7 +31,7 @@ fn what_finds_no_room_is_counted_and_its_time_is_not_lost() {
 #[test]
 fn a_collector_that_stands_still_for_ten_seconds_makes_up_for_it() {
     let (cgroups, directory, program) = start(&["--interval=1s", "--ebpf-buffer=64Ki"]);
-    // It outlives the stop, and so does the shell that waits for all of it.
+    // The script outlives the stop, and so does the shell that waits for its processes.
     let endless = "end=$(($(date +%s) + 15)); while [ $(date +%s) -lt $end ]; do /bin/true; done";
     let (after, still) = (Duration::from_secs(1), Duration::from_secs(10));
     run_while_it_stops(&program, &cgroups, &directory, endless, after, still);
@@ -52,7 +52,7 @@ fn start(options: &[&str]) -> ([Cgroup; 2], TempDir, Program) {
     (cgroups, directory, program)
 }
 
-/// Runs a script in the cgroups, during which the collector stands still for a time.
+/// Runs a script in the cgroups, and stops the collector for a time during it.
 fn run_while_it_stops(
     program: &Program,
     cgroups: &[Cgroup; 2],

@@ -1,4 +1,4 @@
-//! Ways to live that /proc sees little of, or nothing.
+//! Process lives of which /proc shows little or nothing.
 
 use super::{BETWEEN_PASSES, assert_attributed, at_all_intervals, measure};
 
@@ -20,7 +20,7 @@ fn a_parent_that_ignores_its_childrens_end_hides_nothing() {
 
 #[test]
 fn orphans_count_where_they_are() {
-    // The parent of each and itself; whoever adopts them may be slow to wait for them.
+    // 50 pairs of a parent and an orphan, and the workload itself. The adopting process may wait for the orphans late.
     at_all_intervals("\"$4\" orphans 50 10", |measured| {
         assert_eq!(measured.command("workload").process_count, 101);
     });
@@ -63,7 +63,7 @@ fn a_leader_that_ends_before_its_threads_ends_nothing() {
 
 #[test]
 fn five_hundred_threads_are_one_process() {
-    // Of each thread but the first the kernel's own sum lacks the last moments, some 10 to 50 µs.
+    // The kernel's own sum lacks the last 10 to 50 µs of each thread but the first.
     for interval in ["--interval=50ms", "--interval=700ms", BETWEEN_PASSES] {
         let measured = measure(interval, "\"$4\" threads 500 6; true");
         measured.assert_share(0, 99.0, 100.5);
@@ -101,7 +101,7 @@ fn the_peak_of_memory_is_the_kernels() {
 
 #[test]
 fn reused_pids_are_told_apart() {
-    // A PID namespace of its own gives out at most some 100 PIDs (Linux 6.14 and later); the collector is in it.
+    // A PID namespace of its own hands out about 100 PIDs at most (Linux 6.14 and later); the collector runs in it.
     let cgroups = [tests::cgroup::Cgroup::new().unwrap(), tests::cgroup::Cgroup::new().unwrap()];
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");

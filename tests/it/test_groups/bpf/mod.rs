@@ -1,6 +1,6 @@
-//! The eBPF program on the real kernel, as root: what it tells against the kernel's own books.
+//! The eBPF program on the real kernel, as root, compared with the kernel's own count.
 //!
-//! The collector runs as nobody with `CAP_BPF` and `CAP_PERFMON` and nothing else.
+//! The collector runs as the user nobody, with only `CAP_BPF` and `CAP_PERFMON`.
 
 mod containers;
 mod faults;
@@ -12,10 +12,10 @@ use tests::privileges::Capabilities;
 
 use crate::beside::{self, Measured};
 
-/// No pass sees the workload: everything comes from the program.
+/// No pass sees the workload: all figures come from the eBPF program.
 const BETWEEN_PASSES: &str = "--interval=60s";
 
-/// A collector with the eBPF program.
+/// Measures with the eBPF program.
 fn measure(interval: &str, script: &str) -> Measured {
     let measured = beside::measure(Capabilities::Ebpf, &["--ebpf=require", "--top=100", interval], script);
     let collector = measured.payload.collector.as_ref().unwrap();
@@ -23,7 +23,7 @@ fn measure(interval: &str, script: &str) -> Measured {
     measured
 }
 
-/// With passes that see much, something, or nothing.
+/// Measures with passes that see much, something, or nothing.
 fn at_all_intervals(script: &str, check: impl Fn(&Measured)) {
     for interval in ["--interval=50ms", "--interval=700ms", BETWEEN_PASSES] {
         let measured = measure(interval, script);
@@ -32,10 +32,10 @@ fn at_all_intervals(script: &str, check: impl Fn(&Measured)) {
     }
 }
 
-/// What is promised: 99.5 to 100.5 % of what the kernel charged.
+/// The promise: 99.5 to 100.5 % of the CPU time that the kernel charged.
 ///
-/// A kernel under load does not tell of some frees. Each is counted as a lost record, and what the process used since
-/// the scheduler had last looked is missing, a tick at most.
+/// A kernel under load does not report some ends of processes. Each counts as a lost record. The process's CPU time since
+/// the last look of the scheduler is then missing, at most a tick.
 #[track_caller]
 fn assert_attributed(measured: &Measured, cgroup: usize) {
     let (found, truth) = measured.attributed_and_truth(cgroup);

@@ -1,4 +1,4 @@
-//! Where the program may not run, cannot run, or is not there; and what it takes to run it.
+//! Fallbacks without the eBPF program: not permitted, not possible, or not built in. Also its required capabilities.
 
 use std::process::{Command, Output};
 
@@ -6,7 +6,7 @@ use tests::privileges::{Capabilities, as_nobody};
 use tests::program::{Program, path};
 use wire::Payload;
 
-/// One collector for a moment.
+/// Runs one collector for a moment.
 fn collector(capabilities: Capabilities, options: &[&str], strict: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let mut command = as_nobody(&path("COLLECTOR_BIN", "collector"), directory.path(), capabilities).unwrap();
@@ -30,7 +30,7 @@ fn one_capability_is_too_few_and_the_other_is_named() {
         (Capabilities::PerfmonOnly, "no CAP_BPF"),
     ] {
         assert_falls_back(&collector(capabilities, &[], ""), reason);
-        // Nobody's build fails for it, unless that is asked for.
+        // A build does not fail because of this, except in strict mode.
         for (strict, code) in [("false", 0), ("true", 2)] {
             let output = collector(capabilities, &["--ebpf=require"], strict);
             assert_eq!(output.status.code(), Some(code));
@@ -86,7 +86,7 @@ fn capabilities_are_given_up_once_it_runs() {
         let line = status.lines().find(|line| line.starts_with(set)).unwrap();
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
-    // It goes on reading what the program tells.
+    // The collector continues to read the program's events.
     for _ in 0..5 {
         assert!(Command::new("/bin/true").status().unwrap().success());
         program.wait_for("pass");
@@ -108,6 +108,6 @@ fn in_front_of_a_command_it_counts_every_process() {
     let count =
         |name: &str| payload.top_commands.iter().find(|one| one.name == name).map(|one| one.process_count);
     assert_eq!((count("true"), count("grep")), (Some(300), Some(1)), "{:?}", payload.top_commands);
-    // The command has the rights that it would have without.
+    // The command keeps the capabilities that it would have without the collector.
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "CapEff:\t000000c000000000\n");
 }

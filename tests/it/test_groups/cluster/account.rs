@@ -1,4 +1,4 @@
-//! The kernel's own account of each container of the cluster, read again and again until its cgroup is gone.
+//! The kernel's own account of each container of the cluster, read repeatedly until its cgroup is gone.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tests::cgroup::mount;
 
-/// A cgroup is still there for at least twice as long after its last process has ended.
+/// A cgroup exists for at least twice this time after its last process has ended.
 const PERIOD: Duration = Duration::from_millis(10);
-/// The priority of a thread that goes before all ordinary ones.
+/// The priority of a thread that runs before all ordinary ones.
 const FIRST: i32 = -20;
 /// Digits of a container's id.
 const ID_DIGITS: usize = 64;
@@ -27,16 +27,16 @@ pub(super) struct Figures {
     pub(super) oom_kills: u64,
 }
 
-/// What is read in the background of all containers below one cgroup, by one thread for all tests: it is in a hurry.
+/// Figures of all containers below one cgroup. One background thread reads them for all tests, because timing matters.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     known: Arc<Mutex<HashMap<String, Figures>>>,
-    /// By the id of a container, the name of the cgroup that it is in.
+    /// The name of each container's parent cgroup, by the container's id.
     pods: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl Account {
-    /// Of all containers below this cgroup, from now on at the latest.
+    /// Starts reading all containers below this cgroup, unless the thread runs already.
     pub(super) fn begin(cgroup: &str) -> Self {
         static BEGUN: OnceLock<(String, Account)> = OnceLock::new();
         let (of, account) = BEGUN.get_or_init(|| (cgroup.to_owned(), Self::start(cgroup)));
@@ -49,7 +49,7 @@ impl Account {
         let account = Self { known: Arc::default(), pods: Arc::default() };
         let Self { known, pods } = account.clone();
         std::thread::spawn(move || {
-            // What is to be read is gone some milliseconds after a container's end, whatever else the machine has to do.
+            // The files disappear some milliseconds after a container's end, even if the machine is busy.
             rustix::process::setpriority_process(Some(rustix::thread::gettid()), FIRST).unwrap();
             let mut open = HashMap::new();
             loop {
@@ -60,19 +60,19 @@ impl Account {
         account
     }
 
-    /// The ids of all containers that a pod had, its sandbox among them.
+    /// The ids of all containers that a pod had, including its sandbox.
     pub(super) fn of_pod(&self, uid: &str) -> Vec<String> {
         let pods = self.pods.lock().unwrap();
         pods.iter().filter(|(_, pod)| pod.ends_with(uid)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Of the container with this id; all that it ever had, once it is gone.
+    /// The figures of the container with this id. They are final when the container is gone.
     pub(super) fn of(&self, id: &str) -> Option<Figures> {
         self.known.lock().unwrap().get(id).copied()
     }
 }
 
-/// The same cgroup where CPU time and where memory is counted.
+/// The paths of one cgroup in the hierarchies that count CPU time and memory.
 struct Roots {
     cpu: PathBuf,
     memory: PathBuf,
@@ -88,7 +88,7 @@ impl Roots {
     }
 }
 
-/// The open files of one container: they can be read until the cgroup is removed.
+/// The open files of one container. They can be read until the cgroup is removed.
 struct Open {
     cpu: File,
     memory_peak: Option<File>,
@@ -143,7 +143,7 @@ fn read(
         };
         let mut known = known.lock().unwrap();
         let kept = known.entry(id.clone()).or_default();
-        // Memory files of v1 are removed before or after those of CPU time.
+        // In v1 the memory files may disappear before or after the CPU files.
         *kept = Figures {
             cpu_seconds: figures.cpu_seconds.max(kept.cpu_seconds),
             memory_peak_bytes: figures.memory_peak_bytes.max(kept.memory_peak_bytes),
@@ -153,7 +153,7 @@ fn read(
     });
 }
 
-/// Directories named after a container, at any depth.
+/// Finds directories named after a container, at any depth.
 fn containers(directory: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {

@@ -1,5 +1,5 @@
-//! The advice itself, taken as it is given: three runs of each kind of job, what the receiver then recommends as request
-//! and limit, and a run with that. Who lived, who waited, what was wasted.
+//! Follows the advice as given: three runs of each kind of job, then the receiver's recommended request and limit, then a run
+//! with these. The test reports which jobs were killed, which were throttled, and how much was wasted.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,16 +13,16 @@ use super::kinds::{BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
 use super::measured::{kernel, start, with_identity};
 
-/// Runs before each piece of advice.
+/// Runs before each recommendation.
 const RUNS: usize = 3;
-/// After the end of a pod its last summary takes a pass or two, and a push.
+/// The last summary comes a pass or two, plus a push, after the pod's end.
 const DELIVERY: Duration = Duration::from_secs(20);
-/// More than this many times what the kernel saw is waste.
+/// A recommendation above this many times the kernel's figure is waste.
 const WASTEFUL: f64 = 3.0;
-/// No limit below it is worth anything.
+/// The lowest limit that makes sense.
 const LEAST_LIMIT: u64 = 32 << 20;
 
-/// A job that is sized, with what it has now.
+/// A job to size, with its current resources.
 #[derive(Debug, Clone)]
 struct Sized {
     name: &'static str,
@@ -38,12 +38,12 @@ impl Sized {
     }
 }
 
-/// Python that needs so much memory for so long.
+/// A Python command that holds this much memory for this long.
 fn allocate(mebibytes: u32, seconds: f64) -> String {
     format!("python3 -c 'import time; x = b\"x\" * ({mebibytes} << 20); time.sleep({seconds})'")
 }
 
-/// Runs all of them once, at once; tells what the kernel charged, and whether the job did its work.
+/// Runs all jobs at once. Returns the kernel's figures, and whether each job succeeded.
 fn round(jobs: &[Sized]) -> BTreeMap<&'static str, (Figures, bool)> {
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let run_id = run_id();
@@ -59,7 +59,7 @@ fn round(jobs: &[Sized]) -> BTreeMap<&'static str, (Figures, bool)> {
         all.insert(one.name, (kernel(&account, &pod)["build"], worked));
         kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
     }
-    // That one is not followed is a case of those that follow all kinds.
+    // A run that does not arrive is not an error here; the tests of all kinds check that.
     let end = Instant::now() + DELIVERY;
     for one in jobs {
         rows_of(one.name, &run_id, end.saturating_duration_since(Instant::now()));
@@ -67,7 +67,7 @@ fn round(jobs: &[Sized]) -> BTreeMap<&'static str, (Figures, bool)> {
     all
 }
 
-/// What the receiver says the job's container should have: as it is to be copied.
+/// The receiver's recommended resources for the job's container, in the form that users copy.
 fn advice(job: &str) -> Option<Value> {
     let answer = receiver("GET", &format!("/api/v1/sizing/repo/my-org/my-repo/ci.yml/{job}?format=yaml"), "");
     let text: Value = serde_saphyr::from_str(&answer.body).ok()?;
@@ -76,7 +76,7 @@ fn advice(job: &str) -> Option<Value> {
     resources.is_object().then(|| resources.clone())
 }
 
-/// Bytes of a quantity of memory as the receiver writes them.
+/// The bytes of a memory quantity in the receiver's notation.
 fn bytes(quantity: &Value) -> Option<u64> {
     let text = quantity.as_str()?;
     let (number, factor) = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)]
@@ -90,7 +90,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// Jobs whose pods nobody gave limits: the usual case.
+/// Jobs whose pods have no limits: the usual case.
 #[test]
 fn jobs_without_limits_live_with_the_advice() {
     namespace();
@@ -105,7 +105,7 @@ fn jobs_without_limits_live_with_the_advice() {
         of("advice-shm", "head -c 100M /dev/zero > /dev/shm/x; sleep 5; rm /dev/shm/x".to_owned()),
         of("advice-forks", "python3 -c 'import os, time\nx = b\"x\" * (100 << 20)\nfor i in range(4):\n    if os.fork() == 0: time.sleep(4); os._exit(0)\ntime.sleep(5)'".to_owned()),
     ];
-    // /dev/shm of a pod has 64 MiB.
+    // A pod's /dev/shm has 64 MiB by default.
     jobs.iter_mut()
         .filter(|one| one.name == "advice-shm")
         .for_each(|one| one.script = one.script.replace("100M", "60M"));
@@ -158,7 +158,7 @@ fn jobs_without_limits_live_with_the_advice() {
     cases.finish();
 }
 
-/// Jobs that have limits, in four rounds: killed, throttled, and with far more than they need.
+/// Jobs with limits, in four rounds: killed, throttled, and with far more than they need.
 #[test]
 fn jobs_with_limits_come_to_what_they_need() {
     namespace();

@@ -1,4 +1,4 @@
-//! The cluster that `cargo xtask test` brought up, asked and told by kubectl.
+//! Access by kubectl to the cluster that `cargo xtask test` brought up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -13,18 +13,18 @@ use wire::Payload;
 
 /// The namespace of the tests' jobs.
 pub(super) const NAMESPACE: &str = "jobs";
-/// That of the receiver.
+/// The receiver's namespace.
 pub(super) const RECEIVER: &str = "runner-resource-collector";
-/// That of the node collector.
+/// The node collector's namespace.
 pub(super) const COLLECTOR: &str = "runner-resource-collector-node";
-/// The secret of the overlay `try`.
+/// The read token of the overlay `try`.
 pub(super) const READ_TOKEN: &str = "dummyreadtoken";
 /// The image that jobs run in, a Debian with compilers.
 pub(super) const BUILD: &str = concat!("runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
-/// Pulling nothing and starting everything takes seconds; jobs take up to some tens of them.
+/// Without pulling, starting everything takes seconds. Jobs take up to some tens of seconds.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// What `cargo xtask test` told about it.
+/// A variable that `cargo xtask test` sets for the cluster's tests.
 pub(super) fn told(variable: &str) -> String {
     std::env::var(variable)
         .unwrap_or_else(|_| panic!("{variable} is not set: cargo xtask test --group cluster"))
@@ -36,7 +36,7 @@ pub(super) fn kubectl(arguments: &[&str]) -> Command {
     kubectl
 }
 
-/// Runs kubectl and gives what it wrote to standard output.
+/// Runs kubectl and returns its standard output.
 #[track_caller]
 pub(super) fn kube(arguments: &[&str]) -> String {
     let output = kubectl(arguments).output().unwrap();
@@ -44,14 +44,14 @@ pub(super) fn kube(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Makes or changes an object.
+/// Creates or changes an object.
 #[track_caller]
 pub(super) fn apply(object: &Value) {
     let output = fed(kubectl(&["apply", "--filename=-"]), &object.to_string());
     assert!(output.status.success(), "{}\n{object:#}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Runs a command with this as its standard input.
+/// Runs a command with this standard input.
 pub(super) fn fed(mut command: Command, input: &str) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -59,7 +59,7 @@ pub(super) fn fed(mut command: Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// A shell command in the node's namespaces.
+/// Runs a shell command in the node's namespaces.
 #[track_caller]
 pub(super) fn on_node(script: &str) -> String {
     let keeper = told("CLUSTER_NODE");
@@ -71,14 +71,14 @@ pub(super) fn on_node(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a container of a pod has logged, or why that cannot be asked for.
+/// The log of a pod's container, or kubectl's error.
 pub(super) fn log(pod: &str, container: &str) -> String {
     let mut logs = kubectl(&["--namespace", NAMESPACE, "logs", pod, "--container", container]);
     let output = logs.output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The namespace of jobs, with the label that lets it push and the secret that it pushes with.
+/// Creates the namespace of jobs, with the label that lets it push and the secret with the push token.
 pub(super) fn namespace() {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(make_namespace);
@@ -95,20 +95,20 @@ fn make_namespace() {
     }));
 }
 
-/// One that is good for all jobs of an organization.
+/// A push token for all jobs of an organization.
 pub(super) fn push_token(organization: &str) -> String {
     let answer = receiver("POST", "/api/v1/token", &json!({"organization": organization}).to_string());
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["token"].as_str().unwrap().to_owned()
 }
 
-/// Asks the receiver.
+/// Sends a request to the receiver.
 pub(super) fn receiver(method: &str, path: &str, body: &str) -> Answer {
     let address = told("CLUSTER_RECEIVER");
     request(address.trim_start_matches("http://"), method, path, READ_TOKEN, body)
 }
 
-/// Asks until the answer is there.
+/// Polls until there is an answer.
 #[track_caller]
 pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
@@ -121,10 +121,10 @@ pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The runs of a job that the receiver has, newest first.
+/// The receiver's runs of a job, newest first.
 pub(super) fn runs(job: &str) -> Vec<Run> {
     let answer = receiver("GET", &format!("/api/v1/metrics/repo/my-org/my-repo/ci.yml/{job}"), "");
-    // A job that nobody has pushed for is not known.
+    // The receiver does not know a job before its first push.
     if answer.status == 404 {
         return Vec::new();
     }
@@ -140,28 +140,28 @@ pub(super) fn runs(job: &str) -> Vec<Run> {
         .collect()
 }
 
-/// A run as the receiver has it.
+/// A run in the receiver.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     /// The CI system's identifier.
     pub(super) id: String,
     pub(super) payload: Payload,
     pub(super) row: Value,
-    /// Whether that is its last summary.
+    /// Whether this is the run's last summary.
     pub(super) is_final: bool,
 }
 
-/// A run's identifier that no other has, also in a cluster that was tested before.
+/// A unique identifier of a run, even in a cluster that was tested before.
 pub(super) fn run_id() -> String {
     tests::cgroup::new_id().unwrap()[..12].to_owned()
 }
 
-/// The rows of one run, once its last summary has come. If it does not come for so long, those that are there, which say
-/// that they are not the last.
+/// The rows of one run, once its last summary has come. If it does not come in time, the existing rows, marked as not
+/// final.
 pub(super) fn rows_of(job: &str, run_id: &str, patience: Duration) -> Vec<Run> {
     let end = Instant::now() + patience;
     loop {
-        // What is final is asked for first: what is read then is what is final, or newer.
+        // The final flags are read first, so the payload is of the same summary or a newer one.
         let listed = listed(job);
         let is_final =
             |run: &Run| listed.iter().any(|one| one["id"] == run.row["id"] && one["final"] == true);
@@ -184,7 +184,7 @@ pub(super) fn listed(job: &str) -> Vec<Value> {
     listed.as_array().or_else(|| listed["runs"].as_array()).cloned().unwrap_or_default()
 }
 
-/// A pod as the API has it.
+/// A pod from the API.
 pub(super) fn pod(name: &str) -> Value {
     let text = kube(&["--namespace", NAMESPACE, "get", "pod", name, "--output=json"]);
     serde_json::from_str(&text).unwrap()
@@ -196,8 +196,8 @@ pub(super) fn pod_if_there(name: &str) -> Option<Value> {
     serde_json::from_str(&text).ok()
 }
 
-/// Waits until a pod is over; beside its last state (`pod["seen"]`) the ids of all containers that it had, by name: a
-/// status tells of the last restart at most.
+/// Waits until a pod ends. Returns its last state, with the ids of all its containers by name in `pod["seen"]`, because a
+/// status shows at most the last restart.
 #[track_caller]
 pub(super) fn until_over(name: &str) -> Value {
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -211,7 +211,7 @@ pub(super) fn until_over(name: &str) -> Value {
     })
 }
 
-/// The ids of a container of a pod.
+/// The ids of a pod's container, restarts included.
 pub(super) fn container_ids(pod: &Value, container: &str) -> Vec<String> {
     let seen = pod["seen"][container].as_array().into_iter().flatten();
     let told = told_ids(pod).into_iter().filter(|(name, _)| name == container).map(|(_, id)| id);
@@ -220,7 +220,7 @@ pub(super) fn container_ids(pod: &Value, container: &str) -> Vec<String> {
     all.into_iter().collect()
 }
 
-/// The containers that the status of a pod tells of, with their ids.
+/// The names and ids of the containers in a pod's status.
 fn told_ids(pod: &Value) -> Vec<(String, String)> {
     let lists = ["initContainerStatuses", "containerStatuses"];
     let all = lists.iter().filter_map(|list| pod["status"][list].as_array()).flatten();
@@ -232,7 +232,7 @@ fn told_ids(pod: &Value) -> Vec<(String, String)> {
     .collect()
 }
 
-/// Where what the programs and manifests are made of is.
+/// The root of the workspace.
 pub(super) fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }

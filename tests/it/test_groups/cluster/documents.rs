@@ -1,4 +1,4 @@
-//! `docs/kubernetes.md` and `docs/runners.md`, typed as they are printed.
+//! The commands in `docs/kubernetes.md` and `docs/runners.md`, run exactly as printed.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -12,23 +12,23 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::asked::{BUILD, kube, project, told};
 
-/// What stands for the reader's own image.
+/// The placeholder for the reader's own image.
 const IMAGE: &str = "my-registry/my-build";
-/// What the document makes and deletes again.
+/// The namespace that the document creates and deletes again.
 const NAMESPACE: &str = "my-jobs";
-/// It takes three quarters of a minute on a machine that has nothing else to do.
+/// The commands take 45 seconds on an otherwise idle machine.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// What differs from cluster to cluster.
+/// Stands for text that differs between clusters.
 const ANYTHING: char = '…';
 
-/// What a reader types, and what the document shows then.
+/// A command that a reader types, and the output that the document shows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Step {
     command: String,
     shown: Vec<String>,
 }
 
-/// The blocks that are to be typed, in order.
+/// The commands of a document, in order.
 fn steps(document: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut lines = document.lines();
@@ -61,8 +61,8 @@ fn steps(document: &str) -> Vec<Step> {
     steps
 }
 
-/// One shell for all of them, as that of a reader: what runs in its background goes on from step to step. It puts what
-/// each step writes into a file, so that the last file is that of the step that failed.
+/// One shell for all steps, as a reader has: background processes of a step continue in the next ones. Each step's output goes
+/// into a file of its own, so the last file belongs to the step that failed.
 fn script(steps: &[Step], directory: &Path) -> String {
     let mut script = "set -euo pipefail\n".to_owned();
     for (number, step) in steps.iter().enumerate() {
@@ -72,16 +72,16 @@ fn script(steps: &[Step], directory: &Path) -> String {
     script
 }
 
-/// A shell with all that it started.
+/// A shell and all processes that it started.
 struct Shell(Child);
 
 impl Shell {
-    /// In a directory, with the programs and the files of the steps in another.
+    /// Starts the steps in `at`. Their programs and output files are in `directory`.
     fn start(steps: &[Step], directory: &Path, at: &Path) -> Self {
         let path = std::env::var("PATH").unwrap();
         let file = directory.join("script");
         std::fs::write(&file, script(steps, directory)).unwrap();
-        // What it starts in the background must not hold a pipe of ours open.
+        // A file, because background processes would keep a pipe open.
         let output = File::create(directory.join("output")).unwrap();
         let mut bash = Command::new("bash");
         bash.arg(file).current_dir(at).env("PATH", format!("{}:{path}", directory.display()));
@@ -89,7 +89,7 @@ impl Shell {
         Self(bash.process_group(0).spawn().unwrap())
     }
 
-    /// Whether it ended well; `None` if it did not end.
+    /// Whether it exited successfully; `None` if it did not end in time.
     fn end(&mut self) -> Option<bool> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -104,13 +104,13 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // Nobody is left of the group where all went well.
+        // If all went well, no process of the group is left.
         let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.wait();
     }
 }
 
-/// Whether a line is as it is shown. Columns are as wide as what is in them, so that any space is like any other.
+/// Whether a line matches the shown one. Column widths depend on the content, so all white space is equal.
 fn is_line(shown: &str, line: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (shown, line) = (words(shown), words(line));
@@ -127,7 +127,7 @@ fn is_line(shown: &str, line: &str) -> bool {
     unreachable!("there is something after the last ellipsis, if only nothing")
 }
 
-/// Whether lines are as they are shown.
+/// Whether all lines match the shown ones.
 fn is_output(shown: &[String], lines: &[&str]) -> bool {
     match (shown, lines) {
         ([], []) => true,
@@ -139,7 +139,7 @@ fn is_output(shown: &[String], lines: &[&str]) -> bool {
     }
 }
 
-/// Types the commands of a document, and compares what is answered with what it shows.
+/// Runs the commands of a document and compares their output with the shown output.
 #[track_caller]
 fn type_all(document: &str, at: &Path) {
     let steps = steps(&document.replace(IMAGE, BUILD));
@@ -168,7 +168,7 @@ fn a_cluster_answers_every_command_of_the_document_as_it_is_printed() {
         document.contains(&format!("$ kubectl delete namespace {NAMESPACE}\n")),
         "it deletes another one"
     );
-    // Of a reader who did not come to the end.
+    // Left over from an earlier run that did not finish.
     kube(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
     type_all(&document, &project());
 }

@@ -1,4 +1,4 @@
-//! Kinds of jobs that a cluster runs.
+//! The kinds of jobs that the tests run in a cluster.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,12 @@ use super::asked::BUILD;
 /// One kind, as the spec of its pod.
 #[derive(Debug, Clone)]
 pub(super) struct Kind {
-    /// Names pod and job.
+    /// The name of the pod and the job.
     pub(super) name: String,
     pub(super) spec: Value,
 }
 
-/// Real compilers: some seconds in some hundred processes.
+/// Real compilers: some seconds of work in about a hundred processes.
 pub(super) const COMPILE: &str = r#"cd "$(mktemp -d)"
 i=0
 while [ $i -lt 24 ]; do
@@ -21,13 +21,13 @@ while [ $i -lt 24 ]; do
 done
 printf 'all: $(patsubst %%.c,%%.o,$(wildcard *.c))\n%%.o: %%.c\n\tgcc -O2 -c $< -o $@\n' > Makefile
 make -s -j2"#;
-/// Nothing but the start of processes.
+/// Only starts processes.
 const SHORT: &str = "i=0; while [ $i -lt 1200 ]; do /bin/true; i=$((i + 1)); done";
-/// A third of a second, and over.
+/// Ends after a third of a second.
 const BRIEF: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done";
 /// Some tenths of a second of CPU time.
 pub(super) const BURN: &str = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done";
-/// Memory that is there for a second.
+/// Memory that is held for a second.
 const ALLOCATE: &str = "python3 -c 'import time; x = b\"x\" * (200 << 20); time.sleep(1)'";
 
 impl Kind {
@@ -56,7 +56,7 @@ pub(super) fn spec(containers: &[Value]) -> Value {
     })
 }
 
-/// What Pod Security's `restricted` asks for.
+/// The settings that the Pod Security Standard `restricted` requires.
 fn restricted(user: u32) -> Value {
     json!({
         "runAsNonRoot": true, "runAsUser": user, "runAsGroup": user, "allowPrivilegeEscalation": false,
@@ -68,7 +68,7 @@ fn limited(container: Value, memory: &str) -> Value {
     with(container, &json!({"resources": {"limits": {"memory": memory}, "requests": {"memory": memory}}}))
 }
 
-/// All of them that are one pod and end by themselves.
+/// All kinds that are a single pod and end by themselves.
 pub(super) fn all() -> Vec<Kind> {
     let as_user = |user| with(container("build", COMPILE), &json!({"securityContext": restricted(user)}));
     let init = with(
@@ -99,7 +99,7 @@ pub(super) fn all() -> Vec<Kind> {
     ]
 }
 
-/// As many as a busy node has at once.
+/// As many pods as a busy node has at once.
 pub(super) fn crowd() -> Vec<Kind> {
     let burn = format!("{BURN}; sleep 3");
     (0..30).map(|number| Kind::of(&format!("crowd-{number}"), spec(&[container("build", &burn)]))).collect()

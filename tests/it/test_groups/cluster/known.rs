@@ -1,16 +1,16 @@
-//! What is known to fail in a cluster, by name: whatever else fails is an error, and so is one of these that does not.
+//! Known failures in a cluster, by name. Any other failure is an error, and so is a known failure that does not occur.
 
 use std::collections::BTreeMap;
 
-/// How surely it fails.
+/// How reliably a case fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fails {
     Always,
-    /// By chance, as when a sampler looks.
+    /// Depends on timing, for example on the moment of a pass.
     Sometimes,
 }
 
-/// Cases and why they fail; a name that ends in `*` is of all that begin so.
+/// Cases and the reasons for their failure. A name that ends in `*` matches all cases with that prefix.
 const KNOWN: &[(&str, Fails, &str)] = &[
     ("node-proc-brief", Fails::Sometimes, SHORT_LIVED),
     ("node-proc-oom-first", Fails::Sometimes, SHORT_LIVED),
@@ -33,34 +33,34 @@ const KNOWN: &[(&str, Fails, &str)] = &[
     ("act-five-in-an-engine-in-a-pod", Fails::Sometimes, ONE_JOB_A_POD),
     ("advice-*", Fails::Sometimes, SAMPLED_MEMORY),
 ];
-/// A pod that no pass sees is nobody's: its environment is not read.
+/// A pod that no pass sees belongs to no run, because its environment is not read.
 const SHORT_LIVED: &str = "jobs that live for less than a pass or two are not followed";
-/// Its parent, the runtime's shim, is that of all containers of the pod.
+/// Their parent process, the runtime's shim, is the same for all containers of the pod.
 const BETWEEN_PASSES: &str =
     "without eBPF containers of one pod that end between two passes are not told apart";
-/// An ordinary container is started when all init containers have ended.
+/// The kubelet starts ordinary containers after all init containers have ended.
 const AFTER_INIT: &str = "a classic sidecar is not there yet while init containers run";
 const FIRST_TO_END: &str = "a classic sidecar is stopped by the first container of the job that ends";
-/// The first process's parent, the shim, is out of a sidecar's sight, so nobody in sight inherits its times.
+/// The first process's parent, the shim, is invisible to a sidecar, so no visible process inherits its times.
 const LAST_MOMENTS: &str =
     "a sidecar of another user loses what ran since its last look when a container's first process ends";
 const ONE_JOB_A_POD: &str = "a pod runs one job at a time: the one that began last has all of it";
 const SAMPLED_MEMORY: &str =
     "memory between two passes, and kills in a container that is gone at the next, are not seen";
 
-/// What was found wrong, case by case.
+/// The errors found, by case.
 #[derive(Debug, Default)]
 pub(super) struct Cases {
     wrong: BTreeMap<String, Vec<String>>,
 }
 
 impl Cases {
-    /// Takes what is wrong with a case: nothing, if it is as it should be.
+    /// Records the errors of a case; none if it is right.
     pub(super) fn take(&mut self, case: &str, wrong: Vec<String>) {
         assert!(self.wrong.insert(case.to_owned(), wrong).is_none(), "two cases are called {case}");
     }
 
-    /// Fails if a case fails that is not known to, or does not fail that is.
+    /// Fails if an unknown case fails, or if a case that always fails does not.
     #[track_caller]
     pub(super) fn finish(self) {
         let mut unexpected = Vec::new();

@@ -1,4 +1,4 @@
-//! What was measured of a pod, beside what the kernel charged to its containers.
+//! A pod's measured figures, compared with the kernel's account of its containers.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use super::account::{Account, Figures};
 use super::asked::{apply, container_ids, on_node};
 use super::kinds::Kind;
 
-/// How far from the kernel's account.
+/// The allowed difference from the kernel's account.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Within {
-    /// Of the kernel's account, both ways.
+    /// As a share of the kernel's account, in both directions.
     pub(super) share: f64,
-    /// In seconds, in any case.
+    /// In seconds, in addition to the share.
     pub(super) least: f64,
 }
 
-/// The least that can be told apart: the kernel's account is read every 10 ms, by a machine with two CPUs.
+/// The smallest difference that can be checked: a machine with two CPUs reads the kernel's account every 10 ms.
 pub(super) const EXACT: Within = Within { share: 0.02, least: 0.02 };
-/// What a pass every 2 s sees of jobs of a second.
+/// The difference for jobs of a second that are seen by a pass every 2 s.
 pub(super) const SAMPLED: Within = Within { share: 0.15, least: 0.1 };
 
-/// What says whose job it is, as a runner tells its processes.
+/// The variables that identify a job, as a runner sets them for its processes.
 pub(super) fn identity(job: &str, run_id: &str) -> Value {
     json!([
         {"name": "GITHUB_REPOSITORY_OWNER", "value": "my-org"},
@@ -34,14 +34,14 @@ pub(super) fn identity(job: &str, run_id: &str) -> Value {
     ])
 }
 
-/// Makes a pod of a kind.
+/// Creates a pod of a kind.
 pub(super) fn start(namespace: &str, pod: &str, spec: &Value) {
     apply(&json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": namespace}, "spec": spec,
     }));
 }
 
-/// The spec of a kind whose containers say whose job they are.
+/// The spec of a kind, with the job's identity in every container.
 pub(super) fn with_identity(kind: &Kind, job: &str, run_id: &str) -> Value {
     let mut spec = kind.spec.clone();
     for list in ["initContainers", "containers"] {
@@ -52,7 +52,7 @@ pub(super) fn with_identity(kind: &Kind, job: &str, run_id: &str) -> Value {
     spec
 }
 
-/// The containers of a pod by name, with what the kernel charged to each, restarts included.
+/// The kernel's figures of a pod's containers by name, restarts included.
 pub(super) fn kernel(account: &Account, pod: &Value) -> BTreeMap<String, Figures> {
     let names = ["initContainers", "containers"];
     let names = names.iter().filter_map(|list| pod["spec"][list].as_array()).flatten();
@@ -65,7 +65,7 @@ pub(super) fn kernel(account: &Account, pod: &Value) -> BTreeMap<String, Figures
         .map(|name| {
             let mut ids = container_ids(pod, &name);
             assert!(!ids.is_empty(), "the status of the pod tells no id of {name}: {pod:#}");
-            // A status does not tell of all restarts.
+            // A status does not show all restarts.
             if restarts(pod, &name) > 0 {
                 let sandboxes =
                     on_node("ctr --namespace=k8s.io containers list | awk '$2 ~ /pause/ { print $1 }'");
@@ -92,13 +92,13 @@ fn restarts(pod: &Value, name: &str) -> u64 {
 }
 
 impl Within {
-    /// Whether two times of CPU use are the same, as far as it can be told.
+    /// Whether two CPU times agree within the allowed difference.
     pub(super) fn agree(self, ours: f64, kernel: f64) -> bool {
         (ours - kernel).abs() <= kernel * self.share + self.least
     }
 }
 
-/// What a summary says of the CPU time of a pod's containers, where it is not what the kernel says.
+/// The differences between a summary's and the kernel's CPU times of a pod's containers.
 pub(super) fn wrong_cpu(
     summary: &Payload,
     kernel: &BTreeMap<String, Figures>,

@@ -1,4 +1,5 @@
-//! What is shipped, in a real cluster that `cargo xtask test` brought up, against the kernel's own account of each container.
+//! The shipped programs in a real cluster that `cargo xtask test` brought up, compared with the kernel's own account of each
+//! container.
 
 mod account;
 mod advice;

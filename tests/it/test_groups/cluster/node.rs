@@ -1,4 +1,4 @@
-//! Every kind of job, followed by the node's collector.
+//! Every kind of job, measured by the node's collector.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::known::Cases;
 use super::measured::{EXACT, Within, kernel, start, with_identity, wrong_cpu};
 use super::ways;
 
-/// After the end of a pod its last summary takes a pass or two and a push, or, while the kubelet has not cleared the pod
-/// away, until it has been idle for a minute. A machine with two CPUs and forty pods takes its time.
+/// The last summary comes a pass or two, plus a push, after the pod's end. If the kubelet has not removed the pod, it comes
+/// after a minute without activity. A machine with two CPUs and forty pods needs more time.
 pub(super) const DELIVERY: Duration = Duration::from_mins(4);
 
-/// Runs pods of these kinds at once, so that they get in each other's way as on a busy node.
+/// Runs pods of these kinds at once, so that they compete as on a busy node.
 pub(super) fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: Within) {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
@@ -40,7 +40,7 @@ pub(super) fn follow(cases: &mut Cases, mode: &str, kinds: &[Kind], within: With
     }
 }
 
-/// What the node's collector logged of a pod.
+/// The log lines of the node's collector about a pod.
 fn logged_of(pod: &str) -> String {
     let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector"]);
     log.lines().filter(|line| line.contains(pod)).collect::<Vec<_>>().join("\n")

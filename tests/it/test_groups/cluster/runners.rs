@@ -1,4 +1,4 @@
-//! Jobs of a real runner's engine: act, which is what the Gitea and the Forgejo runner execute jobs with.
+//! Jobs of a real runner's engine: act, with which the Gitea and Forgejo runners execute jobs.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +16,11 @@ use super::kinds::{BURN, container, spec, with};
 use super::known::Cases;
 use super::measured::{EXACT, kernel, start};
 
-/// A job is over when its container is gone, or a minute after its last process where its pod goes on.
+/// A job ends when its container is gone. If its pod continues, the job ends a minute after its last process.
 const DELIVERY: Duration = Duration::from_secs(90);
-/// How long the runs of jobs are waited for that are not told apart.
+/// How long to wait for the runs of jobs that are not told apart.
 const KNOWN_TO_FAIL: Duration = Duration::from_secs(20);
-/// The image that jobs run in, as act is told.
+/// The image that jobs run in, in act's notation.
 const PLATFORM: &str = concat!("ubuntu-latest=runner-resource-collector/build:", env!("CARGO_PKG_VERSION"));
 
 /// A repository with a workflow of jobs, each with one step.
@@ -59,7 +59,7 @@ fn act(directory: &Path, run_id: &str) {
     assert!(ended_well, "{told}");
 }
 
-/// Whether all jobs of a workflow ended well, and what act says of them.
+/// Whether all jobs of a workflow succeeded, and act's output.
 fn try_act(directory: &Path, run_id: &str) -> (bool, String) {
     let mut act = Command::new(told("CLUSTER_ACT"));
     let output = act.args(flags(PLATFORM, run_id)).current_dir(directory).output().unwrap();
@@ -67,7 +67,7 @@ fn try_act(directory: &Path, run_id: &str) -> (bool, String) {
     (output.status.success(), format!("{out}\n{err}"))
 }
 
-/// What is wrong with the one row that a job's run should have, whose containers are known by their ids.
+/// The errors in a job's run, which must have exactly one row. The containers are identified by their ids.
 fn wrong(rows: &[Run], account: &Account) -> Vec<String> {
     let [run] = rows else { return vec![format!("{} rows of one run", rows.len())] };
     if !run.is_final {
@@ -127,7 +127,7 @@ fn jobs_in_containers_of_an_engine_are_runs_of_their_own_and_get_a_recommendatio
     cases.finish();
 }
 
-/// A directory of the machine, in a pod.
+/// Mounts a directory of the machine in a pod.
 fn host_path(name: &str, path: &Path) -> (Value, Value) {
     (
         json!({"name": name, "hostPath": {"path": path, "type": "Directory"}}),
@@ -135,7 +135,7 @@ fn host_path(name: &str, path: &Path) -> (Value, Value) {
     )
 }
 
-/// What is wrong with the runs of five jobs that did the same work at once, of which all have about the same share.
+/// The errors in the runs of five jobs that did the same work at once and should have about equal shares.
 fn wrong_fifths(prefix: &str, run_id: &str, patience: Duration) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut used = Vec::new();
@@ -163,12 +163,12 @@ fn five_jobs(prefix: &str) -> Value {
     Value::Object(jobs.collect())
 }
 
-/// A pod with a runner whose jobs are processes of its own container.
+/// A pod with a runner whose jobs are processes in its own container.
 #[test]
 fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
-    // Where the cluster's own files are: the node sees it at the same place.
+    // Among the cluster's own files, because the node sees them at the same path.
     let directory = tempfile::tempdir_in(project().join("target/cluster/run")).unwrap();
     repository(directory.path(), &five_jobs("host"));
     let run_id = run_id();
@@ -191,7 +191,7 @@ fn five_jobs_at_once_in_a_runners_own_container_are_five_runs() {
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
 }
 
-/// A privileged pod with an engine of its own, as `deploy/runners` has it.
+/// A privileged pod with an engine of its own, as in `deploy/runners`.
 #[test]
 fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
     namespace();
@@ -230,7 +230,7 @@ fn five_jobs_at_once_in_an_engine_inside_a_pod_are_five_runs() {
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
 }
 
-/// A step of a workflow that uses the action, from the repository's own copy of it.
+/// A step of a workflow that uses the action from a copy in the repository.
 #[test]
 fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -244,7 +244,7 @@ fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
         let container = json!({"image": BUILD, "volumes": [format!("{}:/collector:ro", programs.display())]});
         json!({
             "runs-on": "ubuntu-latest", "container": container,
-            // act has the repository there already, and copies it.
+            // act has the repository already, and copies it.
             "steps": [{"uses": "actions/checkout@v4"}, {"uses": "./deploy/action", "with": inputs}],
         })
     };
@@ -255,7 +255,7 @@ fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
         fs::copy(project().join("deploy/action/action.yml"), action.join("action.yml")).unwrap();
         let run_id = run_id();
         let (ended_well, told) = try_act(directory.path(), &run_id);
-        // The node's collector may see the container, too.
+        // The node's collector may see the container as well.
         let steps =
             |rows: &[Run]| rows.iter().flat_map(|row| &row.payload.containers).any(|one| one.name == "run");
         until("the step's summary", || steps(&rows_of(job, &run_id, DELIVERY)).then_some(()));
@@ -267,7 +267,7 @@ fn a_step_that_uses_the_action_is_a_run_and_ends_as_it_would_alone() {
     assert!(!ended_well && told.contains("exitcode '7'"), "{told}");
 }
 
-/// A step of a job under `collector run`, as `deploy/action` has it, in an image that has nothing to trust.
+/// A step of a job under `collector run`, as in `deploy/action`, in an image without CA certificates.
 #[test]
 fn a_step_under_the_wrapper_runs_in_an_image_without_certificates() {
     namespace();
@@ -287,7 +287,7 @@ fn a_step_under_the_wrapper_runs_in_an_image_without_certificates() {
     let pod = until_over(&name);
     let log = kube(&["--namespace", NAMESPACE, "logs", &name]);
     assert_eq!(pod["status"]["phase"], "Succeeded", "{log}");
-    // The node's collector sees the pod, too, and tells of it.
+    // The node's collector sees the pod, too, and pushes its own summary.
     let rows = until("the wrapper's summary", || {
         let rows = rows_of(job, &run_id, DELIVERY);
         rows.iter().any(|row| row.payload.containers.iter().any(|one| one.name == "run")).then_some(rows)

@@ -1,4 +1,4 @@
-//! Every kind of job with a collector in its pod, as `deploy/kubernetes` has it.
+//! Every kind of job with a collector in its pod, as in `deploy/kubernetes`.
 
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use super::known::Cases;
 use super::measured::{EXACT, Within, identity, kernel, start, wrong_cpu};
 use super::ways;
 
-/// A collector that may not read the job's account sees its processes every 50 ms: what ran last goes with the first one.
+/// A collector that may not read the job's account sees its processes every 50 ms. It loses the last moments of the first
+/// process.
 const OTHER_USER: Within = Within { share: 0.05, least: 0.1 };
-/// After the end of a job its collector pushes at once.
+/// A sidecar pushes at once after the end of its job.
 const DELIVERY: Duration = Duration::from_secs(30);
 
-/// The pod of a shipped job.
+/// The spec of a shipped job's pod.
 fn shipped(directory: &str) -> Value {
     let directory = project().join("deploy/kubernetes").join(directory);
     let job: Value = serde_saphyr::from_str(&kube(&["kustomize", &directory.to_string_lossy()])).unwrap();
     job["spec"]["template"]["spec"].clone()
 }
 
-/// A job of a kind in the place of the shipped one's, and whose run it is, with nothing else changed.
+/// The shipped job's pod with a job of a kind instead of its own, and with that job's identity. Nothing else changes.
 fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     let mut pod = shipped.clone();
     let is_collector = |container: &Value| container["name"] == "collector";
@@ -35,7 +36,7 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         .find(|container| is_collector(container))
         .unwrap()
         .clone();
-    // By its command line, which the node's collector takes for no job's variables: the figures are the sidecar's alone.
+    // On the command line, because the node's collector ignores it. So all figures are the sidecar's.
     collector["env"] = json!([]);
     let told = [
         "--organization=my-org",
@@ -49,7 +50,7 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     for list in lists {
         let mut containers = kind.spec[list].as_array().cloned().unwrap_or_default();
         for container in &mut containers {
-            // What the shipped manifest lets the job do, but for what the kind is about.
+            // The permissions of the shipped job, unless the kind has its own.
             let shipped_job =
                 shipped["containers"].as_array().unwrap().iter().find(|one| !is_collector(one)).unwrap();
             if container["securityContext"].is_null() {
@@ -68,8 +69,8 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
         pod[list] = json!(containers);
     }
     if !native {
-        // A job that is killed, or is another user's than the collector, tells no ordinary container to stop. Init
-        // containers take their time where many pods run at once.
+        // A job that is killed, or has another user than the collector, cannot stop an ordinary container. Init containers are
+        // slow if many pods run at once.
         pod["activeDeadlineSeconds"] = json!(if kind.name == "init" { 150 } else { 60 });
     }
     pod["restartPolicy"] = kind.spec["restartPolicy"].clone();
@@ -79,7 +80,7 @@ fn in_place(shipped: &Value, kind: &Kind, job: &str, run_id: &str) -> Value {
     pod
 }
 
-/// Every kind of job, and every way that a pod comes to one.
+/// Every kind of job, and every way in which a pod gets a job.
 fn every_kind(directory: &str, mode: &str, within: Within) {
     let shipped = shipped(directory);
     let all = kinds::all();
@@ -96,7 +97,7 @@ fn every_kind(directory: &str, mode: &str, within: Within) {
     });
 }
 
-/// Runs pods at once, each of a kind and with what is shipped in it, by the name of a mode.
+/// Runs pods at once, each with a kind, the name of a mode and a shipped pod.
 fn follow(cases: &mut Cases, pods: &[(&Kind, &str, &Value, Within)]) {
     namespace();
     let account = Account::begin(&told("CLUSTER_CGROUP"));
@@ -110,7 +111,7 @@ fn follow(cases: &mut Cases, pods: &[(&Kind, &str, &Value, Within)]) {
         let job = job(mode, kind);
         let name = format!("{job}-{run_id}");
         let mut kernel = kernel(&account, &until_over(&name));
-        // Of itself it knows what it used until its last pass.
+        // The collector knows its own CPU time only until its last pass.
         kernel.remove("collector");
         cases.take(
             &job,
@@ -163,7 +164,7 @@ fn a_classic_sidecar_tells_most_of_what_the_kernel_charged_to_each_container() {
     every_kind("sidecar-classic", "classic", OTHER_USER);
 }
 
-/// The node's collector and a sidecar see the same pod: it is one run, with the better figures of both.
+/// If the node's collector and a sidecar see the same pod, it is one run with the better figures of both.
 #[test]
 fn what_a_sidecar_and_the_nodes_collector_tell_of_one_pod_is_one_run() {
     namespace();

@@ -1,5 +1,5 @@
-//! Pods that are not made for one job and do not end with it by themselves: an Indexed Job's, one that is deleted, and one in
-//! which a job is executed.
+//! Pods that are not made for a single job or do not end with it: an Indexed Job's pods, a deleted pod, and a pod in which a
+//! job is executed.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use super::kinds::{BURN, COMPILE, Kind, container, spec};
 use super::known::Cases;
 use super::measured::{Within, identity, kernel, start, wrong_cpu};
 
-/// Makes the spec of a kind's pod, for the run of a job.
+/// Returns the spec of a kind's pod for the run of a job.
 pub(super) type Place<'a> = &'a dyn Fn(&Kind, &str, &str) -> Value;
 
-/// All three, one after the other.
+/// Runs all three, one after the other.
 pub(super) fn all(cases: &mut Cases, mode: &str, place: Place<'_>, within: Within, delivery: Duration) {
     namespace();
     executed(cases, &format!("{mode}-executed"), place, within, delivery);
@@ -22,8 +22,8 @@ pub(super) fn all(cases: &mut Cases, mode: &str, place: Place<'_>, within: Withi
     deleted(cases, &format!("{mode}-deleted"), place, within, delivery);
 }
 
-/// As hooks of runners do that keep a pod for a job and run its steps by `kubectl exec`: the pod's own process waits, and
-/// a script that is executed in it exports the job's variables.
+/// Some runner hooks keep a pod for a job and run its steps by `kubectl exec`: the pod's own process waits, and a script that
+/// is executed in it exports the job's variables.
 fn executed(cases: &mut Cases, job: &str, place: Place<'_>, within: Within, delivery: Duration) {
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let run_id = run_id();
@@ -95,7 +95,7 @@ fn indexed(cases: &mut Cases, job: &str, place: Place<'_>, delivery: Duration) {
     kube(&["--namespace", NAMESPACE, "delete", "job", &name, "--wait=false"]);
 }
 
-/// A pod that is deleted in mid-job has what it used until then.
+/// A pod that is deleted in the middle of a job keeps its figures until then.
 fn deleted(cases: &mut Cases, job: &str, place: Place<'_>, within: Within, delivery: Duration) {
     let account = Account::begin(&told("CLUSTER_CGROUP"));
     let run_id = run_id();
@@ -110,7 +110,7 @@ fn deleted(cases: &mut Cases, job: &str, place: Place<'_>, within: Within, deliv
     cases.take(job, wrong(&rows, &account, &pod, within));
 }
 
-/// What is wrong with the one run of a pod. What a collector in it used itself it knows until its last pass.
+/// The errors in the only run of a pod. A collector in the pod knows its own CPU time only until its last pass.
 fn wrong(rows: &[Run], account: &Account, pod: &Value, within: Within) -> Vec<String> {
     let [run] = rows else { return vec![format!("{} rows of one run", rows.len())] };
     if !run.is_final {

@@ -29,6 +29,6 @@ fn a_step_is_measured_and_ends_as_it_would_alone() {
     assert!(String::from_utf8_lossy(&done.stderr).contains("Commands by CPU"), "{done:?}");
     assert_eq!(step("false; echo not reached").status.code(), Some(1));
     assert_eq!(step("exit 7").status.code(), Some(7));
-    // The job does not see the token.
+    // The token is not in the job's environment.
     assert_eq!(String::from_utf8_lossy(&step("echo ${COLLECTOR_PUSH_TOKEN-none}").stdout), "none\n");
 }

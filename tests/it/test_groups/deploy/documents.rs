@@ -1,4 +1,4 @@
-//! The documents: their command lines, variables and messages are those of the programs.
+//! The documents: their command lines, variables and messages match the programs.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ const DOCUMENTS: [&str; 10] = [
     "troubleshooting.md",
 ];
 
-/// The lines of a document's blocks of shell, with continued lines joined.
+/// The lines of a document's shell blocks, with continued lines joined.
 fn commands(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut inside = false;
@@ -32,7 +32,7 @@ fn commands(text: &str) -> Vec<String> {
     lines
 }
 
-/// The words of the command lines of our programs in a line of shell: name and arguments.
+/// The name and arguments of each of this project's programs in a line of shell.
 fn invocations(line: &str) -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
     for command in line.split(['|', ';', '&', '(', ')', '>']) {
@@ -88,7 +88,7 @@ fn there_is_every_file_that_is_linked() {
     }
 }
 
-/// All sources of the programs, strings that go on in the next line joined.
+/// All sources of the programs, with continued strings joined.
 fn sources() -> String {
     let mut text = String::new();
     let packages = ["collector", "receiver", "collector-ebpf", "program"];
@@ -116,14 +116,14 @@ fn sources() -> String {
 fn the_programs_say_every_message_that_is_explained() {
     let sources = sources();
     let in_a_cluster = read("docs/kubernetes.md");
-    // What Kubernetes says is explained there, too.
+    // The document also explains messages of Kubernetes.
     let (_, ours) = in_a_cluster.split_once("### The collector says").unwrap();
     let (ours, _) = ours.split_once("### No run").unwrap();
     let document = read("docs/troubleshooting.md") + ours;
     let mut found = 0;
     for row in document.lines().filter_map(|line| line.strip_prefix("| `")) {
         let message = row.split('`').next().unwrap();
-        // What is different each time is written as an ellipsis.
+        // An ellipsis stands for the variable parts of a message.
         for part in message.split('…').map(str::trim).filter(|part| part.len() > 3) {
             assert!(sources.contains(part), "no program says {part:?}");
             found += 1;

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::{assert_taken, assert_variables, read, root, tool, yaml};
 
-/// Oldest, middle and newest of those whose schemas are known.
+/// The oldest, middle and newest version with a known schema.
 const VERSIONS: [&str; 3] = ["1.25", "1.31", "1.37"];
-/// Native sidecars are of 1.29 and later.
+/// Native sidecars need 1.29 or later.
 const NATIVE: [&str; 3] = ["1.29", "1.31", "1.37"];
 const IMAGES: &str = "runner-resource-collector/";
 
-/// A directory with a kustomization, and the versions that it is for.
+/// A directory with a kustomization, and the versions that it supports.
 const KUSTOMIZATIONS: [(&str, [&str; 3]); 7] = [
     ("receiver", VERSIONS),
     ("node", VERSIONS),
@@ -30,7 +30,7 @@ fn built(directory: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What the schema of a version says against a manifest; nothing misspelt is let pass.
+/// A schema's error about a manifest. Unknown fields are errors as well.
 fn refusal(manifest: &str, version: &str) -> Option<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, manifest).unwrap();
@@ -48,13 +48,13 @@ fn assert_valid(manifest: &str, versions: &[&str], from: &str) {
     }
 }
 
-/// All containers of a pod's specification, those that begin first included.
+/// All containers of a pod's spec, including init containers.
 fn containers(specification: &Value) -> Vec<&Value> {
     let of = |list: &str| specification[list].as_array().into_iter().flatten();
     of("initContainers").chain(of("containers")).collect()
 }
 
-/// The pods' specifications in a text of manifests.
+/// The pod specs in a text of manifests.
 fn pods(manifests: &str) -> Vec<Value> {
     let pods = yaml(manifests).into_iter().map(|one| one["spec"]["template"]["spec"].clone());
     pods.filter(Value::is_object).collect()
@@ -68,7 +68,7 @@ fn manifests_are_valid_in_three_versions() {
     for runner in ["forgejo-runner.yaml", "gitea-act-runner.yaml"] {
         assert_valid(&read(format!("deploy/runners/{runner}")), &VERSIONS, runner);
     }
-    // Values of somebody else's chart: what goes into the pod as it is.
+    // Values of another project's chart: it copies them into the pod unchanged.
     for values in ["arc-kubernetes.yaml", "arc-dind.yaml"] {
         let values = &yaml(&read(format!("deploy/runners/{values}")))[0];
         let mut pod = values["template"].clone();
@@ -93,7 +93,7 @@ fn the_programs_take_every_argument_and_variable() {
         for pod in pods(&built(directory)) {
             for container in containers(&pod) {
                 let Some(image) = container["image"].as_str().unwrap().strip_prefix(IMAGES) else { continue };
-                // Without a tag, or with `latest`, a node would pull it each time: an image that was loaded is never used.
+                // Without a tag, or with `latest`, a node pulls every time and never uses an image that was loaded.
                 let (name, tag) = image.split_once(':').unwrap();
                 assert_eq!(tag, env!("CARGO_PKG_VERSION"), "{directory}");
                 let words = container["args"].as_array().into_iter().flatten();
@@ -109,8 +109,8 @@ fn the_programs_take_every_argument_and_variable() {
     assert_eq!(found, 8);
 }
 
-/// Kubernetes refuses a `StatefulSet` whose claims changed, a name or a namespace that changed is another object, and what is
-/// another object has another volume.
+/// Kubernetes refuses a `StatefulSet` with changed claims. A changed name or namespace means another object, and so another
+/// volume.
 #[test]
 fn what_was_tried_is_kept_by_what_follows() {
     let objects = |directories: &[&str]| {
@@ -152,7 +152,7 @@ fn nobody_has_more_rights_than_said() {
                     let enough = serde_json::json!(["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]);
                     assert_eq!(*added, enough, "{directory}");
                 } else {
-                    // What the Pod Security Standard `restricted` asks for beside the above.
+                    // Also required by the Pod Security Standard `restricted`.
                     assert_eq!(*added, Value::Null, "{directory}");
                     assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{directory}");
                     assert_eq!(

@@ -1,4 +1,4 @@
-//! What `deploy/` and the documents say, held against Kubernetes' schemas, systemd and the shipped programs.
+//! `deploy/` and the documents, checked against Kubernetes' schemas, systemd and the shipped programs.
 
 mod action;
 mod documents;
@@ -20,12 +20,12 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A shipped program.
+/// The path of a shipped program.
 fn program(name: &str) -> PathBuf {
     path(&format!("{}_BIN", name.to_uppercase()), name)
 }
 
-/// A program of the virtual environment that the group `deploy` of `cargo xtask test` makes.
+/// The path of a program in the virtual environment that the group `deploy` of `cargo xtask test` makes.
 fn tool(name: &str) -> PathBuf {
     let directory =
         std::env::var_os("DEPLOY_TOOLS").expect("the group deploy of `cargo xtask test` sets DEPLOY_TOOLS");
@@ -42,7 +42,7 @@ fn yaml(text: &str) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Has a shipped program read these words as its command line, and no more: the words after `--` are another's.
+/// Has a shipped program parse these words as its command line, up to `--`: the words after it belong to another program.
 #[track_caller]
 fn assert_taken(name: &str, words: &[String], from: &str) {
     let own: Vec<_> = words.iter().take_while(|word| *word != "--").collect();
@@ -53,7 +53,7 @@ fn assert_taken(name: &str, words: &[String], from: &str) {
     assert!(output.status.success(), "{from}: {name} {own:?}: {told}");
 }
 
-/// What a program and its commands say that they take.
+/// The help texts of a program and its commands.
 fn help(name: &str, commands: &[&str]) -> String {
     let ask = |command: &[&str]| {
         let output = Command::new(program(name)).args(command).arg("--help").env_clear().output().unwrap();
@@ -67,7 +67,7 @@ fn help(name: &str, commands: &[&str]) -> String {
     text
 }
 
-/// Names of variables of ours in a text.
+/// The names of this project's variables in a text.
 fn variables(text: &str) -> Vec<&str> {
     let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
     let ours = ["COLLECTOR_", "RECEIVER_", "CGROUP_"];

@@ -1,4 +1,4 @@
-//! The units of systemd.
+//! The systemd units.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn systemd_takes_every_line_and_the_programs_every_word() {
         assert_variables(&text, unit);
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path().join(unit);
-        // Whoever starts it has to be there.
+        // systemd checks that the program of the unit exists.
         std::fs::write(&here, text.replace(&installed, program(name).to_str().unwrap())).unwrap();
         assert_eq!(complaints(&here), "", "{unit}");
         std::fs::write(&here, text.replace("StateDirectory=", "StatesDirectory=")).unwrap();
@@ -29,11 +29,11 @@ fn systemd_takes_every_line_and_the_programs_every_word() {
     }
 }
 
-/// What systemd has against a unit.
+/// systemd's complaints about a unit.
 fn complaints(unit: &std::path::Path) -> String {
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     let name = unit.file_name().unwrap().to_str().unwrap();
-    // Units of this machine have their own faults.
+    // Other units of this machine may have errors of their own.
     told.lines().filter(|line| line.contains(name)).collect::<Vec<_>>().join("\n")
 }

@@ -9,7 +9,7 @@ mod stress;
 
 use std::process::{Command, Output};
 
-/// The client of the engine that is tested with.
+/// Runs the client of the tested engine.
 fn docker(arguments: &[&str]) -> Output {
     let output = Command::new("docker").args(arguments).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
@@ -17,7 +17,7 @@ fn docker(arguments: &[&str]) -> Output {
     output
 }
 
-/// What it wrote to standard output.
+/// Its standard output.
 fn told(arguments: &[&str]) -> String {
     String::from_utf8(docker(arguments).stdout).unwrap().trim().to_owned()
 }

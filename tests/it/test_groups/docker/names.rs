@@ -1,4 +1,4 @@
-//! Names are looked up without a libc: `/etc/resolv.conf`, its search domains, and `/etc/hosts`.
+//! Name lookups without a libc: `/etc/resolv.conf`, its search domains, and `/etc/hosts`.
 
 use std::net::UdpSocket;
 use std::sync::mpsc;
@@ -9,10 +9,10 @@ use tests::receiver::Receiver;
 
 use super::docker;
 
-/// A loopback address that nothing else listens at.
+/// A loopback address without any other listener.
 const SERVER: &str = "127.59.53.53";
 
-/// Answers `name` with 127.0.0.1 and everything else with NXDOMAIN; tells what it was asked.
+/// A DNS server that answers `name` with 127.0.0.1 and everything else with NXDOMAIN. Returns the names it was asked for.
 fn serve(name: &'static str) -> mpsc::Receiver<String> {
     let socket = UdpSocket::bind((SERVER, 53)).unwrap();
     let (sender, asked) = mpsc::channel();
@@ -47,7 +47,7 @@ fn serve(name: &'static str) -> mpsc::Receiver<String> {
     asked
 }
 
-/// What a collector in its image says of a push to this host.
+/// The log of a collector in its image that pushes to this host.
 fn push(receiver: &Receiver, host: &str, options: &[&str]) -> String {
     let (_, port) = receiver.address.rsplit_once(':').unwrap();
     let endpoint = format!("--push-endpoint=http://{host}:{port}/api/v1/metrics");

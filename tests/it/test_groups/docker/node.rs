@@ -1,4 +1,4 @@
-//! `collector node` in its image, beside pods that the engine runs where a kubelet would have them run.
+//! `collector node` in its image, beside pods that the engine runs in the cgroups of a kubelet.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use wire::Payload;
 use super::pod::Pod;
 use super::{docker, told};
 
-/// The collector of the node, in a container with what the one of `deploy/` gives it, and on engines that know no
-/// `CAP_BPF` more.
+/// The node's collector in a container with the privileges of `deploy/`, and one more for engines that do not know
+/// `CAP_BPF`.
 struct Node {
     receiver: Receiver,
     container: String,
@@ -81,8 +81,8 @@ impl Drop for Node {
     }
 }
 
-/// What is promised, and what two containers cost to begin: `runc` is moved into their cgroups when it has used some
-/// milliseconds of its own.
+/// The promise, plus the cost of starting two containers: `runc` has used some milliseconds before it moves into their
+/// cgroups.
 #[track_caller]
 fn assert_share(ebpf: &str, payload: &Payload, truth: f64) {
     let found: f64 = payload.containers.iter().filter_map(|usage| usage.cpu_seconds).sum();
@@ -102,7 +102,7 @@ fn jobs_in_pods_at_once_one_after_another_and_killed_are_runs_of_their_own() {
         let storm = second.start("storm", "1", &["as", "job", "storm", "100"]);
         let one = third.start("one", "1", &["burn", "1500"]);
         docker(&["wait", &one]);
-        // The collector has seen that it is gone, and that something else began.
+        // Time for the collector to see that the first job is gone before the next one starts.
         std::thread::sleep(Duration::from_secs(1));
         let two = third.start("two", "2", &["burn", "1500"]);
         docker(&["wait", &build, &two, &bystander]);
@@ -128,7 +128,7 @@ fn jobs_in_pods_at_once_one_after_another_and_killed_are_runs_of_their_own() {
             assert!(payload.containers.iter().all(|usage| usage.pod_uid.as_ref() == Some(&uids[at])));
         }
         let storm = node.run("storm");
-        // Without eBPF those that live for 2 ms are CPU time and no processes.
+        // Without eBPF processes of 2 ms count as CPU time but not as processes.
         assert!(ebpf == "off" || storm.attribution.unwrap().process_count > 50);
         let (one, two) = (node.run("one"), node.run("two"));
         assert!(one.end_time <= two.start_time + jiff::SignedDuration::from_secs(1));

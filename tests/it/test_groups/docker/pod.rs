@@ -1,4 +1,4 @@
-//! Containers that the engine runs where a kubelet would have them run.
+//! Containers that the engine runs in the cgroups of a kubelet.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl Pod {
         told(&[&run, options, &["runner-resource-collector/workload"], what].concat())
     }
 
-    /// A container that is a step of a CI job.
+    /// Starts a container as a step of a CI job.
     pub(super) fn start(&self, job: &str, run_id: &str, what: &[&str]) -> String {
         let pid = format!("--pid=container:{}", self.pause);
         let variables = [
@@ -49,7 +49,7 @@ impl Pod {
         self.container(&options, what)
     }
 
-    /// Its cgroup, in every hierarchy that has one.
+    /// The pod's cgroup, in every hierarchy that has it.
     fn cgroups(&self) -> Vec<PathBuf> {
         let root = Path::new("/sys/fs/cgroup");
         let hierarchies = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
@@ -57,7 +57,7 @@ impl Pod {
         found.filter(|cgroup| cgroup.is_dir()).collect()
     }
 
-    /// What the kernel charged to all of it; then it is removed, as a kubelet does.
+    /// The kernel's CPU time of the whole pod. Then removes its cgroups, as a kubelet does.
     pub(super) fn end(self) -> f64 {
         docker(&["rm", "--force", &self.pause]);
         let cgroups = self.cgroups();
@@ -72,7 +72,7 @@ impl Pod {
         };
         for cgroup in cgroups {
             let above = cgroup.ancestors().take(3);
-            // What others are in stays.
+            // Cgroups that are still in use stay.
             let _ = above.map(std::fs::remove_dir).take_while(Result::is_ok).count();
         }
         seconds

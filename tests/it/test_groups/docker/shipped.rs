@@ -1,4 +1,4 @@
-//! What is in the images, and what they say of themselves.
+//! The content of the images, and their own descriptions.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn an_image_is_one_program_without_a_user_of_its_own() {
         let listed = std::process::Command::new("sh").args(["-c", &export]).output().unwrap();
         docker(&["rm", "--volumes", &container]);
         let listed = String::from_utf8(listed.stdout).unwrap();
-        // What the engine itself puts into every container.
+        // Files that the engine adds to every container.
         let own = [
             "dev/",
             "proc/",

@@ -1,4 +1,4 @@
-//! A collector in the PID namespace of other containers, on a machine that does other things as well.
+//! A collector in the PID namespace of other containers, on a machine that is busy with other work.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use wire::Payload;
 use super::pod::Pod;
 use super::{docker, told};
 
-/// So many processes the job starts.
+/// The number of processes that the job starts.
 const CHILDREN: u64 = 300;
 
-/// What a sidecar says of a pod with one job; and what the kernel charged to the pod, in seconds.
+/// A sidecar's summary of a pod with one job, and the kernel's CPU time of the pod in seconds.
 struct Outcome {
     payload: Payload,
     /// Id of the container with short processes.
     short: String,
-    /// Id of the container with a long one.
+    /// Id of the container with a long process.
     long: String,
-    /// Ids of what else is in the PID namespace: what holds it, and the sidecar.
+    /// Ids of the other containers in the PID namespace: the pause container and the sidecar.
     others: [String; 2],
     charged: f64,
 }
@@ -38,7 +38,7 @@ fn measure(cgroupns: &str) -> Outcome {
         &cgroupns,
         "--user=0",
         "--cap-drop=ALL",
-        // Engines before 23.0 know no CAP_BPF.
+        // Engines before 23.0 do not know CAP_BPF.
         "--cap-add=SYS_ADMIN",
         "--security-opt=no-new-privileges",
         "--read-only",
@@ -73,7 +73,7 @@ fn a_sidecar_sees_its_pod_and_itself_and_nothing_else_of_the_machine() {
         assert_eq!(payload.collector.as_ref().unwrap().source, "ebpf");
         let usage = |id: &String| payload.containers.iter().find(|usage| usage.id.as_ref() == Some(id));
         let (one, two) = (usage(short).unwrap(), usage(long).unwrap());
-        // A name to every process, and every process to its container.
+        // Every process has a name and is in the right container.
         assert_eq!((one.process_count, two.process_count), (Some(CHILDREN + 1), Some(1)), "{cgroupns}");
         let commands: u64 = payload
             .top_commands
@@ -87,7 +87,7 @@ fn a_sidecar_sees_its_pod_and_itself_and_nothing_else_of_the_machine() {
             let id = usage.id.as_ref();
             assert!(id.is_some_and(|id| known.contains(&id)), "{cgroupns}: {usage:#?}");
         }
-        // What begins a container is moved into its cgroup when it has used some milliseconds.
+        // A container's first process has used some milliseconds before it moves into the cgroup.
         let found: f64 = [one, two].iter().filter_map(|usage| usage.cpu_seconds).sum();
         assert!((found - charged).abs() <= 0.005 * charged + 0.1, "{cgroupns}: {found} s of {charged} s");
         assert_eq!(payload.attribution.as_ref().unwrap().unattributed_cpu_seconds, 0.0, "{cgroupns}");

@@ -1,4 +1,4 @@
-//! The stress demo as `docs/try.md` prints it; what the summary says against the containers' own cgroups.
+//! The stress demo as `docs/try.md` prints it, with the summary compared with the containers' own cgroups.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,19 +15,19 @@ const MARK: &str = "<!-- run by the tests: stress -->\n```sh\n";
 const WAIT: &str = "# ... Wait for data collection ...\n";
 /// The memory of one container grows for 18 s.
 const COLLECTION: Duration = Duration::from_secs(15);
-/// All of its 12 steps of 8 MiB.
+/// All 12 steps of 8 MiB.
 const GROWN: f64 = 96.0 * MIB;
-/// Containers whose cgroups are there at the end, with their names in the summary.
+/// Containers whose cgroups exist at the end, by their names in the summary.
 const LASTING: [&str; 5] = ["cpu-half", "cpu-quarter", "memory", "fork-storm", "pod"];
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// The demo; all that it started is removed when dropped.
+/// The running demo; everything that it started is removed when dropped.
 struct Demo {
     ebpf: &'static str,
 }
 
 impl Demo {
-    /// One part of what the document prints.
+    /// Runs one part of the document's commands.
     fn run(&self, script: &str) -> String {
         let compose = std::env::var("COMPOSE").expect("the group docker of `cargo xtask test` sets COMPOSE");
         let script = script.replace("docker compose", &compose);
@@ -52,7 +52,7 @@ fn container(service: &str) -> String {
 impl Drop for Demo {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Not a failure of its own: there may be no such container.
+            // A failure here does not matter: there may be no such container.
             let compose = std::env::var("COMPOSE").unwrap_or_default();
             let logs = format!("{compose} -f tests/docker/docker-compose-stress.yaml logs collector");
             let _ = Command::new("sh").args(["-c", &logs]).current_dir(root()).status();
@@ -68,7 +68,7 @@ fn root() -> PathBuf {
 /// A container's own cgroup files, of v1 or v2.
 struct OwnFiles {
     cpu: PathBuf,
-    /// Where CPU time is limited.
+    /// The cgroup that limits CPU time.
     limits: PathBuf,
     memory: PathBuf,
 }
@@ -107,7 +107,7 @@ impl OwnFiles {
         field(&self.limits.join("cpu.stat"), "throttled_time") / 1e9
     }
 
-    /// Anonymous memory and mapped files, as RSS counts them.
+    /// Anonymous memory and mapped files, as in RSS.
     fn resident_bytes(&self) -> f64 {
         let stat = self.memory.join("memory.stat");
         if self.memory.join("memory.usage_in_bytes").exists() {
@@ -123,12 +123,12 @@ fn field(path: &Path, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {name} in {}", path.display())).parse().unwrap()
 }
 
-/// What a container's cgroup had been charged when the collector was known to measure, and at the end.
+/// The CPU time of a container's cgroup when the collector was known to measure, and at the end.
 struct Charged {
     files: OwnFiles,
     begin: f64,
     end: f64,
-    /// Seconds in which it was kept from running, at the same times.
+    /// Throttled seconds, at the same times.
     throttled: (f64, f64),
 }
 
@@ -136,7 +136,7 @@ struct Outcome {
     payload: Payload,
     charged: Vec<(&'static str, Charged)>,
     restarts: f64,
-    /// What the container whose memory grows had at the end, by its cgroup, in bytes.
+    /// Memory of the growing container at the end, by its cgroup, in bytes.
     resident: f64,
 }
 
@@ -159,7 +159,7 @@ fn run(ebpf: &'static str) -> Outcome {
     let demo = Demo { ebpf };
     let (receiver, rest) = begin.split_once("\n\n").unwrap();
     demo.run(receiver);
-    // Nobody types the next command in the same moment.
+    // A reader takes longer to type the next command, so wait until the receiver is ready.
     let patience = Instant::now() + PATIENCE;
     while Command::new("curl")
         .args(["-sf", "http://localhost:9080/readyz"])
@@ -189,8 +189,8 @@ fn run(ebpf: &'static str) -> Outcome {
         assert!(Instant::now() < patience + COLLECTION, "{} bytes", memory.resident_bytes());
         std::thread::sleep(Duration::from_millis(100));
     }
-    // Stopped, they are charged nothing more, and what the last pass sees is what is read here. (A freezer of v1 cannot be
-    // relied on where processes are started all the time.)
+    // Stopped processes use no more CPU time, so the last pass sees the same figures as this test. (A v1 freezer is not
+    // reliable while processes are being started.)
     for name in LASTING {
         docker(&["kill", "--signal=STOP", &container(name)]);
     }
@@ -212,14 +212,14 @@ fn run(ebpf: &'static str) -> Outcome {
     Outcome { payload, charged: charged.into_iter().collect(), restarts: restarts.parse().unwrap(), resident }
 }
 
-/// What holds whoever measured.
+/// Checks that apply with and without eBPF.
 fn check(outcome: &Outcome) {
     assert_eq!(outcome.payload.complete, Some(true));
     for (name, limit) in [("cpu-half", 0.5), ("cpu-quarter", 0.25)] {
         let usage = outcome.usage(name);
         let cores = &usage.cpu_cores;
         assert_eq!(usage.cpu_limit_cores, Some(limit), "{name}");
-        // It may use so much in each 100 ms; what else runs on the machine may leave it less.
+        // The limit applies to each 100 ms. Other load on the machine may leave the container less.
         assert!(cores.peak <= 1.15 * limit, "{name}: {cores:?}");
         let average = usage.cgroup_cpu_seconds.unwrap() / outcome.payload.duration_seconds;
         assert!(cores.avg >= 0.95 * average && cores.avg <= 1.02 * limit, "{name}: {cores:?}, {average}");
@@ -231,7 +231,7 @@ fn check(outcome: &Outcome) {
     for (name, charged) in &outcome.charged {
         let usage = outcome.usage(name);
         let own = usage.cgroup_cpu_seconds.unwrap();
-        // The collector's first pass was before `begin`: it saw no less, and no more than there ever was.
+        // The collector's first pass was before `begin`, so it saw at least this, and at most the total.
         assert!(own >= charged.end - charged.begin - 0.01 && own <= charged.end + 0.01, "{name}: {own}");
     }
     let memory = outcome.usage("memory");
@@ -242,8 +242,8 @@ fn check(outcome: &Outcome) {
     assert!(memory.memory_bytes.avg < 0.95 * peak, "it did not grow: {:?}", memory.memory_bytes);
 }
 
-/// CPU time found for a container, beside what its own cgroup counted in the same passes: within this share and, for each
-/// interval in which a record was lost, the clock ticks that `/proc` knows it by.
+/// Compares a container's CPU time with its own cgroup's count in the same passes. They agree within this share, plus the
+/// clock ticks of `/proc` for each interval in which a record was lost.
 #[track_caller]
 fn assert_found(outcome: &Outcome, name: &str, within: f64) {
     let usage = outcome.usage(name);
@@ -264,11 +264,11 @@ fn with_ebpf_every_process_is_found() {
         assert_found(&outcome, name, 0.01);
     }
     let storm = outcome.usage("fork-storm");
-    // Each uses 2 ms by itself, and something to begin and end.
+    // Each child uses 2 ms, and some time to start and end.
     let most = storm.cgroup_cpu_seconds.unwrap() / 0.002;
     let count = storm.process_count.unwrap() as f64;
     assert!(count <= most + 2.0 && count >= 0.4 * most, "{count} processes in {} s", most * 0.002);
-    // 300 ms each time, and what it takes to start. The last one may have been begun and not ended, or begun before.
+    // 300 ms each time, plus the start. The last one may not have ended, and the first may have started before.
     let lived = outcome.usage("short-lived");
     let (count, used) = (lived.process_count.unwrap() as f64, lived.cpu_seconds.unwrap());
     assert!(count >= 2.0 && used <= (outcome.restarts + 1.0) * 0.36, "{count} {used} {}", outcome.restarts);
@@ -284,6 +284,6 @@ fn without_ebpf_names_limits_and_what_lasts_are_the_same() {
     for name in ["cpu-half", "cpu-quarter"] {
         assert_found(&outcome, name, 0.02);
     }
-    // Its children are waited for by their parent, whose sum has whole clock ticks.
+    // The parent waits for its children, and its sum of their times is in whole clock ticks.
     assert_found(&outcome, "fork-storm", 0.05);
 }

@@ -1,4 +1,4 @@
-//! Faults injected into the shipped programs; the name of each test begins with its number in `docs/faults.md`.
+//! Faults injected into the shipped programs. Each test's name begins with the fault's number in `docs/faults.md`.
 
 mod delivery;
 mod storage;

@@ -1,6 +1,6 @@
-//! A sidecar beside a job whose mounts lie: what stands where its cgroups are mounted is the job's to choose.
+//! A sidecar beside a job with forged mounts: the job decides what is mounted in the place of its cgroups.
 //!
-//! Nothing of it may become a figure, nothing may hold up a pass or the last summary, and nothing outside of it is read.
+//! No forged file may become a figure, none may delay a pass or the last summary, and no file outside may be read.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,17 +10,17 @@ use tests::jail::Jail;
 use tests::program::{path, workload};
 use wire::{Certainty, ContainerUsage, Payload};
 
-/// What the job holds.
+/// Memory that the job holds.
 const BYTES: u64 = 50_000_000;
-/// What nobody used, and what made-up files say.
+/// A value that is only in the forged files.
 const MADE_UP: &str = "987654321987";
-/// Of the whole pod: the job takes less than two seconds, and what hangs does so for ever.
+/// For the whole pod. The job takes less than two seconds, and a hanging collector hangs forever.
 const IN_TIME: Duration = Duration::from_secs(15);
 
 const NOT_MOUNTED: Option<&str> = Some("nothing that is mounted in it is its own cgroup");
 
-/// The first process of a PID namespace that a sidecar and a job share; each has mounts of its own, and the sidecar's show no
-/// cgroup. The job forges first, and then enters its cgroups: whoever sees it there sees what it forged.
+/// The first process of a PID namespace that a sidecar and a job share. Each has its own mounts, and the sidecar's show no
+/// cgroup. The job forges before it enters its cgroups, so the sidecar never sees it there without the forgery.
 const POD: &str = r#"
     unshare --mount sh -c '
         umount --lazy --recursive /sys/fs/cgroup
@@ -37,7 +37,7 @@ const POD: &str = r#"
     kill -TERM $! && wait $!
 "#;
 
-/// What a job may do; each is a command of the shell.
+/// Shell commands with which the job forges.
 const FORGING: &str = r#"
     # What a runtime mounts: its own cgroup in each hierarchy, or what is named instead.
     cgroups() {
@@ -98,13 +98,13 @@ impl Told {
         self.payload.collector.as_ref().unwrap().account_reason.as_deref()
     }
 
-    /// Passes went on, and what they saw is what is told.
+    /// Checks that passes continued and that the summary has their figures.
     #[track_caller]
     fn assert_seen(&self, forge: &str) {
         let (job, truth) = (self.job(), self.jail.cpu_seconds().unwrap());
         assert!(self.payload.sample_count >= 8, "{forge}: {} samples", self.payload.sample_count);
         let found = job.cpu_seconds.unwrap();
-        // Of what ended between two passes the job's shell tells; entering the cgroups took a moment before.
+        // The shell's sum includes processes that ended between two passes. Some time was used before entering the cgroups.
         assert!((found - truth).abs() < 0.1 * truth + 0.05, "{forge}: {found} s of {truth} s");
         let peak = job.memory_bytes.peak;
         assert!((BYTES as f64..2.0 * BYTES as f64).contains(&peak), "{forge}: {peak} bytes");
@@ -112,7 +112,7 @@ impl Told {
         assert!(!text.contains(&MADE_UP[..9]), "{forge}: {text}");
     }
 
-    /// Nothing is taken for the kernel's account of memory.
+    /// Checks that no memory figure comes from the kernel's account.
     #[track_caller]
     fn assert_memory_is_sampled(&self, forge: &str) {
         let job = self.job();
@@ -127,7 +127,7 @@ impl Told {
         assert!(job.working_set_bytes.is_none(), "{forge}");
     }
 
-    /// Nor of CPU time.
+    /// Checks that no CPU figure comes from the kernel's account.
     #[track_caller]
     fn assert_cpu_is_sampled(&self, forge: &str) {
         let job = self.job();
@@ -140,7 +140,7 @@ impl Told {
 fn measure(forge: &str) -> Told {
     let directory = tempfile::tempdir().unwrap();
     let [jail, other] = [(); 2].map(|()| Jail::new(None).unwrap());
-    // What would be found in the other container's account.
+    // A value in the other container's account.
     let enter = |path: &Path| format!("echo $$ > {}/cgroup.procs; ", path.display());
     let enter: String = other.directories().iter().map(|path| enter(path)).collect();
     let mut burn = Command::new("sh");
@@ -174,7 +174,7 @@ fn measure(forge: &str) -> Told {
 
 #[test]
 fn what_a_runtime_mounts_is_the_account() {
-    // Its own cgroups, or, with the cgroup namespace of the machine, those of all.
+    // Its own cgroups, or everyone's, with the machine's cgroup namespace.
     for forge in ["cgroups $ID", "cgroups ."] {
         let told = measure(forge);
         told.assert_seen(forge);
@@ -190,7 +190,7 @@ fn what_a_runtime_mounts_is_the_account() {
 #[test]
 fn nothing_that_is_made_up_becomes_a_figure() {
     let forgeries = [
-        // Nothing at all, and what is no file system of cgroups.
+        // Nothing, and file systems that are not cgroup file systems.
         "tmpfs",
         "tmpfs; everywhere number /sys/fs/cgroup",
         "tmpfs; everywhere garbage /sys/fs/cgroup",
@@ -199,18 +199,18 @@ fn nothing_that_is_made_up_becomes_a_figure() {
         "tmpfs; everywhere huge /sys/fs/cgroup",
         "tmpfs; everywhere endless /sys/fs/cgroup",
         "tmpfs; for name in $NAMES; do [ $name = . ] || mkfifo /sys/fs/cgroup/$name; done",
-        // A job that is not in it.
+        // The cgroup of another job.
         "cgroups $OTHER",
-        // The own cgroup, with other files in the place of its own.
+        // Its own cgroup, with other files mounted over its files.
         "cgroups $ID; everywhere number $T/forged; for name in $NAMES; do each cover /sys/fs/cgroup/$name; done",
         "cgroups $ID; everywhere pipe $T/forged; for name in $NAMES; do each cover /sys/fs/cgroup/$name; done",
         "cgroups $ID; everywhere huge $T/forged; for name in $NAMES; do each cover /sys/fs/cgroup/$name; done",
         "cgroups $ID; for name in $NAMES; do each zero /sys/fs/cgroup/$name; done",
-        // All but the list of its processes.
+        // All files but the list of its processes.
         "cgroups $ID; everywhere number $T/forged
             for name in $NAMES; do each cover /sys/fs/cgroup/$name; umount /sys/fs/cgroup/$name/cgroup.procs; done",
     ];
-    // They wait more than they work.
+    // Several at once, because they mostly wait.
     for some in forgeries.chunks(5) {
         std::thread::scope(|scope| {
             for forge in some {
@@ -250,7 +250,7 @@ fn a_part_that_is_made_up_leaves_the_rest_exact_and_is_told() {
 #[test]
 fn no_file_is_read_that_a_link_leads_to() {
     let forgeries = [
-        // In the place of a hierarchy, of each file, and of all of it.
+        // In the place of a hierarchy, of each file, and of the whole directory.
         "everywhere number $T/outside; tmpfs
             for name in $NAMES; do [ $name = . ] || ln -s $T/outside/$name /sys/fs/cgroup/$name; done",
         "everywhere number $T/outside; tmpfs
@@ -258,7 +258,7 @@ fn no_file_is_read_that_a_link_leads_to() {
         "everywhere number $T/outside; umount --lazy --recursive /sys/fs/cgroup
             mount -t tmpfs none /sys/fs; ln -s $T/outside /sys/fs/cgroup",
     ];
-    // A file that is read while it is newer than it was last read gets the time of the reading.
+    // With these times the next read of a file updates its access time.
     let unread = "find $T/outside -type f -exec touch -a -d @1 {} +";
     for forge in forgeries {
         let told = measure(&format!("{forge}; {unread}"));

@@ -1,4 +1,4 @@
-//! What is recommended after three runs, against the least memory that the job ends well with.
+//! The memory that is recommended after three runs, compared with the least memory that the job ends well with.
 
 mod modes;
 mod need;
@@ -15,24 +15,24 @@ use self::workloads::{WORKLOADS, Workload, Workshop};
 use crate::build::{self, Object};
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// So many runs are enough for a recommendation.
+/// Enough runs for a recommendation.
 const RUNS: usize = 3;
-/// What is promised: no less than the need, and no more than this many times it, where the account can be read or the eBPF
-/// program runs, and elsewhere.
+/// The promised bounds: at least the need, and at most this many times the need. The first holds if the collector can read
+/// the kernel's account or has the eBPF program, the second otherwise.
 const MOST_WHERE_TOLD: f64 = 1.35;
 const MOST: f64 = 2.0;
-/// No less than this is recommended for anything.
+/// No recommendation is lower than this.
 const FLOOR: f64 = 32.0 * MIB;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The table as JSON.
+    /// Print the table as JSON.
     #[arg(long)]
     json: bool,
-    /// Only these workloads; may be given more than once.
+    /// Only these workloads; can be repeated.
     #[arg(long = "workload", value_name = "NAME")]
     workloads: Vec<String>,
-    /// Only these modes; may be given more than once.
+    /// Only these modes; can be repeated.
     #[arg(long = "mode", value_name = "MODE")]
     modes: Vec<Mode>,
 }
@@ -44,15 +44,15 @@ struct MemoryRow {
     advice: Advice,
 }
 
-/// What a row comes to.
+/// The result of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Kept,
     TooLittle,
     TooMuch,
-    /// Nothing is recommended where something could be known.
+    /// Nothing is recommended, although the job could be measured.
     Nothing,
-    /// Nothing is recommended, and nothing was seen.
+    /// Nothing is recommended, because nothing of the job was seen.
     NotSeen,
 }
 

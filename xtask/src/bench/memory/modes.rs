@@ -1,4 +1,4 @@
-//! The ways in which a collector comes to measure a job, each with a receiver of its own.
+//! The ways in which a collector measures a job, each with a receiver of its own.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use super::workloads::{Scratch, Workload, Workshop};
 use crate::build;
 use crate::programs::{Receiver, Running};
 
-/// Whose job it is.
+/// The organization of the job.
 const ORGANIZATION: &str = "bench-memory";
-/// What the job's container is called.
+/// The name of the job's container.
 const CONTAINER: &str = "build";
-/// What the shell is called that runs the job, and no other.
+/// The name of the shell that runs the job. No other process has it.
 const SHELL: &str = "dash";
-/// After the end of a pod its summaries have come by then.
+/// The summaries arrive within this time after the pod's end.
 const DELIVERY: Duration = Duration::from_secs(30);
 
 /// How a job is measured.
@@ -32,11 +32,11 @@ pub(crate) enum Mode {
     Run,
     /// A sidecar of the job's user, which reads the kernel's account through the job's processes.
     Sidecar,
-    /// A sidecar of another user, which may not.
+    /// A sidecar of another user, which may not read the account.
     OtherUser,
     /// The node's collector, with the eBPF program.
     NodeEbpf,
-    /// The same without.
+    /// The node's collector, without the eBPF program.
     Node,
 }
 
@@ -51,7 +51,7 @@ impl Mode {
         }
     }
 
-    /// Whether it reads the account, or has the eBPF program.
+    /// Whether the collector reads the kernel's account or has the eBPF program.
     pub(super) fn is_told(self) -> bool {
         matches!(self, Self::Sidecar | Self::NodeEbpf | Self::Node)
     }
@@ -65,16 +65,16 @@ impl Mode {
     }
 }
 
-/// What the receiver says after some runs.
+/// The receiver's recommendation after some runs.
 #[derive(Debug, Clone)]
 pub(super) struct Advice {
     pub(super) runs: usize,
     /// Memory to request, in bytes.
     pub(super) bytes: Option<u64>,
-    /// The highest figure of the runs, in bytes, and which it is.
+    /// The highest figure of the runs, in bytes, and the name of that figure.
     pub(super) used_bytes: Option<u64>,
     pub(super) figure: String,
-    /// What is known of how sure the last run's figure is.
+    /// The certainty of the last run's figure.
     pub(super) certainty: String,
 }
 
@@ -86,7 +86,7 @@ struct Target {
     node: Option<Running>,
 }
 
-/// All of them.
+/// The receivers and collectors of all modes.
 pub(super) struct Observers {
     targets: Vec<Target>,
     collector: PathBuf,
@@ -96,7 +96,7 @@ pub(super) struct Observers {
 
 impl Observers {
     pub(super) fn start(built: &build::Programs, modes: &[Mode], directory: &Path) -> Result<Self> {
-        // What another user runs is where that one may look.
+        // Other users run this copy, so they must be able to reach it.
         open_to_all(directory, 0o755)?;
         let collector = directory.join("collector");
         std::fs::copy(&built.collector, &collector)?;
@@ -132,7 +132,7 @@ impl Observers {
             scratch.give(programs, &mut command);
             self.pod(workload, &run, &mut command)?;
         }
-        // A mode in which nothing of the job was seen has no run of it; the others do not wait for it longer than once.
+        // A mode that saw nothing of the job has no run of it. All modes share one deadline.
         let end = Instant::now() + DELIVERY;
         for (target, before) in self.targets.iter().zip(before) {
             while target.finals(workload)? == before {
@@ -146,12 +146,12 @@ impl Observers {
         Ok(())
     }
 
-    /// What each receiver recommends for it.
+    /// Each receiver's recommendation for the workload.
     pub(super) fn advice(&self, workload: &Workload) -> Result<Vec<(Mode, Advice)>> {
         self.targets.iter().map(|target| Ok((target.mode, target.advice(workload)?))).collect()
     }
 
-    /// With a collector in front of it, in a container of its own.
+    /// Runs a workload under `collector run`, in a container of its own.
     fn in_front(&self, target: &Target, workload: &Workload, run: &str, command: &mut Command) -> Result<()> {
         let jail = Jail::new(None)?;
         let enter = |path: &Path| format!("echo $$ > {}/cgroup.procs\n", path.display());
@@ -167,7 +167,7 @@ impl Observers {
         Ok(())
     }
 
-    /// In a pod with the sidecars, on the node whose collectors run already.
+    /// Runs a workload in a pod with the sidecars. The node's collectors are running already.
     fn pod(&self, workload: &Workload, run: &str, command: &mut Command) -> Result<()> {
         let uid = pod_uid()?;
         let [job, own] =
@@ -250,7 +250,7 @@ impl Target {
         Ok(running)
     }
 
-    /// How many whole runs of a workload it was told.
+    /// How many complete runs of a workload the receiver has.
     fn finals(&self, workload: &Workload) -> Result<usize> {
         let runs = self.receiver.runs(&path(workload))?;
         let is_over = |run: &&wire::StoredRun| {
@@ -290,12 +290,12 @@ fn path(workload: &Workload) -> String {
     format!("{ORGANIZATION}/memory/bench.yml/{}", workload.name)
 }
 
-/// How collectors know what the job's container is called.
+/// Maps the job's shell to the name of its container.
 fn process_map() -> (&'static str, String) {
     ("CGROUP_PROCESS_MAP", json!({ SHELL: CONTAINER }).to_string())
 }
 
-/// What a CI system sets.
+/// The variables that a CI system sets.
 fn identity(workload: &Workload, run: &str) -> [(&'static str, String); 5] {
     [
         ("GITHUB_REPOSITORY_OWNER", ORGANIZATION.to_owned()),
@@ -306,7 +306,7 @@ fn identity(workload: &Workload, run: &str) -> [(&'static str, String); 5] {
     ]
 }
 
-/// Has a shell enter a container whose hierarchies are mounted below `/sys/fs/cgroup`, or where that was mounted, too.
+/// A shell script that enters a container's cgroups, through `/sys/fs/cgroup` or through `host`, where that was mounted.
 fn enter(cgroup: &Cgroup, host: &Path) -> String {
     let seen = |path: &Path| {
         let below = path.strip_prefix("/sys/fs/cgroup").unwrap_or(path);
@@ -315,7 +315,7 @@ fn enter(cgroup: &Cgroup, host: &Path) -> String {
     cgroup.directories().map(|path| format!("echo 0 > {}/cgroup.procs\n", seen(path).display())).collect()
 }
 
-/// Has a shell mount what a runtime does for a container: its own cgroup in each hierarchy.
+/// A shell script that mounts a container's own cgroup of each hierarchy, as a runtime does.
 fn mounts(cgroup: &Cgroup, host: &Path) -> Result<String> {
     let root = if has_v1() { mount("cgroup", "cpuacct")? } else { mount("cgroup2", "")? };
     let below = cgroup.path().strip_prefix(&root).context("a cgroup outside of its hierarchy")?;

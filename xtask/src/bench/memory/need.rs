@@ -1,4 +1,4 @@
-//! The least limit of memory under which a workload ends well, found in a real cgroup.
+//! The lowest memory limit under which a workload ends well, found in a real cgroup.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,15 +9,15 @@ use tests::jail::Jail;
 
 use super::workloads::{Scratch, Workload, Workshop};
 
-/// The limit that is found is at most so much above one that is too little.
+/// The limit found is at most this factor above one that is too low.
 const PRECISION: f64 = 1.02;
-/// Less than this nothing needs.
+/// No workload needs less than this.
 const LEAST_BYTES: u64 = 1 << 20;
-/// Who gets along with a limit takes at most so many times as long as without one, and a little.
+/// With a sufficient limit a workload takes at most this many times as long as without one, plus `PATIENCE`.
 const SLOWER: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// In bytes.
+/// Finds the limit, in bytes.
 pub(super) fn measure(programs: &Workshop, workload: &Workload, directory: &Path) -> Result<u64> {
     let began = Instant::now();
     let free = Jail::new(None)?;
@@ -56,14 +56,14 @@ fn ends_well(
     let enter: String = jail.directories().iter().map(|path| enter(path)).collect();
     let mut command = Command::new("sh");
     scratch.give(programs, &mut command);
-    // What enters a cgroup that is too small even for a shell does so in a child, so that this one is left.
+    // A child enters the cgroup, which may be too small even for a shell. This shell survives.
     command.args(["-c", &format!("( {enter}exec dash -ec '{}' )", quoted(workload.script))]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     let end = Instant::now() + patience;
     let status = loop {
         let status = child.try_wait()?;
-        // Once something was killed the rest tells nothing.
+        // After an OOM kill the rest of the run does not matter.
         if status.is_some() || Instant::now() > end || jail.oom_kills()? > 0 {
             break status;
         }
@@ -74,7 +74,7 @@ fn ends_well(
     Ok(status.is_some_and(|status| status.success()) && jail.oom_kills()? == 0)
 }
 
-/// As it stands between single quotes of a shell.
+/// Escapes a text for single quotes of a shell.
 fn quoted(text: &str) -> String {
     text.replace('\'', r"'\''")
 }

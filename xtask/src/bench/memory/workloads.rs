@@ -1,4 +1,4 @@
-//! Jobs whose memory is hard to know: where it is, for how long, and who shares it.
+//! Jobs whose memory is hard to measure: because of where it is, how long it exists, and which processes share it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 /// One job.
 pub(super) struct Workload {
-    /// Its name, which the job has at the receiver, too.
+    /// Its name, which is also the job's name at the receiver.
     pub(super) name: &'static str,
     pub(super) what: &'static str,
     /// A shell script. `$SCRATCH` is an empty directory, `$SHM` one in shared memory, `$WORKLOAD` the workload program,
@@ -107,7 +107,7 @@ while (Date.now() < end) { const some = new Array(1 << 17).fill(Math.random()); 
     plain("little", "next to nothing", "sleep 1"),
 ];
 
-/// Where the programs of the workloads are.
+/// The paths of the programs that the workloads run.
 pub(super) struct Workshop {
     python: Option<PathBuf>,
     workload: PathBuf,
@@ -115,7 +115,7 @@ pub(super) struct Workshop {
 
 impl Workshop {
     pub(super) fn find(workload: &Path) -> Self {
-        // What is found by its name may be a script that looks for it.
+        // The `python3` on the path may be a script that starts the real one.
         let python = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
         let python = python.ok().filter(|output| output.status.success());
         let python = python.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
@@ -135,7 +135,7 @@ impl Workshop {
     }
 }
 
-/// What a workload is given in one run, removed with this: what a killed one leaves is not the next one's.
+/// The directories of one run, removed on drop, so that a killed run leaves nothing for the next one.
 pub(super) struct Scratch {
     scratch: tempfile::TempDir,
     shm: tempfile::TempDir,
@@ -147,7 +147,7 @@ impl Scratch {
         Ok(Self { scratch: tempfile::tempdir_in(directory)?, shm })
     }
 
-    /// Has a command give it to what it runs, and nothing else but a path.
+    /// Sets the environment of a command: the directories, the programs and PATH, and nothing else.
     pub(super) fn give(&self, programs: &Workshop, command: &mut Command) {
         command.env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());

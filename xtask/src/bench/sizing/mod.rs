@@ -1,5 +1,5 @@
-//! Recommendations from the first runs of a history, held against the next run: histories that are made up, and real
-//! runs that the shipped collector measured, whose next run is run again under each recommendation.
+//! Recommendations from the first runs of a history, compared with the next run: made-up histories, and real runs that the
+//! shipped collector measured and whose next run is repeated under each recommendation.
 
 mod recorded;
 
@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Prints a line per history and rule; the sums by rule.
+/// Prints a line per history and rule, and returns the sums per rule.
 pub(super) fn table(histories: &[History]) -> [Outcome; 3] {
     println!(
         "{:<32} {:<5} {:>6} {:>9} {:>13} {:>13} {:>6} {:>7}",

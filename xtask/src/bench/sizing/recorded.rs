@@ -22,19 +22,19 @@ const RUNS: usize = 9;
 /// The first run that a recommendation is made for.
 const FIRST: usize = 3;
 
-/// It holds what it holds for some passes of the collector.
+/// The job holds its memory for this long, which is several passes of the collector.
 const PASSES: Duration = Duration::from_millis(500);
 
-/// A job: what it does in its nth run, and under which limit it is recorded.
+/// A job: its work in the nth run, and the limit of that run.
 struct Workload {
     name: &'static str,
     /// A shell script; `$1` is an empty directory, `$2` the workload program, `$3` bytes to hold. Its standard input ends
     /// when it has run for long enough.
     script: &'static str,
-    /// What to hold in each run, in MiB.
+    /// Memory to hold in each run, in MiB.
     hold_mib: fn(usize) -> u64,
     limit_mib: fn(usize) -> Option<u64>,
-    /// Whether it writes files: what the kernel charged at the most is then not what it needs.
+    /// Whether the job writes files. If so, the cgroup's peak is higher than its need.
     files: bool,
 }
 
@@ -87,7 +87,7 @@ const WORKLOADS: [Workload; 6] = [
     },
 ];
 
-/// Records all histories, replays them, and runs each next run again under what is recommended.
+/// Records all histories, replays them, and repeats each next run under its recommendation.
 pub(super) fn run(programs: &Programs) -> Result<()> {
     let mut histories = Vec::new();
     for workload in &WORKLOADS {
@@ -119,7 +119,7 @@ pub(super) fn run(programs: &Programs) -> Result<()> {
     example(programs, &histories[3].1)
 }
 
-/// A run, with the collector beside it.
+/// Runs a workload once, with the collector beside it.
 fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, Payload)> {
     let directory = tempfile::tempdir()?;
     let report = directory.path().join("report.json");
@@ -142,7 +142,7 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
     };
     let working_set = facts.working_set_peak_bytes.context("no working set")?;
     let charged = facts.cgroup_memory_peak_bytes.context("no peak of the cgroup")? as f64;
-    // What it would have needed is known by what it holds, where it was not let have it.
+    // If the limit kept the job from its memory, the memory that it wanted to hold is the need.
     let hold = ((workload.hold_mib)(at) * MIB) as f64;
     let need_bytes = if workload.files { working_set } else { charged }.max(hold);
     let run = CompleteRun {
@@ -154,11 +154,11 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
         received_at: payload.end_time,
         containers: vec![facts],
     };
-    // As if they had been four hours apart.
+    // As if the runs were four hours apart.
     Ok((Past { run, need_bytes, at_hours: at as f64 * 4.0 }, payload))
 }
 
-/// The same run under another limit.
+/// Repeats a run under another limit.
 fn is_killed(programs: &Programs, workload: &Workload, at: usize, limit: u64) -> Result<bool> {
     let directory = tempfile::tempdir()?;
     let jail = Jail::new(Some(limit))?;
@@ -185,21 +185,21 @@ fn work(
     job.args(["-c", &format!("{enter}{}", workload.script), "sh"]).arg(&scratch).arg(&programs.workload);
     job.arg(((workload.hold_mib)(at) * MIB).to_string());
     let mut child = job.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    // It says when it begins to take what it holds; it has it, or was killed for it, a moment later.
+    // The job writes a line before it takes its memory. A moment later it has the memory or is killed.
     let mut ready = [0; 1];
     let mut stdout = child.stdout.take().context("standard output")?;
     let _ = std::io::Read::read(&mut stdout, &mut ready)?;
     jail.wait_until_held((workload.hold_mib)(at) * MIB)?;
     std::thread::sleep(linger);
     if let Some(mut stdin) = child.stdin.take() {
-        // It may have been killed.
+        // The job may have been killed.
         let _ = stdin.flush();
     }
     child.wait()?;
     Ok(())
 }
 
-/// What the shipped receiver answers after these runs.
+/// Prints the shipped receiver's answer after these runs.
 fn example(programs: &Programs, runs: &[(Past, Payload)]) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let receiver = Receiver::start(&programs.receiver, &directory.path().join("db"))?;
@@ -209,7 +209,7 @@ fn example(programs: &Programs, runs: &[(Past, Payload)]) -> Result<()> {
     for (past, payload) in runs {
         let mut body: Value = scope.clone();
         let mut payload = payload.clone();
-        // Of all that runs on this machine, the job alone.
+        // Only the job, not the other containers of this machine.
         let is_it = |usage: &ContainerUsage| {
             usage.working_set_bytes.map(|stats| stats.peak) == past.run.containers[0].working_set_peak_bytes
         };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 const UID: &str = "e50f2933-b36b-4e3b-89b1-280707f7bc53";
 
-/// A pod in the making, as one runtime lays it out.
+/// A pod that is being created, as one runtime lays it out.
 struct Scene {
     containers: Containers,
     layout: Layout,
@@ -85,7 +85,7 @@ impl Scene {
         self.containers.place_of(ids, Comm::new(b"x"), None, |_| Some(content)).unwrap()
     }
 
-    /// What is mounted for a container of this name in a pod with this sandbox.
+    /// The mounts of a container of this name in a pod with this sandbox.
     fn mounts(&self, name: &str, sandbox: &str) -> String {
         let files = (self.layout.sandbox_file)(sandbox);
         let log = format!("/var/lib/kubelet/pods/{UID}/containers/{name}/0a1b2c3d");
@@ -104,7 +104,7 @@ impl Scene {
 #[test]
 fn any_container_of_a_pod_tells_which_is_the_sandbox() {
     for layout in layouts() {
-        // Whichever is seen first.
+        // The order in which they are seen does not matter.
         for sandbox_first in [true, false] {
             let mut scene = Scene::new(layout);
             if sandbox_first {
@@ -114,7 +114,7 @@ fn any_container_of_a_pod_tells_which_is_the_sandbox() {
             let mounts = scene.mounts("build", &id('a'));
             scene.containers.learn(job.container, mounts.as_bytes());
             let sandbox = scene.place(&id('a'));
-            // Whatever it is called.
+            // Its name does not matter.
             scene.containers.runs(sandbox, Comm::new(b"infra"), true);
             assert!(scene.containers.is_overhead(sandbox.container));
             assert!(!scene.containers.is_overhead(job.container));
@@ -199,7 +199,7 @@ fn what_may_be_the_sandbox_waits_for_its_name() {
     let mut scene = Scene::new(layouts()[0]);
     let (sandbox, job) = (scene.place(&id('a')), scene.place(&id('b')));
     let one = directories(&[("build", false)]);
-    // Both were only just made: the runtime is still in them.
+    // Both were just created: the runtime is still in them.
     for place in [sandbox, job] {
         scene.containers.runs(place, Comm::new(b"runc:[2:INIT]"), true);
     }
@@ -229,7 +229,7 @@ fn a_name_is_given_once_unless_its_container_was_restarted() {
     scene.containers.name_what_is_left(&directories(&two));
     assert_eq!(scene.names()[1].0, "cccccccccccc", "two are left for one name");
     scene.containers.name(places[1].container, linked("build", Some(1)));
-    // `build` has been started again, and may have been once more.
+    // `build` was started again, and perhaps once more.
     scene.containers.name_what_is_left(&directories(&[("build", true), ("lint", false)]));
     assert_eq!(scene.names()[2].0, "dddddddddddd");
     scene.containers.name_what_is_left(&directories(&two));
@@ -247,7 +247,7 @@ fn restarts_are_one_container() {
     let second = scene.place(&id('d'));
     scene.containers.name(second.container, linked(1));
     scene.unite(&[first, other, second]);
-    // Two more between two passes.
+    // Two more restarts between two passes.
     let last = scene.place(&id('e'));
     scene.containers.name(last.container, linked(4));
     scene.unite(&[last]);
@@ -258,7 +258,7 @@ fn restarts_are_one_container() {
         (scene.containers.restarts(first.container), scene.containers.restarts(other.container)),
         (4, 0)
     );
-    // The next collector has it, too.
+    // The next collector knows them, too.
     let mut again = Containers::new(ProcessMap::default(), false);
     assert!(again.restore(scene.containers.save()));
     assert_eq!(again.restarts(first.container), 4);
@@ -280,7 +280,7 @@ fn a_mapped_name_is_the_same_container_only_after_the_other_has_ended() {
     }
 }
 
-/// A collector in a pod with its own cgroup namespace and one PID namespace for all.
+/// Whether the other container is overhead, for a collector with its own cgroup namespace in a pod with one PID namespace.
 fn beside(first: &str, comm: &[u8], mounts: &str) -> bool {
     let mut containers = Containers::new(ProcessMap::default(), true);
     let mut place = |at, path: &str| {
@@ -306,7 +306,7 @@ fn a_sidecar_knows_the_sandbox_that_it_may_not_look_into() {
     let scene = Scene::new(layouts()[0]);
     let mounts = scene.mounts("collector", &id('a'));
     assert!(beside(&id('a'), b"infra", &mounts), "its own mounts name it");
-    // A debugger shares the namespace of the container that it looks at.
+    // A debugger shares the namespace of the container that it debugs.
     assert!(!beside(&id('b'), b"node", &mounts));
     // A runtime that keeps the files elsewhere, and an engine without a kubelet.
     let unknown = line(&format!("/kubelet/pods/{UID}/etc-hosts"), "/etc/hosts");

@@ -1,6 +1,6 @@
 //! BTF, the kernel's own type information (`Documentation/bpf/btf.rst`), as far as offsets of fields need it.
 //!
-//! The crate that reads all of BTF is under the LGPL, which a statically linked program cannot take along.
+//! The crate that reads all of BTF is under the LGPL, which rules it out for a statically linked program.
 
 mod reduce;
 
@@ -27,19 +27,19 @@ const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
-/// Types inside types: deeper ones are not the kernel's.
+/// Limit for types inside types; the kernel's are not nested deeper.
 const MAX_NESTING: usize = 16;
 
 /// Why a blob is not BTF.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BtfError {
-    /// It does not begin as BTF of this machine's byte order does.
+    /// It does not begin with the magic number in this machine's byte order.
     #[error("no BTF of this machine's byte order")]
     Magic,
     /// It ends in the middle of something, or points outside itself.
     #[error("BTF that is cut short or broken at byte {0}")]
     Broken(usize),
-    /// A kind of type that came after this was written, of unknown length.
+    /// A newer kind of type, of unknown length.
     #[error("BTF with the unknown kind {0}")]
     Kind(u32),
 }
@@ -49,7 +49,7 @@ pub enum BtfError {
 pub struct Btf<'a> {
     bytes: &'a [u8],
     strings: &'a [u8],
-    /// Where each type is; ids begin with 1.
+    /// Position of each type; ids begin with 1.
     types: Vec<u32>,
     structs: FxHashMap<&'a [u8], u32>,
 }
@@ -66,7 +66,7 @@ struct Type {
 }
 
 impl<'a> Btf<'a> {
-    /// Reads `/sys/kernel/btf/vmlinux`, or a part of such.
+    /// Parses `/sys/kernel/btf/vmlinux`, or an excerpt of it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()) {
             return Err(BtfError::Magic);
@@ -121,7 +121,7 @@ impl<'a> Btf<'a> {
         Some(self.resolve(*self.structs.get(of.as_bytes())?)?.refers_or_size)
     }
 
-    /// The value of one of the names of an enum.
+    /// The value of a constant of an enum.
     pub fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
         let found = self
             .types
@@ -134,7 +134,7 @@ impl<'a> Btf<'a> {
             .find_map(|at| (self.string(at)? == name.as_bytes()).then(|| word(self.bytes, at + 4))?)
     }
 
-    /// Offset in bits and type of a member, members of unnamed ones included.
+    /// Offset in bits and type of a member, including members of unnamed structs and unions.
     fn member(&self, of: Type, name: &[u8], nesting: usize) -> Option<(u32, u32)> {
         if !matches!(of.kind, KIND_STRUCT | KIND_UNION) || nesting > MAX_NESTING {
             return None;
@@ -189,7 +189,7 @@ impl<'a> Btf<'a> {
 }
 
 impl Type {
-    /// Bytes that it takes.
+    /// Its length in bytes.
     fn len(&self) -> Option<usize> {
         let more = match self.kind {
             KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
@@ -251,7 +251,7 @@ mod tests {
         let types = [
             [name(1, KIND_STRUCT, 1), [3, 1, 0]].concat(),
             name(3, KIND_TYPEDEF, 0).to_vec(),
-            // The same name, but no typedef.
+            // The same name, but not a typedef.
             name(5, KIND_STRUCT, 0).to_vec(),
             name(5, KIND_TYPEDEF, 0).to_vec(),
             name(3, KIND_CONST, 0).to_vec(),
@@ -273,7 +273,7 @@ mod tests {
             (left_out, nothing),
         ];
         assert_eq!(names, expected);
-        // What follows the last of them is not there.
+        // Types after the last of them are left out.
         let blob = btf.with_ids_of(&["b"]);
         assert_eq!(Btf::parse(&blob).unwrap().types.len(), 3);
     }

@@ -1,4 +1,4 @@
-//! The few types of a kernel that matter here, as BTF of their own: some kilobytes instead of megabytes.
+//! The few kernel types that matter here, as BTF of their own: some kilobytes instead of megabytes.
 
 use std::collections::HashMap;
 
@@ -24,8 +24,8 @@ impl Btf<'_> {
         reduced.bytes()
     }
 
-    /// BTF in which these typedefs have the ids that they have here, for who wants nothing but their ids: whatever else has an
-    /// id up to theirs is a declaration without a name.
+    /// BTF in which these typedefs keep their ids, for callers that need only the ids: everything else with an id up to
+    /// theirs is a declaration without a name.
     pub fn with_ids_of(&self, typedefs: &[&str]) -> Vec<u8> {
         let mut missing: Vec<&[u8]> = typedefs.iter().map(|name| name.as_bytes()).collect();
         let mut types = Vec::new();
@@ -51,14 +51,14 @@ impl Btf<'_> {
 struct Reduced<'a, 'b> {
     from: &'a Btf<'b>,
     names: &'a [&'a str],
-    /// Ids there by ids in the whole.
+    /// New ids by ids in the whole BTF.
     ids: HashMap<u32, u32>,
     types: Vec<Vec<u32>>,
     strings: Vec<u8>,
 }
 
 impl Reduced<'_, '_> {
-    /// The id of a type here, 0 if it does not matter.
+    /// The new id of a type; 0 if it does not matter.
     fn take(&mut self, id: u32) -> u32 {
         if let Some(&here) = self.ids.get(&id) {
             return here;

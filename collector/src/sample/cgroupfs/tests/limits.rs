@@ -1,11 +1,11 @@
-//! Whose a limit is, in every arrangement in which runtimes, the kubelet and systemd put one.
+//! Who a limit belongs to, in every layout that runtimes, the kubelet and systemd use.
 
 use super::*;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const V1_NONE: &str = "9223372036854771712\n";
 
-/// A tree of cgroups, and where a process is in it.
+/// A tree of cgroups, v1 or v2.
 struct Tree {
     root: tempfile::TempDir,
     v2: bool,
@@ -21,7 +21,7 @@ impl Tree {
         Self { root, v2: true }
     }
 
-    /// The machine's root has no CPU quota and a memory limit that is none.
+    /// The machine's root has no CPU quota, and its memory limit stands for "no limit".
     fn v1() -> Self {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &[("memory/memory.limit_in_bytes", V1_NONE), ("cpu,cpuacct/cpu.shares", "1024")]);
@@ -32,7 +32,7 @@ impl Tree {
         [Self::v2(), Self::v1()]
     }
 
-    /// A cgroup with limits: cores and bytes.
+    /// Adds a cgroup with limits: cores and bytes.
     fn cgroup(&self, path: &str, cores: Option<f64>, bytes: Option<u64>) -> &Self {
         let quota = cores.map(|cores| (cores * 100_000.0).to_string());
         let bytes = bytes.map(|bytes| bytes.to_string());
@@ -59,7 +59,7 @@ impl Tree {
         self.throttled(path, 0, 0)
     }
 
-    /// What a cgroup's own limit did.
+    /// Sets the counts of a cgroup's own limit.
     fn throttled(&self, path: &str, all: u64, throttled: u64) -> &Self {
         let counts = format!("nr_periods {all}\nnr_throttled {throttled}\n");
         let (file, content) = if self.v2 {
@@ -79,7 +79,7 @@ impl Tree {
         }
     }
 
-    /// The container of a process that is there.
+    /// Reads the container of a process in that cgroup.
     fn reader(&self, path: &str) -> CgroupReader {
         let lines = self.lines(path);
         Hierarchies::below(self.root.path()).container(CgroupLines::parse(lines.as_bytes()), ID).unwrap()
@@ -89,7 +89,7 @@ impl Tree {
         limits(self.reader(path))
     }
 
-    /// Of a process in no container.
+    /// The limits of a process in no container.
     fn limits_of_cgroup(&self, path: &str) -> LimitFiles {
         let lines = self.lines(path);
         let hierarchies = Hierarchies::below(self.root.path());
@@ -137,7 +137,7 @@ fn what_is_inside_a_container_is_not_its_own_but_for_cruns_cgroup_of_its_process
     for tree in Tree::both() {
         let docker = format!("docker/{ID}");
         tree.cgroup(&docker, None, Some(500));
-        // systemd in a container, and an engine.
+        // systemd in a container, and a container engine.
         for inside in ["init", "init.scope", "system.slice/a.service", "container"] {
             tree.cgroup(&format!("{docker}/{inside}"), Some(0.1), Some(50));
             assert_eq!(tree.limits(&format!("{docker}/{inside}")), (None, Some(500), None, None), "{inside}");
@@ -179,7 +179,7 @@ fn a_service_has_its_own_limit_and_its_slices_are_bounds() {
             tree.limits_of_cgroup("system.slice/runner.service"),
             (None, Some(700), Some(6.0), Some(9000))
         );
-        // A service that divides what it was given, and one that is a user's.
+        // A service that divides its cgroup, and a user's service.
         tree.cgroup("system.slice/runner.service/job", Some(0.5), None);
         let limits = tree.limits_of_cgroup("system.slice/runner.service/job");
         assert_eq!(limits, (Some(0.5), Some(700), Some(6.0), Some(9000)));
@@ -243,14 +243,14 @@ fn throttling_is_read_where_the_tightest_limit_is() {
             (reading.periods.map(|periods| (periods.all, periods.throttled)), reading.throttled_ns)
         };
         assert_eq!(read(&mut reader), (Some((40, 30)), Some(30_000)));
-        // What it was throttled before the container was there was not the container.
+        // Throttling before the container started is not the container's.
         let first = tree.reader(&place).read().unwrap();
         let beginning = reader.beginning(&first);
         assert_eq!((beginning.cpu_ns, beginning.oom_kills), (Some(0), Some(0)));
         assert_eq!(beginning.periods, Some(Periods { all: 40, throttled: 30 }));
         tree.throttled(pod, 50, 36);
         assert_eq!(read(&mut reader), (Some((50, 36)), Some(36_000)));
-        // Its own limit is the tightest from now on: the counts go on from where they were.
+        // Its own limit is the tightest from now on: the counts continue from their last values.
         tree.throttled(pod, 60, 36);
         assert_eq!(read(&mut reader), (Some((60, 36)), Some(36_000)));
         tree.cgroup(&place, Some(0.25), None).throttled(&place, 7, 5);

@@ -1,4 +1,4 @@
-//! What breaks in a cluster while jobs run: nothing that was measured is lost, and nothing counts twice.
+//! Faults in a cluster while jobs run: no measurement is lost, and nothing counts twice.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,17 +13,17 @@ use super::super::asked::{
 use super::super::kinds::{self, BURN, Kind, container, spec};
 use super::super::measured::{kernel, start, with_identity};
 
-/// The tag of what is shipped.
+/// The tag of the shipped images.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Steady work, for so many seconds.
+/// Steady work for this many seconds.
 fn steady(seconds: u32) -> Value {
     let script =
         format!("end=$(($(date +%s) + {seconds})); while [ $(date +%s) -lt $end ]; do /bin/true; done");
     spec(&[container("build", &script)])
 }
 
-/// A job in mid-work, told to be one.
+/// A pod in the middle of its work, with a job's identity.
 struct Working {
     job: &'static str,
     run_id: String,
@@ -44,7 +44,7 @@ impl Working {
         Self { job, run_id, pod, account }
     }
 
-    /// Its only run, with the share of the kernel's account that it has.
+    /// The job's only run, and its share of the kernel's account.
     #[track_caller]
     fn end(self, patience: Duration) -> (Run, f64) {
         let pod = until_over(&self.pod);
@@ -65,9 +65,9 @@ impl Working {
     }
 }
 
-/// After what went wrong is right again: a push is tried again after a minute at most.
+/// The longest time from the end of a fault to the last summary. A push is retried after at most a minute.
 const RECOVERY: Duration = Duration::from_secs(150);
-/// What ran between a checkpoint and the next collector's first pass is in nobody's account.
+/// The time between a checkpoint and the next collector's first pass is not measured.
 const RESTARTED: std::ops::RangeInclusive<f64> = 0.6..=1.02;
 
 #[test]
@@ -125,7 +125,7 @@ fn a_receiver_that_is_gone_for_two_minutes_has_every_run_afterwards() {
 
 #[test]
 fn a_pod_that_the_kubelet_evicts_is_a_run() {
-    // First its status has to tell its id: that of an evicted pod does not always.
+    // The sleep lets the pod's status report the container's id. An evicted pod's status does not always have it.
     let full = format!("sleep 10; head -c 30M /dev/zero > /scratch/full; while :; do {BURN}; done");
     let mut job = container("build", &full);
     job["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
@@ -149,7 +149,7 @@ fn a_receiver_whose_volume_is_full_says_so_and_has_every_run_once_it_is_not() {
             let log = kube(&["--namespace", RECEIVER, "logs", "statefulset/receiver", "--since=120s"]);
             log.contains("full").then_some(())
         });
-        // What is stored can be read all the same.
+        // Stored runs can still be read.
         assert_eq!(receiver("GET", "/api/v1/jobs", "").status, 200);
     });
     on_node("rm -f /volumes/receiver/filler");
@@ -181,7 +181,7 @@ fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart()
     };
     let right = read();
     let log = || kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector", "--since=60s"]);
-    // 64 hexadecimal digits that are no token of anybody's.
+    // 64 hexadecimal digits that are not a valid token.
     write("MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMA==");
     until("the wrong token in the pod", || {
         let mounted = on_node("cat /var/lib/kubelet/pods/*/volumes/kubernetes.io~secret/token/push-token");
@@ -212,7 +212,7 @@ fn a_wrong_token_that_is_replaced_in_the_secret_is_picked_up_without_a_restart()
     assert_eq!(restarts(), before);
 }
 
-/// What this token does not fit keeps neither the rest nor the log busy.
+/// Jobs that this token does not fit delay no others and do not fill the log.
 #[test]
 fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
     namespace();
@@ -230,7 +230,7 @@ fn jobs_that_the_token_does_not_fit_stay_in_the_spool_and_hold_nobody_up() {
     }
     let (_, share) = Working::start("fitting", steady(5)).end(Duration::from_secs(30));
     assert!((0.98..=1.02).contains(&share), "{share}");
-    // Longer than the time after which the first of them is tried again.
+    // Longer than the delay before the first retry.
     std::thread::sleep(Duration::from_secs(75));
     let log = kube(&["--namespace", COLLECTOR, "logs", "daemonset/collector", "--since=75s"]);
     let warnings: Vec<_> = log

@@ -1,4 +1,4 @@
-//! The receiver as its manifest has it, and the way from trying it to keeping it.
+//! The receiver as in its manifest, and the change from the trial to permanent use.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::super::asked::{
     COLLECTOR, READ_TOKEN, RECEIVER, kube, on_node, push_token, receiver, run_id, told, until,
 };
 
-/// As `--max-body` is by default, less than what is around the payload.
+/// The default of `--max-body`. The rest of the body besides the payload has to fit in as well.
 const LARGEST: usize = 4 << 20;
 
-/// A submission with so many containers.
+/// A submission with this many containers.
 fn submission(run_id: &str, containers: usize, is_final: bool) -> String {
     let container = |number: usize| {
         let stats = json!({"peak": 1.0, "p99": 1.0, "p95": 0.9, "p75": 0.5, "p50": 0.4, "avg": 0.3});
@@ -31,7 +31,7 @@ fn submission(run_id: &str, containers: usize, is_final: bool) -> String {
     .to_string()
 }
 
-/// Its root file system is read-only, and nothing but /data can be written to.
+/// The receiver's root file system is read-only, and only /data can be written to.
 #[test]
 fn the_largest_summaries_take_each_others_place_in_the_shipped_receiver() {
     let token = push_token("my-org");
@@ -56,7 +56,7 @@ fn the_largest_summaries_take_each_others_place_in_the_shipped_receiver() {
     assert_eq!(exported.status, 200, "{}", exported.body);
 }
 
-/// What was tried is kept: the commands of docs/kubernetes.md, with secrets of one's own, over what runs.
+/// The trial's data is kept: the commands of docs/kubernetes.md, with the user's own secrets, applied over the running trial.
 #[test]
 fn from_the_trial_to_keeping_it_nothing_is_deleted() {
     let before = runs_in_all();
@@ -81,13 +81,13 @@ fn from_the_trial_to_keeping_it_nothing_is_deleted() {
     rolled();
     until("the same runs", || (runs_in_all() >= before).then_some(()));
     assert!(on_node("ls /volumes/receiver").contains("metrics.db"));
-    // And back, for the tests that follow.
+    // Back to the trial, for the tests that follow.
     kube(&["apply", "--kustomize", &at("overlays/try")]);
     rolled();
     until("the receiver", || (runs_in_all() >= before).then_some(()));
 }
 
-/// How many runs are stored.
+/// The number of stored runs.
 fn runs_in_all() -> u64 {
     let answer = receiver("GET", "/api/v1/organizations", "");
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -1,4 +1,4 @@
-//! What changes the programs that are deployed, or what they run on: one at a time, with no other test beside it.
+//! Tests that change the deployed programs or the node, one at a time and without other tests beside them.
 
 mod faults;
 mod kept;

@@ -1,4 +1,4 @@
-//! Every kind of job, followed by a collector of the node that may not use eBPF.
+//! Every kind of job, measured by a node collector that may not use eBPF.
 
 use serde_json::json;
 
@@ -38,13 +38,13 @@ fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged
     }
 }
 
-/// Its command line, as it is deployed.
+/// The collector's deployed arguments.
 fn arguments_of_the_collector() -> Vec<String> {
     let path = "--output=jsonpath={.spec.template.spec.containers[0].args}";
     serde_json::from_str(&kube(&["--namespace", COLLECTOR, "get", "daemonset", "collector", path])).unwrap()
 }
 
-/// Deploys it with another one.
+/// Deploys the collector with other arguments.
 fn set_arguments_of_the_collector(arguments: &[String]) {
     let patch =
         json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);

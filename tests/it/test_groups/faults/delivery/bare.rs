@@ -1,4 +1,4 @@
-//! The collector in images that have nothing: it is copied into those that others made.
+//! The collector in images with nothing else in them: users copy it into images that others made.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use tests::stub::{Stub, stored};
 
 use super::{SCOPE, endpoint};
 
-/// What a command is run in, from less to more.
+/// The environments of a command, from less to more.
 const LAYOUTS: [Layout; 4] = [
     Layout { devices: false, proc: false },
     Layout { devices: true, proc: false },
@@ -59,7 +59,7 @@ fn f42_a_command_runs_and_ends_as_alone_whatever_is_missing() {
                 serde_json::from_str(report).unwrap_or_else(|error| panic!("{error}: {told}"));
             assert!(payload.containers[0].cpu_seconds.unwrap() > 0.09, "{told}");
         }
-        // This workload has no such mode and says so.
+        // The workload has no such mode and prints an error.
         let output = running(&bare, layout, &["--output=none"], &["nothing"]);
         assert_eq!(output.status.code(), Some(2), "{layout:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("burn MS"), "{}", stderr(&output));
@@ -72,7 +72,7 @@ fn f42_a_command_runs_and_ends_as_alone_whatever_is_missing() {
 #[test]
 fn f42_what_the_command_is_given_is_not_changed() {
     let bare = bare();
-    // The limit of open files is raised for measuring, and not for the command; the token is not for it either.
+    // The collector raises the limit of open files only for itself. The command does not get the token either.
     let output = |layout: Layout, arguments: &[&str]| {
         let mut command = bare.command(layout, "/bin/collector");
         command.env("COLLECTOR_PUSH_TOKEN", "s3cret").env("KEPT", "yes");
@@ -108,12 +108,12 @@ fn f42_a_name_that_cannot_be_looked_up_is_one_sentence() {
         let sentence = "receiver.example cannot be looked up: /etc/resolv.conf names no name server";
         assert_eq!(told.matches(sentence).count(), 1, "{told}");
         assert!(told.contains("an IP address can be used") && !told.contains("panic"), "{told}");
-        // A build's log is no place for a summary.
+        // A build's log must not contain a summary.
         assert!(told.contains("it is lost") && !told.contains("{\"organization\""), "{told}");
     }
 }
 
-/// A receiver with TLS, and the certificate in the place of data.
+/// A receiver with TLS, and its certificate in the data directory.
 fn with_tls(bare: &Bare, directory: &Path) -> Receiver {
     certificate(directory, "receiver");
     std::fs::copy(directory.join("cert.pem"), bare.data().join("ca.pem")).unwrap();
@@ -133,7 +133,7 @@ fn f42_https_trusts_what_is_built_in_and_what_is_given() {
         let told = stderr(&pushing(&bare, layout, &endpoint, &[]));
         assert_eq!(told.matches(built_in).count(), 1, "{told}");
         assert!(told.contains("is not accepted: nobody whom this machine trusts has signed it"), "{told}");
-        // It is no token of this receiver's: that it says so takes a connection that is trusted.
+        // The receiver rejects the token. It can only say so over a trusted connection.
         let told = stderr(&pushing(&bare, layout, &endpoint, &["--ca-file=/data/ca.pem"]));
         assert!(told.contains("401 Unauthorized") && !told.contains("panic"), "{told}");
     }
@@ -155,7 +155,7 @@ fn f42_a_spool_that_cannot_be_made_keeps_no_command_from_running() {
 #[test]
 fn f42_what_stands_in_the_way_of_measuring_does_not_stand_in_that_of_the_command() {
     let program: PathBuf = path("COLLECTOR_BIN", "collector");
-    // No thread can be had: the kernel counts those of a user who is not root.
+    // No thread can be created: the kernel counts the threads of a user other than root.
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("collector");
     std::fs::copy(&program, &copy).unwrap();

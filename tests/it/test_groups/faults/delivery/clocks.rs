@@ -1,4 +1,4 @@
-//! Clocks that are set while it measures.
+//! Clocks that are set during the measurement.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use wire::Payload;
 
 use super::{about_to_push, endpoint};
 
-/// Adds to the wall clock what a file says, in seconds; all other clocks are the machine's.
+/// Adds the seconds in a file to the wall clock. All other clocks are the machine's.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <stdio.h>

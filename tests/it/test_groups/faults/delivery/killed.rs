@@ -1,4 +1,4 @@
-//! SIGKILL, as CI systems send it.
+//! SIGKILL, which CI systems send.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,7 +21,7 @@ fn restless(endpoint: &str, token: &str, spool: &Path) -> std::process::Command 
     command
 }
 
-/// Starts a collector and kills it as soon as there is an interim summary and a checkpoint after that.
+/// Starts a collector and kills it after an interim summary and a checkpoint after that.
 fn killed(command: &mut std::process::Command) {
     let program = Program::start(command);
     program.wait_for("the receiver has an interim summary");
@@ -30,7 +30,7 @@ fn killed(command: &mut std::process::Command) {
     program.wait();
 }
 
-/// For how long ago the end of what a summary tells of is.
+/// The time since the end of a summary.
 fn age(payload: &Value) -> Duration {
     let end: jiff::Timestamp = payload["end_time"].as_str().unwrap().parse().unwrap();
     Duration::try_from(jiff::Timestamp::now().duration_since(end)).unwrap_or_default()
@@ -90,7 +90,7 @@ fn f17_a_checkpoint_of_another_run_becomes_that_runs_last_summary() {
     let spool = directory.path().join("spool");
     killed(&mut restless(&endpoint(&receiver), &token, &spool));
     let before = receiver.runs()[0]["payload"]["sample_count"].as_u64().unwrap();
-    // It is there though it has another run to measure, and in front of a command it is the same.
+    // The next collector delivers it although it measures another run. `collector run` does the same.
     let mut next = restless(&endpoint(&receiver), &token, &spool);
     let program = Program::start(next.env("GITHUB_RUN_ID", "run-124"));
     program.wait_for("the collector of this run was killed; its last summary is in the spool");

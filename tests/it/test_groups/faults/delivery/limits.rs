@@ -1,4 +1,4 @@
-//! Few descriptors, little memory, a proc that hides, and little time.
+//! Few descriptors, little memory, a restricted /proc, and little time.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -34,7 +34,7 @@ fn f18_a_day_of_a_hundred_containers_is_acknowledged_in_no_time() {
             assert!(all_of(&spool).is_empty());
         }
     }
-    // What the machine does beside this is its own: the figure that is promised is that of `bench flush`.
+    // Other load on the machine counts here. `bench flush` measures the promised figure.
     assert!(worst < Duration::from_secs(2), "{worst:?}");
     let runs = receiver.runs();
     assert_eq!(runs.len(), 6);
@@ -73,8 +73,8 @@ fn f25_with_too_little_memory_it_says_so_and_what_was_there_is_not_lost() {
         about_to_push(&mut command, &endpoint(&receiver), &receiver.job_token(), &spool);
         Program::start(&mut command)
     };
-    // What the program itself takes, and a little to work with. The samples alone take more than that: it measures a run of
-    // its own.
+    // The program's own memory, and a little more. The checkpoint's samples alone need more than that, so the collector
+    // measures a new run.
     let starts = |bytes: &u64| {
         let mut command = Command::new("prlimit");
         command.arg(format!("--as={bytes}:{bytes}")).arg(path("COLLECTOR_BIN", "collector")).arg("--version");
@@ -88,7 +88,7 @@ fn f25_with_too_little_memory_it_says_so_and_what_was_there_is_not_lost() {
     let ended = program.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     assert_eq!(super::spooled(&spool, ".checkpoint").len(), 1, "{:?}", all_of(&spool));
-    // And this is enough for a whole day of a hundred containers.
+    // This is enough for a whole day of a hundred containers.
     let program = limited(512 << 20);
     program.wait_for("going on with the run of a collector that was killed");
     program.wait_for("measuring");
@@ -117,7 +117,7 @@ fn f25_a_full_disk_costs_the_spool_and_not_the_push() {
     let ended = start(&endpoint(&receiver));
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     assert_eq!(receiver.runs().len(), 1);
-    // With neither a disk nor a receiver the summary is on standard error.
+    // Without a disk and a receiver the summary goes to standard error.
     let ended = start("http://127.0.0.1:1/");
     assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
     assert!(ended.stderr.lines().any(|line| line.starts_with("{\"organization\"")), "{}", ended.stderr);
@@ -176,7 +176,7 @@ fn f26_what_proc_hides_is_told_and_not_taken_for_nothing() {
         let line = program.wait_for("what some processes use is not counted");
         assert!(line["hidden"].as_str().unwrap().starts_with("proc is mounted with hidepid="), "{line}");
         program.wait_for("measuring");
-        // The collector is PID 1 in there; `unshare` passes nothing on.
+        // The collector is PID 1 in the namespace, and `unshare` forwards no signals.
         let inside = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", program.pid())).unwrap();
         let pid = rustix::process::Pid::from_raw(inside.trim().parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, Signal::TERM).unwrap();

@@ -1,4 +1,4 @@
-//! The collector while everything around it is being torn down.
+//! The collector while everything around it fails.
 
 mod bare;
 mod clocks;
@@ -20,14 +20,14 @@ use tests::receiver::Receiver;
 
 use crate::together::SCOPE;
 
-/// A sidecar that pushes there, and has a spool.
+/// A sidecar that pushes to this endpoint and has a spool.
 fn pushing(endpoint: &str, token: &str, spool: &Path) -> Command {
     let mut command = collector();
     about_to_push(&mut command, endpoint, token, spool);
     command
 }
 
-/// The same for a command that leads up to the collector.
+/// The same for a command that becomes the collector.
 fn about_to_push(command: &mut Command, endpoint: &str, token: &str, spool: &Path) {
     command.envs(SCOPE).env("COLLECTOR_PUSH_ENDPOINT", endpoint).env("COLLECTOR_PUSH_TOKEN", token);
     command.env("COLLECTOR_SPOOL_DIR", spool).env("COLLECTOR_INTERVAL", "100ms");
@@ -38,7 +38,7 @@ fn endpoint(receiver: &Receiver) -> String {
     format!("http://{}/api/v1/metrics", receiver.address)
 }
 
-/// The files of a spool whose names end like this.
+/// The files in a spool with this suffix.
 fn spooled(spool: &Path, suffix: &str) -> Vec<PathBuf> {
     let files = std::fs::read_dir(spool).into_iter().flatten().flatten().map(|file| file.path());
     let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with(suffix)).collect();
@@ -54,7 +54,7 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// `collector deliver`, to its end.
+/// Runs `collector deliver` to its end.
 fn deliver(receiver: &Receiver, spool: &Path) -> Ended {
     let mut command = collector();
     command.arg("deliver").arg(spool).args(["--log-format=json", "--push-endpoint", &endpoint(receiver)]);

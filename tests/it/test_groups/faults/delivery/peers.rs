@@ -1,4 +1,4 @@
-//! Receivers that are not there, are slow, or say no.
+//! Receivers that are unreachable, slow, or refuse.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -12,7 +12,7 @@ use tests::stub::{Stub, answer, stored};
 
 use super::{about_to_push, all_of, deliver, endpoint, json, pushing, spooled};
 
-/// Starts it, stops it, and tells how it ended and how long that took.
+/// Starts the collector and stops it. Returns how it ended and how long that took.
 fn stopped(command: &mut Command) -> (tests::program::Ended, Duration) {
     let program = Program::start(command);
     program.wait_for("measuring");
@@ -34,7 +34,7 @@ fn f12_an_answer_that_is_lost_makes_no_second_row() {
         let mut answer = Vec::new();
         upstream.read_to_end(&mut answer).unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer));
-        // Stored, and the first two times nobody hears of it.
+        // The first two pushes are stored, but their answers are lost.
         if number >= 2 {
             stream.write_all(&answer).unwrap();
         }
@@ -74,7 +74,7 @@ fn f13_a_receiver_out_of_reach_costs_no_more_than_the_budget_and_loses_nothing()
                     "name-server-silent" => "mount --bind \"$1\" /etc/resolv.conf && exec \"$0\"",
                     _ => "exec \"$0\"",
                 };
-                // Without any network the resolver says so at once.
+                // Without any network the resolver fails at once.
                 command.arg(if *name == "name-unknown" { "--net" } else { "--mount" });
                 command.args(["sh", "-c", script]).arg(path("COLLECTOR_BIN", "collector")).arg(resolv);
                 about_to_push(&mut command, endpoint, "t0ken", &spool);
@@ -98,10 +98,10 @@ fn f13_a_receiver_out_of_reach_costs_no_more_than_the_budget_and_loses_nothing()
     assert_eq!(receiver.runs().len(), cases.len());
 }
 
-/// A listener whose queue is full: the kernel drops what else wants to connect.
+/// A listener with a full queue: the kernel drops all further connections.
 fn full_listener() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // SAFETY: the descriptor is that of a socket that listens; doing it again changes the length of its queue.
+    // SAFETY: the descriptor is a listening socket; a second `listen` only changes the length of its queue.
     assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
     let address = listener.local_addr().unwrap();
     let mut waiting = Vec::new();
@@ -151,7 +151,7 @@ fn f15_each_status_gets_what_it_asks_for() {
     let moved = format!("location: {}\r\n", elsewhere.endpoint());
     let later = |status: &str, headers: &str| vec![answer(status, headers, ""), stored()];
     let ever = |status: &str| vec![answer(status, "", "no")];
-    // What the receiver says; exit code; requests; what is left in the spool.
+    // The receiver's answer; exit code; number of requests; the files left in the spool.
     let cases: Vec<(&str, Vec<String>, i32, usize, &str)> = vec![
         ("500", later("500 Internal Server Error", ""), 0, 2, ""),
         ("503", later("503 Service Unavailable", "retry-after: 1\r\n"), 0, 2, ""),
@@ -213,7 +213,7 @@ fn f15_what_is_refused_for_good_in_the_spool_does_not_keep_the_rest_from_its_way
     let files = spooled(&spool, ".final.json");
     assert_eq!(files.len(), 2);
     std::fs::write(&files[0], b"{\"organization\": 7}").unwrap();
-    // The next start delivers beside measuring, with its own token.
+    // The next start delivers them while it measures, with its own token.
     let program = Program::start(&mut pushing(&endpoint(&receiver), &receiver.job_token(), &spool));
     let tally = program.wait_for("went through the spool");
     assert_eq!((&tally["delivered"], &tally["refused"], &tally["kept"]), (&1.into(), &1.into(), &0.into()));
@@ -263,7 +263,7 @@ fn f13_a_receiver_on_ipv6_is_reached() {
         let mut request = [0; 4096];
         assert!(stream.read(&mut request).unwrap() > 0);
         stream.write_all(stored().as_bytes()).unwrap();
-        // The rest of the body: closing with it unread would take the answer back.
+        // Read the rest of the body: closing the connection with unread data could discard the answer.
         while stream.read(&mut request).is_ok_and(|count| count > 0) {}
     });
     let directory = tempfile::tempdir().unwrap();
@@ -273,7 +273,7 @@ fn f13_a_receiver_on_ipv6_is_reached() {
     server.join().unwrap();
 }
 
-/// A server with a certificate of its own that answers each connection like a receiver, for as long as it lives.
+/// A server with its own certificate that answers each connection like a receiver, until it is dropped.
 struct TlsServer(std::process::Child);
 
 impl TlsServer {

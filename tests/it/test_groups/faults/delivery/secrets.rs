@@ -1,4 +1,4 @@
-//! The push token, looked for wherever a job could look.
+//! The push token, searched for in every place that a job can read.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ fn holds(content: &[u8]) -> bool {
     content.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes())
 }
 
-/// What can be read of a process with root's rights.
+/// A file of a process in /proc, read as root.
 fn shown(pid: u32, name: &str) -> Vec<u8> {
     std::fs::read(format!("/proc/{pid}/{name}")).unwrap()
 }
@@ -70,7 +70,7 @@ fn f36_a_job_of_the_same_user_can_look_at_nothing() {
     for name in ["environ", "mem", "maps", "auxv"] {
         assert!(!readable(name), "{name} can be read");
     }
-    // It works as that user all the same: it reads proc, spools and pushes.
+    // The collector still works as that user: it reads /proc, spools and pushes.
     let ended = program.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     let body: wire::Submission = serde_json::from_slice(&receiver.requests()[0].body).unwrap();
@@ -120,7 +120,7 @@ fn f36_a_crash_leaves_no_core_file() {
     };
     let (dumped, files) = crash(&path("COLLECTOR_BIN", "collector"), &[]);
     assert_eq!((dumped, files), (false, 0), "core_pattern is {pattern}");
-    // The control: another program does leave one, where the kernel writes it into a file of its directory.
+    // The control: another program leaves a core file, if the kernel writes it into the working directory.
     if pattern.trim().starts_with("core") {
         let (dumped, files) = crash(Path::new("/bin/sleep"), &["60"]);
         assert_eq!((dumped, files), (true, 1), "core_pattern is {pattern}");
@@ -136,14 +136,14 @@ fn f36_a_token_in_the_arguments_and_one_in_the_clear_are_warned_of_once() {
             program.wait_for("measuring");
             program
         };
-        // What came before that line was read by the wait: ask again from the start.
+        // The wait has consumed all earlier lines, so start again.
         drop(ended);
         let output = Program::start(command);
         let line = output.wait_for(what);
         assert!(!line.to_string().contains(TOKEN));
         output.wait_for("measuring");
         let ended = output.stop();
-        // The summary, which is printed as there is no spool, has the warnings, too.
+        // Without a spool the summary is printed, and it contains the warnings as well.
         let mut log = ended.stderr.lines().filter(|line| line.starts_with("{\"timestamp\""));
         assert!(!log.any(|line| line.contains(what)), "twice: {}", ended.stderr);
     };

@@ -1,4 +1,4 @@
-//! Told to stop, at every moment; and stopped for a while.
+//! SIGTERM at every moment, and SIGSTOP for a while.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tests::stub::{Stub, stored};
 
 use super::{all_of, deliver, endpoint, json, pushing, spooled};
 
-/// Whether SIGTERM does not end the process any more: it handles it, or will.
+/// Whether SIGTERM no longer kills the process, because it blocks or handles the signal.
 fn minds_sigterm(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let is_in = |name: &str| {
@@ -34,7 +34,7 @@ fn f16_told_to_stop_at_any_moment_it_sends_one_final_summary() {
         let ended = program.stop();
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     };
-    // Before its configuration is read, and a while later; in the first pass; between two; while it pushes.
+    // Before it reads its configuration, and a while later; in the first pass; between two passes; during a push.
     for later in [0, 2, 4, 8] {
         stop(&|program| {
             let end = Instant::now() + Duration::from_secs(5);
@@ -88,7 +88,7 @@ fn f16_killed_in_the_middle_of_the_last_push_it_has_spooled_already() {
     program.wait_for("measuring");
     program.signal(Signal::TERM);
     silent.wait_for(1);
-    // A disk takes some milliseconds; Docker and Kubernetes give seconds.
+    // A disk takes some milliseconds, and Docker and Kubernetes wait for seconds.
     std::thread::sleep(Duration::from_millis(200));
     program.signal(Signal::KILL);
     program.wait();
@@ -101,9 +101,9 @@ fn f16_nobody_reads_the_report_and_the_push_goes_out_all_the_same() {
     let receiver = Stub::answering(vec![stored()]);
     let mut command = pushing(&receiver.endpoint(), "t0ken", &directory.path().join("spool"));
     command.args(["--output=json", "--top=1000", "--shutdown-timeout=1s"]);
-    // A pipe that is full: `Program` reads standard output only when the program has ended, so there is none here.
+    // A full pipe, which is not read. `Program` cannot be used, because it reads standard output at the end.
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // SAFETY: it changes how this descriptor, which is open, is written to.
+    // SAFETY: the descriptor is open, and this only changes its flags.
     unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&writer), libc::F_SETFL, libc::O_NONBLOCK) };
     while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
     // SAFETY: as above.
@@ -140,7 +140,7 @@ fn f20_a_collector_that_was_stopped_tells_of_the_gap_and_of_no_spike() {
     for _ in 0..3 {
         program.wait_for("pass");
     }
-    // As long as a machine may be suspended, in the long form.
+    // In the long form, as long as a machine may be suspended.
     let stopped: u64 = if std::env::var_os("FAULT_ROUNDS").is_some() { 30 } else { 6 };
     program.signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(stopped));
@@ -155,7 +155,7 @@ fn f20_a_collector_that_was_stopped_tells_of_the_gap_and_of_no_spike() {
     let missed = payload["attribution"]["missed_samples"].as_u64().unwrap();
     assert!((stopped * 5 - 5..stopped * 5 + 10).contains(&missed), "{missed}");
     assert!(payload["duration_seconds"].as_f64().unwrap() > stopped as f64);
-    // One process with one thread never uses more than one core, however late the pass; ticks are 10 ms.
+    // A process with one thread never uses more than one core, no matter how late the pass is. Ticks are 10 ms.
     let busy = payload["top_cpu_processes"].as_array().unwrap();
     let busy = busy.iter().find(|process| process["name"] == "workload").unwrap();
     let peak = busy["peak_cpu_percent"].as_f64().unwrap();

@@ -1,4 +1,4 @@
-//! PIDs that come back, and names that are made to mislead.
+//! Reused PIDs, and misleading names.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use super::{endpoint, pushing};
 
 #[test]
 fn f22_a_pid_that_is_given_out_again_is_another_process() {
-    // A PID namespace of its own, in which the next PID can be chosen.
+    // In a PID namespace of its own the next PID can be chosen.
     let script = r#"
         "$0" --interval=50ms --output=json --ebpf=off --log-level=error &
         collector=$!
@@ -45,7 +45,7 @@ fn f22_a_pid_that_is_given_out_again_is_another_process() {
     let seconds = |at: usize| burners[at].cpu_seconds.unwrap();
     assert!((0.4..0.64).contains(&seconds(0)), "{burners:?}");
     assert!(seconds(1) < 0.34 && seconds(2) < 0.24 && seconds(2) > 0.0, "{burners:?}");
-    // What no pass saw of them, their parent's growth tells.
+    // The parent's sum includes the time that no pass saw.
     let total = payload.attribution.unwrap().cpu_seconds;
     assert!((1.05..1.6).contains(&total), "{total}");
 }

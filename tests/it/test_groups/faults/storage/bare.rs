@@ -1,4 +1,4 @@
-//! The receiver in the least that its manifest gives it, and in nothing at all.
+//! The receiver with only what its manifest gives it, and with nothing at all.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -9,7 +9,7 @@ use tests::faults::{body, summary_id};
 use tests::program::path;
 use tests::receiver::{HMAC_KEY, LISTENING, READ_TOKEN, Receiver};
 
-/// The largest body that is accepted by default, in bytes.
+/// The default limit of a body, in bytes.
 const LARGEST: usize = 4 << 20;
 
 struct Place {
@@ -42,7 +42,7 @@ fn program() -> PathBuf {
     path("RECEIVER_BIN", "receiver")
 }
 
-/// A summary with so many containers; as large as it may be if it is to be.
+/// A summary with this many containers. If `largest`, it is padded to the largest accepted size.
 fn large(id: &str, seq: u64, is_final: bool, containers: usize, largest: bool) -> String {
     let mut value: Value = serde_json::from_str(&body(id, seq, is_final)).unwrap();
     let container = value["payload"]["containers"][0].clone();
@@ -61,7 +61,7 @@ fn large(id: &str, seq: u64, is_final: bool, containers: usize, largest: bool) -
     value.to_string()
 }
 
-/// Everything that writes, reads, copies and deletes.
+/// Tests everything that writes, reads, copies and deletes.
 fn everything_works(layout: Layout) {
     let place = Place::new(layout);
     let receiver = place.start(&[]);
@@ -97,13 +97,13 @@ fn everything_works(layout: Layout) {
     place.succeeds(&["check", "/data/metrics.db"]);
 }
 
-/// Every path that is read from, with all that the receiver's own description says of it.
+/// Requests every GET path in the receiver's own description.
 fn every_question_is_answered(receiver: &Receiver, run: u64) {
     let get = |path: &str| receiver.request("GET", path, READ_TOKEN, "");
     let description = get("/openapi.json").json();
     let mut asked = 0;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        // That one is asked with a push token.
+        // This path needs a push token.
         if methods.get("get").is_none() || path == "/api/v1/push-check" {
             continue;
         }

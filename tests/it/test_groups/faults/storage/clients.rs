@@ -1,4 +1,4 @@
-//! Clients that send nonsense, forge tokens, guess them, or take for ever; and one that is not ours.
+//! Clients that send nonsense, forge or guess tokens, or never finish; and an independent client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use tests::faults::{Pushers, body, summary_id};
 use tests::http::{connect, raw};
 use tests::receiver::{HMAC_KEY, READ_TOKEN, Receiver, command};
 
-/// Larger than any client should get it to hold, in bytes.
+/// No client may make the receiver's memory grow beyond this, in bytes.
 const MEMORY: u64 = 128 << 20;
 
-/// Memory that a process has, in bytes.
+/// The RSS of a process, in bytes.
 pub(super) fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -55,14 +55,14 @@ fn f31_nonsense_is_refused_and_costs_little() {
     let head = format!(
         "POST /api/v1/metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n"
     );
-    // A gzip header, as of a bomb; and bytes that are no text.
+    // A gzip header, as of a decompression bomb; and bytes that are not UTF-8.
     let compressed =
         [head.as_bytes(), b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x8b\x08\x00"].concat();
     let answer = raw(&receiver.address, &compressed);
     assert!(answer.status == 415 && answer.body.contains("must not be compressed"), "{}", answer.body);
     let bytes = [head.as_bytes(), b"content-length: 3\r\n\r\n{\xff}"].concat();
     assert_eq!(raw(&receiver.address, &bytes).status, 400);
-    // What is no HTTP at all.
+    // Requests that are not HTTP.
     for garbage in [
         &b"\x16\x03\x01\x00\x05hello\r\n\r\n"[..],
         b"GET\r\n\r\n",
@@ -82,7 +82,7 @@ fn f31_nonsense_is_refused_and_costs_little() {
     assert_eq!(receiver.runs().len(), 1);
 }
 
-/// Waits until the other end closes, sending what `dribble` says, a byte at a time.
+/// Waits until the other end closes the connection, and sends `dribble` one byte at a time meanwhile.
 fn until_closed(mut stream: TcpStream, dribble: &[u8]) -> Duration {
     let begin = Instant::now();
     stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -127,7 +127,7 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
         "POST /api/v1/metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
     );
     let h2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    // What comes first, what comes then a byte at a time, how many of them, and how long they may stay.
+    // The first bytes, the bytes that follow one at a time, the number of connections, and how long they may stay open.
     let kinds: [(&str, &[u8], usize, std::ops::Range<u64>); 6] = [
         ("GET /healthz HTTP/1.1\r\nhost: x\r\nx-dribble: ", b"x", 200, 1..4),
         (&body, b" ", 200, 2..5),
@@ -154,7 +154,7 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
             during
         })
     };
-    // Side by side, several times: what else the machine does changes both.
+    // One after the other and several times, because other load on the machine affects both.
     let mut ratios: Vec<_> = (0..3)
         .map(|_| {
             let (before, during) = (measure(), beside_slow_ones());
@@ -163,7 +163,7 @@ fn f32_who_is_slow_is_closed_and_holds_up_nobody() {
         })
         .collect();
     ratios.sort_by(f64::total_cmp);
-    // Other work only ever makes it worse.
+    // Other load only makes the ratio worse.
     assert!(ratios[0] < 2.0, "p99 beside slow connections by p99 without: {ratios:?}");
 }
 
@@ -192,7 +192,7 @@ fn f33_forged_tokens_are_refused() {
         scope("my-org", "my-repo", "ci. yml", "build"),
         sign(HMAC_KEY, "my-org/my-repo/ci.yml/build"),
         sign(HMAC_KEY, ""),
-        // Another purpose, then no purpose, of what is signed.
+        // Signed for another purpose, then for none.
         sign(HMAC_KEY, r"runner-resource-collector/push/v2\0\1\0\0\0\6my-org\0\0\0\0"),
         sign(HMAC_KEY, r"\1\0\0\0\6my-org\0\0\0\0"),
         sign(READ_TOKEN, r"runner-resource-collector/push/v1\0\1\0\0\0\6my-org\0\0\0\0"),

@@ -13,7 +13,7 @@ use tests::receiver::{Receiver, command};
 
 use super::rounds;
 
-/// What the receiver says when it does not start with this database, as this user.
+/// The receiver's error when it cannot start with this database, as this user.
 fn refusal(database: &Path, prepare: impl FnOnce(&mut Command)) -> String {
     let mut command = command();
     command.arg("--addr=127.0.0.1:0").arg("--db").arg(database);
@@ -25,7 +25,7 @@ fn refusal(database: &Path, prepare: impl FnOnce(&mut Command)) -> String {
     stderr
 }
 
-/// A database with so many runs, and a log that is not empty if it was killed.
+/// A database with this many runs. If the receiver is killed, the log is not empty.
 fn filled(database: &Path, runs: usize, kill: bool) -> Vec<String> {
     let receiver = Receiver::start(database);
     let token = receiver.job_token();
@@ -105,7 +105,7 @@ fn f7_a_damaged_database_is_refused() {
     let runs = filled(&database, 50, false).len();
     let sound = std::fs::read(&database).unwrap();
     let pages = sound.len() as u64 / 4096;
-    // Every page but the first is trampled on, one at a time: the file must not be served as if nothing was.
+    // Each page but the first is damaged, one at a time. The receiver must not serve such a file.
     let mut refused = 0;
     for page in 1..pages {
         std::fs::write(&database, &sound).unwrap();
@@ -149,7 +149,7 @@ fn f7_a_damaged_log_is_refused_and_a_torn_one_is_recovered_from() {
         assert!(refusal(&database, |_| {}).contains("the write-ahead log is damaged"), "byte {at}");
         assert_eq!(std::fs::read(&log).unwrap().len(), sound_log.len(), "it was left as it is");
     }
-    // The end of the last transaction did not reach the disk; nor do the shared memory or whole pages of zeros matter.
+    // The end of the last transaction is missing from the disk. Later: no shared memory, and whole pages of zeros.
     restore();
     std::fs::write(&log, &sound_log[..sound_log.len() - 100]).unwrap();
     let receiver = Receiver::start(&database);
@@ -171,7 +171,7 @@ fn f7_what_cannot_be_written_or_locked_is_refused() {
     });
     assert!(told.contains("cannot lock files (No locks available"), "{told}");
 
-    // As nobody, in a directory that is root's.
+    // As the user nobody, in root's directory.
     let directory = tempfile::Builder::new().prefix("readable").tempdir().unwrap();
     let database = directory.path().join("db");
     filled(&database, 1, false);
@@ -188,7 +188,7 @@ fn f7_what_cannot_be_written_or_locked_is_refused() {
     );
 }
 
-/// This program as `nobody`, with the secrets of the tests.
+/// This program as the user nobody, with the secrets of the tests.
 pub(super) fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
@@ -216,7 +216,7 @@ fn f8_a_newer_database_is_refused_and_a_migration_is_all_or_nothing() {
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(directory.path().join(format!("db{suffix}")));
         }
-        // The moments of a first start, one after another.
+        // Kill the first start at different moments.
         let mut command = command();
         command.args(["--addr=127.0.0.1:0"]).arg("--db").arg(&database).stderr(std::process::Stdio::null());
         let mut first = command.spawn().unwrap();

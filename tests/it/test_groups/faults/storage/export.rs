@@ -1,4 +1,4 @@
-//! An export of much more than there is memory for, read slowly, and left in the middle.
+//! An export that is much larger than the memory, read slowly, and aborted in the middle.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,10 +11,10 @@ use tests::receiver::{READ_TOKEN, Receiver};
 use super::clients::resident;
 use super::rounds;
 
-/// An export takes no more memory than this beside what the receiver has anyway, whatever it sends; in bytes.
+/// An export takes at most this much memory in addition to the receiver's usual memory, in bytes.
 const MEMORY: u64 = 48 << 20;
 
-/// As many rows as are exported in a moment, or a million in the long form.
+/// A number of rows that is exported in a moment, or a million in the long form.
 fn rows() -> u64 {
     if rounds(0) > 20 { 1_000_000 } else { 50_000 }
 }
@@ -42,7 +42,7 @@ fn everything_is_exported_in_constant_memory() {
     fill(&database, rows());
     let receiver = Receiver::start(&database);
     let pid = receiver.program().pid();
-    // What the cache of each connection takes is there before it is looked at.
+    // First, each connection fills its cache, so that the measurement does not include it.
     for format in ["csv", "ndjson"] {
         let mut begin = vec![0; 1 << 16];
         ask(&receiver, format).read_exact(&mut begin).unwrap();
@@ -86,12 +86,12 @@ fn an_export_that_nobody_reads_holds_nothing_up_and_ends_with_its_client() {
     fill(&database, 20_000);
     let receiver = Receiver::start(&database);
     let before = sockets(&receiver);
-    // More of them than there are connections to the database, and none reads on.
+    // More exports than there are database connections, and no client reads on.
     let mut waiting: Vec<_> = (0..20).map(|_| ask(&receiver, "ndjson")).collect();
     for stream in &mut waiting {
         stream.read_exact(&mut [0; 1000]).unwrap();
     }
-    // Others are answered, and the log can be begun anew.
+    // Other requests are answered, and the log can be restarted.
     assert_eq!(receiver.runs().len(), 20);
     let token = receiver.job_token();
     let large = "x".repeat(1 << 20);

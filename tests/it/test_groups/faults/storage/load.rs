@@ -1,4 +1,4 @@
-//! More than it can do, and for longer than a test usually looks.
+//! Overload, and load for longer than usual in a test.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use tests::receiver::Receiver;
 use super::clients::resident;
 use super::rounds;
 
-/// The receiver takes no more memory than this, whatever comes; in bytes.
+/// The receiver's memory limit under any load, in bytes.
 const MEMORY: u64 = 128 << 20;
 
-/// The most memory that it has while `until` has not come.
+/// The receiver's highest RSS until this time.
 fn watch(receiver: &Receiver, until: Instant) -> u64 {
     let mut highest = 0;
     while Instant::now() < until {
@@ -35,7 +35,7 @@ fn overload_is_refused_not_hoarded() {
     let receiver = Receiver::start(&database);
     let token = receiver.job_token();
     let small = token.clone();
-    // Far more at a time than it can write, and beside them some of the largest size.
+    // Far more pushes at once than the receiver can write, and some large ones beside them.
     let pushers = Pushers::start(&receiver.address, 400, move || small.clone());
     let address = receiver.address.clone();
     let end = Instant::now() + a_while();
@@ -63,7 +63,7 @@ fn overload_is_refused_not_hoarded() {
                             refused += 1;
                         }
                         Ok(other) => panic!("{other:?}"),
-                        // It answers without reading the rest of the body, and closes.
+                        // The receiver answers without reading the rest of the body, and closes the connection.
                         Err(_) => refused += 1,
                     }
                 }
@@ -91,7 +91,7 @@ fn overload_is_refused_not_hoarded() {
     let mut books = Books::default();
     books.enter(&database, &pushed.acknowledged, Duration::ZERO);
     assert_eq!((books.lost, books.doubled), (0, 0), "{books:?}");
-    // And then it is as before.
+    // Afterwards the receiver works as before.
     assert_eq!(receiver.push(&token, &body(&summary_id(), 1, true)).status, 201);
 }
 
@@ -106,7 +106,7 @@ fn f40_memory_and_descriptors_stay_as_they_are() {
         let token = token.clone();
         let pushers = Pushers::start(&receiver.address, 16, move || token.clone());
         let mut count = 0;
-        // Connections come and go beside those that stay.
+        // Short connections beside the permanent ones.
         while count < pushes / 40 {
             assert_eq!(receiver.push(&receiver.job_token(), &body(&summary_id(), 1, true)).status, 201);
             assert!(!receiver.runs().is_empty());

@@ -1,4 +1,4 @@
-//! The receiver while its process, its disk and its clients fail.
+//! The receiver while its process, its disk or its clients fail.
 
 mod bare;
 mod clients;
@@ -11,7 +11,7 @@ mod secrets;
 mod tls;
 mod unusable;
 
-/// Rounds of a fault that is injected again and again: a few, or as many as `FAULT_ROUNDS` says.
+/// The number of rounds of a repeated fault: a few, or the value of `FAULT_ROUNDS`.
 fn rounds(few: u32) -> u32 {
     std::env::var("FAULT_ROUNDS").map_or(few, |rounds| {
         rounds.parse().unwrap_or_else(|_| panic!("FAULT_ROUNDS is {rounds:?}; a number is accepted"))

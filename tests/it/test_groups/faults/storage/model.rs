@@ -1,4 +1,4 @@
-//! Random histories of a receiver against a model of the promise: pushes, repeats, reorderings, kills and restarts.
+//! Random histories of a receiver, checked against a model of the promise: pushes, repeats, reorderings, kills and restarts.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ use tests::receiver::{READ_TOKEN, Receiver};
 
 use super::rounds;
 
-/// What happens.
+/// A step of a history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A summary comes: of which run, its number, whether it is final, which of two contents.
+    /// A push: its run, its number, whether it is final, and which of two contents it has.
     Push { run: u8, seq: u64, is_final: bool, content: u8 },
-    /// One is sent, and nobody waits for the answer before the kill.
+    /// A push whose answer is not awaited before the kill.
     PushAndKill { run: u8, seq: u64 },
     /// SIGKILL and start.
     Kill,
@@ -23,7 +23,7 @@ enum Step {
     Restart,
 }
 
-/// A summary, as far as the promise cares.
+/// The parts of a summary that the promise depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Summary {
     seq: u64,
@@ -31,14 +31,14 @@ struct Summary {
     content: u8,
 }
 
-/// What must be stored, and what may be since nobody was told.
+/// The runs that must be stored.
 #[derive(Debug, Default)]
 struct Model {
     runs: HashMap<u8, Summary>,
 }
 
 impl Model {
-    /// The answer that is due: status, superseded.
+    /// The expected answer: status, superseded.
     fn push(&mut self, run: u8, new: Summary) -> (u16, bool) {
         let Some(old) = self.runs.get(&run).copied() else {
             self.runs.insert(run, new);
@@ -77,7 +77,7 @@ fn body(run: u8, summary: Summary) -> String {
     body.to_string()
 }
 
-/// What is stored, asked over HTTP.
+/// The stored summaries, read over HTTP.
 fn stored(receiver: &Receiver) -> HashMap<u8, Summary> {
     let answer = receiver.request(
         "GET",
@@ -136,7 +136,7 @@ fn history(steps: Vec<Step>) -> Result<(), TestCaseError> {
                         prop_assert_eq!(answer.status, due.0);
                         model = with;
                     }
-                    // Nobody was told: it is stored as a whole or not at all.
+                    // Without an answer the summary is either stored completely or not at all.
                     Err(_) if stored(&receiver) == with.runs => model = with,
                     Err(_) => {}
                 }

@@ -1,11 +1,11 @@
-//! What was acknowledged is kept, whatever happens to the process and the disk under it.
+//! Acknowledged pushes survive every failure of the process and its disk.
 
 use tests::disk::{Failing, Syncs};
 use tests::faults::{self, Books};
 
 use super::rounds;
 
-/// Nothing lost, nothing doubled, and the fault did meet pushes.
+/// Checks that nothing is lost or doubled, and that the fault did hit pushes.
 fn kept(books: &Books) {
     println!("{books:?}");
     assert_eq!((books.lost, books.doubled), (0, 0), "{books:?}");

@@ -1,4 +1,4 @@
-//! Secrets: replaced while they are in use, and shown to nobody.
+//! Secrets: replaced while they are in use, and never shown.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn f35_keys_are_replaced_under_load_and_nothing_is_refused() {
         let [old, new] = &names;
         assert_eq!(reload(&format!("{new}\n{old}\n")), 2);
         *token.lock().unwrap() = receiver.job_token();
-        // What was sent with a token of the old key is through when this client's next push is.
+        // Pushes with a token of the old key are answered before the same client's next push.
         std::thread::sleep(Duration::from_millis(100));
         let former = old.clone();
         assert_eq!(reload(&format!("{new}\n")), 1);
@@ -45,7 +45,7 @@ fn f35_keys_are_replaced_under_load_and_nothing_is_refused() {
         assert_eq!(receiver.push(made_by_old.trim(), &body(&summary_id(), 1, true)).status, 403);
         names = [new.clone(), format!("the-key-number-{round}")];
     }
-    // What cannot be read leaves everything as it was.
+    // An unreadable file changes nothing.
     std::fs::write(&keys, "short\n").unwrap();
     receiver.program().signal(Signal::HUP);
     let told = receiver.program().wait_for("the secrets stay as they were; SIGHUP asked for others");
@@ -81,7 +81,7 @@ fn f36_no_secret_shows() {
     let scope = r#"{"organization":"my-org","repository":"my-repo"}"#;
     let token =
         request("POST", "/api/v1/token", READ_TOKEN, scope).json()["token"].as_str().unwrap().to_owned();
-    // Everything that goes right or wrong with a secret in it.
+    // Every kind of success and error that involves a secret.
     let mut answers = vec![
         request("POST", "/api/v1/metrics", &token, &body(&summary_id(), 1, true)),
         request("POST", "/api/v1/metrics", &token, "{"),
@@ -96,7 +96,7 @@ fn f36_no_secret_shows() {
         format!("BREW / HTTP/9.9\r\nauthorization: Bearer {READ_TOKEN}\r\n\r\n").as_bytes(),
     ));
 
-    // What a process of the same user, as the job may be, can look at.
+    // Files that a process of the same user, such as the job, may try to read.
     let pid = running.pid();
     let as_the_same_user = |file: &str| {
         let mut cat = Command::new("setpriv");

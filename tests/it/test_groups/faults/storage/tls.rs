@@ -9,7 +9,7 @@ use tests::certificate::certificate;
 use tests::http::connect;
 use tests::receiver::{Receiver, command};
 
-/// What Python's TLS client sees: the protocol, the version and the name in the certificate.
+/// The result of Python's TLS client: the name in the certificate, the protocol, the version and the answer.
 fn look(directory: &Path, address: &str, protocol: &str) -> String {
     let script = "
 import socket, ssl, sys
@@ -62,7 +62,7 @@ fn f35_a_certificate_is_renewed_without_a_restart() {
     assert!(look(at, address, "h2").starts_with("second|h2"));
     std::fs::write(at.join("key.pem"), good).unwrap();
 
-    // A handshake that never begins is closed in time; so is one that is no handshake.
+    // The receiver closes connections without a handshake or with an invalid one in time.
     let begin = Instant::now();
     let mut silent = connect(address);
     assert_eq!(std::io::Read::read(&mut silent, &mut [0; 16]).unwrap_or(0), 0);

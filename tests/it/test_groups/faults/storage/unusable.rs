@@ -1,4 +1,4 @@
-//! A database that cannot be written: 503 with a cause, told once, and over by itself.
+//! A database that cannot be written: 503 with a cause, logged once, and recovery without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ fn ready(receiver: &Receiver) -> Answer {
     receiver.request("GET", "/readyz", "", "")
 }
 
-/// What a collector asks before its command begins.
+/// The collector's check before its command starts.
 fn check(receiver: &Receiver, token: &str) -> Answer {
     let path = "/api/v1/push-check?organization=my-org&repository=my-repo&workflow=ci.yml&job=build";
     receiver.request("GET", path, token, "")
@@ -25,10 +25,10 @@ fn push(receiver: &Receiver, token: &str) -> Answer {
     receiver.push(token, &body(&summary_id(), 1, true))
 }
 
-/// Refuses pushes, and says why wherever somebody asks.
+/// Checks that pushes are refused, and that every answer gives the cause.
 fn refuses(receiver: &Receiver, token: &str, cause: &str) {
     let begin = Instant::now();
-    // What a log has room for already still goes in.
+    // Pushes that still fit into the log are stored.
     while push(receiver, token).status == 201 {
         assert!(begin.elapsed() < PATIENCE, "the disk does not fail");
     }
@@ -37,7 +37,7 @@ fn refuses(receiver: &Receiver, token: &str, cause: &str) {
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.body);
         assert!(answer.json()["detail"].as_str().unwrap().contains(cause), "{}", answer.body);
     }
-    // Asked again and again it is tried again, and told no more often than before.
+    // Repeated checks retry the write, but they do not log it again.
     for _ in 0..4 {
         for answer in [ready(receiver), check(receiver, token)] {
             assert_eq!(answer.status, 503, "{}", answer.body);
@@ -49,7 +49,7 @@ fn refuses(receiver: &Receiver, token: &str, cause: &str) {
     receiver.runs();
 }
 
-/// Nobody pushes, as nobody does to a receiver that is not ready, and yet it gets ready.
+/// Checks that the receiver recovers without pushes, because clients do not push while it is not ready.
 fn recovers(receiver: &Receiver, token: &str) {
     let begin = Instant::now();
     while ready(receiver).status != 200 {
