@@ -50,7 +50,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure one command and all its descendants; its output and exit code are passed through, the report goes
-    /// to standard error. Whatever goes wrong with measuring, reporting or pushing is a warning, and a line of the report.
+    /// to standard error. A failure of measuring, reporting or pushing is a warning, and a line of the report.
     Run {
         /// Fail where there would only be a warning: with 2 before the command runs if the configuration is wrong,
         /// with 1 afterwards if the report or the push failed and the command itself did not.
@@ -65,7 +65,7 @@ pub enum Command {
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Push what is in a spool directory, and measure nothing. Exit codes: 0 nothing is left to push; 2 the
+    /// Push the summaries in a spool directory, without measuring. Exit codes: 0 nothing is left to push; 2 the
     /// configuration is wrong; 3 something is left.
     Deliver {
         /// The spool directory.
@@ -86,21 +86,21 @@ pub struct NodeArgs {
     pub ci: Vec<CiArg>,
 
     /// Names of the variables that identify a job, instead of those of --ci, as JSON: {"repository":
-    /// "MY_REPOSITORY", "workflow": …, "job": …, "run_id": …}, and if there are any "organization" and "run_attempt".
+    /// "MY_REPOSITORY", "workflow": …, "job": …, "run_id": …}, and optionally "organization" and "run_attempt".
     #[arg(long, env = "COLLECTOR_JOB_VARIABLES", value_name = "JSON")]
     pub job_variables: Option<String>,
 
-    /// A job is over when none of its processes has lived for this long; and when its pod is gone, or another job has
-    /// begun in its pod.
+    /// A job is over when it has had no process for this long, when its pod is gone, or when another job has begun in
+    /// its pod.
     #[arg(long, env = "COLLECTOR_JOB_IDLE", default_value = "60s", value_parser = duration::parse)]
     pub job_idle: Duration,
 
-    /// Report pods that are no CI job as well, one run for each, under this organization/repository/workflow/job;
+    /// Also report pods that are not CI jobs, one run for each, under this organization/repository/workflow/job;
     /// `{namespace}`, `{pod}` and `{uid}` stand for the pod's.
     #[arg(long, env = "COLLECTOR_REPORT_OTHER", value_name = "SCOPE")]
     pub report_other: Option<String>,
 
-    /// Address of GET /metrics, for Prometheus; `none` for no metrics. They name every job.
+    /// Address of GET /metrics, for Prometheus; `none` for no metrics. The metrics name every job.
     #[arg(long, env = "COLLECTOR_METRICS_ADDR", default_value = "127.0.0.1:9101", value_name = "ADDRESS")]
     pub metrics_addr: String,
 
@@ -146,7 +146,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_EBPF_LOG", value_parser = BoolishValueParser::new())]
     pub ebpf_log: bool,
 
-    /// Processes and commands of each kind in the summary.
+    /// Number of processes and commands in each list of the summary.
     #[arg(long, global = true, env = "COLLECTOR_TOP", default_value_t = 10)]
     pub top: usize,
 
@@ -158,7 +158,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_OUTPUT_FILE")]
     pub output_file: Option<PathBuf>,
 
-    /// File that the report is appended to as Markdown, for the page of a CI run; none for none
+    /// File that the report is appended to as Markdown, for the page of a CI run; none for no file
     /// [default of `run`: GITHUB_STEP_SUMMARY].
     #[arg(long, global = true, env = "COLLECTOR_SUMMARY_FILE", value_name = "PATH")]
     pub summary_file: Option<OsString>,
@@ -167,7 +167,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_PUSH_ENDPOINT")]
     pub push_endpoint: Option<String>,
 
-    /// Push token, as the receiver made it. A job can read command lines: prefer the variable or the file.
+    /// Push token, made by the receiver. A job can read command lines: prefer the variable or the file.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKEN", hide_env_values = true)]
     pub push_token: Option<String>,
 
@@ -176,11 +176,11 @@ pub struct Options {
     pub push_token_file: Option<PathBuf>,
 
     /// File with a push token for each organization, as JSON ({"my-org": "token"}) or lines my-org=token, for `node` and
-    /// `deliver`; read again when it changes. --push-token is for all that are not in it.
+    /// `deliver`; read again when it changes. --push-token is for those that are not in it.
     #[arg(long, global = true, env = "COLLECTOR_PUSH_TOKENS_FILE", value_name = "FILE")]
     pub push_tokens_file: Option<PathBuf>,
 
-    /// File with PEM certificates that are trusted beside the system's, for a receiver with https.
+    /// File with PEM certificates that are trusted in addition to the system's, for a receiver with https.
     #[arg(long, global = true, env = "COLLECTOR_CA_FILE")]
     pub ca_file: Option<PathBuf>,
 
@@ -189,13 +189,13 @@ pub struct Options {
     pub push_interval: Duration,
 
     /// Directory for summaries that could not be pushed, and for checkpoints: the next start delivers what is
-    /// there, or resumes the run, and so does `collector deliver DIR`. `none` for none [default in front of a
-    /// command and beside a job, where there is something to push: one for each receiver below
+    /// there, or resumes the run, and so does `collector deliver DIR`. `none` for no directory [default of `run`
+    /// and beside a job, with --push-endpoint: one for each receiver below
     /// runner-resource-collector/spool in $XDG_STATE_HOME, else in ~/.local/state].
     #[arg(long, global = true, env = "COLLECTOR_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
 
-    /// Most space for summaries in it; beyond that the oldest interim ones are removed first, final ones last.
+    /// Maximum size of the summaries in it; the oldest interim ones are removed first, final ones last.
     #[arg(long, global = true, env = "COLLECTOR_SPOOL_MAX_BYTES", default_value = "64Mi", value_parser = quantity::memory_bytes)]
     pub spool_max_bytes: u64,
 
@@ -207,7 +207,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_CHECKPOINT_INTERVAL", default_value = "10s", value_parser = duration::parse)]
     pub checkpoint_interval: Duration,
 
-    /// Time for the report and the push once told to stop; Kubernetes kills after 30s.
+    /// Time for the report and the push after a signal to stop; Kubernetes kills after 30s.
     #[arg(long, global = true, env = "COLLECTOR_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = duration::parse)]
     pub shutdown_timeout: Duration,
 
@@ -215,7 +215,7 @@ pub struct Options {
     #[arg(long, global = true, env = "CGROUP_PROCESS_MAP", value_name = "JSON")]
     pub cgroup_process_map: Option<String>,
 
-    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}; and what it requested, as
+    /// Container name → limits, as JSON: {"runner": {"cpu": "2", "memory": "1Gi"}}; and its requests, as
     /// "cpu_request" and "memory_request".
     #[arg(long, global = true, env = "CGROUP_LIMITS", value_name = "JSON")]
     pub cgroup_limits: Option<String>,
@@ -240,7 +240,7 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_RUN_ID")]
     pub run_id: Option<String>,
 
-    /// Which attempt at the run this is [env also: GITHUB_RUN_ATTEMPT].
+    /// Attempt of the run [env also: GITHUB_RUN_ATTEMPT].
     #[arg(long, global = true, env = "COLLECTOR_RUN_ATTEMPT")]
     pub run_attempt: Option<String>,
 
@@ -263,7 +263,7 @@ pub struct Options {
 pub enum OutputArg {
     /// Tables for people.
     Text,
-    /// The summary as it goes over the wire.
+    /// The summary as it is pushed.
     Json,
     /// No report.
     None,
@@ -272,9 +272,9 @@ pub enum OutputArg {
 /// Whether to follow processes with eBPF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EbpfArg {
-    /// Where that can be done; else from /proc alone, and the summary says why.
+    /// Where possible; else from /proc alone, and the summary says why.
     Auto,
-    /// Or measure nothing.
+    /// With eBPF, or measure nothing.
     Require,
     /// From /proc alone.
     Off,

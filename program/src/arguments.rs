@@ -75,7 +75,7 @@ fn end(error: &clap::Error) -> ! {
     let told = error.print();
     let code = match told {
         Err(failed) if !error.use_stderr() => {
-            stream::tell(&format!("what was asked for could not be written to standard output: {failed}"));
+            stream::tell(&format!("the output could not be written to standard output: {failed}"));
             1
         }
         _ => error.exit_code(),
@@ -118,7 +118,7 @@ fn parse_from<T: Parser>(
         }
         // They do not go together, and it is unknown which of them is meant.
         let (args, sources) = read(&only(command, &|_| false), typed)?;
-        return Ok(Parsed { args, sources, left_out: vec![format!("no variable counts: {refused}")] });
+        return Ok(Parsed { args, sources, left_out: vec![format!("all variables are ignored: {refused}")] });
     }
     if wrong.is_empty() {
         return Err(refused);

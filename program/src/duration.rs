@@ -30,7 +30,7 @@ pub struct DurationError {
 /// Parses a duration that is not negative.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let error = |problem| DurationError { input: text.to_owned(), problem };
-    let nanoseconds = nanoseconds(text).ok_or_else(|| error("is no duration"))?;
+    let nanoseconds = nanoseconds(text).ok_or_else(|| error("is not a duration"))?;
     if nanoseconds > LONGEST {
         return Err(error("is more than 1000 years"));
     }
@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 /// Parses a duration that is longer than 0.
 pub fn positive(text: &str) -> Result<Duration, DurationError> {
     match parse(text) {
-        Ok(Duration::ZERO) => Err(DurationError { input: text.to_owned(), problem: "is no time at all" }),
+        Ok(Duration::ZERO) => Err(DurationError { input: text.to_owned(), problem: "is zero" }),
         parsed => parsed,
     }
 }
@@ -119,7 +119,7 @@ mod tests {
             "PT2S",
         ] {
             let message = parse(text).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("{text:?} is no duration")), "{message}");
+            assert!(message.starts_with(&format!("{text:?} is not a duration")), "{message}");
         }
     }
 
@@ -134,7 +134,7 @@ mod tests {
     fn no_time_can_be_refused() {
         assert_eq!(positive("1ns"), Ok(Duration::from_nanos(1)));
         for text in ["0", "0s", "0.0000000001s"] {
-            assert!(positive(text).unwrap_err().to_string().contains("is no time at all"), "{text}");
+            assert!(positive(text).unwrap_err().to_string().contains("is zero"), "{text}");
         }
     }
 

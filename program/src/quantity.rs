@@ -38,7 +38,7 @@ pub fn cpu_cores(text: &str) -> Result<f64, QuantityError> {
         return Err(error("is more than a million cores"));
     }
     if cores == 0.0 {
-        return Err(error("is no CPU at all"));
+        return Err(error("is zero"));
     }
     Ok(cores)
 }
@@ -63,7 +63,7 @@ pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
         let meant = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let suffix = if number.len() < text.len() { "Mi" } else { "Gi" };
         let hint = if meant { format!(" (did you mean {number}{suffix}?)") } else { String::new() };
-        return Err(QuantityError { hint, ..error("is no whole number of bytes") });
+        return Err(QuantityError { hint, ..error("is not a whole number of bytes") });
     }
     let bytes = match power {
         Some(power) if exponent < 0 => multiplied.div_ceil(power),
@@ -72,7 +72,7 @@ pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
         None => return Err(too_large()),
     };
     match u64::try_from(bytes) {
-        Ok(0) => Err(error("is no memory at all")),
+        Ok(0) => Err(error("is zero")),
         Ok(bytes) => Ok(bytes),
         Err(_) => Err(too_large()),
     }
@@ -84,7 +84,7 @@ impl Quantity {
         let (number, suffix) = text.split_at(split);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.len() + fraction.len() == 0 || fraction.contains('.') {
-            return Err(if text.starts_with('-') { "is negative" } else { "is no quantity" });
+            return Err(if text.starts_with('-') { "is negative" } else { "is not a quantity" });
         }
         let digits = format!("{whole}{fraction}");
         let mantissa = digits.parse().map_err(|_| "has too many digits")?;
@@ -188,7 +188,7 @@ mod tests {
             ("1n", ""),
         ] {
             let message = memory_bytes(text).unwrap_err().to_string();
-            let expected = format!("{text:?} is no whole number of bytes{hint}; write bytes as");
+            let expected = format!("{text:?} is not a whole number of bytes{hint}; write bytes as");
             assert!(message.starts_with(&expected), "{message}");
         }
     }

@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let problem: Problem = serde_json::from_slice(&body).unwrap();
-        assert_eq!(problem.detail, "something broke in the receiver; its log tells what");
+        assert_eq!(problem.detail, "internal error; the receiver's log has the details");
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Sources {
         let keys = self.key.load()?;
         if read_tokens.iter().any(|token| keys.contains(token)) {
             bail!(
-                "--read-token and --hmac-key are the same: who may read could then make push tokens, and who knows one secret knows both"
+                "--read-token and --hmac-key are the same: readers could make push tokens, and one leaked secret would reveal both"
             );
         }
         let secrets = Secrets::new(read_tokens.iter().map(String::as_str), keys.iter().map(String::as_str));
@@ -175,7 +175,7 @@ fn secrets(name: &str, text: &str) -> Result<Vec<String>> {
         bail!("{name} is empty; at least {MIN_SECRET} characters are needed");
     }
     if lines.len() > MAX_SECRETS {
-        bail!("{name} has {} lines; at most {MAX_SECRETS} secrets, one a line, are accepted", lines.len());
+        bail!("{name} has {} lines; at most {MAX_SECRETS} secrets, one per line, are accepted", lines.len());
     }
     for (at, line) in lines.iter().enumerate() {
         let which = if lines.len() == 1 { name.to_owned() } else { format!("{name}, secret {}", at + 1) };
@@ -192,7 +192,9 @@ fn secrets(name: &str, text: &str) -> Result<Vec<String>> {
 /// The addresses that `--addr` stands for, in the order to try.
 pub fn addresses(addr: &str) -> Result<Vec<SocketAddr>> {
     let wrong = || {
-        anyhow!("--addr {addr:?} is no address: write it as :8080, 127.0.0.1:8080, [::1]:8080 or host:8080")
+        anyhow!(
+            "--addr {addr:?} is not an address: write it as :8080, 127.0.0.1:8080, [::1]:8080 or host:8080"
+        )
     };
     if let Some(port) = addr.strip_prefix(':') {
         let port = port.parse().map_err(|_| wrong())?;

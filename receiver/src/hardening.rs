@@ -59,7 +59,7 @@ pub fn log_panics() {
         error!(
             place,
             panic = panic.payload_as_str().unwrap_or("(no text)"),
-            "a mistake of the receiver: tell us"
+            "bug in the receiver: please report it"
         );
     }));
 }

@@ -18,7 +18,7 @@ const MAX_ANSWER: u64 = 16 * 1024;
 
 /// Asks the receiver at the first of these addresses that can be reached whether it is ready.
 pub fn check(addresses: &[SocketAddr], tls: bool, timeout: Duration) -> Result<()> {
-    let mut last = anyhow!("no address to ask");
+    let mut last = anyhow!("no address to connect to");
     for address in addresses.iter().copied().map(reachable) {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(stream) => {
@@ -26,7 +26,7 @@ pub fn check(addresses: &[SocketAddr], tls: bool, timeout: Duration) -> Result<(
                 stream.set_write_timeout(Some(timeout))?;
                 return ask(stream, address, tls).with_context(|| format!("the receiver at {address}"));
             }
-            Err(error) => last = anyhow!("no receiver at {address}: {error}"),
+            Err(error) => last = anyhow!("cannot connect to the receiver at {address}: {error}"),
         }
     }
     Err(last)

@@ -88,39 +88,31 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("http_requests", "Requests that were answered", self.requests.clone());
+        registry.register("http_requests", "Requests answered", self.requests.clone());
         registry.register_with_unit(
             "http_request_duration",
-            "Time from the headers of a request to those of its answer",
+            "Time from a request's headers to its answer's headers",
             Unit::Seconds,
             self.durations.clone(),
         );
-        registry.register(
-            "summaries",
-            "Summaries that were accepted, by what became of them",
-            self.summaries.clone(),
-        );
-        registry.register(
-            "summaries_rejected",
-            "Summaries that were not accepted, by reason",
-            self.rejected.clone(),
-        );
+        registry.register("summaries", "Summaries accepted, by outcome", self.summaries.clone());
+        registry.register("summaries_rejected", "Summaries rejected, by reason", self.rejected.clone());
         registry.register(
             "failed_authentications",
-            "Requests with no token, a wrong one or one for something else",
+            "Requests with a missing, wrong or out-of-scope token",
             self.failed_authentications.clone(),
         );
         registry.register(
             "runs_deleted",
-            "Runs that were deleted because of their age or number",
+            "Runs deleted because of their age or number",
             self.deleted_runs.clone(),
         );
         registry.register(
             "log_lines_lost",
-            "Lines of the log that could not be written to standard error",
+            "Log lines that could not be written to standard error",
             self.lost_log_lines.clone(),
         );
-        registry.register("write_queue_length", "Writes that wait for their turn", self.queue.clone());
+        registry.register("write_queue_length", "Writes waiting in the queue", self.queue.clone());
         registry.register_with_unit(
             "database_size",
             "Size of the database's files",
@@ -200,7 +192,7 @@ impl Metrics {
             }
             // Export the other metrics nevertheless. Probes and response statuses report the database's state.
             Err(StoreError::Busy | StoreError::TooSlow | StoreError::Unusable { .. }) => {}
-            Err(failed) => tracing::warn!(error = %failed, "the number of runs is not known"),
+            Err(failed) => tracing::warn!(error = %failed, "cannot count the stored runs"),
         }
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;

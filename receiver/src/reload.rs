@@ -16,22 +16,22 @@ pub async fn on(mut hangup: Signal, state: Arc<AppState>, sources: Sources, tls:
             Ok(secrets) => {
                 let keys = secrets.key_count();
                 state.access.replace(secrets);
-                info!(keys, "secrets were read again");
+                info!(keys, "secrets reloaded");
             }
             Err(error) => {
                 error!(
                     error = format!("{error:#}"),
-                    "the secrets stay as they were; SIGHUP asked for others"
+                    "cannot reload the secrets on SIGHUP; the old ones stay valid"
                 );
             }
         }
         match tls.as_ref().map(|tls| tls.reload()) {
             None => {}
-            Some(Ok(())) => info!("the certificate was read again"),
+            Some(Ok(())) => info!("certificate reloaded"),
             Some(Err(error)) => {
                 error!(
                     error = format!("{error:#}"),
-                    "the certificate stays as it was; SIGHUP asked for another"
+                    "cannot reload the certificate on SIGHUP; the old one stays in use"
                 );
             }
         }

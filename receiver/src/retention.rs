@@ -48,15 +48,15 @@ pub async fn run(store: Store, metrics: Arc<Metrics>, retention: Retention) {
         clock.tick().await;
         let cutoff = retention.cutoff(Timestamp::now());
         match pass(&store, &metrics, retention.runs_per_job, cutoff).await {
-            Ok(0) => debug!("no run is too old or too many"),
+            Ok(0) => debug!("no runs to delete"),
             Ok(runs) => info!(runs, "runs were deleted because of their age or number"),
             // The store has logged it already.
             Err(failed @ StoreError::Unusable { .. }) => {
-                debug!(error = %failed, "old runs could not be deleted");
+                debug!(error = %failed, "cannot delete old runs");
                 tokio::time::sleep(PAUSE).await;
             }
             Err(failed) => {
-                warn!(error = %failed, "old runs could not be deleted; it will be tried again");
+                warn!(error = %failed, "cannot delete old runs; will retry");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -41,7 +41,7 @@ async fn listen(config: Config) -> Result<()> {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         };
-        info!(signal, "stopping: no new requests, those in flight are finished");
+        info!(signal, "stopping: finishing the requests in flight, accepting no new ones");
     };
     let options =
         serve::Options { tls, header_timeout: config.header_timeout, grace: config.shutdown_timeout };

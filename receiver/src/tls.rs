@@ -57,7 +57,7 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig> {
     let mut config = builder
         .with_no_client_auth()
         .with_single_cert(chain, private)
-        .with_context(|| format!("{} and {} do not go together", in_certificate(), in_key()))?;
+        .with_context(|| format!("{} and {} do not match", in_certificate(), in_key()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -134,7 +134,7 @@ test("jobs are searched for and narrowed down", async () => {
   assert.deepEqual((await names()).sort(), ["load-test", "test"]);
   await page.getByRole("searchbox").fill("nothing like that");
   await page.keyboard.press("Enter");
-  await page.getByText("No job is like that").waitFor();
+  await page.getByText("No job matches").waitFor();
   await page.getByRole("link", { name: "Show all jobs" }).click();
   await page.getByRole("link", { name: "harbour/shop" }).first().click();
   await page.getByRole("heading", { name: "shop" }).waitFor();
@@ -186,7 +186,7 @@ test("charts show what their tables hold: hover, switch, zoom", async () => {
   await legend.getByText(/^at /).waitFor();
   const [, place] = (await legend.locator(".at").textContent()).match(/^at (.+)$/);
   const value = await legend.getByRole("button", { name: /^used/ }).locator(".value").textContent();
-  await page.locator("summary", { hasText: "Course as a table" }).first().click();
+  await page.locator("summary", { hasText: "Time series as a table" }).first().click();
   const row = page.locator(".scroll tbody tr", { has: page.locator("td:first-child", { hasText: new RegExp(`^${place}$`) }) }).first();
   assert.match(await row.textContent(), new RegExp(value.replace(/[.]/g, "\\.")), "the same figure in the table");
   // One line less.

@@ -49,7 +49,7 @@ fn check_metrics(receiver: &Receiver) -> Result<()> {
     let promtool = find("promtool").context("promtool is not installed")?;
     eprintln!("+ promtool check metrics");
     let mut check = Command::new(promtool).args(["check", "metrics"]).stdin(Stdio::piped()).spawn()?;
-    check.stdin.take().context("standard input is not there")?.write_all(metrics.as_bytes())?;
+    check.stdin.take().context("no standard input")?.write_all(metrics.as_bytes())?;
     let status = check.wait()?;
     if !status.success() {
         bail!("promtool check metrics: {status}, of\n{metrics}");

@@ -30,7 +30,7 @@ pub(crate) fn last_lines(log: &Path) -> String {
 pub(crate) fn ensure_room_for_sockets(directory: &Path) -> Result<()> {
     ensure!(
         directory.as_os_str().len() + "/docker.sock".len() <= 107,
-        "{} is too long a path: sockets below it may have 107 characters",
+        "the path {} is too long: sockets below it may have at most 107 characters",
         directory.display()
     );
     Ok(())

@@ -75,7 +75,7 @@ fn configure(from: From, directory: &Path) -> Result<PathBuf> {
 fn targets() -> Result<Vec<[String; 4]>> {
     let format = "$(REPO_URI) $(CODENAME) $(LABEL) $(COMPONENT)";
     let output = Command::new("apt-get").args(["indextargets", "--format", format]).output();
-    let output = output.context("apt-get is needed, to unpack Debian's packages")?;
+    let output = output.context("apt-get is needed to unpack Debian's packages")?;
     let text = String::from_utf8(output.stdout)?;
     let lines = text.lines().map(|line| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>());
     Ok(lines.filter_map(|fields| fields.try_into().ok()).collect())
@@ -85,7 +85,7 @@ fn targets() -> Result<Vec<[String; 4]>> {
 pub(crate) fn mirror() -> Result<String> {
     let found =
         targets()?.into_iter().find(|[_, _, label, component]| label == "Debian" && component == "main");
-    let Some([address, ..]) = found else { bail!("apt-get knows no mirror of Debian") };
+    let Some([address, ..]) = found else { bail!("apt-get has no Debian mirror configured") };
     Ok(address)
 }
 

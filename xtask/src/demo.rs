@@ -62,10 +62,10 @@ pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
     }
     let status = collector.status().context("cannot run the collector")?;
     if !status.success() && command.is_empty() {
-        bail!("the build that was to be measured failed: {status}");
+        bail!("the measured build failed: {status}");
     }
 
-    step("asking the receiver what the job used");
+    step("asking the receiver for the job's usage");
     let runs = receiver.runs("demo/runner-resource-collector/demo/build")?;
     let stored = runs.first().context("the receiver has no run")?;
     println!(
@@ -77,7 +77,7 @@ pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
         let read_token = receiver.read_token.clone();
         let pid = receiver.leave();
         println!(
-            "The receiver goes on: {base} (stop it with `kill {pid}`), database in {}",
+            "The receiver is still running: {base} (stop it with `kill {pid}`), database in {}",
             directory.keep().display()
         );
         println!(
@@ -85,10 +85,10 @@ pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
         );
     } else {
         receiver.stop()?;
-        eprintln!("Measure something of yours: cargo xtask demo -- make -j2");
+        eprintln!("Measure your own command: cargo xtask demo -- make -j2");
     }
     if !status.success() {
-        bail!("the command that was measured ended with {status}");
+        bail!("the measured command ended with {status}");
     }
     Ok(())
 }

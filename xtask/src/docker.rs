@@ -189,7 +189,7 @@ impl Drop for Engine {
             return;
         }
         if let Err(error) = kill_process(Pid::from_child(&self.daemon), Signal::TERM) {
-            eprintln!("the engine could not be told to stop: {error:#}");
+            eprintln!("cannot stop the engine: {error:#}");
         }
         let until = Instant::now() + PATIENCE;
         while matches!(self.daemon.try_wait(), Ok(None)) {
@@ -217,7 +217,7 @@ fn room() -> Result<(TempDir, File)> {
             continue;
         }
         if let Err(error) = fs::remove_dir_all(&path) {
-            eprintln!("{} is of no use any more and cannot be removed: {error}", path.display());
+            eprintln!("cannot remove the unused {}: {error}", path.display());
         }
     }
     let directory = tempfile::Builder::new().prefix("").tempdir_in(&all)?;

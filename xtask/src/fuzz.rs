@@ -13,7 +13,7 @@ const TARGETS: [&str; 8] =
 /// Runs each target, or only the named ones, for this many seconds.
 pub(crate) fn run(seconds: u64, only: &[String]) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| !TARGETS.contains(&name.as_str())) {
-        bail!("{unknown:?} is no target; there are {}", TARGETS.join(", "));
+        bail!("{unknown:?} is not a target; the targets are {}", TARGETS.join(", "));
     }
     let mut cargo = cargo();
     // Names the whole workspace so that cargo reuses the dependencies that are already built.
@@ -44,7 +44,7 @@ fn fuzz(at: &Path, target: &str, seconds: u64) -> Result<()> {
     let log = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         eprintln!("{log}");
-        bail!("{target} has found something: {}; make a test of it", artifacts.display());
+        bail!("{target} found a failing input: {}; turn it into a test", artifacts.display());
     }
     let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     println!("{target:<12} {:>12} runs, nothing found", runs.unwrap_or("?").trim());

@@ -94,7 +94,7 @@ pub(crate) fn run(images: &[PathBuf], programs: Option<&Path>) -> Result<()> {
         wrong += report_locked_down(image, &trial, &console);
     }
     if wrong > 0 {
-        bail!("{wrong} of these are not as promised");
+        bail!("{wrong} of these break the promise");
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ fn debians_kernel(directory: &Path) -> Result<PathBuf> {
     };
     let newest = names
         .max_by_key(|name| numbers(name))
-        .context("apt knows no such kernel: apt-get update, or name a kernel image")?;
+        .context("apt knows no such kernel: run apt-get update, or name a kernel image")?;
     checked(Command::new("apt-get").args(["download", "--quiet", newest]).current_dir(directory))?;
     let only = |directory: &Path, prefix: &str| -> Result<PathBuf> {
         let entries = fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;

@@ -37,7 +37,7 @@ pub(crate) fn check() -> Result<()> {
             writeln!(problems, "{name}: {problem}")?;
         }
     }
-    if problems.is_empty() { Ok(()) } else { bail!("imports against the order of modules:\n{problems}") }
+    if problems.is_empty() { Ok(()) } else { bail!("imports that violate the order of modules:\n{problems}") }
 }
 
 /// The crates in the table and the stages of each, from left to right.
@@ -186,10 +186,10 @@ impl Crate {
             .keys()
             .filter_map(|module| if let [name] = module.as_slice() { Some(name) } else { None });
         for name in top.filter(|name| stage(name).is_none()) {
-            problems.push(format!("{name} is not in the order that ARCHITECTURE.md states"));
+            problems.push(format!("{name} is not in the order of ARCHITECTURE.md"));
         }
         for name in order.iter().flatten().filter(|name| !self.modules.contains_key(&vec![(*name).clone()])) {
-            problems.push(format!("there is no {name}, which ARCHITECTURE.md has in its order"));
+            problems.push(format!("there is no {name}, which is in the order of ARCHITECTURE.md"));
         }
         let shared = |name: &String| SHARED_NAMES.contains(&name.as_str());
         for (name, modules) in self.types.iter().filter(|(name, all)| all.len() > 1 && !shared(name)) {
@@ -202,7 +202,7 @@ impl Crate {
                 problems
                     .extend(wrong.map(|(from, to)| format!("{from} imports {to}, which is not on its left")));
             } else if let Some(circle) = circle(&imports) {
-                problems.push(format!("in {}: {} is a circle", parent.join("::"), circle.join(" → ")));
+                problems.push(format!("in {}: {} is a cycle", parent.join("::"), circle.join(" → ")));
             }
         }
         problems
@@ -384,7 +384,7 @@ mod tests {
             ("c/one.rs", "use super::Two;"),
             ("c/two.rs", "use crate::c::One as Other;"),
         ];
-        assert_eq!(problems(&files), ["in c: one → two → one is a circle"]);
+        assert_eq!(problems(&files), ["in c: one → two → one is a cycle"]);
     }
 
     #[test]
@@ -400,8 +400,8 @@ mod tests {
         assert_eq!(
             problems(&[("lib.rs", "mod a; mod c; mod d;"), ("a.rs", ""), ("c.rs", ""), ("d.rs", "")]),
             [
-                "d is not in the order that ARCHITECTURE.md states",
-                "there is no b, which ARCHITECTURE.md has in its order"
+                "d is not in the order of ARCHITECTURE.md",
+                "there is no b, which is in the order of ARCHITECTURE.md"
             ]
         );
     }

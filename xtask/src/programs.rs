@@ -22,7 +22,7 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child =
             command.stderr(Stdio::piped()).spawn().with_context(|| format!("cannot run {command:?}"))?;
-        let stderr = child.stderr.take().context("standard error is not there")?;
+        let stderr = child.stderr.take().context("no standard error")?;
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {

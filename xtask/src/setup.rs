@@ -48,12 +48,12 @@ const TESTS: &[Need] = &[
 const BROWSER: &[Need] = &[
     packaged(
         "Chromium",
-        "shows the page to the tests",
+        "renders the page in tests",
         &["chromium", "chromium-driver", "fonts-dejavu-core"],
         || has("chromium"),
     ),
     packaged("Node.js", "drives Chromium", &["nodejs"], || has("node")),
-    packaged("npm", "installs what drives Chromium and what checks pages", &["npm"], || has("npm")),
+    packaged("npm", "installs the tools that drive Chromium and check pages", &["npm"], || has("npm")),
 ];
 
 /// For building the BPF object.
@@ -100,13 +100,10 @@ const LINT: &[Need] = &[
 /// For trying other kernels.
 const KERNELS: &[Need] = &[
     packaged("qemu-system-x86_64", "boots other kernels", &["qemu-system-x86"], || has("qemu-system-x86_64")),
-    packaged(
-        "a static busybox",
-        "is what those kernels run beside the collector",
-        &["busybox-static"],
-        || is_installed("busybox-static"),
-    ),
-    packaged("cpio", "packs what those kernels boot", &["cpio"], || has("cpio")),
+    packaged("a static busybox", "is the userland of those kernels", &["busybox-static"], || {
+        is_installed("busybox-static")
+    }),
+    packaged("cpio", "packs the initramfs of those kernels", &["cpio"], || has("cpio")),
 ];
 
 /// For testing the API.
@@ -116,7 +113,7 @@ const API: &[Need] = &[
     }),
     Need {
         name: "schemathesis",
-        what_for: "asks the receiver for what its API promises",
+        what_for: "tests the API against its description",
         packages: &[],
         cargo: &[],
         present: schemathesis::is_installed,
@@ -129,7 +126,7 @@ const DOCKER: &[Need] = &[
     packaged("the Docker Engine", "builds images and runs them", &["docker.io", "runc"], || {
         has("dockerd") && has("docker") && has("runc")
     }),
-    packaged("ip", "sets their networks up", &["iproute2"], || has("ip")),
+    packaged("ip", "sets up their networks", &["iproute2"], || has("ip")),
     packaged("docker-compose", "runs the stress demo", &["docker-compose"], || {
         is_installed("docker-compose")
     }),
@@ -141,8 +138,8 @@ const DOCKER: &[Need] = &[
 const CLUSTER: &[Need] = &[
     packaged("the Docker Engine", "runs jobs of runners", &["docker.io"], || has("dockerd") && has("docker")),
     packaged("containerd and runc", "run pods", &["containerd", "runc"], || has("containerd") && has("runc")),
-    packaged("ip", "lays the node's cables", &["iproute2"], || has("ip")),
-    packaged("iptables", "leads to services", &["iptables"], || has("iptables")),
+    packaged("ip", "connects the node's network", &["iproute2"], || has("ip")),
+    packaged("iptables", "routes to services", &["iptables"], || has("iptables")),
     packaged("mkfs.ext4", "makes the receiver's volume", &["e2fsprogs"], || has("mkfs.ext4")),
     packaged("debootstrap", "makes the image of jobs", &["debootstrap"], || has("debootstrap")),
 ];
@@ -150,7 +147,7 @@ const CLUSTER: &[Need] = &[
 /// For checking manifests and units.
 const DEPLOY: &[Need] = &[
     packaged("systemd-analyze", "checks the units of systemd", &["systemd"], || has("systemd-analyze")),
-    packaged("Python's venv", "holds what validates manifests", &["python3-venv"], || {
+    packaged("Python's venv", "holds the validator of manifests", &["python3-venv"], || {
         runs(&["python3", "-c", "import ensurepip, venv"])
     }),
 ];
@@ -160,7 +157,7 @@ const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 /// For making releases.
 const DIST: &[Need] = &[Need {
     name: "cargo-cyclonedx",
-    what_for: "lists what the programs are made of",
+    what_for: "lists the programs' dependencies",
     packages: &[],
     cargo: &["cargo-cyclonedx@0.5.9"],
     present: || has("cargo-cyclonedx"),
@@ -236,7 +233,7 @@ pub(crate) fn ensure(what: For) -> Result<()> {
         if !missing.is_empty() && !can_install() {
             bail!(
                 "{} is missing, which {}. On Debian, root can install {} (cargo xtask setup does); elsewhere, `rustup \
-                 toolchain install nightly --component rust-src` and `cargo install bpf-linker` serve for the eBPF program",
+                 toolchain install nightly --component rust-src` and `cargo install bpf-linker` are enough for the eBPF program",
                 need.name,
                 need.what_for,
                 missing.join(", ")
@@ -259,7 +256,7 @@ pub(crate) fn ensure(what: For) -> Result<()> {
             install()?;
         }
         if !(need.present)() {
-            bail!("{} is still missing after what should have installed it", need.name);
+            bail!("{} is still missing after its installation", need.name);
         }
     }
     Ok(())

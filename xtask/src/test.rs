@@ -126,7 +126,7 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     result?;
     let failed = table.failed();
     ensure!(failed.is_empty(), "tests failed in: {}", failed.join(", "));
-    println!("All tests passed that were run.");
+    println!("All tests that ran passed.");
     Ok(())
 }
 
@@ -231,7 +231,7 @@ fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<O
     if tests::cgroup::has_v1() {
         features += ",tests/cgroup-v1";
     } else if groups.contains(&Group::Bpf) {
-        println!("Not run: tests of cgroup v1, of which no hierarchy that accounts CPU time is mounted.");
+        println!("Not run: tests of cgroup v1, because no v1 hierarchy that accounts CPU time is mounted.");
     }
     // The same features for all groups, because cargo would compile everything again otherwise.
     let test = || {

@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for Samples {
             Read::Exact(differences, unusual) => exact(&differences, unusual),
             Read::Histogram(cells) => histogram(&cells),
         };
-        samples.ok_or_else(|| serde::de::Error::custom("these are no samples of a series"))
+        samples.ok_or_else(|| serde::de::Error::custom("these are not the samples of a series"))
     }
 }
 

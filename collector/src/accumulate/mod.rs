@@ -56,6 +56,8 @@ pub struct Exited {
     pub container: Option<ContainerIndex>,
     /// The container inside that container, if there is one.
     pub nested: Option<u32>,
+    /// PID of its parent when it ended.
+    pub parent_pid: u32,
     /// Highest resident set size in bytes.
     pub peak_rss_bytes: u64,
     /// Seconds from its start to its end, without the time before measuring began.

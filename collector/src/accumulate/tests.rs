@@ -93,6 +93,7 @@ fn what_the_kernel_tells_of_an_exit_counts_once_however_late_it_comes() {
     let shell = present(7, "sh", 4096);
     let exit = |pid, peak_rss_bytes| Exited {
         key: ProcessKey { pid, start_ticks: 1 },
+        parent_pid: 1,
         comm: Comm::new(b"cc1"),
         container: Some(A),
         nested: None,

@@ -1,10 +1,7 @@
 //! Which CI job a pod runs, according to the environments of its processes. Each pass decides. Pure.
 
-use std::rc::Rc;
-
 use wire::normal_name;
 
-use super::ContainerIndex;
 use crate::config::node::JobVariables;
 use crate::run_identity::RunIdentity;
 use crate::sample::environ::variable;
@@ -56,57 +53,6 @@ fn run_of<'a>(
     run.map_err(|error| format!("{error:#}"))
 }
 
-/// A process of a pod that names its job.
-#[derive(Debug, Clone)]
-pub struct JobEvidence {
-    /// The job's run.
-    pub run: Rc<RunIdentity>,
-    /// When the process started, in clock ticks since boot.
-    pub start_ticks: u64,
-    /// Whether it descends from a process of the pod's current run. It then only claims to be another job.
-    pub within: bool,
-    /// Its container; `None` if that is inside another one.
-    pub container: Option<ContainerIndex>,
-}
-
-/// What a pass changes about the job of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobChange {
-    /// The job is the same as before, or there is still none.
-    Same {
-        /// Whether a process of the job was seen.
-        alive: bool,
-    },
-    /// The pod runs another job.
-    New {
-        /// The job's run.
-        run: Rc<RunIdentity>,
-        /// The start of its first process, in clock ticks since boot.
-        since_ticks: u64,
-    },
-}
-
-/// Decides which job a pod runs. `current` is the job so far and the start of its first process. The jobs in `over` were
-/// replaced and do not come back, even if some of their processes still live.
-pub fn decide(
-    current: Option<(&RunIdentity, u64)>,
-    over: &[Rc<RunIdentity>],
-    seen: &[JobEvidence],
-) -> JobChange {
-    let is_current = |run: &RunIdentity| current.is_some_and(|(current, _)| current == run);
-    let alive = seen.iter().any(|one| is_current(&one.run));
-    let began = current.map_or(0, |(_, since)| since);
-    let latest = seen
-        .iter()
-        .filter(|one| !is_current(&one.run) && !one.within && one.start_ticks >= began)
-        .filter(|one| !over.contains(&one.run))
-        .max_by_key(|one| one.start_ticks);
-    let Some(latest) = latest else { return JobChange::Same { alive } };
-    let of_it = seen.iter().filter(|one| one.run == latest.run && !one.within);
-    let since_ticks = of_it.map(|one| one.start_ticks).min().unwrap_or(latest.start_ticks);
-    JobChange::New { run: Rc::clone(&latest.run), since_ticks: since_ticks.max(began) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,14 +67,6 @@ mod tests {
             run_attempt: attempt.map(ToOwned::to_owned),
         };
         vec![names("A_", Some("A_OWNER"), Some("A_ATTEMPT")), names("B_", None, None)]
-    }
-
-    fn run(id: &str) -> Rc<RunIdentity> {
-        Rc::new(RunIdentity::new(Some("o"), "r", "w", "j", id, None).unwrap())
-    }
-
-    fn seen(id: &str, start_ticks: u64) -> JobEvidence {
-        JobEvidence { run: run(id), start_ticks, within: false, container: None }
     }
 
     #[test]
@@ -159,34 +97,5 @@ mod tests {
         {
             assert_eq!(identity(nothing, &variables()), Named::Nobody);
         }
-    }
-
-    #[test]
-    fn the_job_that_began_last_is_the_pods() {
-        let new = |id: &str, since_ticks| JobChange::New { run: run(id), since_ticks };
-        assert_eq!(decide(None, &[], &[]), JobChange::Same { alive: false });
-        assert_eq!(decide(None, &[], &[seen("1", 10), seen("2", 30), seen("2", 20)]), new("2", 20));
-        let first = run("1");
-        let current = Some((&*first, 10));
-        assert_eq!(decide(current, &[], &[seen("1", 50)]), JobChange::Same { alive: true });
-        assert_eq!(decide(current, &[], &[seen("1", 50), seen("2", 40)]), new("2", 40));
-        assert_eq!(decide(current, &[], &[seen("0", 5)]), JobChange::Same { alive: false }, "it was before");
-    }
-
-    #[test]
-    fn a_job_that_is_over_does_not_come_back() {
-        let second = run("2");
-        let left = [seen("2", 20), seen("1", 90)];
-        assert_eq!(decide(Some((&*second, 20)), &[run("1")], &left), JobChange::Same { alive: true });
-    }
-
-    #[test]
-    fn a_job_within_a_job_is_part_of_it() {
-        let outer = run("1");
-        let inner = JobEvidence { within: true, ..seen("2", 90) };
-        assert_eq!(
-            decide(Some((&*outer, 10)), &[], &[seen("1", 10), inner]),
-            JobChange::Same { alive: true }
-        );
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn spool(options: &Options, to_deliver: Option<&PathBuf>) -> Result<O
     if let Some(directory) = to_deliver
         && !directory.is_dir()
     {
-        bail!("{} is no directory; deliver takes the --spool-dir of a collector", directory.display());
+        bail!("{} is not a directory; deliver takes the --spool-dir of a collector", directory.display());
     }
     let named = options.spool_dir.as_ref().filter(|path| !path.as_os_str().is_empty());
     let directory = to_deliver.or(named.filter(|path| !is_none(path)));
@@ -142,7 +142,7 @@ fn ca_certificates(options: &Options) -> Result<Option<Vec<u8>>> {
         Ok(_) => {
             bail!("{name} has no certificate in it; PEM (-----BEGIN CERTIFICATE-----) is accepted")
         }
-        Err(error) => bail!("{name} is no PEM file with certificates: {error}"),
+        Err(error) => bail!("{name} is not a PEM file with certificates: {error}"),
     }
 }
 
@@ -156,11 +156,11 @@ fn endpoint(text: &str) -> Result<Url> {
     let mut url = url.with_context(|| {
         // Do not print what may be a password.
         let shown = if text.contains('@') { String::new() } else { format!("{text:?} ") };
-        format!("{shown}is no http or https URL such as http://receiver:8080/api/v1/metrics, whose path may be left out")
+        format!("{shown}is not an http or https URL such as http://receiver:8080/api/v1/metrics; the path may be omitted")
     })?;
     ensure!(
         url.username().is_empty() && url.password().is_none(),
-        "has a user name or a password in it, which a receiver does not ask for: its right comes from a push token"
+        "has a user name or a password, which a receiver does not use: set a push token instead"
     );
     let path = url.path().trim_end_matches('/');
     let path = if ["", "/api", "/api/v1"].contains(&path) { PUSH_PATH } else { path }.to_owned();
@@ -221,7 +221,7 @@ pub(super) fn push_target(
         table = tokens(path, options)?;
         ensure!(
             !table.is_empty() || token.is_some(),
-            "--push-tokens-file {} has no token in it",
+            "--push-tokens-file {} contains no token",
             path.display()
         );
     } else if token.is_none() {
@@ -229,7 +229,7 @@ pub(super) fn push_target(
             let (more, endpoint) =
                 (if of_many_runs { ", or --push-tokens-file" } else { "" }, problems.name("push_endpoint"));
             let wrong = anyhow!(
-                "{endpoint} is given without a token, so that nothing can be pushed: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file{more}"
+                "{endpoint} is given without a token, so nothing can be pushed: set --push-token (COLLECTOR_PUSH_TOKEN) or --push-token-file{more}"
             );
             problems.state(Err(wrong), ())?;
         }

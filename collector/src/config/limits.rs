@@ -88,7 +88,10 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, Limits>, LimitsError> {
         };
         let above = |field, request: Option<String>, limit: Option<String>| {
             let (request, limit) = (request.unwrap_or_default(), limit.unwrap_or_default());
-            error(field, &format!("{request:?} is more than the limit, {limit:?}; a request is at most that"))
+            error(
+                field,
+                &format!("{request:?} is more than the limit, {limit:?}; a request cannot exceed it"),
+            )
         };
         if parsed.requests.cpu_cores.zip(parsed.cpu_cores).is_some_and(|(request, limit)| request > limit) {
             return Err(above("cpu_request", cpu_request, cpu));

@@ -259,7 +259,7 @@ fn cgroup_path(options: &Options) -> Result<Option<PathBuf>> {
     let Some(path) = options.cgroup_path.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(None);
     };
-    ensure!(path.is_dir(), "{} {} is no directory", options.sources.name("cgroup_path"), path.display());
+    ensure!(path.is_dir(), "{} {} is not a directory", options.sources.name("cgroup_path"), path.display());
     Ok(Some(path.clone()))
 }
 
@@ -284,7 +284,7 @@ pub(crate) fn check_proc(path: &Path) -> Result<()> {
         entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
     });
     if !has_process || !path.join("stat").is_file() {
-        bail!("--proc-path {} is no proc tree: it has no stat file or no process in it", path.display());
+        bail!("--proc-path {} is not a proc tree: it has no stat file or no process", path.display());
     }
     Ok(())
 }
@@ -317,7 +317,7 @@ fn run_identity(
         let missing = missing.join(", ");
         return match needed_by {
             Some(flag) => {
-                let wrong = anyhow!("{flag} needs to know whose run this is; missing: {missing}");
+                let wrong = anyhow!("{flag} needs the identity of the run; missing: {missing}");
                 problems.state(Err(wrong), None)
             }
             None => Ok(None),
@@ -339,6 +339,6 @@ fn run_attempt(options: &Options, problems: &mut Problems<'_>) -> Result<Option<
     if options.sources.is_typed("run_attempt") {
         return problems.form("run_attempt", Err(anyhow!(wrong)), None);
     }
-    problems.note(format!("GITHUB_RUN_ATTEMPT {wrong}: the summary is without it"));
+    problems.note(format!("GITHUB_RUN_ATTEMPT {wrong}: the summary omits it"));
     Ok(None)
 }

@@ -69,11 +69,11 @@ impl JobVariables {
     fn parse(text: &str) -> Result<Self> {
         let example = "{\"repository\": \"MY_REPOSITORY\", \"workflow\": \"MY_WORKFLOW\", \"job\": \"MY_JOB\", \"run_id\": \"MY_RUN\"}";
         let entries: Entries<String> = serde_json::from_str(text)
-            .with_context(|| format!("{text:?} is no JSON object of strings such as {example}"))?;
+            .with_context(|| format!("{text:?} is not a JSON object of strings such as {example}"))?;
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         for (field, name) in entries.0 {
             if name.is_empty() || name.contains(['=', '\0']) {
-                bail!("{field:?}: {name:?} is no name of a variable");
+                bail!("{field:?}: {name:?} is not a variable name");
             }
             names.insert(field, name);
         }
@@ -82,12 +82,12 @@ impl JobVariables {
         let mut needed = |field: &str| {
             names
                 .remove(field)
-                .with_context(|| format!("{field:?} is missing; needed are those of {example}"))
+                .with_context(|| format!("{field:?} is missing; all fields of {example} are required"))
         };
         let (repository, workflow, job, run_id) =
             (needed("repository")?, needed("workflow")?, needed("job")?, needed("run_id")?);
         if let Some(field) = names.keys().next() {
-            bail!("{field:?} is none of organization, repository, workflow, job, run_id and run_attempt");
+            bail!("{field:?} is not one of organization, repository, workflow, job, run_id and run_attempt");
         }
         Ok(Self { organization, repository, workflow, job, run_id, run_attempt })
     }
@@ -119,7 +119,7 @@ impl ScopeTemplate {
     fn parse(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
         let Ok([organization, repository, workflow, job]) = <[&str; 4]>::try_from(parts) else {
-            bail!("{text:?} has not four parts such as platform/{{namespace}}/pods/{{pod}}");
+            bail!("{text:?} does not have four parts such as platform/{{namespace}}/pods/{{pod}}");
         };
         let template = Self([organization, repository, workflow, job].map(ToOwned::to_owned));
         let facts = PodFacts { namespace: "n", pod: "p", uid: "u" };
@@ -155,10 +155,10 @@ impl NodeConfig {
             ("--run-attempt", &options.run_attempt),
         ];
         if let Some((flag, _)) = identity.iter().find(|(_, value)| super::given(value.as_ref()).is_some()) {
-            bail!("{flag} says whose one run is; node takes that from the environment of each job");
+            bail!("{flag} identifies one run; node identifies each job by its environment");
         }
         if options.output_file.is_some() {
-            bail!("--output-file holds one report; node makes one of each job, on standard output");
+            bail!("--output-file holds one report; node writes one for each job, to standard output");
         }
         if args.job_idle.is_zero() {
             bail!("--job-idle is 0; give a job time between two of its processes, such as 60s");
@@ -200,9 +200,9 @@ mod tests {
             (r#"{"repository": "R"}"#, "\"workflow\" is missing"),
             (
                 r#"{"repository": "R", "workflow": "W", "job": "J", "run_id": "I", "x": "Y"}"#,
-                "\"x\" is none of",
+                "\"x\" is not one of",
             ),
-            (r#"{"repository": "A=B", "workflow": "W", "job": "J", "run_id": "I"}"#, "no name of a variable"),
+            (r#"{"repository": "A=B", "workflow": "W", "job": "J", "run_id": "I"}"#, "not a variable name"),
             ("R", "MY_REPOSITORY"),
         ] {
             let message = format!("{:#}", JobVariables::parse(text).unwrap_err());

@@ -33,7 +33,7 @@ impl ProcessMap {
                 && other != container
             {
                 let error = format!(
-                    "{process:?} is given as {container:?} and, as far as the 15 bytes that the kernel keeps tell, as {other:?}"
+                    "{process:?} is given as {container:?} and, in the 15 bytes that the kernel keeps, as {other:?}"
                 );
                 return Err(ProcessMapError(error));
             }

@@ -23,7 +23,7 @@ impl TokenTable {
             }
             check_token(token).with_context(|| format!("{place}: {organization:?}"))?;
             if table.insert(organization.to_owned(), Secret::new(token.to_owned())).is_some() {
-                bail!("{place}: {organization:?} is there twice");
+                bail!("{place}: {organization:?} is given twice");
             }
             Ok(())
         };
@@ -32,7 +32,7 @@ impl TokenTable {
             let entries: Entries<String> = serde_json::from_str(text).map_err(|error| {
                 let (line, column) = (error.line(), error.column());
                 anyhow::anyhow!(
-                    "line {line} column {column}: no JSON object of strings such as {{\"my-org\": \"token\"}}"
+                    "line {line} column {column}: not a JSON object of strings such as {{\"my-org\": \"token\"}}"
                 )
             })?;
             for (organization, token) in entries.0 {
@@ -76,7 +76,7 @@ pub(crate) fn check_token(token: &str) -> Result<()> {
         bail!("the push token is empty");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the push token has characters that no token has (spaces, line breaks or others beyond ASCII)");
+        bail!("the push token has characters that are not allowed (spaces, line breaks or non-ASCII)");
     }
     Ok(())
 }
@@ -100,9 +100,9 @@ mod tests {
         for (text, expected) in [
             ("my-org=\n", "line 1: \"my-org\": the push token is empty"),
             ("\nmy-orgs3cret\n", "line 2 has no \"=\""),
-            ("a=s3cret\na=s3cret2\n", "line 2: \"a\" is there twice"),
+            ("a=s3cret\na=s3cret2\n", "line 2: \"a\" is given twice"),
             ("=s3cret", "the organization is empty"),
-            ("a=s3cret x", "characters that no token has"),
+            ("a=s3cret x", "characters that are not allowed"),
             (r#"{"a": ["s3cret"]}"#, "line 1 column"),
             (r#"{"a": "s3cret""#, "line 1 column"),
         ] {

@@ -180,7 +180,7 @@ impl Backlog {
             Err(error) if error.is_of_token() => keep(&whose, &error, tally, waiting),
             Err(PushError::OutOfTime { last, status: Some(status), .. }) if is_about_one(status) => {
                 tally.kept += 1;
-                self.hold(entry, &last, "the receiver breaks at a summary, which stays in the spool");
+                self.hold(entry, &last, "the receiver fails on a summary, which stays in the spool");
                 Tried::Broken(last)
             }
             // The cause is neither the summary nor the token, but the address, a proxy, or the receiver as a whole.
@@ -205,7 +205,7 @@ impl Backlog {
                 *if stored.superseded { &mut tally.superseded } else { &mut tally.delivered } += 1;
             }
             Err(error) if error.is_conflict() && entry.kind != Kind::Final => {
-                info!(%file, "the receiver has a summary of this run already that is as late as the one in the spool");
+                info!(%file, "the receiver already has a summary of this run that is as late as the one in the spool");
                 tally.superseded += 1;
             }
             Err(error) => {
@@ -227,7 +227,7 @@ impl Backlog {
             Ok(())
         });
         if let Err(error) = removed.await {
-            warn!(%file, %error, "a summary that was delivered stays in the spool");
+            warn!(%file, %error, "a delivered summary stays in the spool");
         }
     }
 
@@ -256,7 +256,7 @@ impl Backlog {
                     organization,
                     files,
                     reason,
-                    "summaries stay in the spool, as the push token does not fit; they are tried less and less often, and at once when its file changes"
+                    "summaries stay in the spool, because the push token is refused or missing; they are retried less and less often, and at once when the token file changes"
                 );
             }
         }
@@ -266,14 +266,14 @@ impl Backlog {
             warn!(
                 files = tally.kept,
                 error = hold.reason,
-                "summaries stay in the spool, as the receiver does not take them; they are tried again and again"
+                "summaries stay in the spool, because the receiver does not accept them; they are retried"
             );
         }
         let Tally { delivered, superseded, refused, kept } = *tally;
         if delivered + superseded + refused > 0 {
-            info!(delivered, superseded, refused, kept, "went through the spool");
+            info!(delivered, superseded, refused, kept, "the spool was processed");
         } else if kept > 0 {
-            debug!(kept, "went through the spool");
+            debug!(kept, "the spool was processed");
         }
     }
 }

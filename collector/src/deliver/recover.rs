@@ -46,7 +46,7 @@ pub fn recover_all(spool: &Spool, is_ours: impl Fn(&Head) -> bool) -> io::Result
                 continue;
             }
             Ok(_) => {
-                set_aside(spool, &id, lock, &"it is that of another run");
+                set_aside(spool, &id, lock, &"it belongs to another run");
                 continue;
             }
             Err(error) => {

@@ -128,7 +128,7 @@ impl Watched {
                 // A file that stays missing is reported once.
                 if was_there || now.is_some() {
                     let (file, error) = (self.path.display(), format!("{error:#}"));
-                    warn!(%file, error, "the push tokens cannot be read again: those from before stay in force");
+                    warn!(%file, error, "the push tokens cannot be read again: the previous ones stay in force");
                 }
                 None
             }

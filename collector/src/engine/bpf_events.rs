@@ -137,7 +137,7 @@ impl BpfEvents {
                 ready.clear_ready();
             }
             Err(error) => {
-                debug!(%error, "the ring buffer cannot be waited for; it is read at each pass");
+                debug!(%error, "cannot wait for the ring buffer; it is read at each pass");
                 std::future::pending::<()>().await;
             }
         }
@@ -175,7 +175,7 @@ impl BpfEvents {
         if lost > 0 && self.lost == 0 {
             warn!(
                 lost,
-                "records of the eBPF program were lost; what those processes used is known less precisely"
+                "records of the eBPF program were lost; the usage of those processes is less precise"
             );
         }
         self.lost += lost;
@@ -315,6 +315,7 @@ impl BpfEvents {
             let start_ns = exit.key.start_ticks.max(counted_since_ticks) * host.tick_ns();
             located.exited.push(Exited {
                 key: exit.key,
+                parent_pid: exit.parent_pid,
                 comm: exit.comm,
                 container: place.map(|place| place.container),
                 nested: place.and_then(|place| place.nested),

@@ -2,7 +2,7 @@
 //!
 //! Each run has its own [`CgroupStats`]. It opens the cgroup of every container once and reads all of them at each pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -60,6 +60,8 @@ pub(crate) struct CgroupStats {
     before: BTreeMap<ContainerIndex, SavedReadings>,
     /// The cgroup that a command shares with other processes, until it is opened.
     shared: Option<(CgroupReader, Shared)>,
+    /// Containers that other runs use, too.
+    disowned: BTreeSet<ContainerIndex>,
 }
 
 /// A container whose account could not be opened yet.
@@ -81,9 +83,16 @@ enum Shared {
     /// The cgroup of a service or session in which other programs run, too. An OOM kill is the command's if the cgroup has
     /// a limit of its own, which was set for the programs in it, as for a runner's service.
     Machine,
+    /// A container's cgroup in which several jobs run at once. It says nothing about the usage of one of them.
+    Jobs,
 }
 
 impl Shared {
+    /// Whether the growth of its memory is the run's.
+    fn grows_by_us(self) -> bool {
+        self == Self::Container
+    }
+
     /// The part of a reading that applies to the command: limits and throttling. The use includes other processes.
     fn part(self, reading: CgroupReading) -> CgroupReading {
         CgroupReading {
@@ -93,7 +102,7 @@ impl Shared {
             memory_peak_bytes: None,
             oom_kills: reading
                 .oom_kills
-                .filter(|_| self == Self::Container || reading.memory_limit_bytes.is_some()),
+                .filter(|_| self != Self::Machine || reading.memory_limit_bytes.is_some()),
             ..reading
         }
     }
@@ -156,6 +165,7 @@ impl CgroupStats {
             open: BTreeMap::new(),
             before: BTreeMap::new(),
             shared: None,
+            disowned: BTreeSet::new(),
         }
     }
 
@@ -259,7 +269,7 @@ impl CgroupStats {
                     self.begin(*index, reader, None, is_new);
                 }
                 Err(reason) => {
-                    debug!(id, pid = key.pid, %reason, "the account of a container cannot be read");
+                    debug!(id, pid = key.pid, %reason, "the cgroup of a container cannot be read");
                     if reason != Closed::Gone {
                         self.reasons.insert(*index, reason);
                     }
@@ -348,6 +358,7 @@ impl CgroupStats {
     ) {
         let Some(reading) = reader.read() else { return };
         let look = reading.memory;
+        let shared = shared.or(self.disowned.contains(&index).then_some(Shared::Jobs));
         let mut reading = shared.map_or(reading, |shared| shared.part(reading));
         if let Some(open) = self.open.get_mut(&index) {
             open.begin_again(reader, reading);
@@ -355,7 +366,9 @@ impl CgroupStats {
         }
         let before = self.before.get(&index);
         let mut earlier = CgroupReading::default();
-        if let Some(before) = before.filter(|before| reading.cpu_ns < before.last.cpu_ns) {
+        if let Some(before) =
+            before.filter(|before| reading.cpu_ns.is_some() && reading.cpu_ns < before.last.cpu_ns)
+        {
             earlier = before.last;
             reading = reading.after(&earlier);
         }
@@ -390,9 +403,25 @@ impl CgroupStats {
         self.open.insert(index, open);
     }
 
+    /// Other runs use this container, too: nothing but its limits, and what they did, counts for this run. Returns whether
+    /// that is new.
+    pub(crate) fn disown(&mut self, index: ContainerIndex) -> bool {
+        if !self.disowned.insert(index) {
+            return false;
+        }
+        if let Some(open) = self.open.get_mut(&index) {
+            open.shared = Some(Shared::Jobs);
+            (open.first, open.last) = (Shared::Jobs.part(open.first), Shared::Jobs.part(open.last));
+            open.need = MemoryNeed::default();
+        }
+        true
+    }
+
     /// Whether all open cgroups are gone; `None` if none was open.
     pub(crate) fn are_gone(&self) -> Option<bool> {
-        (!self.open.is_empty()).then(|| self.open.values().all(|open| open.gone))
+        // One that is shared is not read at each look.
+        let is_gone = |open: &OpenCgroup| open.gone || open.shared == Some(Shared::Jobs);
+        (!self.open.is_empty()).then(|| self.open.values().all(is_gone))
     }
 
     /// The cgroup figures of each container.
@@ -452,8 +481,7 @@ impl OpenCgroup {
     /// Reads everything if `all` is set or the memory peak has moved, otherwise only the CPU time. `at_end`: its first
     /// process has just ended.
     fn look(&mut self, container: ContainerIndex, all: bool, at_end: bool) -> AccountLook {
-        // The memory of a service or session is not the command's.
-        let is_ours = self.shared != Some(Shared::Machine);
+        let is_ours = self.shared.is_none_or(Shared::grows_by_us);
         let moved = || is_ours && self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak));
         let mut working_set_bytes = None;
         if all || moved() {

@@ -32,7 +32,7 @@ impl Endings {
         match registered {
             Ok(epoll) => Self { epoll: Some(epoll) },
             Err(error) => {
-                debug!(%error, "the ends of containers cannot be waited for");
+                debug!(%error, "cannot wait for containers to end");
                 Self { epoll: None }
             }
         }
@@ -44,7 +44,7 @@ impl Endings {
         // One event per process is enough: its holder checks it in the next pass.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         if let Err(error) = epoll::add(epoll.get_ref(), process, epoll::EventData::new_u64(0), flags) {
-            debug!(%error, "the end of a container cannot be waited for");
+            debug!(%error, "cannot wait for a container to end");
         }
     }
 

@@ -109,21 +109,6 @@ impl Pass {
         self.cost += next.cost;
     }
 
-    /// Splits the pass into processes that started before `ticks` and processes that started at or after it. The cost stays
-    /// with the first part.
-    pub(crate) fn split(mut self, ticks: u64) -> (Self, Self) {
-        let later = |start: u64| start >= ticks;
-        let mut second = self.without_processes(Cost::default());
-        (second.present, self.present) = self.present.into_iter().partition(|one| later(one.key.start_ticks));
-        (second.charges, self.charges) =
-            self.charges.into_iter().partition(|one| later(one.process.start_ticks));
-        if let Some(exited) = self.exited.take() {
-            let (later, earlier) = exited.into_iter().partition(|one| later(one.key.start_ticks));
-            (second.exited, self.exited) = (Some(later), Some(earlier));
-        }
-        (self, second)
-    }
-
     /// Applies the rules of a pod. The names of ended processes are evidence of what their containers are. CPU time of
     /// orphans returns to the containers that started them. `own` is the collector's container.
     pub(crate) fn apply_pod_rules(&mut self, containers: &mut Containers, own: Option<ContainerIndex>) {

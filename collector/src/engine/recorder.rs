@@ -62,6 +62,11 @@ impl Account {
         self.kernel = self.recorded;
     }
 
+    /// The kernel's figures count no longer: the usage of the processes continues from the recorded figure.
+    fn end(&mut self) {
+        self.processes = self.recorded;
+    }
+
     /// Adds both figures of the same time and returns the CPU time to record. `kernel`: the kernel's figure, and whether it
     /// is whole. A whole figure counts alone. If the cgroup's end was missed, the larger total counts.
     fn add(&mut self, kernel: Option<(u64, bool)>, processes: u64) -> u64 {
@@ -214,6 +219,23 @@ impl RunRecorder {
         self.is_left = true;
     }
 
+    /// Returns after it left them: the other run's usage in between is in their accounts, so that none counts any more.
+    pub(crate) fn return_to_containers(&mut self, containers: &Containers) {
+        if std::mem::take(&mut self.is_left) {
+            self.disown(&(0..containers.len() as u32).map(ContainerIndex).collect(), containers);
+        }
+    }
+
+    /// Other runs use these containers at the same time. From now on this run records there only the usage of its own
+    /// processes.
+    pub(crate) fn disown(&mut self, shared: &BTreeSet<ContainerIndex>, containers: &Containers) {
+        for container in shared {
+            if self.cgroups.disown(*container) {
+                self.accounts.entry(containers.root(*container)).or_default().end();
+            }
+        }
+    }
+
     /// Reads the accounts of all containers and adds up the use of each.
     fn look(&mut self, pass: &Pass, there: &[(ProcessKey, ContainerIndex)], containers: &Containers) {
         let mut processes_ns: BTreeMap<ContainerIndex, u64> = BTreeMap::new();
@@ -304,6 +326,9 @@ impl RunRecorder {
 
     /// Whether all cgroups of the run are gone; `None` if it had none that could be read.
     pub(crate) fn cgroups_are_gone(&mut self, containers: &Containers) -> Option<bool> {
+        if self.is_left {
+            return None;
+        }
         self.look(&Pass { between: true, ..Pass::default() }, &[], containers);
         self.cgroups.are_gone()
     }

@@ -218,7 +218,7 @@ impl Sampler {
             warn!(
                 forbidden = read.forbidden,
                 garbled = read.garbled,
-                "some processes cannot be read, and what they use is not counted; is proc mounted with hidepid?"
+                "some processes cannot be read, and their usage is not counted; is proc mounted with hidepid?"
             );
         }
         let mut processes = read.observations;
@@ -361,7 +361,7 @@ fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> 
         warnings: Vec::new(),
     };
     if let Some(hidden) = &info.hidden {
-        warn!(hidden, "what some processes use is not counted");
+        warn!(hidden, "the usage of some processes is not counted");
     }
     info
 }

@@ -73,7 +73,7 @@ impl<L: RunLocator> SingleRun<L> {
         self.recorder.begin_earlier(before, earlier.first_ticks);
         info!(
             seconds = before.as_secs_f64(),
-            "everything in sight is this pod's: what it used before counts"
+            "all visible processes belong to this pod: their earlier usage counts"
         );
         let mut pass = self.sampler.account(&reading, &mut self.locator, false);
         pass.ages = earlier.ages;

@@ -46,7 +46,7 @@ fn warn_of_exposure(config: &Config) {
     let Some(target) = &config.push else { return };
     if target.token_is_argument {
         warn!(
-            "--push-token on the command line can be read by every process in sight, the job included: use --push-token-file, or the variable COLLECTOR_PUSH_TOKEN"
+            "--push-token on the command line can be read by every visible process, including the job: use --push-token-file, or the variable COLLECTOR_PUSH_TOKEN"
         );
     }
     if target.is_exposed() {

@@ -37,7 +37,7 @@ pub async fn run(config: &Config, command: &[OsString]) -> anyhow::Result<ExitCo
     let reason = match catch_unwind(AssertUnwindSafe(|| Begun::begin(config))) {
         Ok(Ok(begun)) => return Box::pin(begun.run(config, command, open_files)).await,
         Ok(Err(error)) => format!("{error:#}"),
-        Err(_) => "a panic, which is told above".to_owned(),
+        Err(_) => "a panic, see above".to_owned(),
     };
     Ok(unmeasured(config, command, open_files, &reason))
 }
@@ -89,7 +89,7 @@ impl Begun {
         check_proc(&config.proc_path)?;
         // Orphans of the command become the collector's children, so that their CPU time ends up there.
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-            warn!(%error, "what the command leaves running becomes nobody's child: what that uses may be missing");
+            warn!(%error, "the usage of processes that outlive their parents may be missing");
         }
         let signals = Forwarded::new()?;
         let child_ended = signal(SignalKind::child())?;
@@ -131,7 +131,7 @@ impl Begun {
             if let Err(error) = read
                 && !std::mem::replace(&mut failed, true)
             {
-                warn!(%error, "the proc tree cannot be read any more: what the command uses from now on may be missing");
+                warn!(%error, "the proc tree can no longer be read: what the command uses from now on may be missing");
             }
         };
         loop {
@@ -161,7 +161,7 @@ impl Begun {
                 if error.is::<Redirected>() {
                     return false;
                 }
-                error!(error = format!("{error:#}"), "not everything about the run could be told");
+                error!(error = format!("{error:#}"), "not everything about the run could be reported");
                 false
             });
         if config.strict && !delivered && status.success() {

@@ -17,14 +17,12 @@ pub(super) fn append(path: &Path, markdown: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     // After an incomplete line a heading would be part of that line.
     let separator = if metadata.len() > 0 { "\n\n" } else { "" };
     if metadata.len() + (separator.len() + markdown.len()) as u64 > SHOWN_BYTES {
-        return Err(io::Error::other(
-            "with it the file would have more than 1 MiB, of which GitHub shows nothing",
-        ));
+        return Err(io::Error::other("the file would exceed 1 MiB, and GitHub would not show it"));
     }
     file.write_all(format!("{separator}{markdown}").as_bytes())
 }

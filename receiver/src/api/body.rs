@@ -50,8 +50,8 @@ async fn collect(
         }
         // A frame is smaller than 4 GiB.
         let share = Arc::clone(&state.bodies).try_acquire_many_owned(data.len() as u32);
-        let share = share
-            .map_err(|_| AppError::Unavailable("the receiver has too much to do; nothing was stored"))?;
+        let share =
+            share.map_err(|_| AppError::Unavailable("the receiver is overloaded; nothing was stored"))?;
         match &mut held {
             None => held = Some(share),
             Some(held) => held.merge(share),

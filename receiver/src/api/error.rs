@@ -67,9 +67,9 @@ pub(crate) struct TokenGuess;
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Busy => Self::Unavailable("the receiver has too much to do; nothing was stored"),
+            StoreError::Busy => Self::Unavailable("the receiver is overloaded; nothing was stored"),
             StoreError::Unusable { cause, .. } => Self::Unusable(cause),
-            StoreError::TooSlow => Self::Unavailable("the query took too long; ask for less, or later"),
+            StoreError::TooSlow => Self::Unavailable("the query took too long; request less, or retry later"),
             StoreError::Failed(text) => Self::Internal(text),
         }
     }
@@ -145,9 +145,9 @@ impl AppError {
             | Self::NotAcceptable(detail)
             | Self::UnsupportedMediaType(detail)
             | Self::Unavailable(detail) => (*detail).to_owned(),
-            Self::NotFound => "there is nothing at this path; GET /openapi.json tells what there is, above all POST /api/v1/metrics, POST /api/v1/token and GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}".to_owned(),
-            Self::MethodNotAllowed(allowed) => format!("this path takes {allowed}"),
-            Self::Timeout => "the body did not come in time".to_owned(),
+            Self::NotFound => "this path does not exist; GET /openapi.json lists all paths, mainly POST /api/v1/metrics, POST /api/v1/token and GET /api/v1/metrics/repo/{org}/{repo}/{workflow}/{job}".to_owned(),
+            Self::MethodNotAllowed(allowed) => format!("this path accepts {allowed}"),
+            Self::Timeout => "the body did not arrive in time".to_owned(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::Forbidden(detail)
             | Self::Malformed(detail)
@@ -155,7 +155,7 @@ impl AppError {
             | Self::Conflict(detail)
             | Self::Invalid { detail, .. } => detail.clone(),
             Self::Unusable(cause) => format!("the database cannot be used: {cause}; nothing was stored"),
-            Self::Internal(_) => "something broke in the receiver; its log tells what".to_owned(),
+            Self::Internal(_) => "internal error; the receiver's log has the details".to_owned(),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::validate::{self, Valid};
     request_body = Submission<Payload>,
     responses(
         (status = CREATED, description = "A new run", body = Stored),
-        (status = OK, description = "A run that was there already: it holds this summary now, or held it, or holds a later one; or one that another collector told of already", body = Stored),
+        (status = OK, description = "An existing run: this summary is now stored, was stored before, or is older than the stored one; or another collector reported the run", body = Stored),
         (status = FORBIDDEN, description = "The token is for another scope, has expired, or is a read token: `detail` says which", body = Problem, content_type = "application/problem+json"),
         (status = CONFLICT, description = "Another summary with this `summary_id` and `seq` is stored", body = Problem, content_type = "application/problem+json"),
         WriteProblems,
@@ -53,7 +53,7 @@ pub(crate) async fn push(
         Outcome::Joined(id) => there(id, false, true),
         Outcome::Superseded(id) => there(id, true, false),
         Outcome::Conflict => Err(AppError::Conflict(
-            "another summary with this summary_id and seq was stored already".to_owned(),
+            "another summary with this summary_id and seq is already stored".to_owned(),
         )),
     }
 }

@@ -16,7 +16,7 @@ use super::state::AppState;
     get, path = "/metrics", tag = "operation", security(()),
     responses(
         (status = OK, description = "Metrics", body = String, content_type = "text/plain"),
-        (status = INTERNAL_SERVER_ERROR, description = "They could not be told", body = wire::Problem, content_type = "application/problem+json"),
+        (status = INTERNAL_SERVER_ERROR, description = "The metrics cannot be encoded", body = wire::Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn metrics(

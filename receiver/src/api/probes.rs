@@ -11,7 +11,7 @@ use super::state::AppState;
 /// Check that the receiver runs
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", security(()),
-    responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
+    responses((status = OK, description = "The receiver runs", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn healthy() -> &'static str {
     "ok\n"
@@ -21,9 +21,9 @@ pub(super) async fn healthy() -> &'static str {
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
     responses(
-        (status = OK, description = "It can", body = String, content_type = "text/plain"),
-        (status = INTERNAL_SERVER_ERROR, description = "Something broke", body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Not now, or not until the database can be written: `detail` says why", body = Problem, content_type = "application/problem+json"),
+        (status = OK, description = "The receiver is ready", body = String, content_type = "text/plain"),
+        (status = INTERNAL_SERVER_ERROR, description = "Internal error", body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Not ready now, or until the database is writable: `detail` says why", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Result<&'static str, AppError> {

@@ -34,9 +34,9 @@ struct PushCheckQuery {
     get, path = "/api/v1/push-check", tag = "push", security(("push_token" = [])),
     params(PushCheckQuery),
     responses(
-        (status = NO_CONTENT, description = "It would", headers(("Receiver-Version" = String, description = "Version of the receiver; other answers have it as well"))),
+        (status = NO_CONTENT, description = "The push would be accepted", headers(("Receiver-Version" = String, description = "Version of the receiver; other answers have it as well"))),
         (status = FORBIDDEN, description = "The token is for another scope, has expired, or is a read token: `detail` says which", body = Problem, content_type = "application/problem+json"),
-        (status = INTERNAL_SERVER_ERROR, description = "Something broke", body = Problem, content_type = "application/problem+json"),
+        (status = INTERNAL_SERVER_ERROR, description = "Internal error", body = Problem, content_type = "application/problem+json"),
         ReadProblems,
     )
 )]

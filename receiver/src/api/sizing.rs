@@ -34,7 +34,7 @@ use crate::sizing::sizing;
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
-        (status = NOT_ACCEPTABLE, description = "None of the forms that `Accept` names", body = Problem, content_type = "application/problem+json"),
+        (status = NOT_ACCEPTABLE, description = "No format in `Accept` is supported", body = Problem, content_type = "application/problem+json"),
         ReadProblems,
     )
 )]
@@ -64,7 +64,7 @@ pub(crate) async fn of_job(
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
-        (status = NOT_ACCEPTABLE, description = "None of the forms that `Accept` names", body = Problem, content_type = "application/problem+json"),
+        (status = NOT_ACCEPTABLE, description = "No format in `Accept` is supported", body = Problem, content_type = "application/problem+json"),
         ReadProblems,
     )
 )]
@@ -93,7 +93,7 @@ pub(crate) async fn of_workflow(
     ),
     responses(
         (status = OK, description = "What to request, and why", content((Sizing = "application/json"), (String = "application/yaml"), (String = "text/markdown"))),
-        (status = NOT_ACCEPTABLE, description = "None of the forms that `Accept` names", body = Problem, content_type = "application/problem+json"),
+        (status = NOT_ACCEPTABLE, description = "No format in `Accept` is supported", body = Problem, content_type = "application/problem+json"),
         ReadProblems,
     )
 )]
@@ -176,7 +176,7 @@ fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Result<Format, AppErr
         Some((_, format)) => Ok(format),
         None if !any => Ok(Format::Json),
         None => Err(AppError::NotAcceptable(
-            "application/json, application/yaml, application/strategic-merge-patch+yaml and text/markdown can be accepted; format= has more",
+            "Accept must allow application/json, application/yaml, application/strategic-merge-patch+yaml or text/markdown; format= offers more",
         )),
     }
 }

@@ -73,7 +73,7 @@ impl AppState {
             return Err(AppError::Forbidden(detail.to_owned()));
         }
         let token = PushToken::parse(token);
-        token.ok_or(AppError::WrongToken("this is no push token; POST /api/v1/token makes one"))
+        token.ok_or(AppError::WrongToken("this is not a push token; POST /api/v1/token makes one"))
     }
 
     /// Accepts a push token for this scope, whose names must be [normalised](Scope::named) like those in tokens.
@@ -111,5 +111,5 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
     });
     token
         .filter(|token| !token.is_empty())
-        .ok_or(AppError::Unauthorized("the Authorization header holds no Bearer token"))
+        .ok_or(AppError::Unauthorized("the Authorization header has no Bearer token"))
 }

@@ -126,7 +126,7 @@ impl Server {
         match tokio::time::timeout(self.header_timeout, tls.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => self.http(stream, peer, watcher).await,
             Ok(Err(error)) => debug!(%peer, error = %error, "a TLS handshake failed"),
-            Err(_) => debug!(%peer, "a TLS handshake did not end in time"),
+            Err(_) => debug!(%peer, "a TLS handshake timed out"),
         }
     }
 
@@ -153,7 +153,7 @@ impl Server {
             ended = connection => if let Err(error) = ended {
                 debug!(%peer, error = %error, "a connection ended early");
             },
-            () = activity.idle(self.header_timeout) => debug!(%peer, "a connection had nothing to do"),
+            () = activity.idle(self.header_timeout) => debug!(%peer, "an idle connection was closed"),
         }
     }
 }

@@ -41,7 +41,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing came that is HTTP")));
+            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "no HTTP request arrived in time")));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;

@@ -32,7 +32,7 @@ pub async fn refresh(store: Store) {
         let pause = match step(&store, after, &parameters).await {
             Ok(last) => {
                 if std::mem::take(&mut failed) {
-                    info!("the figures of jobs are computed again");
+                    info!("the figures of jobs are updated again");
                 }
                 retry = FIRST_RETRY;
                 // After the last job, begin again with the first.
@@ -45,7 +45,7 @@ pub async fn refresh(store: Store) {
             Err(error) => {
                 // Log it once, not each time: pushes report the same disk.
                 if !std::mem::replace(&mut failed, true) {
-                    warn!(error = %error, "the figures of jobs are not up to date; it will be tried again");
+                    warn!(error = %error, "cannot update the figures of jobs; will retry");
                 }
                 let pause = retry;
                 retry = (retry * 2).min(LAST_RETRY);

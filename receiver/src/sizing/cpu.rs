@@ -52,14 +52,14 @@ pub(super) fn size(
     let limit = parameters.cpu_limit_percentile.map(|percentile| {
         let limit = rails.allow(rails.clamp(with_margin(at(percentile)))).max(request);
         reasons.push(format!(
-            "CPU limit {}: {percentile} % of the time they used less, + {} %",
+            "CPU limit {}: {percentile} % of the time the runs used less, + {} %",
             say_cores(limit),
             parameters.cpu_margin
         ));
         limit
     });
     if limit.is_none() {
-        reasons.push("no CPU limit: it would only take away what nobody else uses".to_owned());
+        reasons.push("no CPU limit: it would only withhold otherwise idle CPU time".to_owned());
     }
     CpuSizing {
         request_cores: Some(request),
@@ -184,7 +184,7 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
     };
     add(
         count(|one| !one.sampled),
-        "without a histogram, so that the 95th percentile of each stands for all of it",
+        "without a histogram, so the 95th percentile of each stands for the whole run",
     );
     add(
         count(|one| one.throttled),
@@ -197,11 +197,13 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
     let bound: Vec<_> = observations.iter().filter_map(Observation::cpu_bound_met).collect();
     if let Some(most) = ceiling::highest(bound.iter().copied()) {
         let (count, at, allows) = (bound.len(), say_cores(most.at), most.whose.allows());
-        let _ =
-            write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
+        let _ = write!(
+            reason,
+            "; {count} of {runs} runs reached the {at} that {allows}, not a limit of their own"
+        );
     }
     if observations.iter().all(Observation::is_cpu_censored) {
-        reason.push_str("; as all of them were held back, this is what is needed at the least");
+        reason.push_str("; all of them were held back, so at least this much is needed");
     }
     reason
 }

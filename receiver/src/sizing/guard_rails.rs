@@ -61,12 +61,12 @@ impl GuardRails<'_> {
         let clamped = self.clamp(raw);
         let target = self.allow(clamped);
         if raw < self.floor {
-            reasons.push(format!("raised to {}, the least that is recommended", say(self.floor)));
+            reasons.push(format!("raised to {}, the minimum recommendation", say(self.floor)));
         }
         if raw > self.cap {
-            reasons.push(format!("cut to {}, the most that is recommended", say(self.cap)));
+            reasons.push(format!("cut to {}, the maximum recommendation", say(self.cap)));
             if self.needed > self.cap {
-                reasons.push(format!("this is less than the {} that were needed", say(self.needed)));
+                reasons.push(format!("this is less than the {} needed", say(self.needed)));
             }
         }
         if let Some(allowed) = self.allowed.filter(|allowed| target < clamped && target <= allowed.at) {
@@ -95,7 +95,7 @@ impl GuardRails<'_> {
     fn beyond(&self, request: f64) -> Option<String> {
         let allowed = self.allowed.filter(|allowed| request > (self.round)(allowed.at))?;
         let (there, allows) = ((self.say)(allowed.at), allowed.whose.allows());
-        let needed = if self.needed > allowed.at { ", and so much is needed" } else { "" };
+        let needed = if self.needed > allowed.at { ", and that much is needed" } else { "" };
         Some(format!("this is more than the {there} that {allows}{needed}"))
     }
 
@@ -106,7 +106,7 @@ impl GuardRails<'_> {
         let share = 100.0 * (target - current).abs() / current.max(f64::MIN_POSITIVE);
         let keep = |why: String| (current, Some(format!("kept at {}: {why}", say(current))));
         if target < current && !self.may_lower {
-            return keep("every run was held back, and none of them tells that less is enough".to_owned());
+            return keep("every run was held back, so none shows that less is enough".to_owned());
         }
         let enough = current >= self.needed;
         if share < *ignore_below && enough && target != current {

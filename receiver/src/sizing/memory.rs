@@ -62,7 +62,7 @@ pub(super) fn size(
     let mut reasons = vec![reason(observations, raw, with_margin(used), &kill, parameters)];
     if next.is_some_and(|next| next >= raw) {
         reasons.push(format!(
-            "the peak grew in each of the last {GROWING_RUNS} runs: {} times its largest step is added to the last one",
+            "the peak grew in each of the last {GROWING_RUNS} runs: {} times its largest step is added to the last peak",
             parameters.growth_steps
         ));
     }
@@ -189,7 +189,7 @@ fn reason(
         } else {
             let _ = write!(
                 reason,
-                "what the OOM kill asks for, the limit × {} or + {}, whichever is more; the highest peak seen was {bytes} ({what}) in run {}",
+                "after an OOM kill, the limit × {} or + {}, whichever is more; the highest peak was {bytes} ({what}) in run {}",
                 kill.factor,
                 say_bytes(kill.added),
                 highest.run.run_id
@@ -205,26 +205,27 @@ fn reason(
         let others = killed.iter().filter(|one| one.is_killed_by_others_limit()).count();
         if others > 0 {
             let of_them = if others == killed.len() { String::new() } else { format!("{others} of them ") };
-            let _ = write!(reason, ", {of_them}by no limit of their own");
+            let _ = write!(reason, ", {of_them}not by a limit of their own");
         }
         if kill.bytes == 0.0 {
-            let _ =
-                write!(reason, "; {} runs since then needed more than that and were not", kill.answered_by);
+            let _ = write!(reason, "; {} runs since then needed more and were not killed", kill.answered_by);
         }
     }
     let close = observations.iter().filter(|one| one.at_memory_limit).count();
     if close > 0 {
         let percent = parameters.at_limit;
-        let _ = write!(reason, "; {close} of {runs} runs came to {percent} % of the limit or more");
+        let _ = write!(reason, "; {close} of {runs} runs reached at least {percent} % of the limit");
     }
     let bound: Vec<_> = observations.iter().filter_map(Observation::memory_bound_met).collect();
     if let Some(most) = ceiling::highest(bound.iter().copied()) {
         let (count, at, allows) = (bound.len(), say_bytes(most.at), most.whose.allows());
-        let _ =
-            write!(reason, "; {count} of {runs} runs met the {at} that {allows}, and no limit of their own");
+        let _ = write!(
+            reason,
+            "; {count} of {runs} runs reached the {at} that {allows}, not a limit of their own"
+        );
     }
     if observations.iter().all(Observation::is_memory_censored) {
-        reason.push_str("; as all of them were held back, this is what is needed at the least");
+        reason.push_str("; all of them were held back, so at least this much is needed");
     }
     reason
 }

@@ -277,7 +277,7 @@ mod tests {
             ("memory_cap", "1025Ti", "memory of at most 1Pi is accepted"),
             ("oom_bytes", "100MB", "128Mi"),
             ("cpu_cap", "1e7", "more than a million cores"),
-            ("cpu_floor", "0", "no CPU at all"),
+            ("cpu_floor", "0", "is zero"),
         ] {
             let detail = given(name, value).unwrap_err();
             assert!(detail.contains(words), "{value}: {detail}");

@@ -126,7 +126,7 @@ fn container(
         } else {
             let mut none = memory::none(&told, &memory_current);
             none.reasons.push(format!(
-                "nothing is recommended: memory was seen in {seen} of {runs} runs, and {} are needed",
+                "nothing is recommended: memory was measured in {seen} of {runs} runs, and {} are needed",
                 parameters.min_runs
             ));
             none

@@ -59,7 +59,7 @@ fn memory_that_was_not_seen_is_no_figure() {
     assert!(sizing.cpu.request_cores.is_some());
     assert_eq!((sizing.memory.request_bytes, sizing.memory.used_bytes), (None, None));
     assert_eq!(sizing.memory.change, Change::Unknown);
-    let why = "nothing is recommended: memory was seen in 0 of 3 runs, and 3 are needed";
+    let why = "nothing is recommended: memory was measured in 0 of 3 runs, and 3 are needed";
     assert!(sizing.memory.reasons.iter().any(|reason| reason == why), "{:?}", sizing.memory.reasons);
     // Among other runs, it does not count as a run with memory.
     let sizing = size(vec![facts(1.0, 100), unseen(), facts(1.0, 100)]);
@@ -191,7 +191,7 @@ fn what_the_kernel_counted_is_lowered_to_in_two_rounds() {
     let answered = size(history.clone()).memory;
     assert_eq!((mib(answered.request_bytes), mib(answered.target_bytes)), (108, 90), "90 x 6/5");
     let why = answered.reasons.join("; ");
-    assert!(why.contains("5 runs since then needed more than that and were not"), "{why}");
+    assert!(why.contains("5 runs since then needed more and were not killed"), "{why}");
     history.push(killed(108));
     assert!(mib(size(history).memory.request_bytes) >= 208, "another kill asks again");
 

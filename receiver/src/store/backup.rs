@@ -75,11 +75,11 @@ fn sound(connection: &Connection) -> Result<i64> {
     }
     let mut dangling = connection.prepare("PRAGMA foreign_key_check")?;
     if dangling.exists([])? {
-        return Err(anyhow!("the database is corrupt: rows that point to one that is not there"));
+        return Err(anyhow!("the database is corrupt: some rows refer to a missing row"));
     }
     let wrong: i64 = connection.query_row(WRONG_JOBS, [], |row| row.get(0))?;
     if wrong > 0 {
-        bail!("the database is corrupt: {wrong} jobs do not agree with their runs");
+        bail!("the database is corrupt: {wrong} jobs do not match their runs");
     }
     Ok(connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?)
 }

@@ -59,7 +59,7 @@ where
 
     fn answer(self: Box<Self>, result: Result<(), StoreError>) {
         let Self { done, reply, .. } = *self;
-        let undone = || StoreError::Failed("background work was not done".to_owned());
+        let undone = || StoreError::Failed("background work failed".to_owned());
         // The caller may be gone. The work is done nevertheless.
         let _ = reply.send(result.and_then(|()| done.ok_or_else(undone)));
     }

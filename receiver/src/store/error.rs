@@ -55,7 +55,7 @@ pub enum Cause {
     #[error("the disk of the database failed")]
     Disk,
     /// `SQLITE_IOERR_GETTEMPPATH`: SQLite writes to a temporary file only what is too large for memory.
-    #[error("there is no directory for temporary files: that of the database is not writable")]
+    #[error("there is no directory for temporary files: the database's directory is not writable")]
     NoTemporaryDirectory,
     /// `SQLITE_CANTOPEN`, `SQLITE_PERM`.
     #[error("a file of the database cannot be opened")]
@@ -70,7 +70,7 @@ pub enum Cause {
     #[error("the files of the database cannot be locked")]
     NoLocks,
     /// `SQLITE_NOMEM`.
-    #[error("there is too little memory")]
+    #[error("out of memory")]
     NoMemory,
 }
 

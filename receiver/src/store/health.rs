@@ -89,11 +89,11 @@ struct Words {
 }
 
 const WRITING: Words = Words {
-    fails: "the database cannot be written; it is tried again with each request",
+    fails: "the database cannot be written; each request tries again",
     works: "the database can be written again",
 };
 const READING: Words = Words {
-    fails: "the database cannot be read; it is tried again with each request",
+    fails: "the database cannot be read; each request tries again",
     works: "the database can be read again",
 };
 

@@ -23,7 +23,7 @@ pub enum OpenError {
     OldSqlite(&'static str),
     /// It was made by a newer receiver.
     #[error(
-        "the database is of version {found}, newer than this program knows ({known}); run the program that made it, or a newer one"
+        "the database has version {found}, newer than this program supports ({known}); run the program that made it, or a newer one"
     )]
     Newer {
         /// Its version.
@@ -35,14 +35,14 @@ pub enum OpenError {
     #[error("the file is a database of another program; name another file")]
     Foreign,
     /// It is not a database.
-    #[error("the file is no SQLite database; name another file, or one that is not there yet")]
+    #[error("the file is not a SQLite database; name another file, or one that does not exist yet")]
     NoDatabase,
     /// Its pages contradict each other.
-    #[error("the database is corrupt ({0}); restore a backup, or move it away to begin with an empty one")]
+    #[error("the database is corrupt ({0}); restore a backup, or move it away to start with an empty one")]
     Corrupt(String),
     /// Summaries that were acknowledged are in a damaged part of the write-ahead log.
     #[error(
-        "the write-ahead log is damaged at frame {frame}, and whole transactions follow it that SQLite would drop without a word; \
+        "the write-ahead log is damaged at frame {frame}, and SQLite would silently drop the complete transactions after it; \
          restore a backup, or move the -wal file away to go on without them"
     )]
     CorruptLog {
@@ -51,7 +51,7 @@ pub enum OpenError {
     },
     /// It cannot be written to.
     #[error(
-        "the database is read-only; the file and its directory must be writable for the user that runs this"
+        "the database is read-only; the file and its directory must be writable by the user that runs this"
     )]
     ReadOnly,
     /// Its file system does not support locks.

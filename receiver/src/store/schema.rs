@@ -143,7 +143,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     integrity::check_pages(&mut connection)?;
     configure(&connection)?;
     if !wal::empty(&connection)? {
-        warn!("another process reads the database, so the write-ahead log is not begun anew");
+        warn!("another process reads the database, so the write-ahead log cannot be restarted");
     }
     if !exists {
         create(&mut connection)?;

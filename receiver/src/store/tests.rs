@@ -100,7 +100,7 @@ fn a_database_that_is_not_ours_is_left_alone() {
     let path = directory.path().join("text.db");
     std::fs::write(&path, "this is no database, and it is long enough to be told from one").unwrap();
     let error = schema::open_for_writing(&path).unwrap_err().to_string();
-    assert!(error.contains("is no SQLite database"), "{error}");
+    assert!(error.contains("is not a SQLite database"), "{error}");
 }
 
 #[test]

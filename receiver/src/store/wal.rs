@@ -31,7 +31,7 @@ impl Wal {
     pub(super) fn after_batch(&mut self, connection: &Connection) {
         let (frames, copied) = match checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)") {
             Ok(counts) => counts,
-            Err(error) => return debug!(error = %error, "the length of the write-ahead log is not known"),
+            Err(error) => return debug!(error = %error, "cannot read the length of the write-ahead log"),
         };
         if frames < self.tried_frames {
             self.tried_frames = 0;
@@ -43,7 +43,7 @@ impl Wal {
             Ok((frames, copied)) if frames == copied => {
                 self.tried_frames = 0;
                 if std::mem::take(&mut self.alarmed) {
-                    info!("the write-ahead log could be copied into the database again");
+                    info!("the write-ahead log was copied into the database again");
                 }
             }
             Ok((frames, copied)) => {
@@ -52,13 +52,14 @@ impl Wal {
                     self.alarmed = true;
                     warn!(
                         frames,
-                        copied, "the write-ahead log grows, as another process keeps reading the database"
+                        copied,
+                        "the write-ahead log grows because another process keeps reading the database"
                     );
                 }
             }
             Err(error) => {
                 self.tried_frames = frames;
-                warn!(error = %error, "the write-ahead log could not be copied into the database; it will be tried again");
+                warn!(error = %error, "cannot copy the write-ahead log into the database; will retry");
             }
         }
     }

@@ -85,7 +85,7 @@ impl Writer {
         }
         let close = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;";
         if let Some(Err(failed)) = self.connection.map(|connection| connection.execute_batch(close)) {
-            error!(error = %failed, "the write-ahead log could not be emptied; the next start will do it");
+            error!(error = %failed, "cannot empty the write-ahead log; the next start will do it");
         }
     }
 
@@ -141,7 +141,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         if self.connection.is_none() {
             self.connection = Some(schema::reopen_for_writing(&self.path)?);
-            debug!("the database was opened again");
+            debug!("the database was reopened");
         }
         let Some(connection) = &mut self.connection else { return Err(StoreError::Busy) };
         let result = write(connection);

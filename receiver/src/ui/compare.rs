@@ -86,7 +86,7 @@ pub(super) async fn two(
 ) -> Result<Response, PageError> {
     let id = |text: Option<String>| {
         let missing =
-            || PageError::Invalid("Two runs are compared: /compare?a=1&b=2 with their ids.".to_owned());
+            || PageError::Invalid("Name two runs to compare by their ids: /compare?a=1&b=2.".to_owned());
         text.and_then(|text| text.parse().ok()).ok_or_else(missing)
     };
     let (a, b) = (id(asked.a)?, id(asked.b)?);

@@ -67,27 +67,25 @@ impl IntoResponse for PageError {
             Self::NotFound => (
                 StatusCode::NOT_FOUND,
                 "Not found",
-                "There is nothing at this address. The job or run may have been removed, or its name was mistyped.",
+                "This address does not exist. The job or run may have been removed, or its name was mistyped.",
             ),
-            Self::Invalid(detail) => {
-                (StatusCode::BAD_REQUEST, "This address makes no sense", detail.as_str())
-            }
+            Self::Invalid(detail) => (StatusCode::BAD_REQUEST, "Invalid address", detail.as_str()),
             Self::Forbidden => (
                 StatusCode::FORBIDDEN,
-                "Not from there",
-                "This form was sent by another site, and nothing was done.",
+                "Form refused",
+                "This form was sent by another site. Nothing was changed.",
             ),
             Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Too much to do",
+                "Overloaded",
                 "The receiver could not answer in time. Try again in a moment.",
             ),
             Self::Internal(text) => {
                 error!(error = text, "a page failed");
                 (
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "Something broke",
-                    "Something broke in the receiver; its log tells what.",
+                    "Internal error",
+                    "The receiver failed to answer; its log has the details.",
                 )
             }
         };

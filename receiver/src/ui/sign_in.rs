@@ -56,7 +56,7 @@ pub(super) async fn form(
     if session::find(&state, &headers) == Session::Open {
         return Ok(Redirect::to(&next).into_response());
     }
-    let told = asked.ended.map(|_| "Your session has ended. Sign in to go on where you were.");
+    let told = asked.ended.map(|_| "Your session has ended. Sign in to continue where you were.");
     page(&SignInPage { next, told, wrong: None })
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn sign_in(
     if let Some(cookie) = session::begin(&state, &headers, token.trim()) {
         return Ok(([(SET_COOKIE, cookie)], Redirect::to(&next)).into_response());
     }
-    let wrong = Some("This is not the read token. It is what --read-token of the receiver was given.");
+    let wrong = Some("This is not the read token. Enter the value of the receiver's --read-token.");
     let form = page(&SignInPage { next, told: None, wrong })?;
     let mut response = (StatusCode::FORBIDDEN, form).into_response();
     response.extensions_mut().insert(TokenGuess);
@@ -96,7 +96,7 @@ async fn typed(state: &AppState, request: Request) -> Result<Typed, PageError> {
 }
 
 fn unreadable() -> PageError {
-    PageError::Invalid("The form did not come as it should. Go back and send it again.".to_owned())
+    PageError::Invalid("The form is malformed. Go back and send it again.".to_owned())
 }
 
 /// `POST /sign-out`.

@@ -94,10 +94,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, BodyEr
                 };
                 BodyError::invalid(missing_field(&field, &inner), format!("{inner}{hint}"))
             }
-            _ => BodyError::Malformed(format!("the body is no JSON: {inner}")),
+            _ => BodyError::Malformed(format!("the body is not JSON: {inner}")),
         }
     })?;
-    deserializer.end().map_err(|error| BodyError::Malformed(format!("the body is no JSON: {error}")))?;
+    deserializer.end().map_err(|error| BodyError::Malformed(format!("the body is not JSON: {error}")))?;
     Ok(parsed)
 }
 
@@ -138,7 +138,7 @@ fn check_payload(payload: &Payload) -> Result<(), BodyError> {
             let last = CpuHistogram::LAST_BUCKET;
             return Err(BodyError::invalid(
                 field("cpu_cores_histogram"),
-                format!("is no histogram; {accepted}; the last bucket is {last}"),
+                format!("is not a histogram; {accepted}; the last bucket is {last}"),
             ));
         }
     }

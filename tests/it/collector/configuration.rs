@@ -18,10 +18,10 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> String {
 #[test]
 fn bad_flags_are_named_with_what_would_be_accepted() {
     let cases: [(&[&str], &[(&str, &str)], &[&str]); 14] = [
-        (&["--interval=2"], &[], &["\"2\" is no duration", "1m30s"]),
+        (&["--interval=2"], &[], &["\"2\" is not a duration", "1m30s"]),
         (&["--interval=5ms"], &[], &["--interval is 5ms", "10ms"]),
         (&["--proc-path=/nowhere"], &[], &["--proc-path /nowhere"]),
-        (&["--proc-path=/usr"], &[], &["--proc-path /usr is no proc tree"]),
+        (&["--proc-path=/usr"], &[], &["--proc-path /usr is not a proc tree"]),
         (&["--cgroup-path=/nowhere"], &[], &["--cgroup-path /nowhere"]),
         (&["--log-level=loud"], &[], &["loud", "debug, info, warn, error"]),
         (&["--top=100000"], &[], &["--top is 100000", "1000"]),

@@ -16,7 +16,7 @@ use crate::together::SCOPE;
 /// Summaries of each organization in the spool.
 const EACH: usize = 5;
 const ORGANIZATIONS: [&str; 2] = ["a-org", "b-org"];
-const STAYS: &str = "summaries stay in the spool, as the push token does not fit; they are tried less and less often, and at once when its file changes";
+const STAYS: &str = "summaries stay in the spool, because the push token is refused or missing; they are retried less and less often, and at once when the token file changes";
 
 /// A secret as a kubelet mounts it: its content changes when `..data` points to another directory.
 struct Mounted {

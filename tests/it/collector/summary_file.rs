@@ -155,7 +155,7 @@ fn beside_a_job_it_tells_of_each_container_and_of_what_is_wrong() {
     for part in [
         "### Resources used by <code>build&#124;test</code>, run `4711`",
         "`2b1801045111` used 2.0 MiB of memory, 98 % of its limit, 2.0 MiB.",
-        "% of the 1000.00 that are its request.",
+        "% of its request, 1000.00.",
         "0.90\u{a0}s",
     ] {
         assert!(markdown.contains(part), "{part} is not in\n{markdown}");

@@ -54,7 +54,7 @@ fn a_request_in_flight_is_finished_before_it_stops() {
     // A complete request on the same connection shows that the first part has been read.
     assert!(receiver.runs().is_empty());
     receiver.program().signal(Signal::TERM);
-    receiver.program().wait_for("stopping: no new requests, those in flight are finished");
+    receiver.program().wait_for("stopping: finishing the requests in flight, accepting no new ones");
     stream.write_all(rest.as_bytes()).unwrap();
     assert_eq!(read(&mut stream).status, 201);
     let ended = receiver.stop_after_signal();
@@ -112,7 +112,7 @@ fn what_is_wrong_with_the_configuration_is_named() {
         (&[], &["--max-body=0"], 2, "--max-body"),
         (&[], &["--addr=127.0.0.1:0", "--db=/nowhere/metrics.db"], 1, "/nowhere/metrics.db"),
         (&[], &["--addr=192.0.2.1:80", "--db=:memory:"], 1, "WAL"),
-        (&[], &["--addr=127.0.0.1:0", &newer], 1, "newer than this program knows"),
+        (&[], &["--addr=127.0.0.1:0", &newer], 1, "newer than this program supports"),
     ];
     for (environment, arguments, code, words) in cases {
         let output = command().envs(environment.iter().copied()).args(arguments).output().unwrap();

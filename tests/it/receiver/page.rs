@@ -48,7 +48,7 @@ fn a_withdrawn_read_token_ends_the_sessions_that_it_began() {
     assert_eq!((leads_to(&receiver, "", &old), leads_to(&receiver, "", &other)), (None, None));
     std::fs::write(&file, "the other token\na new token\n").unwrap();
     receiver.program().signal(Signal::HUP);
-    receiver.program().wait_for("secrets were read again");
+    receiver.program().wait_for("secrets reloaded");
     assert_eq!(leads_to(&receiver, "", &old).as_deref(), Some("/sign-in?ended=1"));
     assert_eq!(leads_to(&receiver, "", &other), None);
     assert_eq!(sign_in(&receiver, "", "the+old+token").status, 403);

@@ -26,7 +26,7 @@ fn it_is_answered_as_the_push_will_be() {
     let body = submission().to_string();
     let other = "this push token was not made for this organization, repository, workflow and job";
     let read = "this is a read token, not a push token; POST /api/v1/token makes one";
-    let garbled = "this is no push token; POST /api/v1/token makes one";
+    let garbled = "this is not a push token; POST /api/v1/token makes one";
     let job = receiver.job_token();
     let cases = [
         (job.clone(), 204, ""),

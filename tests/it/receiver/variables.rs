@@ -74,11 +74,11 @@ fn one_that_makes_no_sense_is_named() {
         ("RECEIVER_LOG_LEVEL", "loud", "debug, info, warn, error"),
         ("RECEIVER_BEHIND_PROXY", "perhaps", "perhaps"),
         ("RECEIVER_BODY_TIMEOUT", "30", "1m30s"),
-        ("RECEIVER_RETENTION", "0s", "no time at all"),
+        ("RECEIVER_RETENTION", "0s", "is zero"),
         ("RECEIVER_MAX_BODY", "4MiB", "128Mi"),
         ("RECEIVER_MAX_BODY", "512m", "did you mean 512Mi?"),
         ("RECEIVER_KEEP_RUNS_PER_JOB", "0", "1.."),
-        ("RECEIVER_ADDR", "8080", "no address"),
+        ("RECEIVER_ADDR", "8080", "not an address"),
     ] {
         let output = command().env(name, value).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -44,9 +44,7 @@ struct Attributed {
 
 pub(crate) fn run(as_json: bool) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!(
-            "this makes cgroups to compare with, which needs root; the collectors themselves run as nobody"
-        );
+        bail!("creating the cgroups to compare with needs root; the collectors themselves run as nobody");
     }
     let programs = build::programs(true, build::Object::Required)?;
     let mut rows = Vec::new();
@@ -220,5 +218,5 @@ fn table(rows: &[Row]) -> String {
     }
     table
         + "Interval 2 s, both collectors beside the same run, as nobody: one without any capability, one with CAP_BPF and \
-           CAP_PERFMON. The kernel's count is that of a cgroup v2 made for the run."
+           CAP_PERFMON. The kernel's count comes from a cgroup v2 made for the run."
 }

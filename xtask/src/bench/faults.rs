@@ -21,7 +21,7 @@ const FAULTS: [Fault; 7] = [
 
 pub(crate) fn run(rounds: u32) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("a small file system is mounted for this, which needs root");
+        bail!("mounting a small file system needs root");
     }
     let programs = build::programs(false, Object::IfPossible)?;
     // SAFETY: no other thread is running yet.
@@ -39,7 +39,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
     let control = faults::power_loss(rounds.min(5), Syncs::Lazy);
     print("control: power lost, log not synced", &control);
     if control.lost == 0 {
-        bail!("the control lost nothing: the power loss does not do what it should");
+        bail!("the control lost nothing: the simulated power loss has no effect");
     }
     if broken {
         bail!("acknowledged runs were lost or doubled");

@@ -102,7 +102,7 @@ fn millis(time: Duration) -> f64 {
 
 pub(crate) fn run(seconds: u64) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("wrk and the pushgateway are installed for this, which needs root");
+        bail!("installing wrk and the pushgateway needs root");
     }
     let program = build::programs(true, build::Object::IfPossible)?.receiver;
     if crate::setup::find("wrk").is_none() {
@@ -151,7 +151,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     let ratio = [&empty, &some, &many].map(Subject::best_rate).into_iter().fold(f64::INFINITY, f64::min)
         / peer.best_rate();
     target(
-        "best rate of ours (the lowest of three) / best of pushgateway",
+        "receiver's best rate (lowest of three) / pushgateway's best",
         ratio,
         ratio >= 100.0,
         "at least 100",
@@ -184,7 +184,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     );
     let refused: u64 =
         [&empty, &some, &many].iter().map(|it| (0..3).map(|at| it.median(at).failed).sum::<u64>()).sum();
-    target("pushes of ours that failed", refused as f64, refused == 0, "0");
+    target("failed pushes to the receiver", refused as f64, refused == 0, "0");
     if !failed.is_empty() {
         bail!("missed: {}", failed.join("; "));
     }
@@ -258,7 +258,8 @@ impl Bench {
         let line =
             line.with_context(|| format!("wrk: {stdout}{}", String::from_utf8_lossy(&output.stderr)))?;
         let told: Value = serde_json::from_str(line)?;
-        let number = |name: &str| told[name].as_u64().with_context(|| format!("wrk told no {name}: {told}"));
+        let number =
+            |name: &str| told[name].as_u64().with_context(|| format!("wrk reported no {name}: {told}"));
         let failed = number("failed")?;
         let requests = number("requests")?.saturating_sub(failed);
         Ok(Figure {

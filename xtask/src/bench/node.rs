@@ -63,7 +63,7 @@ fn environment(number: usize) -> [(&'static str, String); 5] {
 
 pub(crate) fn run(seconds: u64, pods: usize) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("pods are cgroups made for this, which needs root");
+        bail!("the pods are cgroups, and creating them needs root");
     }
     if pods < 8 || seconds < 4 {
         bail!("--pods is {pods} and --seconds is {seconds}; at least 8 and 4 are needed");

@@ -24,10 +24,10 @@ const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 pub(crate) fn run(rounds: usize) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the eBPF program is loaded and the kernel's statistics of it are turned on, which needs root");
+        bail!("loading the eBPF program and turning on the kernel's statistics of it need root");
     }
     if rounds < 3 {
-        bail!("--rounds is {rounds}; a median wants 3 or more");
+        bail!("--rounds is {rounds}; a median needs at least 3");
     }
     let programs = build::programs(true, build::Object::Required)?;
     let directory = tempfile::tempdir()?;

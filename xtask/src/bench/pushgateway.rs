@@ -31,7 +31,7 @@ impl Gateway {
         let package = std::fs::read_dir(&at)?
             .flatten()
             .find(|entry| entry.file_name().to_string_lossy().ends_with(".deb"))
-            .context("the package of pushgateway is not there")?;
+            .context("apt-get downloaded no pushgateway package")?;
         checked(Command::new("dpkg").arg("-x").arg(package.path()).arg(&at))?;
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?.to_string();

@@ -72,7 +72,7 @@ impl Figure {
 
 pub(crate) fn run(passes: u32) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the tools to compare with are installed for this, which needs root");
+        bail!("installing the tools to compare with needs root");
     }
     let programs = build::programs(true, build::Object::IfPossible)?;
     let peers = Peers::prepare()?;
@@ -223,7 +223,7 @@ impl Peers {
         let package = std::fs::read_dir(at)?
             .flatten()
             .find(|entry| entry.file_name().to_string_lossy().ends_with(".deb"));
-        let package = package.context("the package of process-exporter is not there")?.path();
+        let package = package.context("apt-get downloaded no process-exporter package")?.path();
         checked(Command::new("dpkg").arg("-x").arg(package).arg(at.join("exporter")))?;
         Ok(Self { directory })
     }

@@ -52,7 +52,7 @@ impl Form {
 
 pub(crate) fn run(rounds: usize, collector: Option<&Path>) -> Result<()> {
     if rounds < 3 {
-        bail!("--rounds is {rounds}; a median wants 3 or more");
+        bail!("--rounds is {rounds}; a median needs at least 3");
     }
     let collector = match collector {
         Some(built) => built.to_owned(),

@@ -55,7 +55,7 @@ pub(crate) fn programs() -> Result<KubernetesPrograms> {
     let version = kubernetes_version()?;
     let package = "k8s.io/component-base/version";
     let numbers: Vec<_> = version.trim_start_matches('v').split('.').collect();
-    let [major, minor, ..] = numbers[..] else { bail!("{version} is no version of Kubernetes") };
+    let [major, minor, ..] = numbers[..] else { bail!("{version} is not a version of Kubernetes") };
     let flags = format!(
         "-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
          -X {package}.gitTreeState=clean"
@@ -90,11 +90,11 @@ fn build(name: &str, packages: &str, linker_flags: &str) -> Result<PathBuf> {
         return Ok(directory);
     }
     if directory.exists() {
-        eprintln!("{} is not what was built there: building it again", directory.display());
+        eprintln!("{} has changed since it was built: building it again", directory.display());
         fs::remove_dir_all(&directory)?;
     }
     eprintln!(
-        "building {name} into {} (Kubernetes takes some 10 minutes the first time)",
+        "building {name} into {} (Kubernetes takes about 10 minutes the first time)",
         directory.display()
     );
     let mut install = Command::new("go");
@@ -117,7 +117,7 @@ fn build(name: &str, packages: &str, linker_flags: &str) -> Result<PathBuf> {
 fn progress(install: &mut Command, name: &str) -> Result<()> {
     use std::io::{BufRead, BufReader};
     let mut child = install.stderr(std::process::Stdio::piped()).spawn().context("cannot run go")?;
-    let stderr = child.stderr.take().context("standard error is not there")?;
+    let stderr = child.stderr.take().context("no standard error")?;
     let mut last = Vec::new();
     for (number, line) in BufReader::new(stderr).lines().map_while(Result::ok).enumerate() {
         if number % 100 == 99 {

@@ -87,7 +87,7 @@ pub(crate) fn up(release: bool) -> Result<()> {
                 "a cluster is up: `cargo xtask cluster status` shows it, `cargo xtask cluster down` ends it"
             );
         }
-        eprintln!("removing what is left of a cluster that is not up");
+        eprintln!("removing the remains of a cluster that is not up");
         node.remove()?;
     }
     let programs = go::programs()?;
@@ -148,7 +148,7 @@ pub(crate) fn down() -> Result<()> {
         return Ok(());
     };
     Node::of(state)?.remove()?;
-    println!("The cluster is gone; what was built for it is in {}.", cache::directory()?.display());
+    println!("The cluster is removed; the programs built for it are in {}.", cache::directory()?.display());
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn status() -> Result<()> {
         println!("{name:<20} {state}");
     }
     if !(node.state.up && node.is_alive()) {
-        println!("It is not up: `cargo xtask cluster down` removes what is left of it. Logs: {}", logs());
+        println!("It is not up: `cargo xtask cluster down` removes its remains. Logs: {}", logs());
         return Ok(());
     }
     let programs = go::programs()?;

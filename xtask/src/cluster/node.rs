@@ -92,7 +92,7 @@ impl Node {
         self.state.write()?;
         wait("the node", || {
             if let Some(status) = keeper.try_wait()? {
-                bail!("the node could not be made ({status}): {}", last_lines(&log_of("keeper")));
+                bail!("cannot create the node ({status}): {}", last_lines(&log_of("keeper")));
             }
             Ok(run.join("ready").exists())
         })?;

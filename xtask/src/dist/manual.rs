@@ -12,7 +12,7 @@ pub(super) fn definition(name: &str) -> Result<Command> {
     match name {
         "collector" => Ok(collector::args::Args::command().name("collector")),
         "receiver" => Ok(receiver::args::Args::command().name("receiver")),
-        other => bail!("no program {other} is shipped"),
+        other => bail!("{other} is not a shipped program"),
     }
 }
 

@@ -33,5 +33,7 @@ pub(super) fn write(name: &str, arch: Arch, to: &Path) -> Result<()> {
         }
         fs::remove_file(&found)?;
     }
-    fs::metadata(to).map(drop).with_context(|| format!("cargo-cyclonedx wrote no bill of {name}"))
+    fs::metadata(to)
+        .map(drop)
+        .with_context(|| format!("cargo-cyclonedx wrote no bill of materials for {name}"))
 }

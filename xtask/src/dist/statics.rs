@@ -67,11 +67,11 @@ pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
 fn check(program: &Path) -> Result<()> {
     let bytes = std::fs::read(program).with_context(|| program.display().to_string())?;
     let header = elf::FileHeader64::<Endianness>::parse(&*bytes)
-        .with_context(|| format!("{} is no 64-bit ELF file", program.display()))?;
+        .with_context(|| format!("{} is not a 64-bit ELF file", program.display()))?;
     let endian = header.endian()?;
     for segment in header.program_headers(endian, &*bytes)? {
         if segment.interpreter(endian, &*bytes)?.is_some() {
-            bail!("{} is not static: it wants an interpreter", program.display());
+            bail!("{} is not static: it needs an interpreter", program.display());
         }
     }
     Ok(())

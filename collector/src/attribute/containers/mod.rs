@@ -49,6 +49,17 @@ impl SavedContainers {
     pub fn first(&self) -> Option<&Container> {
         self.list.first()
     }
+
+    /// How many containers there are, those inside others included.
+    pub fn count(&self) -> usize {
+        self.list.len() + self.nested.len()
+    }
+
+    /// Whether both are the containers of one pod at different times: containers are only ever added.
+    pub fn is_same_list(&self, other: &Self) -> bool {
+        let keys_agree = self.list.iter().zip(&other.list).all(|(one, other)| one.key == other.key);
+        keys_agree && self.nested.iter().zip(&other.nested).all(|(one, other)| one == other)
+    }
 }
 
 /// All containers of the run.

@@ -76,7 +76,7 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// It does not begin as a checkpoint.
-    #[error("it is no checkpoint")]
+    #[error("it is not a checkpoint")]
     Foreign,
     /// Another version wrote it.
     #[error("it has version {0}, this collector reads version {VERSION}")]
@@ -85,7 +85,7 @@ pub enum CheckpointError {
     #[error("it is truncated or corrupt: {0}")]
     Corrupt(&'static str),
     /// It is complete, but no run can have such values.
-    #[error("it holds what cannot be: {0}")]
+    #[error("it contains impossible values: {0}")]
     Unsound(&'static str),
 }
 

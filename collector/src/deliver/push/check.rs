@@ -43,7 +43,7 @@ impl Pusher {
         address.query_pairs_mut().extend_pairs(parts);
         let endpoint = shown(&self.target.endpoint);
         match timeout(ATTEMPT_TIMEOUT, self.ask(address, run)).await {
-            Ok(Verdict::Welcome) => debug!(endpoint, "the receiver will take the summary"),
+            Ok(Verdict::Welcome) => debug!(endpoint, "the receiver will accept the summary"),
             Ok(Verdict::Wrong(why)) => warn!(endpoint, why, "the summary will not be accepted"),
             Ok(Verdict::Unreachable(why)) => self.warn_unreachable(&endpoint, &why),
             Err(_) => self.warn_unreachable(&endpoint, "it does not answer"),
@@ -95,7 +95,7 @@ impl Pusher {
             }
             _ if status.is_server_error() => Verdict::Unreachable(reason(status, None, &answer)),
             _ => Verdict::Wrong(format!(
-                "what answers there is no receiver ({})",
+                "the server there is not a receiver ({})",
                 reason(status, None, &answer)
             )),
         }

@@ -68,14 +68,13 @@ fn trusted(ca_certificates: Option<&[u8]>, needed: bool) -> Result<RootCertStore
                     variable,
                     reason,
                     ignored,
-                    "no certificate that the variable names can be used, and no other is trusted"
+                    "the certificates that the variable names cannot be used, and no others are trusted"
                 );
             }
             None => {
                 warn!(
                     reason,
-                    ignored,
-                    "the system has no CA certificates: those built in are trusted, which are Mozilla's"
+                    ignored, "the system has no CA certificates: the built-in ones from Mozilla are trusted"
                 );
             }
         }

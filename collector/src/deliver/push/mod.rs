@@ -48,13 +48,13 @@ pub enum PushError {
         organization: String,
     },
     /// It was not sent, because the same was refused recently.
-    #[error("not sent, as the same was refused not long ago: {reason}")]
+    #[error("not sent, because the same was refused recently: {reason}")]
     Held {
         /// Why it was refused.
         reason: String,
     },
     /// There was no time left for another attempt.
-    #[error("no attempt of {attempts} succeeded in the time given; the last one: {last}")]
+    #[error("none of {attempts} attempts succeeded in time; the last one: {last}")]
     OutOfTime {
         /// How many were made.
         attempts: u32,
@@ -261,7 +261,7 @@ impl Pusher {
             let wait = jittered(pause).max(not_before.unwrap_or_default());
             if Instant::now() + wait >= deadline {
                 let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner) == failure;
-                let last = if told { "as it was told before the command began".to_owned() } else { failure };
+                let last = if told { "as logged before the command began".to_owned() } else { failure };
                 return Err(PushError::OutOfTime { attempts, last, status });
             }
             if attempts == 1 && self.tells(RECEIVER) {
@@ -309,7 +309,7 @@ async fn attempt(client: &Client, target: &PushTarget, token: &Secret, body: Byt
             Ok(stored) => Attempt::Stored(stored),
             Err(_) => Attempt::Refused(
                 status,
-                format!("{status}, but the answer is none of a receiver: {}", excerpt(&answer)),
+                format!("{status}, but the answer is not from a receiver: {}", excerpt(&answer)),
             ),
         };
     }
@@ -360,7 +360,7 @@ fn redirect(response: &Response) -> Option<String> {
 fn reason(status: StatusCode, redirect: Option<&str>, answer: &[u8]) -> String {
     if let Some(target) = redirect {
         return format!(
-            "{status}: it redirects to {target:?}, which is not followed, since the token is for this address only: is that the receiver's?"
+            "{status}: it redirects to {target:?}, which is not followed, because the token is for this address only: is that the receiver's?"
         );
     }
     match serde_json::from_slice::<Problem>(answer) {

@@ -54,12 +54,12 @@ pub(super) fn sentence(error: &reqwest::Error, endpoint: &Url) -> String {
     }
     let unanswered = chain.iter().find_map(|error| error.downcast_ref::<hyper::Error>());
     if let Some(error) = unanswered {
-        let other = if endpoint.scheme() == "http" { "; does it want https?" } else { "" };
+        let other = if endpoint.scheme() == "http" { "; does it expect https?" } else { "" };
         if error.is_incomplete_message() {
             return format!("{at} closed the connection without an answer{other}");
         }
         if error.is_parse() {
-            return format!("what answers at {at} does not speak HTTP{other}");
+            return format!("the server at {at} does not speak HTTP{other}");
         }
     }
     if error.is_timeout() {
@@ -83,7 +83,7 @@ fn of_tls(error: &rustls::Error, at: &str) -> String {
         rustls::Error::InvalidCertificate(error) => {
             let why = match error {
                 CertificateError::UnknownIssuer => {
-                    "nobody whom this machine trusts has signed it (--ca-file adds a CA)".to_owned()
+                    "no CA that this machine trusts has signed it (--ca-file adds a CA)".to_owned()
                 }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     "it has expired".to_owned()

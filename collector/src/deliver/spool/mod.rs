@@ -231,12 +231,12 @@ impl Spool {
             }
             total -= entry.bytes;
             forget(&entry.path);
-            warn!(file = %entry.path.display(), kind = ?entry.kind, too_old, "a file of the spool was dropped undelivered");
+            warn!(file = %entry.path.display(), kind = ?entry.kind, too_old, "an undelivered file was dropped from the spool");
             dropped += 1;
             dropped_bytes += entry.bytes;
         }
         if dropped > 0 {
-            info!(dropped, dropped_bytes, "the spool keeps to its limits");
+            info!(dropped, dropped_bytes, "the spool was reduced to its limits");
         }
     }
 }

@@ -71,7 +71,7 @@ impl RunPublisher {
             pushed = self.push(body.clone(), deadline) => pushed,
             () = &mut again => {
                 hurry = true;
-                self.pusher.as_ref().map(|_| Push::Failed("given up at a second signal".to_owned()))
+                self.pusher.as_ref().map(|_| Push::Failed("cancelled by a second signal".to_owned()))
             }
         };
         let spooled = match spooling {
@@ -125,7 +125,7 @@ impl RunPublisher {
                     .entries()?
                     .into_iter()
                     .find(|entry| entry.id == summary_id && entry.kind == Kind::Final);
-                let aside = entry.context("the summary is not in the spool any more")?;
+                let aside = entry.context("the summary is no longer in the spool")?;
                 let aside = spool.refuse(&aside, &error)?;
                 error!(endpoint, error, file = %aside.display(), "the summary will never be accepted and is set aside");
                 self.forget_run().await;
@@ -139,7 +139,7 @@ impl RunPublisher {
             (pushed, _, _) => {
                 let error = match pushed {
                     Some(Push::Refused(error) | Push::Failed(error)) => error,
-                    _ => "the spool does not take it".to_owned(),
+                    _ => "it cannot be put into the spool".to_owned(),
                 };
                 let Some(body) = last_resort else {
                     error!(
@@ -188,7 +188,7 @@ async fn spooled(spooling: JoinHandle<std::io::Result<PathBuf>>) -> Option<PathB
         Ok(Ok(Ok(path))) => return Some(path),
         Ok(Ok(Err(error))) => warn!(%error, "the summary cannot be put into the spool"),
         Ok(Err(error)) => warn!(%error, "the summary cannot be put into the spool"),
-        Err(_) => warn!("the disk does not take the summary"),
+        Err(_) => warn!("the summary could not be put into the spool in time"),
     }
     None
 }

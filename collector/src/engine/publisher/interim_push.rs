@@ -25,7 +25,7 @@ impl InterimPush {
     /// Queues this summary, in place of one that already waits.
     pub(super) fn offer(&mut self, submission: Submission, interval: Duration) {
         if let Some((replaced, _)) = self.waiting.replace((submission, interval.max(LEAST_PATIENCE))) {
-            info!(seq = replaced.seq, "an interim summary was not sent: a later one takes its place");
+            info!(seq = replaced.seq, "an interim summary was not sent: a later one replaces it");
         }
     }
 

@@ -301,7 +301,7 @@ impl RunPublisher {
             && tokio::time::timeout(LAST_WRITE, write).await.is_err()
         {
             // The next collector delivers that checkpoint, which the final summary supersedes.
-            warn!("the disk does not take the last checkpoint; what there is of it stays");
+            warn!("the last checkpoint could not be written in time; its incomplete file stays");
         }
         if let Some(spool) = &self.spool {
             spool.remove_checkpoint(&self.summary_id);

@@ -1,65 +1,39 @@
-//! The jobs that the processes of a node name.
-
-use std::rc::Rc;
+//! The processes of each pod that runs a job, with the jobs that they name.
 
 use rustc_hash::FxHashMap;
 
 use super::job_env::{JobEnvironments, Told};
+use super::membership::Member;
 use super::pods::{PodNumber, Pods, split};
-use crate::attribute::ci_job::JobEvidence;
 use crate::attribute::containers::Place;
 use crate::engine::reading::Reading;
-use crate::run_identity::RunIdentity;
-use crate::sample::process_table::ProcessTable;
+use crate::sample::process_table::{ProcessKey, ProcessTable};
 
-/// How many ancestors of a process are searched for the current job of its pod.
-const MAX_ANCESTORS: usize = 256;
-
-/// The evidence of a pass, by pod.
-pub(super) fn job_evidence(
+/// Returns the members of each pod that has a job, or in which a process names one.
+pub(super) fn members(
     reading: &Reading,
     pods: &Pods,
     environments: &mut JobEnvironments,
     table: &ProcessTable,
-) -> FxHashMap<PodNumber, Vec<JobEvidence>> {
-    let mut evidence: FxHashMap<PodNumber, Vec<JobEvidence>> = FxHashMap::default();
-    // Processes of another job than their pod's current one.
-    let mut foreign = Vec::new();
-    let mut runs: FxHashMap<u32, (Option<Rc<RunIdentity>>, u32)> = FxHashMap::default();
-    let mut add = |run: Rc<RunIdentity>, place: Place, start_ticks: u64, ppid: u32| {
-        let Some((number, container)) = split(place.container) else { return };
-        let current = pods.get(number).and_then(|pod| pod.job.as_ref()).map(|job| &job.run);
-        let of_pod = evidence.entry(number).or_default();
-        if let Some(current) = current.filter(|current| **current != run) {
-            foreign.push((number, of_pod.len(), ppid, Rc::clone(current)));
+) -> FxHashMap<PodNumber, Vec<Member>> {
+    let mut members: FxHashMap<PodNumber, Vec<Member>> = FxHashMap::default();
+    let mut add = |place: Place, key: ProcessKey, parent_pid, is_zombie, run| {
+        if let Some((number, container)) = split(place.container) {
+            let member = Member { key, parent_pid, is_zombie, container, nested: place.nested, run };
+            members.entry(number).or_default().push(member);
         }
-        let container = place.nested.is_none().then_some(container);
-        of_pod.push(JobEvidence { run, start_ticks, within: false, container });
     };
     for (process, place) in reading.located() {
         let Some(place) = place.filter(|place| split(place.container).is_some()) else { continue };
-        let run = environments.run_of(process, table);
-        runs.insert(process.key.pid, (run.clone(), process.ppid));
-        if let Some(run) = run {
-            add(run, place, process.key.start_ticks, process.ppid);
-        }
+        add(place, process.key, process.ppid, process.zombie, environments.run_of(process, table));
     }
     for (key, Told { parent_pid, place, run }) in environments.over() {
-        add(run, place, key.start_ticks, parent_pid);
-    }
-    for (number, at, ppid, current) in foreign {
-        let mut above = ppid;
-        for _ in 0..MAX_ANCESTORS {
-            let Some((run, ppid)) = runs.get(&above) else { break };
-            if run.as_ref() == Some(&current) {
-                if let Some(one) = evidence.get_mut(&number).and_then(|of_pod| of_pod.get_mut(at)) {
-                    one.within = true;
-                }
-                break;
-            }
-            above = *ppid;
-        }
+        add(place, key, parent_pid, false, Some(run));
     }
     environments.end_pass();
-    evidence
+    members.retain(|number, members| {
+        pods.get(*number).is_some_and(|pod| !pod.jobs.is_empty())
+            || members.iter().any(|one| one.run.is_some())
+    });
+    members
 }

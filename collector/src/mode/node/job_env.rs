@@ -124,7 +124,7 @@ impl JobEnvironments {
                 if error.kind() == ErrorKind::PermissionDenied {
                     if self.forbidden == 0 {
                         warn!(
-                            "the environment of other users' processes cannot be read, so that their jobs are not found: CAP_SYS_PTRACE is needed"
+                            "the environment of other users' processes cannot be read, so their jobs are not found: CAP_SYS_PTRACE is needed"
                         );
                     }
                     self.forbidden += 1;
@@ -149,7 +149,7 @@ impl JobEnvironments {
             (Named::Unusable { run_id, why }, _) => {
                 if self.logged.len() < MAX_LOGGED && self.logged.insert(run_id.clone()) {
                     let pid = key.pid;
-                    warn!(run_id, pid, why, "a process is of a job that cannot be followed");
+                    warn!(run_id, pid, why, "a process belongs to a job that cannot be followed");
                 }
                 None
             }

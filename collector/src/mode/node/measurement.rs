@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tracing::debug;
 
-use super::evidence::job_evidence;
+use super::evidence::members;
 use super::job_env::JobEnvironments;
 use super::pod::{JobEnd, JobRun, PodContext, PodKey};
 use super::pods::{PodNumber, Pods};
@@ -62,7 +62,7 @@ impl NodeMeasurement {
         pusher: Option<Pusher>,
         spool: Option<Spool>,
         open_files_limit: u64,
-        recovered: HashMap<PodKey, Recovered>,
+        recovered: HashMap<PodKey, Vec<Recovered>>,
     ) -> anyhow::Result<(Self, Vec<Recovered>)> {
         let for_processes = open_files_limit - (open_files_limit / 2).min(CGROUP_DESCRIPTORS);
         let hierarchies = Hierarchies::find(&config.proc_path, config.cgroup_path.as_deref());
@@ -95,7 +95,7 @@ impl NodeMeasurement {
         let reading = sampler.read(pods)?;
         let mut pass = sampler.account(&reading, pods, last);
         environments.hear(std::mem::take(&mut pass.begun));
-        let evidence = job_evidence(&reading, pods, environments, sampler.table());
+        let members = members(&reading, pods, environments, sampler.table());
         totals.missed_passes += pass.cost.missed_samples;
         totals.lost_records += pass.cost.lost_records;
         let (shares, unattributed_ns) = pods.share_out(pass);
@@ -112,8 +112,8 @@ impl NodeMeasurement {
         let mut ended = Vec::new();
         for (number, share) in shares {
             let Some(pod) = pods.get_mut(number) else { continue };
-            let seen = evidence.get(&number).map_or(&[][..], Vec::as_slice);
-            ended.extend(pod.advance(share, seen, &context).map(|(job, end)| (number, job, end)));
+            let seen = members.get(&number).map_or(&[][..], Vec::as_slice);
+            ended.extend(pod.advance(share, seen, &context).into_iter().map(|(job, end)| (number, job, end)));
         }
         totals.passes += 1;
         totals.processes = reading.processes.len();

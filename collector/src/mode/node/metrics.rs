@@ -61,7 +61,7 @@ fn job_labels<'a>(pod: &'a Pod, job: &'a JobRun) -> Vec<&'a str> {
 }
 
 fn jobs(scrape: &mut Scrape, measurement: &NodeMeasurement) {
-    let running = || measurement.pods.iter().filter_map(|(_, pod)| Some((pod, pod.job.as_ref()?)));
+    let running = || measurement.pods.iter().flat_map(|(_, pod)| pod.jobs.iter().map(move |job| (pod, job)));
     let rows: Vec<Row<'_>> = running()
         .flat_map(|(pod, job)| {
             let live = job.recorder.live().filter(|(index, ..)| !pod.containers.is_overhead(*index));
@@ -128,7 +128,7 @@ fn own(scrape: &mut Scrape, measurement: &NodeMeasurement, publisher: &NodePubli
         &["version", "source"],
         [(vec![info.version.as_str(), info.source.as_str()], 1.0)],
     );
-    let count = measurement.pods.iter().filter(|(_, pod)| pod.job.is_some()).count();
+    let count: usize = measurement.pods.iter().map(|(_, pod)| pod.jobs.len()).sum();
     scrape.gauges("collector_jobs", "Jobs that are followed", &[], one(count as f64));
     let pods = measurement.pods.iter().count();
     scrape.gauges("collector_pods", "Pods, and containers in no pod, jobs or not", &[], one(pods as f64));

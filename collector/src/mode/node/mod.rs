@@ -1,16 +1,19 @@
 //! Node mode: follows every CI job of a node and publishes a summary of each.
 //!
-//! `measurement` reads the node once each interval and splits the figures by pod; `pod` decides which job a pod runs;
-//! `publisher` sends summaries and writes checkpoints.
+//! `measurement` reads the node once each interval and splits the figures by pod; `membership` decides to which job of its
+//! pod each process belongs, and `shares` splits a pod's figures by job; `pod` follows the jobs of a pod; `publisher` sends
+//! summaries and writes checkpoints.
 
 mod evidence;
 mod job_env;
 mod measurement;
+mod membership;
 mod metrics;
 mod pod;
 mod pods;
 mod publisher;
 mod serve;
+mod shares;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -63,17 +66,17 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
                 let ended = measurement.pass(false)?;
                 publisher.after_pass(&mut measurement, ended);
             }
-            (pod, next) = next_step(&mut measurement.pods) => step(&mut measurement, pod, next),
+            (job, next) = next_step(&mut measurement.pods) => step(&mut measurement, job, next),
             reply = scrapes.next() => {
                 // The client may have closed its connection.
                 let _ = reply.send(metrics::render(&measurement, &publisher));
             }
-            _ = hangup.recv() => info!("push tokens are read again when their file is another one"),
+            _ = hangup.recv() => info!("push tokens are read again when their file changes"),
             signal = signals.recv() => break signal,
         }
     };
     let deadline = Instant::now() + config.shutdown_timeout;
-    info!(signal, "stopping: one last pass; the jobs go on");
+    info!(signal, "stopping: one last pass; the jobs continue");
     let ended = measurement.pass(true)?;
     publisher.after_pass(&mut measurement, ended);
     let again = async {
@@ -83,20 +86,23 @@ pub(super) async fn run(config: Rc<Config>, node: &NodeConfig) -> anyhow::Result
     Ok(super::exit_code(delivered))
 }
 
-/// The runs of a collector that was stopped or killed, by pod: the latest of each pod.
-fn recover(spool: &Spool) -> anyhow::Result<HashMap<PodKey, Recovered>> {
+/// The runs of a collector that was stopped or killed, by pod.
+fn recover(spool: &Spool) -> anyhow::Result<HashMap<PodKey, Vec<Recovered>>> {
     let resumable = resumable("node");
     let is_ours = |head: &Head| resumable(head) && pod_key(&head.containers).is_some();
-    let mut runs = HashMap::new();
+    let mut runs: HashMap<PodKey, Vec<Recovered>> = HashMap::new();
     for recovered in recover_all(spool, is_ours)? {
         let Some(key) = pod_key(&recovered.checkpoint.head.containers) else { continue };
-        if let Some(earlier) = runs.insert(key, recovered) {
-            let earlier: Recovered = earlier;
+        let of_pod = runs.entry(key).or_default();
+        let containers = &recovered.checkpoint.head.containers;
+        if of_pod.iter().all(|other| other.checkpoint.head.containers.is_same_list(containers)) {
+            of_pod.push(recovered);
+        } else {
             warn!(
-                run_id = earlier.checkpoint.head.run.run_id,
-                "a pod has two runs to go on with: the earlier one is over"
+                run_id = recovered.checkpoint.head.run.run_id,
+                "the checkpoints of a pod have different containers: one of its runs ends here"
             );
-            close(spool, earlier)?;
+            close(spool, recovered)?;
         }
     }
     Ok(runs)

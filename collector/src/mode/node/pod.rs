@@ -1,11 +1,15 @@
-//! One pod, or one container in no pod: the job that it runs, from pass to pass.
+//! One pod, or one container in no pod: the jobs that it runs, from pass to pass.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use tracing::{info, warn};
 
-use crate::attribute::ci_job::{JobChange, JobEvidence, decide};
+use super::membership::{JobId, KnownJobs, Member, Membership, NewJob, Signs};
+use super::shares::{JobShare, Sharing};
+
 use crate::attribute::containers::Containers;
 use crate::config::node::PodFacts;
 use crate::config::{Config, NodeConfig};
@@ -15,7 +19,7 @@ use crate::deliver::recover::Recovered;
 use crate::deliver::spool::{RunLock, Spool};
 use crate::engine::cgroup_stats::{CgroupAccess, CgroupStats};
 use crate::engine::clock::Clock;
-use crate::engine::pass::Pass;
+use crate::engine::pass::{Cost, Pass};
 use crate::engine::publisher::RunPublisher;
 use crate::engine::recorder::{RunContext, RunRecorder, RunSnapshot};
 use crate::run_identity::RunIdentity;
@@ -30,6 +34,8 @@ const EMPTY_PASSES: u32 = 2;
 const MAX_HELD: usize = 4096;
 /// How many ended jobs each pod remembers.
 const MAX_OVER: usize = 64;
+/// How many jobs of a pod are followed at most, those included that may be over.
+const MAX_JOBS: usize = 256;
 
 /// Identifies the pod of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,21 +63,25 @@ pub(super) struct Pod {
     name: Option<PodName>,
     /// Whether it existed when measuring began.
     was_there: bool,
-    /// The run to continue.
-    recovered: Option<Box<Recovered>>,
+    /// The runs to continue.
+    recovered: Vec<Recovered>,
     /// The start of the first process that was seen in it.
     began_ticks: Option<u64>,
     empty_passes: u32,
     /// Its usage since its beginning, until its job is known.
     pending: Option<RunRecorder>,
     had_job: bool,
-    pub(super) job: Option<JobRun>,
+    pub(super) jobs: Vec<JobRun>,
+    membership: Membership,
+    /// The jobs that ran in the last pass; the others wait for their next process, or are over.
+    running: Vec<JobId>,
     over: Vec<Rc<RunIdentity>>,
 }
 
 /// A job that is being measured.
 #[derive(Debug)]
 pub(super) struct JobRun {
+    pub(super) id: JobId,
     pub(super) run: Rc<RunIdentity>,
     /// The start of its first process.
     since_ticks: u64,
@@ -148,7 +158,7 @@ impl Pod {
         containers: Containers,
         name: Option<PodName>,
         was_there: bool,
-        recovered: Option<Box<Recovered>>,
+        recovered: Vec<Recovered>,
     ) -> Self {
         Self {
             key,
@@ -160,7 +170,9 @@ impl Pod {
             empty_passes: 0,
             pending: None,
             had_job: false,
-            job: None,
+            jobs: Vec::new(),
+            membership: Membership::default(),
+            running: Vec::new(),
             over: Vec::new(),
         }
     }
@@ -181,13 +193,17 @@ impl Pod {
         RunSnapshot { recorder: &job.recorder, containers: &self.containers, context }
     }
 
-    /// Takes a pass. Returns the job that is over, if one is.
+    pub(super) fn job_mut(&mut self, id: JobId) -> Option<&mut JobRun> {
+        self.jobs.iter_mut().find(|job| job.id == id)
+    }
+
+    /// Takes a pass. Returns the jobs that are over.
     pub(super) fn advance(
         &mut self,
         mut pass: Pass,
-        seen: &[JobEvidence],
+        members: &[Member],
         context: &PodContext<'_>,
-    ) -> Option<(JobRun, JobEnd)> {
+    ) -> Vec<(JobRun, JobEnd)> {
         self.resume_recovered(context);
         pass.apply_pod_rules(&mut self.containers, None);
         let is_empty = pass.present.is_empty();
@@ -200,35 +216,47 @@ impl Pod {
         if self.began_ticks.is_none() {
             self.begin(&pass, context);
         }
-        let current = self.job.as_ref().filter(|job| !job.other);
-        let current = current.map(|job| (Rc::clone(&job.run), job.since_ticks));
-        let verdict = decide(current.as_ref().map(|(run, since)| (&**run, *since)), &self.over, seen);
-        let replaced = match verdict {
-            JobChange::New { run, since_ticks } => {
-                let renames = seen.iter().all(|one| current.as_ref().is_none_or(|(run, _)| one.run != *run));
-                self.replace(pass, run, since_ticks, renames, context)
-            }
-            JobChange::Same { alive } => {
-                self.same(pass, alive, context);
-                None
-            }
-        };
-        if let Some(job) = &self.job {
-            for container in seen.iter().filter(|one| one.run == job.run).filter_map(|one| one.container) {
+        let Self { jobs, membership, over, .. } = self;
+        let running = jobs.iter().filter(|job| !job.other).map(|job| (job.id, &*job.run)).collect();
+        let mut signs = membership.assign(members, &KnownJobs { running, over });
+        let begun = std::mem::take(&mut signs.begun);
+        let has_begun = !begun.is_empty();
+        let since_ticks = self.begin_jobs(begun, &signs, context);
+        if self.jobs.is_empty() {
+            self.wait_for_job(pass, context);
+            return Vec::new();
+        }
+        self.share(pass, &signs, since_ticks, context);
+        for (job, container) in signs.at_home.drain(..) {
+            if self.jobs.iter().any(|one| one.id == job) {
                 self.containers.runs_the_job(container);
             }
         }
-        replaced.map(|job| (job, JobEnd::Replaced)).or_else(|| self.ended(context))
+        let mut ended = self.ended(&signs, context);
+        if has_begun {
+            ended.extend(self.replaced());
+        }
+        if !ended.is_empty() {
+            let ids: FxHashSet<JobId> = ended.iter().map(|(job, _)| job.id).collect();
+            self.membership.forget(&ids);
+            self.running.retain(|id| !ids.contains(id));
+        }
+        ended
     }
 
     /// Whether nothing is left of it.
     pub(super) fn is_over(&self) -> bool {
-        self.job.is_none() && self.empty_passes >= EMPTY_PASSES
+        self.jobs.is_empty() && self.empty_passes >= EMPTY_PASSES
     }
 
     fn resume_recovered(&mut self, context: &PodContext<'_>) {
-        let Some(recovered) = self.recovered.take() else { return };
-        let Recovered { checkpoint, lock } = *recovered;
+        for recovered in std::mem::take(&mut self.recovered) {
+            self.resume(recovered, context);
+        }
+    }
+
+    fn resume(&mut self, recovered: Recovered, context: &PodContext<'_>) {
+        let Recovered { checkpoint, lock } = recovered;
         let head = &checkpoint.head;
         let run = Rc::new(head.run.clone());
         info!(
@@ -243,9 +271,12 @@ impl Pod {
         // A container that is not in the checkpoint began after it, in this pod.
         let cgroups = context.cgroups(true);
         let recorder = RunRecorder::resume(checkpoint, cgroups, context.config.interval, context.now);
-        self.began_ticks = Some(since_ticks);
+        self.began_ticks = Some(self.began_ticks.map_or(since_ticks, |began| began.min(since_ticks)));
         self.had_job = true;
-        self.job = Some(JobRun { other, ..JobRun::new(run, since_ticks, recorder, publisher, context.now) });
+        let id = self.membership.next_id();
+        self.jobs
+            .push(JobRun { other, ..JobRun::new(id, run, since_ticks, recorder, publisher, context.now) });
+        self.running.push(id);
     }
 
     /// Begins with the first pass that has one of its processes.
@@ -259,86 +290,103 @@ impl Pod {
         self.pending = Some(context.recorder(measured, !self.was_there));
     }
 
-    /// Begins another job, or the first. `renames`: no process is left that names the previous job.
-    fn replace(
-        &mut self,
-        pass: Pass,
-        run: Rc<RunIdentity>,
-        since_ticks: u64,
-        renames: bool,
-        context: &PodContext<'_>,
-    ) -> Option<JobRun> {
-        let mut before = self.job.take();
-        // Its first process was a script that set this job's variables and became its program: there was no other job.
-        let is_same = |job: &mut JobRun| {
-            renames && !job.other && job.since_ticks == since_ticks && !job.publisher.has_begun()
-        };
-        if let Some(same) = before.take_if(is_same) {
-            self.pending = Some(same.recorder);
+    /// Begins the jobs that were found. Returns the start of the first of them, if its usage is counted from there.
+    fn begin_jobs(&mut self, begun: Vec<NewJob>, signs: &Signs, context: &PodContext<'_>) -> Option<u64> {
+        let mut since = None;
+        for NewJob { id, run, since_ticks } in begun {
+            // Its first process was a script that set other variables and then became its program: it is the same job.
+            let is_same = |job: &JobRun| {
+                !job.other
+                    && job.since_ticks == since_ticks
+                    && !signs.alive.contains_key(&job.id)
+                    && !job.publisher.has_begun()
+            };
+            let same = self.jobs.iter().position(is_same).map(|at| self.jobs.swap_remove(at));
+            let recorder = if let Some(same) = same {
+                self.membership.rename(same.id, id);
+                self.running.retain(|running| *running != same.id);
+                self.running.push(id);
+                same.recorder
+            } else if let Some(pending) = self.pending.take() {
+                pending
+            } else {
+                since = Some(since.map_or(since_ticks, |since: u64| since.min(since_ticks)));
+                context.recorder(since_ticks, false)
+            };
+            let mut publisher = context.publisher(&run, None);
+            // It began before measuring did: its usage until then is unknown.
+            if since_ticks < context.clock.began_ticks {
+                publisher.is_not_whole();
+            }
+            info!(
+                repository = run.repository,
+                workflow = run.workflow,
+                job = run.job,
+                run_id = run.run_id,
+                pod = self.facts().pod,
+                summary_id = publisher.summary_id(),
+                "a job begins"
+            );
+            self.had_job = true;
+            self.jobs.push(JobRun::new(id, run, since_ticks, recorder, publisher, context.now));
         }
-        let mut publisher = context.publisher(&run, None);
-        // It began before measuring did: its usage until then is unknown.
-        if since_ticks < context.clock.began_ticks {
-            publisher.is_not_whole();
-        }
-        let (recorder, rest) = if let Some(mut pending) = self.pending.take() {
-            pending.add(pass, &self.containers);
-            (pending, None)
-        } else {
-            let (first, second) = pass.split(since_ticks);
-            let mut recorder = context.recorder(since_ticks, false);
-            recorder.add(second, &self.containers);
-            (recorder, Some(first))
-        };
-        info!(
-            repository = run.repository,
-            workflow = run.workflow,
-            job = run.job,
-            run_id = run.run_id,
-            pod = self.facts().pod,
-            summary_id = publisher.summary_id(),
-            "a job begins"
-        );
-        self.had_job = true;
-        self.job = Some(JobRun::new(run, since_ticks, recorder, publisher, context.now));
-        let mut before = before?;
-        before.recorder.unite_restarts(&self.containers);
-        before.recorder.flush();
-        before.recorder.leave_containers();
-        if let Some(rest) = rest.filter(|_| before.held.is_empty()) {
-            before.recorder.add(rest, &self.containers);
-            before.recorder.flush();
-        }
-        if !before.other {
-            self.over.push(Rc::clone(&before.run));
-            let excess = self.over.len().saturating_sub(MAX_OVER);
-            self.over.drain(..excess);
-        }
-        Some(before)
+        since
     }
 
-    fn same(&mut self, pass: Pass, alive: bool, context: &PodContext<'_>) {
-        let containers = &self.containers;
-        if let Some(job) = &mut self.job {
-            if alive || (job.other && !pass.present.is_empty()) {
-                job.count_held(containers);
-                job.recorder.add(pass, containers);
-                (job.alive_at, job.quiet) = (context.now, false);
-            } else if !job.quiet {
-                // Its last usage is from the time since the previous pass.
-                job.quiet = !pass.between;
-                job.recorder.add(pass, containers);
-            } else {
-                match job.held.last_mut() {
-                    Some(before) if before.between => before.absorb(pass),
-                    _ => job.held.push(pass),
-                }
-                if job.held.len() >= MAX_HELD {
-                    job.count_held(containers);
-                }
-            }
-            return;
+    /// Gives each job its share of a pass. `since_ticks`: the start of a job that began in this pass.
+    fn share(&mut self, pass: Pass, signs: &Signs, since_ticks: Option<u64>, context: &PodContext<'_>) {
+        let is_active = |job: &JobRun| signs.alive.get(&job.id) == Some(&true);
+        let mut running: Vec<JobId> =
+            self.jobs.iter().filter(|job| is_active(job)).map(|job| job.id).collect();
+        if running.is_empty() {
+            // Whatever the pod does now belongs to its latest job.
+            running.extend(self.jobs.iter().max_by_key(|job| (job.alive_at, job.id)).map(|job| job.id));
         }
+        let is_occupied = !pass.present.is_empty();
+        let empty = pass.without_processes(Cost::default());
+        let ids: Vec<JobId> = self.jobs.iter().map(|job| job.id).collect();
+        let mut shares = if let ([only], None) = (&ids[..], since_ticks) {
+            BTreeMap::from([(*only, JobShare { pass, ..JobShare::default() })])
+        } else {
+            let before = (&self.running[..], since_ticks.unwrap_or_default());
+            let membership = &self.membership;
+            Sharing { membership, jobs: &ids, running: &running, before }
+                .share_out(pass, self.containers.len())
+        };
+        for job in &mut self.jobs {
+            let share = shares.remove(&job.id);
+            let JobShare { pass, not_its_own } = share.unwrap_or_else(|| JobShare {
+                pass: empty.without_processes(Cost::default()),
+                ..JobShare::default()
+            });
+            let runs = running.contains(&job.id);
+            if runs {
+                job.recorder.return_to_containers(&self.containers);
+            } else {
+                job.recorder.leave_containers();
+            }
+            job.recorder.disown(&not_its_own, &self.containers);
+            let is_alive = signs.alive.contains_key(&job.id) || (job.other && is_occupied);
+            job.take(pass, runs && is_alive, &self.containers, context.now);
+        }
+        self.running = running;
+    }
+
+    /// Ends what was reported for want of a job, now that there is one.
+    fn replaced(&mut self) -> Vec<(JobRun, JobEnd)> {
+        let others: Vec<JobRun> = self.jobs.extract_if(.., |job| job.other).collect();
+        let containers = &self.containers;
+        let close = |mut job: JobRun| {
+            job.recorder.unite_restarts(containers);
+            job.recorder.flush();
+            (job, JobEnd::Replaced)
+        };
+        others.into_iter().map(close).collect()
+    }
+
+    /// Keeps a pass of a pod without a job.
+    fn wait_for_job(&mut self, pass: Pass, context: &PodContext<'_>) {
+        let containers = &self.containers;
         let Some(pending) = &mut self.pending else { return };
         pending.add(pass, containers);
         let age = context.now.saturating_sub(pending.started());
@@ -350,8 +398,10 @@ impl Pod {
             let publisher = context.publisher(&run, None);
             let since_ticks = self.began_ticks.unwrap_or_default();
             if let Some(recorder) = self.pending.take() {
-                let job = JobRun::new(run, since_ticks, recorder, publisher, context.now);
-                self.job = Some(JobRun { other: true, ..job });
+                let id = self.membership.next_id();
+                let job = JobRun::new(id, run, since_ticks, recorder, publisher, context.now);
+                self.jobs.push(JobRun { other: true, ..job });
+                self.running = vec![id];
             }
         } else if age > LEAD {
             self.pending = None;
@@ -370,25 +420,38 @@ impl Pod {
         }
     }
 
-    fn ended(&mut self, context: &PodContext<'_>) -> Option<(JobRun, JobEnd)> {
-        let job = self.job.as_mut()?;
+    fn ended(&mut self, signs: &Signs, context: &PodContext<'_>) -> Vec<(JobRun, JobEnd)> {
+        let Self { jobs, containers, running, .. } = self;
         let gone = self.empty_passes >= EMPTY_PASSES
-            && job.recorder.cgroups_are_gone(&self.containers).unwrap_or(true);
-        let idle = job.quiet && context.now.saturating_sub(job.alive_at) >= context.node.job_idle;
-        if gone {
-            job.count_held(&self.containers);
-        } else if !idle {
-            return None;
+            && jobs.iter_mut().all(|job| job.recorder.cgroups_are_gone(containers).unwrap_or(true));
+        let idle =
+            |job: &JobRun| job.quiet && context.now.saturating_sub(job.alive_at) >= context.node.job_idle;
+        let mut ended: Vec<JobRun> = jobs.extract_if(.., |job| gone || idle(job)).collect();
+        // The ones that ended first, where there are too many.
+        while jobs.len() > MAX_JOBS {
+            let first = (0..jobs.len()).min_by_key(|at| (jobs[*at].alive_at, jobs[*at].id));
+            ended.extend(first.map(|at| jobs.swap_remove(at)));
         }
-        job.recorder.unite_restarts(&self.containers);
-        job.recorder.flush();
+        for job in &mut ended {
+            if gone && running.contains(&job.id) {
+                job.count_held(containers);
+            }
+            job.recorder.unite_restarts(containers);
+            job.recorder.flush();
+            if signs.alive.contains_key(&job.id) {
+                self.over.push(Rc::clone(&job.run));
+            }
+        }
+        let excess = self.over.len().saturating_sub(MAX_OVER);
+        self.over.drain(..excess);
         let end = if gone { JobEnd::Gone } else { JobEnd::Idle };
-        self.job.take().map(|job| (job, end))
+        ended.into_iter().map(|job| (job, end)).collect()
     }
 }
 
 impl JobRun {
     fn new(
+        id: JobId,
         run: Rc<RunIdentity>,
         since_ticks: u64,
         recorder: RunRecorder,
@@ -396,13 +459,34 @@ impl JobRun {
         now: Duration,
     ) -> Self {
         let (quiet, held, other) = (false, Vec::new(), false);
-        Self { run, since_ticks, recorder, publisher, alive_at: now, quiet, held, other }
+        Self { id, run, since_ticks, recorder, publisher, alive_at: now, quiet, held, other }
     }
 
     /// Adds the held passes: the job continues, or its pod is over.
     fn count_held(&mut self, containers: &Containers) {
         for pass in std::mem::take(&mut self.held) {
             self.recorder.add(pass, containers);
+        }
+    }
+
+    /// Takes its share of a pass. `alive`: one of its processes was seen.
+    fn take(&mut self, pass: Pass, alive: bool, containers: &Containers, now: Duration) {
+        if alive {
+            self.count_held(containers);
+            self.recorder.add(pass, containers);
+            (self.alive_at, self.quiet) = (now, false);
+        } else if !self.quiet {
+            // Its last usage lies between the previous pass and this one.
+            self.quiet = !pass.between;
+            self.recorder.add(pass, containers);
+        } else {
+            match self.held.last_mut() {
+                Some(before) if before.between => before.absorb(pass),
+                _ => self.held.push(pass),
+            }
+            if self.held.len() >= MAX_HELD {
+                self.count_held(containers);
+            }
         }
     }
 }

@@ -64,7 +64,7 @@ struct Discovery {
     /// Whether the pods that are found existed when measuring began.
     at_the_beginning: bool,
     /// Runs to continue.
-    recovered: HashMap<PodKey, Recovered>,
+    recovered: HashMap<PodKey, Vec<Recovered>>,
 }
 
 impl Discovery {
@@ -74,11 +74,15 @@ impl Discovery {
             PodKey::Container(_) => None,
         };
         let mut containers = Containers::new(self.process_map.clone(), false);
-        let recovered = self.recovered.remove(key).filter(|recovered| {
-            // A checkpoint was checked when it was read.
-            containers.restore(recovered.checkpoint.head.containers.clone())
-        });
-        Pod::new(key.clone(), containers, name, self.at_the_beginning, recovered.map(Box::new))
+        let mut recovered = self.recovered.remove(key).unwrap_or_default();
+        // Containers are only ever added: the longest list has those of every run.
+        let longest =
+            recovered.iter().map(|one| &one.checkpoint.head.containers).max_by_key(|list| list.count());
+        // A checkpoint was checked when it was read.
+        if !longest.is_some_and(|longest| containers.restore(longest.clone())) {
+            recovered.clear();
+        }
+        Pod::new(key.clone(), containers, name, self.at_the_beginning, recovered)
     }
 }
 
@@ -96,7 +100,11 @@ pub(super) struct Pods {
 
 impl Pods {
     /// Starts without pods. `recovered` are runs to continue if their pods still exist.
-    pub(super) fn new(process_map: ProcessMap, logs: PodLogs, recovered: HashMap<PodKey, Recovered>) -> Self {
+    pub(super) fn new(
+        process_map: ProcessMap,
+        logs: PodLogs,
+        recovered: HashMap<PodKey, Vec<Recovered>>,
+    ) -> Self {
         Self {
             discovery: Discovery { process_map, logs, at_the_beginning: true, recovered },
             by_key: HashMap::new(),
@@ -110,7 +118,7 @@ impl Pods {
     /// The first pass is over: pods that are found from now on are new. Returns the runs whose pods were not found.
     pub(super) fn end_beginning(&mut self) -> Vec<Recovered> {
         self.discovery.at_the_beginning = false;
-        std::mem::take(&mut self.discovery.recovered).into_values().collect()
+        std::mem::take(&mut self.discovery.recovered).into_values().flatten().collect()
     }
 
     pub(super) fn get(&self, number: PodNumber) -> Option<&Pod> {
@@ -264,7 +272,7 @@ impl Pods {
     /// Splits a pass by pod. Also returns the CPU time whose container is unknown, in nanoseconds.
     pub(super) fn share_out(&self, pass: Pass) -> (BTreeMap<PodNumber, Pass>, u64) {
         let mut unattributed_ns = 0;
-        let followed = self.list.values().filter(|pod| pod.job.is_some()).count();
+        let followed = self.list.values().filter(|pod| !pod.jobs.is_empty()).count();
         let collector_cpu = pass.cost.collector_cpu / u32::try_from(followed.max(1)).unwrap_or(u32::MAX);
         let cost = Cost { collector_cpu, ..pass.cost };
         let mut shares: BTreeMap<PodNumber, Pass> =

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use wire::Submission;
 
 use super::measurement::NodeMeasurement;
+use super::membership::JobId;
 use super::pod::{JobEnd, JobRun, Pod};
 use super::pods::{PodNumber, Pods};
 use crate::config::{Config, Output};
@@ -37,6 +38,9 @@ const RESERVE: Duration = Duration::from_secs(2);
 
 /// Ids of runs that have a publisher: the backlog leaves their files in the spool alone.
 type ActiveRuns = Arc<Mutex<HashSet<String>>>;
+
+/// A job: its pod, and its number there.
+type JobNumber = (PodNumber, JobId);
 
 /// Publishes the summaries and checkpoints of all jobs.
 #[derive(Debug)]
@@ -118,8 +122,7 @@ impl NodePublisher {
         while let Some(done) = self.last.try_join_next() {
             note(done);
         }
-        for (_, pod) in pods.iter_mut() {
-            let Some(job) = &mut pod.job else { continue };
+        for job in pods.iter_mut().flat_map(|(_, pod)| &mut pod.jobs) {
             job.publisher.push_next();
             let mut active = lock(&self.active);
             if !active.contains(job.publisher.summary_id()) {
@@ -145,9 +148,13 @@ impl NodePublisher {
         let mut whole = true;
         let mut left = 0;
         let NodeMeasurement { pods, context, .. } = measurement;
-        for (_, pod) in pods.iter_mut() {
-            let Some(JobRun { mut publisher, recorder, .. }) = pod.job.take() else { continue };
+        let mut jobs = Vec::new();
+        for (number, pod) in pods.iter_mut() {
+            jobs.extend(std::mem::take(&mut pod.jobs).into_iter().map(|job| (number, job)));
+        }
+        for (number, JobRun { mut publisher, recorder, .. }) in jobs {
             left += 1;
+            let Some(pod) = pods.get(number) else { continue };
             let run = RunSnapshot { recorder: &recorder, containers: &pod.containers, context };
             let Some((submission, writing)) = publisher.leave(run) else { continue };
             if let Some(writing) = writing
@@ -195,30 +202,31 @@ impl NodePublisher {
 
 /// Waits for the next step of any job: one with a summary or checkpoint in progress, otherwise the one that is due first.
 /// Cancel-safe.
-pub(super) async fn next_step(pods: &mut Pods) -> (PodNumber, PublishStep) {
+pub(super) async fn next_step(pods: &mut Pods) -> (JobNumber, PublishStep) {
     let Some((number, due)) = next_job(pods.iter()) else { return std::future::pending().await };
     if let Some(due) = due {
         sleep_until(due).await;
     }
-    match pods.get_mut(number).and_then(|pod| pod.job.as_mut()) {
+    match pods.get_mut(number.0).and_then(|pod| pod.job_mut(number.1)) {
         Some(job) => (number, job.publisher.next_step().await),
         None => std::future::pending().await,
     }
 }
 
 /// Performs the step.
-pub(super) fn step(measurement: &mut NodeMeasurement, number: PodNumber, step: PublishStep) {
+pub(super) fn step(measurement: &mut NodeMeasurement, (pod, job): JobNumber, step: PublishStep) {
     let NodeMeasurement { pods, context, .. } = measurement;
-    let Some(Pod { job: Some(job), containers, .. }) = pods.get_mut(number) else { return };
+    let Some(Pod { jobs, containers, .. }) = pods.get_mut(pod) else { return };
+    let Some(job) = jobs.iter_mut().find(|one| one.id == job) else { return };
     let run = RunSnapshot { recorder: &job.recorder, containers, context };
     job.publisher.step(step, run);
 }
 
 /// A job whose publisher is busy, or the job that is due first and when.
-fn next_job<'a>(pods: impl Iterator<Item = (PodNumber, &'a Pod)>) -> Option<(PodNumber, Option<Instant>)> {
-    let mut first: Option<(PodNumber, Instant)> = None;
-    for (number, pod) in pods {
-        let Some(job) = &pod.job else { continue };
+fn next_job<'a>(pods: impl Iterator<Item = (PodNumber, &'a Pod)>) -> Option<(JobNumber, Option<Instant>)> {
+    let mut first: Option<(JobNumber, Instant)> = None;
+    for (number, job) in pods.flat_map(|(number, pod)| pod.jobs.iter().map(move |job| (number, job))) {
+        let number = (number, job.id);
         if job.publisher.is_busy() {
             return Some((number, None));
         }

@@ -54,7 +54,7 @@ impl Scrapes {
 pub(super) async fn start(address: Option<SocketAddr>) -> anyhow::Result<Scrapes> {
     let Some(address) = address else { return Ok(Scrapes(None)) };
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("--metrics-addr {address} cannot be listened on; another address or none is accepted")
+        format!("cannot listen on --metrics-addr {address}; another address or none is accepted")
     })?;
     let address = listener.local_addr()?;
     info!(%address, "metrics are served");
@@ -100,7 +100,7 @@ async fn answer(request: &Request<Incoming>, requests: &mpsc::Sender<Reply>) -> 
         response
     };
     if request.uri().path() != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "There is /metrics and nothing else.\n");
+        return plain(StatusCode::NOT_FOUND, "The only path is /metrics.\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET /metrics\n");

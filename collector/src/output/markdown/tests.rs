@@ -126,7 +126,7 @@ fn every_warning_has_its_reason() {
         "runner used 982 MiB of memory, 96 % of its limit, 1.0 GiB.",
         "runner was throttled in 12 % of its CPU periods (1.20 s in all): its limit of 2.00 cores slowed it down.",
         "The measurement is incomplete: 3 of 14 samples were missed.",
-        "cache used 0.01 cores (p95), 2.0 % of the 0.50 that are its limit.",
+        "cache used 0.01 cores (p95), 2.0 % of its limit, 0.50.",
     ]) {
         assert_eq!(item, &format!("⚠️ {expected}"));
     }
@@ -149,7 +149,7 @@ fn on_either_side_of_a_threshold() {
     let limit = f64::from(1 << 30);
     assert_eq!(shown(&|usage| usage.memory_bytes.peak = 0.94 * limit), [""; 0]);
     assert!(shown(&|usage| usage.memory_bytes.peak = 0.96 * limit)[0].contains("96 % of its limit"));
-    assert!(shown(&|usage| usage.memory_bytes.peak = 0.19 * limit)[0].contains("19 % of the 1.0 GiB"));
+    assert!(shown(&|usage| usage.memory_bytes.peak = 0.19 * limit)[0].contains("19 % of its limit, 1.0 GiB"));
     assert_eq!(shown(&|usage| usage.memory_bytes.peak = 0.21 * limit), [""; 0]);
     let periods = |throttled| {
         shown(&move |usage| (usage.cpu_periods, usage.cpu_throttled_periods) = (Some(100), Some(throttled)))
@@ -157,9 +157,7 @@ fn on_either_side_of_a_threshold() {
     assert_eq!(periods(5), [""; 0]);
     assert!(periods(6)[0].contains("6.0 % of its CPU periods"));
     // The request is reserved, regardless of the limit.
-    assert!(
-        shown(&|usage| usage.cpu_cores.p95 = Some(0.19))[0].contains("19 % of the 1.00 that are its request")
-    );
+    assert!(shown(&|usage| usage.cpu_cores.p95 = Some(0.19))[0].contains("19 % of its request, 1.00"));
     assert_eq!(shown(&|usage| usage.cpu_cores.p95 = Some(0.21)), [""; 0]);
 }
 

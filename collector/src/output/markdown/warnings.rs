@@ -81,7 +81,7 @@ fn little_cpu(usage: &ContainerUsage) -> Option<String> {
     let used = usage.cpu_cores.p95.unwrap_or(usage.cpu_cores.peak);
     (used < LITTLE * asked).then(|| {
         let share = percent(used / asked);
-        format!("used {} cores (p95), {share} of the {} that are its {what}", cores(used), cores(asked))
+        format!("used {} cores (p95), {share} of its {what}, {}", cores(used), cores(asked))
     })
 }
 
@@ -92,7 +92,7 @@ fn little_memory(usage: &ContainerUsage) -> Option<String> {
     let used = needed_bytes(usage);
     (used < LITTLE * asked).then(|| {
         let share = percent(used / asked);
-        format!("used {} of memory, {share} of the {} that are its {what}", bytes(used), bytes(asked))
+        format!("used {} of memory, {share} of its {what}, {}", bytes(used), bytes(asked))
     })
 }
 
@@ -121,7 +121,7 @@ fn measurement(payload: &Payload) -> Option<String> {
         }
     }
     if let Some(hidden) = payload.collector.as_ref().and_then(|collector| collector.hidden.as_ref()) {
-        gaps.push(format!("not all was seen: {}", escape::text(hidden)));
+        gaps.push(format!("not everything was seen: {}", escape::text(hidden)));
     }
     (!gaps.is_empty()).then(|| format!("The measurement is incomplete: {}", gaps.join("; ")))
 }

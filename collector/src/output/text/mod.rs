@@ -216,7 +216,7 @@ fn quality(report: &mut String, payload: &Payload) {
         };
         let _ = write!(report, "Measured from {how}. ");
         if let Some(hidden) = &collector.hidden {
-            let _ = write!(report, "Not all was seen: {}. ", plain(hidden));
+            let _ = write!(report, "Not everything was seen: {}. ", plain(hidden));
         }
     }
     let total = attribution.cpu_seconds;

@@ -78,7 +78,7 @@ pub enum Unavailable {
     #[error(transparent)]
     Kernel(#[from] offsets::Missing),
     /// The collector's own PID namespace is unknown.
-    #[error("cannot tell the own PID namespace: {0}")]
+    #[error("cannot determine the collector's PID namespace: {0}")]
     Namespace(io::Error),
     /// The collector cannot wait for the ring buffer.
     #[error("cannot wait for the ring buffer: {0}")]

@@ -31,16 +31,16 @@ const MAX_LIST_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
     /// The collector may not look into it.
-    #[error("its processes are another user's, or have capabilities that the collector has not")]
+    #[error("its processes belong to another user, or have capabilities that the collector lacks")]
     Forbidden,
     /// The process has ended.
     #[error("its process has ended")]
     Gone,
     /// No cgroup file system is mounted, or it shows another cgroup.
-    #[error("nothing that is mounted in it is its own cgroup")]
+    #[error("its own cgroup is not mounted in it")]
     NotMounted,
     /// Its own cgroup is there, but without memory figures.
-    #[error("of its cgroup, nothing that is mounted in it tells of memory")]
+    #[error("its own cgroup is mounted in it without memory figures")]
     WithoutMemory,
 }
 

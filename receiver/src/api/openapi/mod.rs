@@ -21,10 +21,10 @@ pub(crate) use self::problems::{ReadProblems, WriteProblems};
     ),
     tags(
         (name = "push", description = "Summaries and the tokens that they need"),
-        (name = "catalog", description = "What there is"),
-        (name = "runs", description = "What was stored"),
-        (name = "sizing", description = "What to request"),
-        (name = "operation", description = "For who runs the receiver"),
+        (name = "catalog", description = "Organizations, repositories, workflows and jobs"),
+        (name = "runs", description = "Stored runs and summaries"),
+        (name = "sizing", description = "Recommended requests and limits"),
+        (name = "operation", description = "For the operator of the receiver"),
     ),
     modifiers(&Security)
 )]

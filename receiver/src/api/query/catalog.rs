@@ -269,7 +269,8 @@ pub(crate) async fn job(
 /// The start of a page, parsed from `after` by `read`.
 fn cursor_of<T>(after: Option<String>, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, AppError> {
     let Some(text) = after else { return Ok(None) };
-    let wrong = || format!("is {text:?}; what the Link to the next page in this order says is accepted");
+    let wrong =
+        || format!("is {text:?}; only the value in the Link to the next page in this order is accepted");
     read(&text).map(Some).ok_or_else(|| AppError::invalid("after", wrong()))
 }
 

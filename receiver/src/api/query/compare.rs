@@ -34,8 +34,8 @@ struct CompareQuery {
     get, path = "/api/v1/compare", tag = "runs", security(("read_token" = [])),
     params(CompareQuery),
     responses(
-        (status = OK, description = "What changed from the first to the second", body = Comparison),
-        (status = NOT_FOUND, description = "One of them is not stored", body = Problem, content_type = "application/problem+json"),
+        (status = OK, description = "Changes from the first run to the second", body = Comparison),
+        (status = NOT_FOUND, description = "One of the runs is not stored", body = Problem, content_type = "application/problem+json"),
         ReadProblems,
     )
 )]

@@ -69,7 +69,7 @@ pub(crate) async fn summaries(
 /// One run with its payload
 #[utoipa::path(
     get, path = "/api/v1/runs/{id}", tag = "runs", security(("read_token" = [])),
-    params(("id" = i64, Path, description = "Id of the run, as every list of runs tells it")),
+    params(("id" = i64, Path, description = "Id of the run, as in every list of runs")),
     responses(
         (status = OK, description = "The run, the payload as it was pushed, or the better figures of several", body = StoredRun),
         (status = NOT_FOUND, description = "No such run is stored", body = Problem, content_type = "application/problem+json"),

@@ -21,7 +21,7 @@ pub(super) fn variables(sizing: &Sizing) -> String {
             "helper" => 1,
             name if is_service(name) => 2,
             name => {
-                text += &comment("", &format!("no container of GitLab's is called {name}"));
+                text += &comment("", &format!("GitLab has no container called {name}"));
                 continue;
             }
         };
@@ -59,7 +59,7 @@ pub(super) fn variables(sizing: &Sizing) -> String {
     if lines.is_empty() {
         let names: Vec<_> = recommended(sizing).map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
-            text += &comment("", "nothing to set: build, helper and svc-0 are the names that GitLab gives");
+            text += &comment("", "nothing to set: GitLab's containers are called build, helper and svc-0");
         }
         return text + "variables: {}\n";
     }

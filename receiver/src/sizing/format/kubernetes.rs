@@ -64,7 +64,7 @@ fn object_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     if is_name(&name) {
         return Ok(Some(name));
     }
-    let accepted = "a name of an object of Kubernetes: at most 253 of a-z, 0-9, - and ., and at both ends a letter or digit";
+    let accepted = "the name of a Kubernetes object (at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends)";
     Err(de::Error::custom(format!("is {name:?}; {accepted} is accepted")))
 }
 
@@ -107,7 +107,7 @@ fn containers(sizing: &Sizing, indent: &str) -> String {
         } else if !is_label(name) {
             text += &comment(
                 indent,
-                &format!("left out, as no container of Kubernetes can have its name: {name}"),
+                &format!("left out, because Kubernetes does not allow this container name: {name}"),
             );
         }
     }

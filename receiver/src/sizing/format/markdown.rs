@@ -32,7 +32,7 @@ pub(super) fn write(sizing: &Sizing) -> String {
             }
         }
         if sizing.jobs_left_out > 0 {
-            text += "\nThere are more jobs; only those that ran last are listed.\n";
+            text += "\nThere are more jobs; only the most recent ones are listed.\n";
         }
     }
     text
@@ -68,8 +68,7 @@ fn savings(savings: &Savings) -> String {
         let _ = write!(text, ", {money:.2} at the prices given");
     }
     if !savings.known {
-        text +=
-            "; what is requested now is not known of all containers, and what is not known is not counted";
+        text += "; not all current requests are known, and unknown ones are not counted";
     }
     text + "."
 }

@@ -67,7 +67,7 @@ fn a_run_that_met_what_is_above_it_is_censored_by_that() {
     let basis = &sizing.basis;
     assert_eq!((basis.at_memory_limit_runs, basis.at_memory_bound_runs, basis.censored_runs), (0, 1, 1));
     let reasons = said(&sizing.memory.reasons);
-    let met = "1 of 3 runs met the 1.0 GiB that its pod, slice or node allows, and no limit of their own";
+    let met = "1 of 3 runs reached the 1.0 GiB that its pod, slice or node allows, not a limit of their own";
     assert!(reasons.contains(met), "{reasons}");
     // The need is met, and no more than 1.0 GiB is known to exist.
     assert_eq!(mib(sizing.memory.request_bytes), 1024);
@@ -77,13 +77,17 @@ fn a_run_that_met_what_is_above_it_is_censored_by_that() {
     let sizing = size(vec![pod(200), pod(200), killed]);
     assert_eq!(mib(sizing.memory.request_bytes), 400, "what was seen, + 100 MiB");
     let reasons = said(&sizing.memory.reasons);
-    assert!(reasons.contains("1 of 3 runs was OOM-killed at 300 MiB, by no limit of their own"), "{reasons}");
+    assert!(
+        reasons.contains("1 of 3 runs was OOM-killed at 300 MiB, not by a limit of their own"),
+        "{reasons}"
+    );
     // More than there is, and the reason says so.
     let killed = ContainerSummary { oom_kills: Some(1), ..pod(1020) };
     let sizing = size(vec![killed; 3]);
     assert!(mib(sizing.memory.request_bytes) > 1024);
     let reasons = said(&sizing.memory.reasons);
-    let expected = "this is more than the 1.0 GiB that its pod, slice or node allows, and so much is needed";
+    let expected =
+        "this is more than the 1.0 GiB that its pod, slice or node allows, and that much is needed";
     assert!(reasons.contains(expected), "{reasons}");
 }
 
@@ -98,8 +102,9 @@ fn a_pods_quota_throttles_containers_without_limits() {
     let sizing = size(vec![throttled.clone(); 3]);
     assert_eq!((sizing.basis.throttled_runs, sizing.basis.at_cpu_limit_runs), (3, 0));
     let reasons = said(&sizing.cpu.reasons);
-    let met = "3 of 3 runs met the 0.50 cores that its pod, slice or node allows, and no limit of their own";
-    assert!(reasons.contains(met) && reasons.contains("needed at the least"), "{reasons}");
+    let met =
+        "3 of 3 runs reached the 0.50 cores that its pod, slice or node allows, not a limit of their own";
+    assert!(reasons.contains(met) && reasons.contains("at least this much is needed"), "{reasons}");
     assert_eq!((sizing.cpu.current_limit_cores, sizing.cpu.current_bound_cores), (None, Some(0.5)));
     // A tighter limit of its own throttles it.
     let own = ContainerSummary { cpu_limit_cores: Some(0.25), ..throttled };

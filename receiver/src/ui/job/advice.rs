@@ -70,10 +70,10 @@ fn indented(json: &str) -> Option<String> {
 pub(super) fn basis(sizing: &Sizing) -> String {
     let runs = sizing.window.runs;
     match runs {
-        0 => "No complete run of it is stored yet.".to_owned(),
+        0 => "No complete run is stored yet.".to_owned(),
         1 => "From one complete run.".to_owned(),
         _ => format!(
-            "From the last {runs} complete runs, {} of measuring.",
+            "From the last {runs} complete runs, {} measured in total.",
             format::seconds(sizing.window.seconds)
         ),
     }

@@ -88,7 +88,7 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
     });
     let facts = [
         ("CPU time", usage.cpu_seconds.map(format::seconds)),
-        ("CPU time of no known process", usage.unnamed_cpu_seconds.map(format::seconds)),
+        ("CPU time not assigned to a process", usage.unnamed_cpu_seconds.map(format::seconds)),
         ("CPU time by the cgroup", usage.cgroup_cpu_seconds.map(format::seconds)),
         ("CPU request", usage.cpu_request_cores.map(format::cores)),
         ("CPU limit", limit(usage.cpu_limit_cores, usage.cpu_bound_cores, format::cores)),

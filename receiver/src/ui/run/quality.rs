@@ -19,14 +19,14 @@ pub(super) fn quality(payload: &Payload, sources: &[Source]) -> Vec<(&'static st
     if let Some(collector) = &payload.collector {
         let reason = collector.source_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let source = match collector.source.as_str() {
-            "ebpf" => format!("eBPF: every process is told of when it ends{reason}"),
+            "ebpf" => format!("eBPF: the kernel reports every process when it ends{reason}"),
             "proc" => format!("/proc{reason}"),
             other => format!("{other}{reason}"),
         };
         quality.push(("Short-lived processes by", source));
         quality.push((
             "Hidden from the collector",
-            collector.hidden.clone().unwrap_or_else(|| "nothing it knows of".to_owned()),
+            collector.hidden.clone().unwrap_or_else(|| "nothing known".to_owned()),
         ));
     }
     if let Some(attribution) = &payload.attribution {
@@ -54,7 +54,7 @@ pub(super) fn quality(payload: &Payload, sources: &[Source]) -> Vec<(&'static st
         let method = match method {
             wire::QuantileMethod::Exact => "of all samples, exact",
             wire::QuantileMethod::Hdr3 => "of a histogram with three significant digits",
-            wire::QuantileMethod::Unknown => "by a method of a newer collector",
+            wire::QuantileMethod::Unknown => "by a method unknown to this receiver",
         };
         quality.push(("Percentiles", method.to_owned()));
     }

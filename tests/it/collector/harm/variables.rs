@@ -145,7 +145,7 @@ fn what_is_missing_for_a_push_is_a_warning() {
         command.envs(SCOPE).env("COLLECTOR_PUSH_TOKEN", "");
     });
     assert_eq!(warnings(&stderr).len(), 1, "{stderr}");
-    assert!(stderr.contains("is given without a token, so that nothing can be pushed"), "{stderr}");
+    assert!(stderr.contains("is given without a token, so nothing can be pushed"), "{stderr}");
     let cases: [(&[(&str, &str)], &str); 8] = [
         (
             &[("COLLECTOR_PUSH_TOKEN", "t0ken")],
@@ -158,7 +158,7 @@ fn what_is_missing_for_a_push_is_a_warning() {
         (&[("COLLECTOR_PUSH_TOKEN", "a"), ("COLLECTOR_PUSH_TOKEN_FILE", "b")], "not both"),
         (
             &[("COLLECTOR_PUSH_ENDPOINT", "receiver:8080")],
-            "is no http or https URL such as http://receiver:8080/api/v1/metrics",
+            "is not an http or https URL such as http://receiver:8080/api/v1/metrics",
         ),
         (
             &[("COLLECTOR_PUSH_ENDPOINT", "http://me:s3cret@r/")],
@@ -230,5 +230,5 @@ fn empty_variables_of_libraries_are_unset_for_us_and_stay_empty_for_the_command(
     let output = command.output().unwrap();
     assert_eq!(output.stdout, b",\n", "{output:?}");
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!stderr.contains("no certificate that the variable names"), "{stderr}");
+    assert!(!stderr.contains("the certificates that the variable names"), "{stderr}");
 }

@@ -157,7 +157,7 @@ fn runs_that_all_were_held_back_keep_what_is_requested() {
     assert_eq!(container["memory"]["request"], "1127Mi", "98 % of the limit, + 15 %");
     assert_eq!(container["memory"]["upper_bound_bytes"], Value::Null);
     assert_eq!(container["memory"]["confidence"], 0.0);
-    assert!(reasons(&sizing, "memory").contains("needed at the least"), "{sizing:#}");
+    assert!(reasons(&sizing, "memory").contains("at least this much is needed"), "{sizing:#}");
     assert!(reasons(&sizing, "cpu").contains("kept at 4.00 cores"), "{sizing:#}");
 }
 

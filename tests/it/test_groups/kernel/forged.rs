@@ -17,7 +17,7 @@ const MADE_UP: &str = "987654321987";
 /// For the whole pod. The job takes less than two seconds, and a hanging collector hangs forever.
 const IN_TIME: Duration = Duration::from_secs(15);
 
-const NOT_MOUNTED: Option<&str> = Some("nothing that is mounted in it is its own cgroup");
+const NOT_MOUNTED: Option<&str> = Some("its own cgroup is not mounted in it");
 
 /// The first process of a PID namespace that a sidecar and a job share. Each has its own mounts, and the sidecar's show no
 /// cgroup. The job forges before it enters its cgroups, so the sidecar never sees it there without the forgery.
@@ -239,11 +239,7 @@ fn a_part_that_is_made_up_leaves_the_rest_exact_and_is_told() {
         told.assert_seen(forge);
         told.assert_memory_is_sampled(forge);
         assert_eq!(told.job().cpu_certainty, Some(Certainty::Exact), "{forge}");
-        assert_eq!(
-            told.reason(),
-            Some("of its cgroup, nothing that is mounted in it tells of memory"),
-            "{forge}"
-        );
+        assert_eq!(told.reason(), Some("its own cgroup is mounted in it without memory figures"), "{forge}");
     }
 }
 

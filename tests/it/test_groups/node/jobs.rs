@@ -75,6 +75,51 @@ fn jobs_one_after_another_in_a_pod_are_runs_of_their_own() {
     }
 }
 
+/// A runner that runs several jobs at once in its own container, as in host mode, and works itself meanwhile.
+#[test]
+fn jobs_at_once_in_one_container_are_runs_of_their_own() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let pod = Pod::new(Driver::Cgroupfs);
+        let short = "i=0; while [ $i -lt 150 ]; do /bin/true; i=$((i+1)); done";
+        let step = |name: &str, script: &str| format!("{} sh -c '{script}' \"$1\"", assignments(name, "1"));
+        // Each job has two steps with a pause between them, in which the other one goes on. The third begins later.
+        let first = format!(
+            "({}; sleep 0.3; {}) &",
+            step("first", &format!("{short}; \"$0\" burn 300; sleep 0.2")),
+            step("first", "\"$0\" burn 200; sleep 0.2")
+        );
+        let second = format!("({}) &", step("second", &format!("\"$0\" burn 900; {short}; sleep 0.8")));
+        let third = format!("({}) &", step("third", "\"$0\" burn 400; sleep 0.4"));
+        let script = format!("sleep 0.3; {first} {second} sleep 1; {third} \"$1\" burn 300; wait; sleep 0.3");
+        assert!(pod.start(None, &script).wait().unwrap().success());
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let truth = pod.end();
+        node.wait_until_over(3);
+        let runs = ["first", "second", "third"].map(|name| node.run(name));
+        let used = runs.each_ref().map(attributed);
+        let all: f64 = used.iter().sum();
+        let [first, second, third] = used;
+        println!("{ebpf}: {used:.3?} of {truth:.3} s");
+        // What the runner did before it had jobs is no job's.
+        assert!((truth - all).abs() < 0.02 * truth + 0.05, "{used:?} of {truth} s");
+        // The same short processes, and a third of the runner's work at most.
+        let short = truth - 0.3 - 0.5 - 0.9 - 0.4;
+        let least = [0.5 + 0.3 * short, 0.9 + 0.3 * short, 0.4];
+        let most = [0.5 + 0.7 * short + 0.2, 0.9 + 0.7 * short + 0.2, 0.4 + 0.2];
+        for (used, (least, most)) in used.into_iter().zip(least.into_iter().zip(most)) {
+            assert!(
+                used > least - 0.05 && used < most + 0.05,
+                "{used} s, {least} to {most}: {first} {second} {third}"
+            );
+        }
+        for run in &runs {
+            let row = &run.containers[0];
+            assert_eq!(row.cgroup_cpu_seconds, None, "the container's account is not one job's");
+        }
+    }
+}
+
 #[test]
 fn what_a_job_leaves_behind_is_the_next_ones_and_does_not_bring_it_back() {
     let node = Node::start(&[]);

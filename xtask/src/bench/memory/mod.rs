@@ -58,12 +58,12 @@ enum Verdict {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("this makes cgroups with limits, which needs root");
+        bail!("creating cgroups with limits needs root");
     }
     for name in &options.workloads {
         ensure!(
             WORKLOADS.iter().any(|workload| workload.name == name),
-            "there is no workload {name}; there are: {}",
+            "there is no workload {name}; the workloads are: {}",
             WORKLOADS.map(|workload| workload.name).join(", ")
         );
     }
@@ -175,7 +175,7 @@ fn table(rows: &[MemoryRow]) -> String {
     }
     let _ = write!(
         table,
-        "MiB. The need is the least limit under which it ends well, to 2 %; recommended after {RUNS} runs. Promised: no less than \
+        "MiB. The need is the lowest limit under which it succeeds, to 2 %; recommended after {RUNS} runs. Promised: no less than \
          the need; no more than {MOST_WHERE_TOLD} times it, or {:.0} MiB, where the account can be read or the eBPF program runs, \
          and {MOST} times elsewhere.",
         FLOOR / MIB

@@ -22,7 +22,7 @@ pub(super) fn measure(programs: &Workshop, workload: &Workload, directory: &Path
     let began = Instant::now();
     let free = Jail::new(None)?;
     if !ends_well(programs, workload, directory, &free, Duration::from_mins(1))? {
-        bail!("{}: it does not end well without a limit", workload.name);
+        bail!("{}: it fails even without a limit", workload.name);
     }
     let patience = began.elapsed() * SLOWER + PATIENCE;
     let mut enough = free.peak_bytes()?.max(LEAST_BYTES);

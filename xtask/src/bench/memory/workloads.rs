@@ -131,7 +131,7 @@ impl Workshop {
                 std::env::split_paths(&path).any(|directory| directory.join(name).exists())
             }),
         };
-        (!is_there).then(|| format!("{needs} is not there"))
+        (!is_there).then(|| format!("{needs} is not installed"))
     }
 }
 

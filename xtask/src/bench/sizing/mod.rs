@@ -10,7 +10,7 @@ use crate::build;
 
 pub(crate) fn run() -> Result<()> {
     let synthetic = synthetic();
-    println!("Histories that are made up: 60 runs each, six a day.\n");
+    println!("Made-up histories: 60 runs each, six per day.\n");
     let of_synthetic = table(&synthetic);
     let no_floor: Vec<_> =
         synthetic.into_iter().filter(|history| !history.name.starts_with("small")).collect();
@@ -22,19 +22,19 @@ pub(crate) fn run() -> Result<()> {
         eprintln!("no real runs: cgroups with limits need root");
     }
     println!(
-        "\nkilled: the next run needs more than was recommended. foretold: the last 20 runs could have told: one of them was\n\
-         seen to need as much; or was OOM-killed at a limit of which this is no more than a fifth or 100 MiB above; or each of\n\
-         the last three steps went up, and this is no more than the largest of them above the last run. over-request:\n\
-         recommended over needed, of runs that were not killed; with retries: of all, those that were killed paid for and run\n\
-         again with exactly what they need. CPU: recommended over the 95th percentile of the run itself; above: share of the\n\
+        "\nkilled: the next run needs more than was recommended. foretold: the last 20 runs foretold it: one of them needed\n\
+         as much; or one was OOM-killed at a limit that the need exceeds by at most a fifth or 100 MiB; or each of\n\
+         the last three steps went up, and the need exceeds the last run by at most the largest of them. over-request:\n\
+         recommended over needed, of runs that were not killed; with retries: of all runs, where a killed run is paid for and\n\
+         run again with exactly its need. CPU: recommended over the 95th percentile of the run itself; above: share of the\n\
          time in which it used more. Each history weighs the same per run."
     );
     let [ours, krr, vpa] = of_synthetic;
     if ours.told > 0 {
-        bail!("{} runs are killed that could have been foretold", ours.told);
+        bail!("{} kills could have been foretold", ours.told);
     }
     if ours.over_request() >= krr.over_request() || ours.over_request() >= vpa.over_request() {
-        bail!("more memory is requested than by others");
+        bail!("the receiver requests no less memory than krr or VPA");
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ const MAX_NESTING: usize = 16;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BtfError {
     /// It does not begin with the magic number in this machine's byte order.
-    #[error("no BTF of this machine's byte order")]
+    #[error("not BTF in this machine's byte order")]
     Magic,
     /// It ends in the middle of something, or points outside itself.
     #[error("BTF that is cut short or broken at byte {0}")]

@@ -143,8 +143,8 @@ fn f17_a_checkpoint_that_cannot_be_used_is_set_aside_and_measuring_goes_on() {
         ("truncated", whole[..whole.len() / 2].to_vec(), "truncated or corrupt"),
         ("flipped", flipped, "truncated or corrupt"),
         ("newer", newer, "version 9, this collector reads version"),
-        ("empty", Vec::new(), "no checkpoint"),
-        ("foreign", b"{\"seq\": 1}".to_vec(), "no checkpoint"),
+        ("empty", Vec::new(), "not a checkpoint"),
+        ("foreign", b"{\"seq\": 1}".to_vec(), "not a checkpoint"),
     ];
     for (name, content, reason) in cases {
         std::fs::write(&path, content).unwrap();
@@ -169,7 +169,7 @@ fn f17_a_receiver_that_is_down_gets_the_latest_interim_summary_when_it_is_back()
     let program = Program::start(
         command.env("COLLECTOR_PUSH_INTERVAL", "100ms").env("COLLECTOR_CHECKPOINT_INTERVAL", "0"),
     );
-    let waiting = program.wait_for("an interim summary was not sent: a later one takes its place");
+    let waiting = program.wait_for("an interim summary was not sent: a later one replaces it");
     assert!(waiting["seq"].as_u64().unwrap() >= 2);
     program.wait_for("the interim summary is in the spool");
     program.signal(Signal::KILL);

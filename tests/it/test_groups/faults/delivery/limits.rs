@@ -138,7 +138,7 @@ fn f13_the_spool_keeps_to_its_bounds_and_says_what_it_drops() {
         program.wait_for("measuring");
         let ended = program.stop();
         assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
-        dropped |= ended.stderr.contains("a file of the spool was dropped undelivered");
+        dropped |= ended.stderr.contains("an undelivered file was dropped from the spool");
         let bytes: u64 = all_of(&spool).iter().map(|file| file.metadata().unwrap().len()).sum();
         assert!(bytes <= 6_000, "{bytes}");
     }
@@ -173,7 +173,7 @@ fn f26_what_proc_hides_is_told_and_not_taken_for_nothing() {
         command.arg(&program_path);
         about_to_push(&mut command, &receiver.endpoint(), "t0ken", &directory.path().join("spool"));
         let program = Program::start(&mut command);
-        let line = program.wait_for("what some processes use is not counted");
+        let line = program.wait_for("the usage of some processes is not counted");
         assert!(line["hidden"].as_str().unwrap().starts_with("proc is mounted with hidepid="), "{line}");
         program.wait_for("measuring");
         // The collector is PID 1 in the namespace, and `unshare` forwards no signals.

@@ -215,7 +215,7 @@ fn f15_what_is_refused_for_good_in_the_spool_does_not_keep_the_rest_from_its_way
     std::fs::write(&files[0], b"{\"organization\": 7}").unwrap();
     // The next start delivers them while it measures, with its own token.
     let program = Program::start(&mut pushing(&endpoint(&receiver), &receiver.job_token(), &spool));
-    let tally = program.wait_for("went through the spool");
+    let tally = program.wait_for("the spool was processed");
     assert_eq!((&tally["delivered"], &tally["refused"], &tally["kept"]), (&1.into(), &1.into(), &0.into()));
     let ended = program.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
@@ -376,7 +376,7 @@ fn f15_a_summary_that_the_receiver_breaks_at_does_not_keep_the_rest_from_its_way
     let mut command = collector();
     command.arg("deliver").arg(directory.path()).args(["--push-token=t0ken", "--log-format=json"]);
     let program = Program::start(command.arg(format!("--push-endpoint={}", receiver.endpoint())));
-    let told = program.wait_for("the receiver breaks at a summary, which stays in the spool");
+    let told = program.wait_for("the receiver fails on a summary, which stays in the spool");
     assert!(told["file"].as_str().unwrap().contains(&ids[0]), "{told}");
     assert_eq!(program.wait().status.code(), Some(3));
     let left = spooled(directory.path(), ".final.json");

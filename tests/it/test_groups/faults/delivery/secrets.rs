@@ -151,7 +151,7 @@ fn f36_a_token_in_the_arguments_and_one_in_the_clear_are_warned_of_once() {
     command.envs(super::SCOPE).args(["--push-endpoint=http://127.0.0.1:1/", "--push-token", TOKEN]);
     warned(
         &mut command,
-        "--push-token on the command line can be read by every process in sight, the job included: use --push-token-file, or the variable COLLECTOR_PUSH_TOKEN",
+        "--push-token on the command line can be read by every visible process, including the job: use --push-token-file, or the variable COLLECTOR_PUSH_TOKEN",
     );
     let mut command = collector();
     command.envs(super::SCOPE).arg("--push-endpoint=http://receiver.example.invalid/");

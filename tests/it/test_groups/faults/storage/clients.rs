@@ -268,5 +268,9 @@ fn health_is_told_by_the_program_itself() {
     drop(receiver);
     let output = ask(&address);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && told.contains(&format!("no receiver at {address}")), "{told}");
+    assert!(
+        output.status.code() == Some(1)
+            && told.contains(&format!("cannot connect to the receiver at {address}")),
+        "{told}"
+    );
 }

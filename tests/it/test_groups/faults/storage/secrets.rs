@@ -28,7 +28,7 @@ fn f35_keys_are_replaced_under_load_and_nothing_is_refused() {
     let reload = |content: &str| {
         std::fs::write(&keys, content).unwrap();
         receiver.program().signal(Signal::HUP);
-        receiver.program().wait_for("secrets were read again")["keys"].as_u64().unwrap()
+        receiver.program().wait_for("secrets reloaded")["keys"].as_u64().unwrap()
     };
     let mut names = ["the-first-key".to_owned(), "the-key-number-0".to_owned()];
     for round in 1..=10 {
@@ -48,12 +48,12 @@ fn f35_keys_are_replaced_under_load_and_nothing_is_refused() {
     // An unreadable file changes nothing.
     std::fs::write(&keys, "short\n").unwrap();
     receiver.program().signal(Signal::HUP);
-    let told = receiver.program().wait_for("the secrets stay as they were; SIGHUP asked for others");
+    let told = receiver.program().wait_for("cannot reload the secrets on SIGHUP; the old ones stay valid");
     assert!(told["error"].as_str().unwrap().contains("fewer than 8 characters"), "{told}");
     std::fs::write(&keys, format!("{}\n", names[0])).unwrap();
     std::fs::write(&read_tokens, format!("another-read-token\n{READ_TOKEN}\n")).unwrap();
     receiver.program().signal(Signal::HUP);
-    receiver.program().wait_for("secrets were read again");
+    receiver.program().wait_for("secrets reloaded");
     for read_token in ["another-read-token", READ_TOKEN] {
         let answer =
             receiver.request("GET", "/api/v1/metrics/repo/my-org/my-repo/ci.yml/build", read_token, "");

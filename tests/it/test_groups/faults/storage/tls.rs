@@ -51,13 +51,14 @@ fn f35_a_certificate_is_renewed_without_a_restart() {
 
     certificate(at, "second");
     receiver.program().signal(Signal::HUP);
-    receiver.program().wait_for("the certificate was read again");
+    receiver.program().wait_for("certificate reloaded");
     assert_eq!(look(at, address, "http/1.1"), "second|http/1.1|TLSv1.3|HTTP/1.1 200 OK");
 
     let good = std::fs::read(at.join("key.pem")).unwrap();
     std::fs::write(at.join("key.pem"), "no key").unwrap();
     receiver.program().signal(Signal::HUP);
-    let told = receiver.program().wait_for("the certificate stays as it was; SIGHUP asked for another");
+    let told =
+        receiver.program().wait_for("cannot reload the certificate on SIGHUP; the old one stays in use");
     assert!(told["error"].as_str().unwrap().contains("key.pem cannot be read"), "{told}");
     assert!(look(at, address, "h2").starts_with("second|h2"));
     std::fs::write(at.join("key.pem"), good).unwrap();
@@ -94,7 +95,7 @@ fn what_is_wrong_with_certificate_or_key_is_named() {
     let empty = other.path().join("empty");
     std::fs::write(&empty, "").unwrap();
     let cases = [
-        (&cert, &other.path().join("key.pem"), "do not go together"),
+        (&cert, &other.path().join("key.pem"), "do not match"),
         (&empty, &key, "holds no certificate; certificates in PEM are accepted"),
         (&cert, &cert, "a private key in PEM without a passphrase is accepted"),
         (&directory.path().join("nowhere"), &key, "nowhere cannot be read"),

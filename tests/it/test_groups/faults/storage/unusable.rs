@@ -8,7 +8,7 @@ use tests::http::Answer;
 use tests::program::PATIENCE;
 use tests::receiver::Receiver;
 
-const NOT_WRITTEN: &str = "the database cannot be written; it is tried again with each request";
+const NOT_WRITTEN: &str = "the database cannot be written; each request tries again";
 const WRITTEN_AGAIN: &str = "the database can be written again";
 
 fn ready(receiver: &Receiver) -> Answer {
