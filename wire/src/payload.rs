@@ -57,7 +57,7 @@ pub struct Payload {
 }
 
 /// Use of a pod outside of its containers: the runtime's sandbox (`pause`), which holds the namespaces, and processes in the
-/// pod's own cgroup (conmon).
+/// pod's own cgroup (conmon). If the pod runs several jobs, an even part of what belongs to none of them, such as the runner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PodOverhead {

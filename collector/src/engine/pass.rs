@@ -13,7 +13,7 @@ use crate::attribute::cpu::{Charge, Source};
 use crate::sample::process_table::ProcessKey;
 
 /// One pass.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Pass {
     /// When it began, by the boot clock.
     pub(crate) at: Duration,
@@ -35,7 +35,7 @@ pub(crate) struct Pass {
 }
 
 /// A process that executed one of the first programs of its container. It may have ended by now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Beginning {
     pub(crate) key: ProcessKey,
     /// 0 if its parent is out of sight.

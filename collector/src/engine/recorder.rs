@@ -338,6 +338,11 @@ impl RunRecorder {
         self.started
     }
 
+    /// From its beginning to the last pass.
+    pub(crate) fn duration(&self) -> Duration {
+        self.last.saturating_sub(self.started)
+    }
+
     /// When it began, by the wall clock.
     pub(crate) fn start_time(&self) -> Timestamp {
         self.start_time
@@ -378,7 +383,7 @@ impl<'a> RunSnapshot<'a> {
                 ..context.info.clone()
             },
             start_time: recorder.start_time,
-            duration: recorder.last.saturating_sub(recorder.started),
+            duration: recorder.duration(),
             top: context.top,
             missed_samples: recorder.cost.missed_samples,
             lost_records: recorder.cost.lost_records,
@@ -406,7 +411,7 @@ impl<'a> RunSnapshot<'a> {
             start_time: recorder.start_time,
             started: recorder.started,
             began_ticks: recorder.began_ticks,
-            duration: recorder.last.saturating_sub(recorder.started),
+            duration: recorder.duration(),
             top: context.top,
             missed_samples: recorder.cost.missed_samples,
             lost_records: recorder.cost.lost_records,

@@ -106,7 +106,7 @@ fn a_database_whose_jobs_do_not_agree_with_their_runs_is_told() {
     let program = tests::program::path("RECEIVER_BIN", "receiver");
     let output = Command::new(program).arg("check").arg(&database).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && stderr.contains("1 jobs do not agree"), "{stderr}");
+    assert!(!output.status.success() && stderr.contains("1 jobs do not match"), "{stderr}");
 }
 
 #[test]

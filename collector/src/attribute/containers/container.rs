@@ -20,6 +20,8 @@ pub(super) enum ContainerKey {
     Own,
     /// Everything in the pod of this UID but in none of its containers.
     Pod(String),
+    /// Processes that several jobs of a pod share, in whichever container they are.
+    Shared,
     /// Everything outside containers.
     Host,
     /// Kernel threads.
@@ -100,6 +102,7 @@ impl Container {
             _ if self.id().is_some() => self.id().map_or("", |id| id.get(..SHORT_ID).unwrap_or(id)),
             ContainerKey::Kernel => "kernel",
             ContainerKey::Pod(_) => "pod",
+            ContainerKey::Shared => "shared",
             ContainerKey::Rest => "(other)",
             _ => "host",
         })
@@ -119,9 +122,11 @@ impl Container {
             ContainerKey::Id(id) => CgroupKind::Container(id),
             ContainerKey::Path(path) => CgroupKind::Path(path),
             ContainerKey::Own => CgroupKind::Own,
-            ContainerKey::Pod(_) | ContainerKey::Host | ContainerKey::Kernel | ContainerKey::Rest => {
-                CgroupKind::None
-            }
+            ContainerKey::Pod(_)
+            | ContainerKey::Shared
+            | ContainerKey::Host
+            | ContainerKey::Kernel
+            | ContainerKey::Rest => CgroupKind::None,
         }
     }
 }

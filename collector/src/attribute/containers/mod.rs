@@ -336,6 +336,16 @@ impl Containers {
         Some(nested)
     }
 
+    /// Whether jobs have shared this pod.
+    pub fn is_shared(&self) -> bool {
+        self.by_key.contains_key(&ContainerKey::Shared)
+    }
+
+    /// The part of a pod's overhead that its jobs share.
+    pub fn shared(&mut self) -> ContainerIndex {
+        self.index(ContainerKey::Shared, None, &[])
+    }
+
     fn index(
         &mut self,
         key: ContainerKey,

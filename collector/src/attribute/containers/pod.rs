@@ -286,7 +286,7 @@ impl Containers {
     pub fn is_overhead(&self, index: ContainerIndex) -> bool {
         let container = &self[index];
         match container.key {
-            ContainerKey::Pod(_) => true,
+            ContainerKey::Pod(_) | ContainerKey::Shared => true,
             // If only runtimes were seen outside containers, they were on their way into one, as for `kubectl exec`.
             ContainerKey::Host => {
                 container.mapped_name.is_none() && container.evidence.part() == Part::Unknown

@@ -92,7 +92,7 @@ fn jobs(scrape: &mut Scrape, measurement: &NodeMeasurement) {
     };
     scrape.counters(
         "collector_job_pod_overhead_cpu_seconds",
-        "CPU time of what is in the pod of a job that runs and in none of its containers: the sandbox",
+        "CPU time in the pod of a running job that belongs to none of its containers (the sandbox), and the job's part of what the jobs of the pod share",
         &JOB,
         running().map(|(pod, job)| (job_labels(pod, job), seconds(overhead(job, pod)))),
     );

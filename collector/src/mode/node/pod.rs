@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::membership::{JobId, KnownJobs, Member, Membership, NewJob, Signs};
 use super::shares::{JobShare, Sharing};
 
+use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::node::PodFacts;
 use crate::config::{Config, NodeConfig};
@@ -75,6 +76,8 @@ pub(super) struct Pod {
     membership: Membership,
     /// The jobs that ran in the last pass; the others wait for their next process, or are over.
     running: Vec<JobId>,
+    /// Where the use of what belongs to no job is reported, once jobs have run in the pod at the same time.
+    shared: Option<ContainerIndex>,
     over: Vec<Rc<RunIdentity>>,
 }
 
@@ -86,6 +89,9 @@ pub(super) struct JobRun {
     /// The start of its first process.
     since_ticks: u64,
     pub(super) recorder: RunRecorder,
+    /// The same without what the pod used before the job began. The pod's start is the job's if the pod is there for this
+    /// job alone, which is certain only later.
+    alone: Option<Box<RunRecorder>>,
     pub(super) publisher: RunPublisher,
     /// When a process of it was last seen alive.
     alive_at: Duration,
@@ -173,6 +179,7 @@ impl Pod {
             jobs: Vec::new(),
             membership: Membership::default(),
             running: Vec::new(),
+            shared: None,
             over: Vec::new(),
         }
     }
@@ -302,12 +309,17 @@ impl Pod {
                     && !job.publisher.has_begun()
             };
             let same = self.jobs.iter().position(is_same).map(|at| self.jobs.swap_remove(at));
+            let mut alone = None;
             let recorder = if let Some(same) = same {
                 self.membership.rename(same.id, id);
                 self.running.retain(|running| *running != same.id);
                 self.running.push(id);
+                alone = same.alone;
                 same.recorder
             } else if let Some(pending) = self.pending.take() {
+                let mut since_then = context.recorder(since_ticks, false);
+                since_then.leave_containers();
+                alone = Some(Box::new(since_then));
                 pending
             } else {
                 since = Some(since.map_or(since_ticks, |since: u64| since.min(since_ticks)));
@@ -328,7 +340,8 @@ impl Pod {
                 "a job begins"
             );
             self.had_job = true;
-            self.jobs.push(JobRun::new(id, run, since_ticks, recorder, publisher, context.now));
+            let job = JobRun::new(id, run, since_ticks, recorder, publisher, context.now);
+            self.jobs.push(JobRun { alone, ..job });
         }
         since
     }
@@ -342,15 +355,18 @@ impl Pod {
             // Whatever the pod does now belongs to its latest job.
             running.extend(self.jobs.iter().max_by_key(|job| (job.alive_at, job.id)).map(|job| job.id));
         }
+        if self.shared.is_none() && (running.len() > 1 || self.containers.is_shared()) {
+            self.shared = Some(self.containers.shared());
+        }
         let is_occupied = !pass.present.is_empty();
         let empty = pass.without_processes(Cost::default());
         let ids: Vec<JobId> = self.jobs.iter().map(|job| job.id).collect();
-        let mut shares = if let ([only], None) = (&ids[..], since_ticks) {
+        let mut shares = if let ([only], None, None) = (&ids[..], since_ticks, self.shared) {
             BTreeMap::from([(*only, JobShare { pass, ..JobShare::default() })])
         } else {
             let before = (&self.running[..], since_ticks.unwrap_or_default());
             let membership = &self.membership;
-            Sharing { membership, jobs: &ids, running: &running, before }
+            Sharing { membership, jobs: &ids, running: &running, overhead: self.shared, before }
                 .share_out(pass, self.containers.len())
         };
         for job in &mut self.jobs {
@@ -360,6 +376,9 @@ impl Pod {
                 ..JobShare::default()
             });
             let runs = running.contains(&job.id);
+            if runs && running.len() > 1 {
+                job.share_pod();
+            }
             if runs {
                 job.recorder.return_to_containers(&self.containers);
             } else {
@@ -459,26 +478,44 @@ impl JobRun {
         now: Duration,
     ) -> Self {
         let (quiet, held, other) = (false, Vec::new(), false);
-        Self { id, run, since_ticks, recorder, publisher, alive_at: now, quiet, held, other }
+        let alone = None;
+        Self { id, run, since_ticks, alone, recorder, publisher, alive_at: now, quiet, held, other }
     }
 
     /// Adds the held passes: the job continues, or its pod is over.
     fn count_held(&mut self, containers: &Containers) {
         for pass in std::mem::take(&mut self.held) {
-            self.recorder.add(pass, containers);
+            self.add(pass, containers);
         }
+    }
+
+    /// Other jobs run in its pod at the same time, so that the pod did not start for this one.
+    fn share_pod(&mut self) {
+        if let Some(alone) = self.alone.take() {
+            self.recorder = *alone;
+        }
+    }
+
+    fn add(&mut self, pass: Pass, containers: &Containers) {
+        if self.recorder.duration() > LEAD {
+            self.alone = None;
+        }
+        if let Some(alone) = &mut self.alone {
+            alone.add(pass.clone(), containers);
+        }
+        self.recorder.add(pass, containers);
     }
 
     /// Takes its share of a pass. `alive`: one of its processes was seen.
     fn take(&mut self, pass: Pass, alive: bool, containers: &Containers, now: Duration) {
         if alive {
             self.count_held(containers);
-            self.recorder.add(pass, containers);
+            self.add(pass, containers);
             (self.alive_at, self.quiet) = (now, false);
         } else if !self.quiet {
             // Its last usage lies between the previous pass and this one.
             self.quiet = !pass.between;
-            self.recorder.add(pass, containers);
+            self.add(pass, containers);
         } else {
             match self.held.last_mut() {
                 Some(before) if before.between => before.absorb(pass),

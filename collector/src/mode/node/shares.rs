@@ -17,6 +17,8 @@ pub(super) struct Sharing<'a> {
     pub(super) jobs: &'a [JobId],
     /// The running jobs. They share the usage of processes without a job, and of processes left by jobs that do not run.
     pub(super) running: &'a [JobId],
+    /// Where the use of what belongs to no job is reported, if jobs have shared this pod.
+    pub(super) overhead: Option<ContainerIndex>,
     /// The jobs that ran before another began in this pass, and the start of that one's first process. They get the usage
     /// of processes that started earlier.
     pub(super) before: (&'a [JobId], u64),
@@ -58,17 +60,23 @@ impl Sharing<'_> {
             let all = self.sharers(process.key);
             let rss_bytes = process.rss_bytes / all.len().max(1) as u64;
             for job in all {
-                shares.present(*job, Present { rss_bytes, ..process });
+                shares.uses(*job, process.container);
+                let container = self.overhead.or(process.container);
+                shares.present(*job, Present { container, rss_bytes, ..process });
             }
         }
         for process in pass.exited.into_iter().flatten() {
             let own = ended.get(&process.key).copied();
             let own = own.or_else(|| self.by_nested(process.container, process.nested));
-            let all = self.sharers(process.key);
-            // A process cannot be split.
-            let one_of_all = || all.get(process.key.pid as usize % all.len().max(1)).copied();
-            if let Some(job) = own.filter(|job| self.jobs.contains(job)).or_else(one_of_all) {
+            if let Some(job) = own.filter(|job| self.jobs.contains(job)) {
                 shares.exited(job, process);
+                continue;
+            }
+            // A process cannot be split.
+            let all = self.sharers(process.key);
+            if let Some(job) = all.get(process.key.pid as usize % all.len().max(1)) {
+                shares.uses(*job, process.container);
+                shares.exited(*job, Exited { container: self.overhead.or(process.container), ..process });
             }
         }
         for charge in pass.charges {
@@ -80,11 +88,11 @@ impl Sharing<'_> {
             };
             match own.filter(counts) {
                 Some(job) => shares.charge(job, charge),
-                None => shares.divide(self.sharers(charge.process), charge),
+                None => shares.divide(self.sharers(charge.process), charge, self.overhead),
             }
         }
         let Shares { mut of, users, .. } = shares;
-        if self.running.len() > 1 {
+        if self.running.len() > 1 || self.overhead.is_some() {
             for (job, share) in &mut of {
                 let is_its_own = |index: &ContainerIndex| {
                     users.get(index).is_some_and(|users| users.len() == 1 && users.contains(job))
@@ -146,12 +154,13 @@ impl Shares {
     }
 
     /// Charges the same time to each job, and the remainder to the first ones.
-    fn divide(&mut self, jobs: &[JobId], charge: Charge) {
+    fn divide(&mut self, jobs: &[JobId], charge: Charge, overhead: Option<ContainerIndex>) {
         let count = jobs.len().max(1) as u64;
         for (at, job) in (0..).zip(jobs) {
             let ns = charge.ns / count + u64::from(at < charge.ns % count);
             if ns > 0 {
-                self.charge(*job, Charge { ns, ..charge });
+                self.uses(*job, charge.container);
+                self.charge(*job, Charge { ns, container: overhead.or(charge.container), ..charge });
             }
         }
     }
@@ -240,7 +249,13 @@ mod tests {
     #[test]
     fn each_has_its_own_and_a_part_of_what_is_shared() {
         let (membership, jobs) = two();
-        let sharing = Sharing { membership: &membership, jobs: &jobs, running: &jobs, before: (&[], 0) };
+        let sharing = Sharing {
+            membership: &membership,
+            jobs: &jobs,
+            running: &jobs,
+            overhead: None,
+            before: (&[], 0),
+        };
         let shares = sharing.share_out(pass(), 3);
         let [one, two] = jobs.map(|job| &shares[&job]);
         assert_eq!((sum(one), sum(two)), (1_000 + 50 + 51, 3_000 + 50));
@@ -256,7 +271,13 @@ mod tests {
     #[test]
     fn what_does_not_run_gets_only_what_it_used_before() {
         let (membership, jobs) = two();
-        let sharing = Sharing { membership: &membership, jobs: &jobs, running: &jobs[1..], before: (&[], 0) };
+        let sharing = Sharing {
+            membership: &membership,
+            jobs: &jobs,
+            running: &jobs[1..],
+            overhead: None,
+            before: (&[], 0),
+        };
         let shares = sharing.share_out(pass(), 3);
         let [one, two] = jobs.map(|job| &shares[&job]);
         assert_eq!((sum(one), sum(two)), (50, 101 + 1_000 + 3_000));
@@ -266,12 +287,17 @@ mod tests {
     #[test]
     fn until_a_job_begins_what_is_shared_is_the_others() {
         let (membership, jobs) = two();
-        let sharing =
-            Sharing { membership: &membership, jobs: &jobs, running: &jobs, before: (&jobs[..1], 20) };
+        let sharing = Sharing {
+            membership: &membership,
+            jobs: &jobs,
+            running: &jobs,
+            overhead: None,
+            before: (&jobs[..1], 20),
+        };
         let shares = sharing.share_out(pass(), 3);
         let [one, two] = jobs.map(|job| &shares[&job]);
         assert_eq!((sum(one), sum(two)), (1_000 + 50 + 101, 3_000));
-        let first = Sharing { running: &jobs[1..], before: (&[], 20), ..sharing };
+        let first = Sharing { running: &jobs[1..], overhead: None, before: (&[], 20), ..sharing };
         assert_eq!(first.share_out(pass(), 3).values().map(sum).sum::<u64>(), 50 + 3_000, "nobody's yet");
     }
 }

@@ -140,7 +140,7 @@ fn containers(markdown: &mut String, payload: &Payload) {
     left_out(markdown, payload.containers.len() - shown.len(), "containers");
     if let Some(overhead) = &payload.pod_overhead {
         let (used, peak) = (seconds(overhead.cpu_seconds), bytes(overhead.memory_bytes.peak));
-        let _ = writeln!(markdown, "\nPod overhead (sandbox): CPU {used}, memory {peak} at most.");
+        let _ = writeln!(markdown, "\nPod overhead: CPU {used}, memory {peak} at most.");
     }
 }
 

@@ -137,7 +137,7 @@ fn containers(payload: &Payload) -> Option<Table> {
 fn overhead(report: &mut String, payload: &Payload) {
     let Some(overhead) = &payload.pod_overhead else { return };
     let (used, peak) = (seconds(overhead.cpu_seconds), bytes(overhead.memory_bytes.peak));
-    let _ = writeln!(report, "Pod overhead (sandbox): CPU {used}, memory {peak} at most");
+    let _ = writeln!(report, "Pod overhead: CPU {used}, memory {peak} at most");
 }
 
 fn troubles(usage: &ContainerUsage) -> String {

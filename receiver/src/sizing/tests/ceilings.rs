@@ -121,7 +121,7 @@ fn a_run_that_filled_its_machine_gets_no_more_than_the_machine() {
     assert_eq!((sizing.cpu.request.as_deref(), sizing.memory.request.as_deref()), (Some("2"), Some("4Gi")));
     assert_eq!((sizing.basis.at_cpu_bound_runs, sizing.basis.at_memory_bound_runs), (3, 3));
     assert!(said(&sizing.cpu.reasons).contains("cut to 2.00 cores: its machine has no more"));
-    assert!(said(&sizing.memory.reasons).contains("met the 4.0 GiB that its machine has"));
+    assert!(said(&sizing.memory.reasons).contains("reached the 4.0 GiB that its machine has"));
     // A limit as high as the machine cannot be the ceiling that was met.
     let limited =
         ContainerSummary { cpu_limit_cores: Some(2.0), memory_limit_bytes: Some(4 * GIB), ..full.clone() };

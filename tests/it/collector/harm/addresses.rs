@@ -92,8 +92,8 @@ fn what_is_no_receiver_is_told_in_a_sentence() {
     let cases = [
         ("http://127.0.0.1:1".to_owned(), "nothing listens at 127.0.0.1:1 (connection refused)"),
         ("http://no-such-name".to_owned(), "the name no-such-name "),
-        (format!("http://{page}"), "no receiver (200 OK"),
-        (format!("http://{missing}"), "no receiver (404 Not Found"),
+        (format!("http://{page}"), "not a receiver (200 OK"),
+        (format!("http://{missing}"), "not a receiver (404 Not Found"),
         (format!("http://{moved}"), "redirects to \"https://other.example/x\", which is not followed"),
         (format!("http://{ssh}"), "does not speak HTTP"),
         (format!("http://{silent}"), "closed the connection without an answer"),

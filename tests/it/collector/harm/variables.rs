@@ -86,7 +86,7 @@ fn an_empty_one_is_as_good_as_none() {
     let output = node.args(["node", "--organization=o"]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
-        (output.status.code(), stderr.contains("--organization says whose")),
+        (output.status.code(), stderr.contains("--organization identifies one run")),
         (Some(2), true),
         "{stderr}"
     );

@@ -29,8 +29,6 @@ const KNOWN: &[(&str, Fails, &str)] = &[
     ("classic-oom-first", Fails::Sometimes, LAST_MOMENTS),
     ("classic-pair", Fails::Sometimes, FIRST_TO_END),
     ("classic-restarted", Fails::Sometimes, FIRST_TO_END),
-    ("act-five-in-host-mode", Fails::Sometimes, ONE_JOB_A_POD),
-    ("act-five-in-an-engine-in-a-pod", Fails::Sometimes, ONE_JOB_A_POD),
     ("advice-*", Fails::Sometimes, SAMPLED_MEMORY),
 ];
 /// A pod that no pass sees belongs to no run, because its environment is not read.
@@ -44,7 +42,6 @@ const FIRST_TO_END: &str = "a classic sidecar is stopped by the first container 
 /// The first process's parent, the shim, is invisible to a sidecar, so no visible process inherits its times.
 const LAST_MOMENTS: &str =
     "a sidecar of another user loses what ran since its last look when a container's first process ends";
-const ONE_JOB_A_POD: &str = "a pod runs one job at a time: the one that began last has all of it";
 const SAMPLED_MEMORY: &str =
     "memory between two passes, and kills in a container that is gone at the next, are not seen";
 

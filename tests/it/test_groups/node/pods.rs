@@ -120,7 +120,7 @@ fn what_cannot_be_is_named_before_anything_is_measured() {
         ("--job-variables={\"run_id\": \"X\"}", "\"repository\" is missing"),
         ("--metrics-addr=9101", "127.0.0.1:9101"),
         ("--job-idle=0", "--job-idle"),
-        ("--organization=x", "--organization says whose"),
+        ("--organization=x", "--organization identifies one run"),
         ("--output-file=x", "--output-file"),
         ("--push-tokens-file=/nowhere", "/nowhere"),
     ] {
