@@ -15,7 +15,7 @@ use crate::accumulate::{Accumulator, ContainerRun, seconds};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::limits::Limits;
-use crate::sample::cgroupfs::{Bounds, CgroupReading, MemoryNeed, SavedReadings};
+use crate::sample::cgroupfs::{Bounds, CgroupReading, MemoryNeed, SavedReadings, Waits};
 use crate::sample::pidfd::Ending;
 
 /// A run's figures from a container's own cgroup; `None` if the cgroup has no such figure.
@@ -41,6 +41,8 @@ pub struct CgroupFigures {
     pub bounds: Bounds,
     /// The memory that it needed.
     pub need: MemoryNeed,
+    /// Its disk I/O and stalls.
+    pub waits: Waits,
     /// How its first process ended.
     pub ending: Option<Ending>,
 }
@@ -62,6 +64,7 @@ impl CgroupFigures {
             memory_limit_bytes: last.memory_limit_bytes,
             bounds: last.bounds,
             need: *need,
+            waits: last.waits.since(first.waits),
             ending: None,
         }
     }
@@ -85,6 +88,7 @@ impl CgroupFigures {
             memory_limit_bytes: newer.memory_limit_bytes,
             bounds: newer.bounds,
             need: self.need.and(newer.need),
+            waits: self.waits.and(newer.waits),
             ending: newer.ending,
         }
     }
@@ -262,6 +266,7 @@ impl Run<'_> {
             Some(Ending::Killed(signal)) => (None, Some(signal)),
             None => (None, None),
         };
+        let stalled = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
         let cpu_seconds = seconds(run.cpu_ns);
         let unnamed_ns = run.cpu_ns.saturating_sub(run.processes_ns);
         ContainerUsage {
@@ -287,6 +292,11 @@ impl Run<'_> {
             cpu_throttled_periods: figures.throttled_periods,
             cpu_cores_histogram: Some(run.cpu.cpu_histogram()),
             oom_kills: figures.oom_kills,
+            cpu_stalled_seconds: stalled(figures.waits.cpu_stalled_us),
+            memory_stalled_seconds: stalled(figures.waits.memory_stalled_us),
+            io_stalled_seconds: stalled(figures.waits.io_stalled_us),
+            disk_read_bytes: figures.waits.disk_read_bytes,
+            disk_written_bytes: figures.waits.disk_written_bytes,
             memory_peak_bytes: figures.memory_peak_bytes,
             memory_needed_at_least_bytes: figures.need.at_least(),
             memory_needed_at_most_bytes: figures.need.at_most(),

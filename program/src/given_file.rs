@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::stream;
 
@@ -70,7 +71,10 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Opens a file without waiting for the other end of a pipe.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    options.custom_flags(flags).open(path)
+    options.custom_flags(flags).open(path).map_err(|error| {
+        let is_unread = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
+        if is_unread { io::Error::new(ErrorKind::BrokenPipe, "nothing reads this pipe") } else { error }
+    })
 }
 
 #[cfg(test)]
@@ -104,11 +108,7 @@ mod tests {
         }
         let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert_eq!(
-            write(&fifo, b"x").unwrap_err().raw_os_error(),
-            Some(rustix::io::Errno::NXIO.raw_os_error()),
-            "nobody reads"
-        );
+        assert_eq!(write(&fifo, b"x").unwrap_err().kind(), ErrorKind::BrokenPipe, "nobody reads");
         let mut reader = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
         write(&fifo, b"all").unwrap();
         let mut taken = [0; 3];

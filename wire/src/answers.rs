@@ -94,6 +94,9 @@ pub struct ContainerSummary {
     /// Enforcement periods in which it was throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_throttled_periods: Option<u64>,
+    /// Time in seconds in which it had runnable tasks and none of them ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_stalled_seconds: Option<f64>,
     /// Highest sum of RSS.
     pub memory_peak_bytes: f64,
     /// 95th percentile of the sum of RSS.
@@ -120,6 +123,11 @@ pub struct ContainerSummary {
     /// Processes that the OOM killer killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// How its first process ended, if the kernel reported it: its exit status, or 128 plus the number of the signal that killed
+    /// it, as a shell shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 383))]
+    pub exit_status: Option<u16>,
     /// CPUs of the machine. The receiver keeps this and the next two fields for its recommendations; no answer has them.
     #[serde(skip)]
     pub machine_cpus: Option<u32>,
@@ -145,6 +153,7 @@ impl ContainerSummary {
             cpu_throttled_seconds: usage.cpu_throttled_seconds,
             cpu_periods: usage.cpu_periods,
             cpu_throttled_periods: usage.cpu_throttled_periods,
+            cpu_stalled_seconds: usage.cpu_stalled_seconds,
             memory_peak_bytes: usage.memory_bytes.peak,
             memory_p95_bytes: usage.memory_bytes.p95,
             working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
@@ -154,6 +163,7 @@ impl ContainerSummary {
             memory_limit_bytes: usage.memory_limit_bytes,
             memory_bound_bytes: usage.memory_bound_bytes,
             oom_kills: usage.oom_kills,
+            exit_status: usage.exit_status(),
             machine_cpus: collector.map(|collector| collector.cpu_count),
             machine_memory_bytes: collector.and_then(|collector| collector.memory_total_bytes),
             cpu_cores_histogram: usage.cpu_cores_histogram.clone(),

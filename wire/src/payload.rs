@@ -199,6 +199,22 @@ pub struct ContainerUsage {
     /// Processes that the OOM killer killed while the cgroup was watched (v2 `memory.events`, v1 `memory.oom_control`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// Time in seconds in which it had runnable tasks and none of them ran, because of neighbours or its own limit (PSI: `full`
+    /// of `cpu.pressure`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_stalled_seconds: Option<f64>,
+    /// Time in seconds in which at least one of its tasks waited for memory (PSI: `some` of `memory.pressure`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_stalled_seconds: Option<f64>,
+    /// Time in seconds in which at least one of its tasks waited for I/O (PSI: `some` of `io.pressure`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_stalled_seconds: Option<f64>,
+    /// Bytes read from disks (v2 `io.stat` `rbytes`, v1 `blkio.throttle.io_service_bytes_recursive` `Read`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_read_bytes: Option<u64>,
+    /// Bytes written to disks (`wbytes`, `Write`). v1 does not charge to a container what is written back later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_written_bytes: Option<u64>,
     /// The cgroup's own peak in bytes, page cache included (v2 `memory.peak`, v1
     /// `memory.max_usage_in_bytes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,6 +253,14 @@ pub struct ContainerUsage {
     /// Containers that run inside this one (Docker in Docker); their use is part of its figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<NestedUsage>,
+}
+
+impl ContainerUsage {
+    /// How its first process ended: its exit status, or 128 plus the number of the signal that killed it.
+    pub fn exit_status(&self) -> Option<u16> {
+        let signal = self.exit_signal.map(|signal| 128 + u16::from(signal));
+        self.exit_code.map(u16::from).or(signal)
+    }
 }
 
 /// Resource use of a container inside another container; part of the outer one's figures.

@@ -11,6 +11,12 @@ pub const NEAR_LIMIT: f64 = 0.95;
 /// A container counts as throttled above this share of its enforcement periods.
 pub const THROTTLED: f64 = 0.05;
 
+/// A container was short of CPU if it was stalled for more than this share of the run.
+pub const STALLED: f64 = 0.1;
+
+/// How a shell reports a program that SIGKILL ended, as the OOM killer does.
+const KILLED: u16 = 128 + 9;
+
 /// Whether a container was throttled enough to matter, by the share that [`ContainerSummary::throttled_share`] returns.
 pub fn is_throttled(share: f64) -> bool {
     share > THROTTLED
@@ -111,6 +117,17 @@ impl ContainerSummary {
         }
         let seconds = self.cpu_throttled_seconds?;
         (duration_seconds > 0.0).then(|| seconds / duration_seconds)
+    }
+
+    /// Whether it had to wait for CPU for so long that it would have used more: neighbours, or a limit, had the CPUs.
+    pub fn is_short_of_cpu(&self, duration_seconds: f64) -> bool {
+        self.cpu_stalled_seconds.is_some_and(|stalled| stalled > STALLED * duration_seconds)
+    }
+
+    /// Whether it may have been killed for want of memory: SIGKILL ended its first process, or one that it reports, and the kills
+    /// of its cgroup are not known.
+    pub fn may_be_oom_killed(&self) -> bool {
+        self.oom_kills.is_none() && self.exit_status == Some(KILLED)
     }
 
     /// The lowest ceiling of its CPU use, in cores.

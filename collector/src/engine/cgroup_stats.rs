@@ -10,21 +10,20 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::endings::Endings;
+use super::first_process::FirstProcess;
 
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{CgroupKind, Containers};
 use crate::attribute::identity::{Identity, identify};
 use crate::sample::cgroup::{CgroupLines, has_own_namespace};
 use crate::sample::cgroupfs::{
-    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, is_settled, through,
+    CgroupReader, CgroupReading, Closed, Hierarchies, MemoryNeed, SavedReadings, Waits, is_settled, through,
 };
 use crate::sample::pid_stat::Comm;
-use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
 use crate::summarise::CgroupFigures;
 
-/// The number of processes of a container that are tried before its account is given up, and the number of looks that wait
-/// for the kernel to report how one ended.
+/// The number of processes of a container that are tried before its account is given up.
 const MAX_TRIES: u8 = 20;
 
 /// After this time a container is assumed to be in all of its hierarchies. A process is moved into the v1 hierarchies one
@@ -45,8 +44,8 @@ pub(crate) struct CgroupStats {
     access: Rc<CgroupAccess>,
     /// Containers whose accounts could not be opened yet.
     closed: BTreeMap<ContainerIndex, Unopened>,
-    /// How the first process of a container ended, if known.
-    ended: BTreeMap<ContainerIndex, Ending>,
+    /// The first process of each container, whether its account can be read or not.
+    firsts: BTreeMap<ContainerIndex, FirstProcess>,
     /// Why the accounts of some containers cannot be read.
     reasons: BTreeMap<ContainerIndex, Closed>,
     /// The cgroups of containers below this index have been looked up.
@@ -94,16 +93,17 @@ impl Shared {
     }
 
     /// The part of a reading that applies to the command: limits and throttling. The use includes other processes.
-    fn part(self, reading: CgroupReading) -> CgroupReading {
+    fn part(self, reading: &CgroupReading) -> CgroupReading {
         CgroupReading {
             cpu_ns: None,
             working_set_bytes: None,
             memory: None,
             memory_peak_bytes: None,
+            waits: Waits::default(),
             oom_kills: reading
                 .oom_kills
                 .filter(|_| self != Self::Machine || reading.memory_limit_bytes.is_some()),
-            ..reading
+            ..*reading
         }
     }
 }
@@ -122,15 +122,6 @@ struct OpenCgroup {
     returned_ns: u64,
     /// Whether it counts from the creation of the cgroup; `None` after the first look.
     new: Option<bool>,
-    /// The first of its processes, as far as known.
-    held: Option<HeldProcess>,
-    /// The last process that was held. It may be in `/proc` for a while after its end.
-    last_held: Option<ProcessKey>,
-    /// The held process that ended, with the number of looks since, until the kernel reports how it ended. The kernel does
-    /// so once the parent has waited for it.
-    finished: Option<(HeldProcess, u8)>,
-    /// Whether its first process could not be held. It is not tried again.
-    unheld: bool,
     /// Whether the last reading was made at the end of its first process, after which there is nothing to add.
     is_whole: bool,
     /// Whether the last attempt to read it failed.
@@ -157,7 +148,7 @@ impl CgroupStats {
         Self {
             access,
             closed: BTreeMap::new(),
-            ended: BTreeMap::new(),
+            firsts: BTreeMap::new(),
             reasons: BTreeMap::new(),
             known: 0,
             has_baseline: false,
@@ -206,17 +197,12 @@ impl CgroupStats {
         self.known = containers.len() as u32;
         self.find_made_again(present);
         self.open_closed(containers, present);
-        self.hold_first(present);
+        self.hold_first(containers, present);
+        let ended: Vec<ContainerIndex> =
+            self.firsts.iter_mut().filter_map(|(index, first)| first.look().then_some(*index)).collect();
         let mut looks = Vec::with_capacity(self.open.len());
         for (index, open) in &mut self.open {
-            let ending = open.held.take_if(|held| held.has_ended());
-            let at_end = ending.is_some();
-            if let Some(ending) = ending {
-                open.finished = Some((ending, 0));
-            }
-            if let Some(ending) = open.ending() {
-                self.ended.insert(*index, ending);
-            }
+            let at_end = ended.contains(index);
             looks.push(open.look(*index, all || at_end, at_end));
         }
         looks
@@ -282,36 +268,23 @@ impl CgroupStats {
     }
 
     /// Holds the earliest process of each container that has no held process.
-    fn hold_first(&mut self, present: &[(ProcessKey, ContainerIndex)]) {
-        let wanted = |open: &OpenCgroup, key: &ProcessKey| {
-            open.held.is_none() && !open.unheld && open.shared.is_none() && open.last_held != Some(*key)
-        };
-        let mut first: BTreeMap<ContainerIndex, ProcessKey> = BTreeMap::new();
+    fn hold_first(&mut self, containers: &Containers, present: &[(ProcessKey, ContainerIndex)]) {
+        let mut earliest: BTreeMap<ContainerIndex, ProcessKey> = BTreeMap::new();
         for (key, index) in present {
-            if self.open.get(index).is_some_and(|open| wanted(open, key)) {
-                let earliest = first.entry(*index).or_insert(*key);
+            let is_command = self.open.get(index).is_some_and(|open| open.shared.is_some());
+            let is_container = !matches!(containers[*index].cgroup(), CgroupKind::None) && !is_command;
+            if is_container && self.firsts.get(index).is_none_or(|first| first.wants(*key)) {
+                let earliest = earliest.entry(*index).or_insert(*key);
                 if (key.start_ticks, key.pid) < (earliest.start_ticks, earliest.pid) {
                     *earliest = *key;
                 }
             }
         }
-        for (index, key) in first {
-            let Some(open) = self.open.get_mut(&index) else { continue };
+        for (index, key) in earliest {
             // A runtime's process ends once it has prepared the container.
-            if is_runtime(&self.access.proc_path, key.pid) {
-                continue;
-            }
-            match HeldProcess::hold(&self.access.proc_path, key) {
-                Ok(held) => {
-                    self.access.endings.add(&held);
-                    (open.held, open.last_held) = (Some(held), Some(key));
-                }
-                // It has ended. There may be another one at the next look.
-                Err(error) if error == rustix::io::Errno::SRCH => {}
-                Err(error) => {
-                    debug!(%error, "the first process of a container cannot be held");
-                    open.unheld = true;
-                }
+            let CgroupAccess { proc_path, endings, .. } = &*self.access;
+            if !is_runtime(proc_path, key.pid) {
+                self.firsts.entry(index).or_default().hold(key, proc_path, endings);
             }
         }
     }
@@ -359,9 +332,12 @@ impl CgroupStats {
         let Some(reading) = reader.read() else { return };
         let look = reading.memory;
         let shared = shared.or(self.disowned.contains(&index).then_some(Shared::Jobs));
-        let mut reading = shared.map_or(reading, |shared| shared.part(reading));
+        let mut reading = shared.map_or(reading, |shared| shared.part(&reading));
         if let Some(open) = self.open.get_mut(&index) {
-            open.begin_again(reader, reading);
+            open.begin_again(reader, &reading);
+            if let Some(first) = self.firsts.get_mut(&index) {
+                first.begin_again();
+            }
             return;
         }
         let before = self.before.get(&index);
@@ -393,10 +369,6 @@ impl CgroupStats {
             need,
             returned_ns: since.or(reading.cpu_ns).unwrap_or_default(),
             new: Some(from_zero),
-            held: None,
-            last_held: None,
-            finished: None,
-            unheld: false,
             is_whole: false,
             gone: false,
         };
@@ -411,7 +383,7 @@ impl CgroupStats {
         }
         if let Some(open) = self.open.get_mut(&index) {
             open.shared = Some(Shared::Jobs);
-            (open.first, open.last) = (Shared::Jobs.part(open.first), Shared::Jobs.part(open.last));
+            (open.first, open.last) = (Shared::Jobs.part(&open.first), Shared::Jobs.part(&open.last));
             open.need = MemoryNeed::default();
         }
         true
@@ -426,11 +398,14 @@ impl CgroupStats {
 
     /// The cgroup figures of each container.
     pub(crate) fn figures(&self) -> BTreeMap<ContainerIndex, CgroupFigures> {
-        let figures = |(index, saved): (ContainerIndex, SavedReadings)| {
-            let ending = self.ended.get(&index).copied();
-            (index, CgroupFigures { ending, ..CgroupFigures::of(&saved) })
-        };
-        self.readings().into_iter().map(figures).collect()
+        let mut figures: BTreeMap<ContainerIndex, CgroupFigures> =
+            self.readings().into_iter().map(|(index, saved)| (index, CgroupFigures::of(&saved))).collect();
+        for (index, first) in &self.firsts {
+            if let Some(ending) = first.ending() {
+                figures.entry(*index).or_default().ending = Some(ending);
+            }
+        }
+        figures
     }
 
     /// The first and the last reading of each container, including those from a checkpoint.
@@ -456,7 +431,7 @@ fn is_runtime(proc_path: &Path, pid: u32) -> bool {
 
 impl OpenCgroup {
     /// Continues with another cgroup of the same container.
-    fn begin_again(&mut self, reader: CgroupReader, reading: CgroupReading) {
+    fn begin_again(&mut self, reader: CgroupReader, reading: &CgroupReading) {
         self.reader = reader;
         self.earlier = self.last;
         self.last = reading.after(&self.earlier);
@@ -464,18 +439,7 @@ impl OpenCgroup {
         if let Some(look) = reading.memory {
             self.need.look(look);
         }
-        (self.held, self.unheld, self.is_whole, self.gone) = (None, false, false, false);
-    }
-
-    /// How its first process ended, once the kernel reports it.
-    fn ending(&mut self) -> Option<Ending> {
-        let (process, looks) = self.finished.as_mut()?;
-        let ending = process.ending();
-        *looks += 1;
-        if ending.is_some() || *looks >= MAX_TRIES {
-            self.finished = None;
-        }
-        ending
+        (self.is_whole, self.gone) = (false, false);
     }
 
     /// Reads everything if `all` is set or the memory peak has moved, otherwise only the CPU time. `at_end`: its first
@@ -488,7 +452,7 @@ impl OpenCgroup {
             let reading = self.reader.read();
             self.gone = reading.is_none();
             if let Some(reading) = reading {
-                self.last = self.shared.map_or(reading, |shared| shared.part(reading)).after(&self.earlier);
+                self.last = self.shared.map_or(reading, |shared| shared.part(&reading)).after(&self.earlier);
                 if let Some(look) = reading.memory.filter(|_| is_ours) {
                     self.need.look(look);
                 }

@@ -8,6 +8,7 @@ pub(crate) mod bpf_events;
 pub(crate) mod cgroup_stats;
 pub(crate) mod clock;
 pub(crate) mod endings;
+mod first_process;
 pub(crate) mod locator;
 pub(crate) mod pass;
 pub(crate) mod publisher;

@@ -211,6 +211,10 @@ fn reason(
             let _ = write!(reason, "; {} runs since then needed more and were not killed", kill.answered_by);
         }
     }
+    let maybe_killed = observations.iter().filter(|one| one.maybe_killed).count();
+    if maybe_killed > 0 {
+        let _ = write!(reason, "; SIGKILL ended {maybe_killed} of {runs} runs, perhaps for want of memory");
+    }
     let close = observations.iter().filter(|one| one.at_memory_limit).count();
     if close > 0 {
         let percent = parameters.at_limit;

@@ -19,11 +19,15 @@ pub(super) struct Observation<'a> {
     pub(super) cpu: CpuHistogram,
     pub(super) sampled: bool,
     pub(super) oom_killed: bool,
+    /// SIGKILL ended it, and whether for want of memory is not known.
+    pub(super) maybe_killed: bool,
     /// Close to its own limit, and not killed.
     pub(super) at_memory_limit: bool,
     /// Close to a limit above it or to its machine's memory, and not killed.
     pub(super) at_memory_bound: bool,
     pub(super) throttled: bool,
+    /// Stalled for CPU for long, and not throttled: neighbours had the CPUs.
+    pub(super) short_of_cpu: bool,
     /// Close to its own limit, and not throttled.
     pub(super) at_cpu_limit: bool,
     /// Close to a limit above it or to its machine's CPUs, and not throttled.
@@ -62,9 +66,11 @@ impl<'a> Observation<'a> {
             cpu,
             sampled,
             oom_killed,
+            maybe_killed: facts.may_be_oom_killed(),
             at_memory_limit: at_memory == Some(true),
             at_memory_bound: at_memory == Some(false),
             throttled,
+            short_of_cpu: !throttled && facts.is_short_of_cpu(run.duration_seconds),
             at_cpu_limit: at_cpu == Some(true),
             at_cpu_bound: at_cpu == Some(false),
             memory_ceiling,
@@ -79,12 +85,12 @@ impl<'a> Observation<'a> {
 
     /// Whether it shows only how much memory is needed at least.
     pub(super) fn is_memory_censored(&self) -> bool {
-        self.oom_killed || self.at_memory_limit || self.at_memory_bound
+        self.oom_killed || self.maybe_killed || self.at_memory_limit || self.at_memory_bound
     }
 
     /// Whether it shows only how much CPU is needed at least.
     pub(super) fn is_cpu_censored(&self) -> bool {
-        self.throttled || self.at_cpu_limit || self.at_cpu_bound
+        self.throttled || self.short_of_cpu || self.at_cpu_limit || self.at_cpu_bound
     }
 
     /// Whether it proves how much memory is enough: nothing held it back, and the figure is the kernel's.

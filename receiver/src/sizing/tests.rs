@@ -141,6 +141,48 @@ fn kills_in_a_row_ask_for_more_at_once() {
     assert_eq!(target(vec![fine(), fine(), unlimited]), 1200);
 }
 
+/// A collector that cannot read a container's cgroup sees the signal that ended it, and not why.
+#[test]
+fn a_run_that_sigkill_ended_lowers_nothing() {
+    let with = |exit_status, oom_kills, current_mib: Option<u64>| ContainerSummary {
+        exit_status,
+        oom_kills,
+        memory_request_bytes: current_mib.map(|mib| mib * MIB),
+        ..facts(1.0, 45)
+    };
+    let requested = |one: ContainerSummary| size(vec![one; 3]).memory;
+    let killed = requested(with(Some(137), None, Some(64)));
+    assert_eq!((mib(killed.request_bytes), killed.change), (64, Change::Keep));
+    assert!(killed.reasons.join("\n").contains("SIGKILL ended 3 of 3 runs, perhaps for want of memory"));
+    assert!(killed.reasons.join("\n").contains("at least this much is needed"), "{:?}", killed.reasons);
+    // It was killed by something else, or ended in another way.
+    for one in [with(Some(137), Some(0), Some(64)), with(Some(1), None, Some(64)), with(None, None, Some(64))]
+    {
+        let sizing = requested(one);
+        assert_eq!((mib(sizing.request_bytes), sizing.change), (52, Change::Lower), "{:?}", sizing.reasons);
+    }
+}
+
+#[test]
+fn a_run_whose_neighbours_had_the_cpus_lowers_nothing() {
+    let with = |stalled, current_cores| ContainerSummary {
+        cpu_stalled_seconds: stalled,
+        cpu_request_cores: Some(current_cores),
+        ..facts(0.5, 100)
+    };
+    let sizing = |one: ContainerSummary| size(vec![one; 3]).cpu;
+    let short = sizing(with(Some(11.0), 2.0));
+    assert_eq!((short.request.as_deref(), short.change), (Some("2"), Change::Keep));
+    let reason = short.reasons.join("\n");
+    assert!(
+        reason.contains("3 of 3 runs were short of CPU because of others and can only raise this"),
+        "{reason}"
+    );
+    for stalled in [None, Some(9.0)] {
+        assert_eq!(sizing(with(stalled, 2.0)).change, Change::Lower);
+    }
+}
+
 #[test]
 fn rails_hold_in_their_order() {
     let with = |current_mib: u64, peak_mib: u64, parameters: &SizingParameters| {

@@ -7,9 +7,9 @@ use wire::{ContainerSummary, CpuHistogram};
 macro_rules! columns {
     () => {
         "name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores, cpu_limit_cores, cpu_bound_cores,
-        cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, memory_peak_bytes, memory_p95_bytes,
+        cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, cpu_stalled_seconds, memory_peak_bytes, memory_p95_bytes,
         working_set_peak_bytes, cgroup_memory_peak_bytes, memory_needed_bytes, memory_request_bytes, memory_limit_bytes,
-        memory_bound_bytes, oom_kills, machine_cpus, machine_memory_bytes"
+        memory_bound_bytes, oom_kills, exit_status, machine_cpus, machine_memory_bytes"
     };
 }
 
@@ -25,7 +25,7 @@ const INSERT: &str = concat!(
     "INSERT INTO containers (",
     columns!(),
     ", cpu_cores_histogram, run, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-        ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
+        ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
 );
 
 pub(super) fn insert(
@@ -47,6 +47,7 @@ pub(super) fn insert(
             container.cpu_throttled_seconds,
             container.cpu_periods.map(u64::cast_signed),
             container.cpu_throttled_periods.map(u64::cast_signed),
+            container.cpu_stalled_seconds,
             container.memory_peak_bytes,
             container.memory_p95_bytes,
             container.working_set_peak_bytes,
@@ -56,6 +57,7 @@ pub(super) fn insert(
             container.memory_limit_bytes.map(u64::cast_signed),
             container.memory_bound_bytes.map(u64::cast_signed),
             container.oom_kills.map(u64::cast_signed),
+            container.exit_status,
             container.machine_cpus,
             container.machine_memory_bytes.map(u64::cast_signed),
             histogram.and_then(|histogram| serde_json::to_string(histogram).ok()),
@@ -77,7 +79,7 @@ pub(super) fn select(
 
 fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
     let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(i64::cast_unsigned));
-    let histogram: Option<String> = row.get(21)?;
+    let histogram: Option<String> = row.get(23)?;
     Ok(ContainerSummary {
         name: row.get(0)?,
         cpu_seconds: row.get(1)?,
@@ -89,17 +91,19 @@ fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
         cpu_throttled_seconds: row.get(7)?,
         cpu_periods: count(8)?,
         cpu_throttled_periods: count(9)?,
-        memory_peak_bytes: row.get(10)?,
-        memory_p95_bytes: row.get(11)?,
-        working_set_peak_bytes: row.get(12)?,
-        cgroup_memory_peak_bytes: count(13)?,
-        memory_needed_bytes: count(14)?,
-        memory_request_bytes: count(15)?,
-        memory_limit_bytes: count(16)?,
-        memory_bound_bytes: count(17)?,
-        oom_kills: count(18)?,
-        machine_cpus: row.get(19)?,
-        machine_memory_bytes: count(20)?,
+        cpu_stalled_seconds: row.get(10)?,
+        memory_peak_bytes: row.get(11)?,
+        memory_p95_bytes: row.get(12)?,
+        working_set_peak_bytes: row.get(13)?,
+        cgroup_memory_peak_bytes: count(14)?,
+        memory_needed_bytes: count(15)?,
+        memory_request_bytes: count(16)?,
+        memory_limit_bytes: count(17)?,
+        memory_bound_bytes: count(18)?,
+        oom_kills: count(19)?,
+        exit_status: row.get(20)?,
+        machine_cpus: row.get(21)?,
+        machine_memory_bytes: count(22)?,
         // Only sound histograms are stored. If one is not sound, the container is treated as one without a histogram.
         cpu_cores_histogram: histogram
             .and_then(|text| serde_json::from_str::<CpuHistogram>(&text).ok())

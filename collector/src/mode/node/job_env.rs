@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
@@ -18,6 +19,10 @@ use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 /// How often the environment of a process is read while its name stays the same: the first read can be between fork and
 /// exec.
 const LOOKS: u8 = 2;
+/// Reads that follow each other faster count as one.
+const PAUSE: Duration = Duration::from_millis(40);
+/// How often an environment without anything in it is read again: in the middle of exec it looks like that.
+const EMPTY_LOOKS: u8 = 10;
 /// How many jobs that cannot be followed are logged.
 const MAX_LOGGED: usize = 100;
 
@@ -48,8 +53,17 @@ pub(super) struct Told {
 struct KnownProcess {
     comm: Comm,
     looks: u8,
+    /// When the last read was that counts.
+    looked: Duration,
+    empty: u8,
     pass: u64,
     run: Option<Rc<RunIdentity>>,
+}
+
+/// An environment as it was read.
+struct Read {
+    run: Option<Rc<RunIdentity>>,
+    is_empty: bool,
 }
 
 impl JobEnvironments {
@@ -80,45 +94,55 @@ impl JobEnvironments {
         std::mem::take(&mut self.told).into_iter().filter(move |(key, _)| is_over(key))
     }
 
-    /// The run that a process of this pass says it belongs to.
-    pub(super) fn run_of(&mut self, process: &Observation, table: &ProcessTable) -> Option<Rc<RunIdentity>> {
-        let before = self.known.get_mut(&process.key);
-        let due = match &before {
-            None => !process.zombie,
-            // Another program may have another environment. A zombie has none any more.
-            Some(known) => !process.zombie && (known.looks < LOOKS || known.comm != process.comm),
-        };
-        if let Some(known) = before.filter(|_| !due) {
+    /// The run that a process of this pass says it belongs to. `now`: the time of the pass, by the monotonic clock.
+    pub(super) fn run_of(
+        &mut self,
+        process: &Observation,
+        table: &ProcessTable,
+        now: Duration,
+    ) -> Option<Rc<RunIdentity>> {
+        let known = self.known.get_mut(&process.key);
+        // A zombie has no environment any more.
+        let is_known =
+            |known: &KnownProcess| process.zombie || (known.comm == process.comm && known.looks >= LOOKS);
+        if let Some(known) = known.filter(|known| is_known(known)) {
             known.pass = self.pass;
             return known.run.clone();
         }
         let known = self.known.get(&process.key);
-        let looks = known.map_or(0, |known| known.looks);
-        let before = known.and_then(|known| known.run.clone());
-        let before = before.or_else(|| self.told.get(&process.key).map(|told| Rc::clone(&told.run)));
-        let run = if due { self.read(process.key, table, before) } else { before };
-        let known = KnownProcess {
-            comm: process.comm,
-            looks: looks.saturating_add(1),
-            pass: self.pass,
-            run: run.clone(),
-        };
+        let told = || self.told.get(&process.key).map(|told| Rc::clone(&told.run));
+        let before = known.and_then(|known| known.run.clone()).or_else(told);
+        // Another program may have another environment.
+        let same = known.filter(|known| known.comm == process.comm);
+        let (looks, looked, empty) = same.map_or((0, now, 0), |same| (same.looks, same.looked, same.empty));
+        let mut known =
+            KnownProcess { comm: process.comm, looks, looked, empty, pass: self.pass, run: before };
+        if !process.zombie && looks < LOOKS {
+            let read = self.read(process.key, table, known.run.take());
+            if read.is_empty {
+                known.empty += 1;
+            }
+            if known.empty >= EMPTY_LOOKS {
+                known.looks = LOOKS;
+            } else if !read.is_empty && (looks == 0 || now.saturating_sub(looked) >= PAUSE) {
+                (known.looks, known.looked) = (looks + 1, now);
+            }
+            known.run = read.run;
+        }
+        let run = known.run.clone();
         self.known.insert(process.key, known);
         run
     }
 
-    fn read(
-        &mut self,
-        key: ProcessKey,
-        table: &ProcessTable,
-        before: Option<Rc<RunIdentity>>,
-    ) -> Option<Rc<RunIdentity>> {
+    fn read(&mut self, key: ProcessKey, table: &ProcessTable, before: Option<Rc<RunIdentity>>) -> Read {
         match table.read_beginning(key, "environ", &mut self.space) {
+            // It may name its run in a moment.
+            Ok(0) => Read { run: before, is_empty: true },
             Ok(length) => {
                 let named = identity(&self.space[..length], &self.variables);
                 // It holds the job's secrets.
                 self.space[..length].fill(0);
-                self.run_named(key, named, before)
+                Read { run: self.run_named(key, named, before), is_empty: false }
             }
             Err(error) => {
                 if error.kind() == ErrorKind::PermissionDenied {
@@ -129,7 +153,7 @@ impl JobEnvironments {
                     }
                     self.forbidden += 1;
                 }
-                before
+                Read { run: before, is_empty: false }
             }
         }
     }

@@ -117,7 +117,7 @@ fn containers(markdown: &mut String, payload: &Payload) {
     if shown.is_empty() {
         return;
     }
-    let columns: [Column<ContainerUsage>; 14] = [
+    let columns: [Column<ContainerUsage>; 17] = [
         names("container", |usage| Some(escape::name(&usage.name))),
         figures("CPU cores p95", |usage| usage.cpu_cores.p95.map(cores)),
         figures("peak", |usage| Some(cores(usage.cpu_cores.peak))),
@@ -130,6 +130,9 @@ fn containers(markdown: &mut String, payload: &Payload) {
         figures("CPU time", |usage| usage.cpu_seconds.map(seconds)),
         figures("processes", |usage| usage.process_count.map(|count| count.to_string())),
         figures("throttled", |usage| usage.cpu_throttled_seconds.map(seconds)),
+        figures("waited for CPU", |usage| usage.cpu_stalled_seconds.map(seconds)),
+        figures("disk read", |usage| usage.disk_read_bytes.map(whole)),
+        figures("written", |usage| usage.disk_written_bytes.map(whole)),
         figures("OOM kills", |usage| usage.oom_kills.map(|kills| kills.to_string())),
         figures("restarts", |usage| usage.restarts.map(|restarts| restarts.to_string())),
     ];

@@ -19,7 +19,8 @@ pub(super) fn of(payload: &Payload) -> Vec<String> {
             .iter()
             .filter_map(move |usage| Some(format!("{} {}", escape::name(&usage.name), warning(usage)?)))
     };
-    let mut warnings: Vec<String> = each(oom_kills).chain(each(memory)).chain(each(throttled)).collect();
+    let mut warnings: Vec<String> =
+        each(oom_kills).chain(each(maybe_killed)).chain(each(memory)).chain(each(throttled)).collect();
     warnings.extend(measurement(payload));
     let told = payload.collector.iter().flat_map(|collector| &collector.warnings);
     warnings.extend(told.map(|warning| escape::text(warning)));
@@ -40,6 +41,12 @@ fn oom_kills(usage: &ContainerUsage) -> Option<String> {
     };
     let processes = if kills == 1 { "1 process".to_owned() } else { format!("{kills} processes") };
     Some(format!("ran out of memory: {processes} killed{limit}"))
+}
+
+fn maybe_killed(usage: &ContainerUsage) -> Option<String> {
+    ContainerSummary::new(usage, None)
+        .may_be_oom_killed()
+        .then(|| "was ended by SIGKILL, perhaps for want of memory".to_owned())
 }
 
 /// The memory that it needed, by the rule that recommendations use.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use wire::{ContainerUsage, Payload};
+use wire::{ContainerSummary, ContainerUsage, Payload};
 
 use super::shown::{
     BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, name, plain, seconds,
@@ -18,6 +18,7 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     if payload.containers.iter().any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some()) {
         let _ = writeln!(report, "{BOUND_NOTE}");
     }
+    disk(&mut report, payload);
     overhead(&mut report, payload);
     section(&mut report, "Commands by CPU", commands(payload), colour);
     section(&mut report, "Processes by memory", memory(payload), colour);
@@ -85,9 +86,9 @@ fn containers(payload: &Payload) -> Option<Table> {
     let limits = any(|it| it.cpu_limit_cores.is_some() || it.memory_limit_bytes.is_some())
         || any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some());
     let requests = any(|it| it.cpu_request_cores.is_some() || it.memory_request_bytes.is_some());
-    let trouble = any(|it| it.oom_kills.is_some_and(|kills| kills > 0))
-        || any(|it| it.restarts.is_some_and(|restarts| restarts > 0))
-        || any(|it| it.cpu_throttled_seconds.is_some_and(|seconds| seconds > 0.0));
+    let troubles: Vec<String> =
+        payload.containers.iter().map(|usage| troubles(usage, payload.duration_seconds)).collect();
+    let trouble = troubles.iter().any(|troubles| !troubles.is_empty());
     let mut heads = vec!["container", "CPU", "cores avg", "p95", "peak"];
     heads.extend(requests.then_some("request"));
     heads.extend(limits.then_some("limit"));
@@ -97,7 +98,7 @@ fn containers(payload: &Payload) -> Option<Table> {
     heads.push("processes");
     heads.extend(trouble.then_some("trouble"));
     let mut table = table(&heads);
-    for usage in &payload.containers {
+    for (usage, troubles) in payload.containers.iter().zip(troubles) {
         let mut row = vec![
             name(&usage.name),
             usage.cpu_seconds.map_or(String::new(), seconds),
@@ -127,11 +128,22 @@ fn containers(payload: &Payload) -> Option<Table> {
         }
         row.push(usage.process_count.map_or(String::new(), |count| count.to_string()));
         if trouble {
-            row.push(troubles(usage));
+            row.push(troubles);
         }
         table.add_row(row);
     }
     Some(table)
+}
+
+/// The disk I/O of each container that had some.
+fn disk(report: &mut String, payload: &Payload) {
+    for usage in &payload.containers {
+        let (read, written) = (usage.disk_read_bytes.unwrap_or(0), usage.disk_written_bytes.unwrap_or(0));
+        if read + written > 0 {
+            let (read, written) = (bytes(read as f64), bytes(written as f64));
+            let _ = writeln!(report, "Disk: {} read {read}, wrote {written}", name(&usage.name));
+        }
+    }
 }
 
 fn overhead(report: &mut String, payload: &Payload) {
@@ -140,12 +152,16 @@ fn overhead(report: &mut String, payload: &Payload) {
     let _ = writeln!(report, "Pod overhead: CPU {used}, memory {peak} at most");
 }
 
-fn troubles(usage: &ContainerUsage) -> String {
+fn troubles(usage: &ContainerUsage, duration_seconds: f64) -> String {
     let mut troubles = Vec::new();
+    let summary = ContainerSummary::new(usage, None);
     match usage.oom_kills {
         Some(1) => troubles.push("1 OOM kill".to_owned()),
         Some(kills) if kills > 1 => troubles.push(format!("{kills} OOM kills")),
         _ => {}
+    }
+    if summary.may_be_oom_killed() {
+        troubles.push("ended by SIGKILL".to_owned());
     }
     match usage.restarts {
         Some(1) => troubles.push("restarted".to_owned()),
@@ -154,6 +170,9 @@ fn troubles(usage: &ContainerUsage) -> String {
     }
     if let Some(throttled) = usage.cpu_throttled_seconds.filter(|throttled| *throttled > 0.0) {
         troubles.push(format!("throttled {}", seconds(throttled)));
+    }
+    if let Some(stalled) = usage.cpu_stalled_seconds.filter(|_| summary.is_short_of_cpu(duration_seconds)) {
+        troubles.push(format!("waited {} for CPU", seconds(stalled)));
     }
     troubles.join(", ")
 }

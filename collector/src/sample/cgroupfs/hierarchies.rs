@@ -162,6 +162,7 @@ impl Hierarchies {
             cpuacct: controller("cpuacct"),
             cpu: controller("cpu"),
             memory: controller("memory"),
+            blkio: controller("blkio"),
             mount_points: self.mounts.iter().map(|mount| mount.point.clone()).collect(),
             own,
         }

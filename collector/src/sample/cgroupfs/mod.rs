@@ -10,12 +10,14 @@ mod need;
 mod reader;
 mod throttling;
 mod through;
+mod waits;
 
 pub use hierarchies::Hierarchies;
 pub use need::{MemoryLook, MemoryNeed};
 pub use reader::{Bounds, CgroupReader, CgroupReading, SavedReadings};
 pub use throttling::Periods;
 pub use through::{Closed, is_settled, through};
+pub use waits::Waits;
 
 #[cfg(test)]
 mod tests;

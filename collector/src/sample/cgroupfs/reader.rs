@@ -9,6 +9,7 @@ use super::files::{content, keyed};
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
 use super::need::{MemoryLook, MemoryNeed};
 use super::throttling::{Periods, Throttling};
+use super::waits::Waits;
 
 /// Limits rarely change: they are read again after this many readings, and at each of the first ones, because a runtime
 /// sets them after it has put the first process into the cgroup.
@@ -21,6 +22,7 @@ pub(super) struct Directories {
     pub(super) cpuacct: Option<Directory>,
     pub(super) cpu: Option<Directory>,
     pub(super) memory: Option<Directory>,
+    pub(super) blkio: Option<Directory>,
     pub(super) mount_points: Vec<PathBuf>,
     /// Which limits are its own.
     pub(super) own: Own,
@@ -50,6 +52,8 @@ pub struct CgroupReading {
     pub periods: Option<Periods>,
     /// Limits that apply to it but are not its own.
     pub bounds: Bounds,
+    /// Its disk I/O and stalls.
+    pub waits: Waits,
 }
 
 impl CgroupReading {
@@ -67,6 +71,7 @@ impl CgroupReading {
             oom_kills: sum(self.oom_kills, earlier.oom_kills),
             periods,
             memory_peak_bytes: self.memory_peak_bytes.max(earlier.memory_peak_bytes),
+            waits: self.waits.after(earlier.waits),
             ..self
         }
     }
@@ -108,6 +113,7 @@ pub struct CgroupReader {
     bounds: Bounds,
     throttling: Throttling,
     fault_pages: FaultPages,
+    waits: Waits,
 }
 
 impl CgroupReader {
@@ -132,6 +138,7 @@ impl CgroupReader {
             bounds: Bounds::default(),
             throttling: Throttling::default(),
             fault_pages: FaultPages::read(Path::new("/sys")),
+            waits: Waits::default(),
         };
         let any = [&reader.cpu_stat, &reader.cpuacct_usage, &reader.memory_usage, &reader.memory_stat];
         any.iter().any(|file| file.is_some()).then_some(reader)
@@ -167,6 +174,9 @@ impl CgroupReader {
         let faulted = memory_stat.as_deref().and_then(|text| self.fault_pages.faulted(text));
         let (throttled_ns, periods) = self.throttling.read(cpu_stat);
         let peak = self.memory_peak();
+        // When a container ends, its files disappear one after the other.
+        let Directories { unified, blkio, .. } = &self.directories;
+        self.waits = Waits::read(unified.as_ref(), blkio.as_ref()).or(self.waits);
         let reading = CgroupReading {
             cpu_ns: cpuacct.or_else(|| usec("usage_usec")),
             throttled_ns,
@@ -178,6 +188,7 @@ impl CgroupReader {
             memory_limit_bytes: self.limits.1,
             periods,
             bounds: self.bounds,
+            waits: self.waits,
         };
         (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
     }
@@ -212,6 +223,7 @@ impl CgroupReader {
             throttled_ns,
             oom_kills: Some(0),
             periods,
+            waits: Waits::NOTHING,
             ..CgroupReading::default()
         }
     }

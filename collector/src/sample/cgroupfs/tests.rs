@@ -51,6 +51,7 @@ fn version_2_tells_everything_from_one_directory() {
         memory_limit_bytes: None,
         periods: Some(Periods { all: 40, throttled: 3 }),
         bounds: Bounds { cpu_cores: None, memory_bytes: Some(900) },
+        waits: Waits::default(),
     };
     assert_eq!(reader.read(), Some(expected));
 }
@@ -94,6 +95,7 @@ fn version_1_has_a_directory_for_each_controller() {
         memory_limit_bytes: Some(268_435_456),
         periods: Some(Periods { all: 4, throttled: 1 }),
         bounds: Bounds::default(),
+        waits: Waits::default(),
     };
     assert_eq!(reader.read(), Some(expected));
 }

@@ -77,6 +77,7 @@ pub fn through(proc_path: &Path, pid: u32, lines: CgroupLines<'_>, id: &str) -> 
         cpuacct: find(Some("cpuacct")),
         cpu: find(Some("cpu")),
         memory: find(Some("memory")),
+        blkio: find(Some("blkio")),
         mount_points: Vec::new(),
         own: Own::Exact,
     };

@@ -177,7 +177,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
 }
 
 /// Names of the columns, with their units.
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 34] = [
     "run",
     "organization",
     "repository",
@@ -201,6 +201,7 @@ const COLUMNS: [&str; 32] = [
     "cpu_throttled_seconds",
     "cpu_periods",
     "cpu_throttled_periods",
+    "cpu_stalled_seconds",
     "memory_peak_bytes",
     "memory_p95_bytes",
     "working_set_peak_bytes",
@@ -210,6 +211,7 @@ const COLUMNS: [&str; 32] = [
     "memory_limit_bytes",
     "memory_bound_bytes",
     "oom_kills",
+    "exit_status",
 ];
 
 fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError> {
@@ -263,6 +265,7 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         number(|container| container.cpu_throttled_seconds),
         count(|container| container.cpu_periods),
         count(|container| container.cpu_throttled_periods),
+        number(|container| container.cpu_stalled_seconds),
         number(|container| Some(container.memory_peak_bytes)),
         number(|container| container.memory_p95_bytes),
         number(|container| container.working_set_peak_bytes),
@@ -272,6 +275,7 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         count(|container| container.memory_limit_bytes),
         count(|container| container.memory_bound_bytes),
         count(|container| container.oom_kills),
+        count(|container| container.exit_status.map(u64::from)),
     ]
 }
 

@@ -34,6 +34,9 @@ pub(super) fn container(usage: &ContainerUsage) -> ContainerSection {
     if let Some(kills) = usage.oom_kills.filter(|kills| *kills > 0) {
         badges.push(Badge { kind: "bad", text: format!("{kills} OOM-killed") });
     }
+    if ContainerSummary::new(usage, None).may_be_oom_killed() {
+        badges.push(Badge { kind: "bad", text: "ended by SIGKILL".to_owned() });
+    }
     if let Some(share) = throttled(usage).filter(|share| is_throttled(*share)) {
         badges.push(Badge {
             kind: "warn",
@@ -100,6 +103,11 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
         ),
         ("Memory peak by the cgroup", usage.memory_peak_bytes.map(bytes)),
         ("Memory without page cache", needed(usage)),
+        ("Stalled for CPU", usage.cpu_stalled_seconds.map(format::seconds)),
+        ("Stalled for memory", usage.memory_stalled_seconds.map(format::seconds)),
+        ("Stalled for I/O", usage.io_stalled_seconds.map(format::seconds)),
+        ("Read from disk", usage.disk_read_bytes.map(bytes)),
+        ("Written to disk", usage.disk_written_bytes.map(bytes)),
         ("Ended by", ended(usage)),
         ("OOM kills", usage.oom_kills.map(format::count)),
         ("Restarts", usage.restarts.map(format::count)),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wire::Payload;
 
 use super::account::Account;
 use super::asked::{NAMESPACE, kube, log, namespace, project, rows_of, run_id, told, until, until_over};
@@ -97,6 +98,16 @@ fn every_kind(directory: &str, mode: &str, within: Within) {
     });
 }
 
+/// The error in what a summary says of a first process that the OOM killer killed: without the cgroup, the signal is known.
+fn wrong_kill(kind: &Kind, summary: &Payload) -> Option<String> {
+    if kind.name != "oom-first" {
+        return None;
+    }
+    let row = summary.containers.iter().find(|row| row.name == "build")?;
+    let is_known = row.oom_kills == Some(1) || (row.oom_kills.is_none() && row.exit_signal == Some(9));
+    (!is_known).then(|| format!("OOM kills {:?}, signal {:?}", row.oom_kills, row.exit_signal))
+}
+
 /// Runs pods at once, each with a kind, the name of a mode and a shipped pod.
 fn follow(cases: &mut Cases, pods: &[(&Kind, &str, &Value, Within)]) {
     namespace();
@@ -121,7 +132,9 @@ fn follow(cases: &mut Cases, pods: &[(&Kind, &str, &Value, Within)]) {
                 [run] => {
                     let mut summary = run.payload.clone();
                     summary.containers.retain(|row| row.name != "collector");
-                    wrong_cpu(&summary, &kernel, *within)
+                    let mut wrong = wrong_cpu(&summary, &kernel, *within);
+                    wrong.extend(wrong_kill(kind, &summary));
+                    wrong
                 }
                 rows => vec![format!("{} rows of one run", rows.len())],
             },

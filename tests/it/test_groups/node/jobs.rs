@@ -84,14 +84,15 @@ fn jobs_at_once_in_one_container_are_runs_of_their_own() {
         let pod = Pod::new(Driver::Cgroupfs);
         let short = "i=0; while [ $i -lt 150 ]; do /bin/true; i=$((i+1)); done";
         let step = |name: &str, script: &str| format!("{} sh -c '{script}' \"$1\"", assignments(name, "1"));
-        // Each job has two steps with a pause between them, in which the other one goes on. The third begins later.
+        // Without eBPF what a process used since the last pass goes with it, so each sleeps at its end.
+        // The first job has two steps with a pause between them, in which the other one goes on. The third begins later.
         let first = format!(
             "({}; sleep 0.3; {}) &",
-            step("first", &format!("{short}; \"$0\" burn 300; sleep 0.2")),
-            step("first", "\"$0\" burn 200; sleep 0.2")
+            step("first", &format!("{short}; \"$0\" burn 300; sleep 0.6")),
+            step("first", "\"$0\" burn 200; sleep 0.6")
         );
-        let second = format!("({}) &", step("second", &format!("\"$0\" burn 900; {short}; sleep 0.8")));
-        let third = format!("({}) &", step("third", "\"$0\" burn 400; sleep 0.4"));
+        let second = format!("({}) &", step("second", &format!("\"$0\" burn 900; {short}; sleep 1")));
+        let third = format!("({}) &", step("third", "\"$0\" burn 400; sleep 0.6"));
         let script = format!("sleep 0.3; {first} {second} sleep 1; {third} \"$1\" burn 300; wait; sleep 0.3");
         assert!(pod.start(None, &script).wait().unwrap().success());
         std::thread::sleep(std::time::Duration::from_millis(500));

@@ -147,7 +147,8 @@ fn sandbox_file(directory: &Path, id: &str) -> PathBuf {
 /// A command that runs its arguments in this cgroup, with each of these files mounted onto itself.
 pub(super) fn within(cgroup: &Cgroup, mounts: &[PathBuf]) -> Command {
     let mut command = Command::new("unshare");
-    let script = "echo 0 > \"$0/cgroup.procs\"; while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$1\"; shift; done; shift; exec \"$@\"";
+    // Until it executes the program it is called like a runtime's process, however long that takes on a busy machine.
+    let script = "echo 'runc:[2:INIT]' > /proc/$$/comm; echo 0 > \"$0/cgroup.procs\"; while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$1\"; shift; done; shift; exec \"$@\"";
     command.args(["--mount", "sh", "-ec", script]).arg(cgroup.path()).args(mounts).arg("--");
     command
 }
