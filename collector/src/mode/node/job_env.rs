@@ -61,7 +61,7 @@ struct KnownProcess {
 }
 
 /// An environment as it was read.
-struct Read {
+struct EnvironmentRead {
     run: Option<Rc<RunIdentity>>,
     is_empty: bool,
 }
@@ -134,15 +134,20 @@ impl JobEnvironments {
         run
     }
 
-    fn read(&mut self, key: ProcessKey, table: &ProcessTable, before: Option<Rc<RunIdentity>>) -> Read {
+    fn read(
+        &mut self,
+        key: ProcessKey,
+        table: &ProcessTable,
+        before: Option<Rc<RunIdentity>>,
+    ) -> EnvironmentRead {
         match table.read_beginning(key, "environ", &mut self.space) {
             // It may name its run in a moment.
-            Ok(0) => Read { run: before, is_empty: true },
+            Ok(0) => EnvironmentRead { run: before, is_empty: true },
             Ok(length) => {
                 let named = identity(&self.space[..length], &self.variables);
                 // It holds the job's secrets.
                 self.space[..length].fill(0);
-                Read { run: self.run_named(key, named, before), is_empty: false }
+                EnvironmentRead { run: self.run_named(key, named, before), is_empty: false }
             }
             Err(error) => {
                 if error.kind() == ErrorKind::PermissionDenied {
@@ -153,7 +158,7 @@ impl JobEnvironments {
                     }
                     self.forbidden += 1;
                 }
-                Read { run: before, is_empty: false }
+                EnvironmentRead { run: before, is_empty: false }
             }
         }
     }
