@@ -73,7 +73,7 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     options.custom_flags(flags).open(path).map_err(|error| {
         let is_unread = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
-        if is_unread { io::Error::new(ErrorKind::BrokenPipe, "nothing reads this pipe") } else { error }
+        if is_unread { io::Error::new(ErrorKind::BrokenPipe, "nothing reads from it") } else { error }
     })
 }
 

@@ -394,10 +394,8 @@ impl Pod {
     /// Ends what was reported for want of a job, now that there is one.
     fn replaced(&mut self) -> Vec<(JobRun, JobEnd)> {
         let others: Vec<JobRun> = self.jobs.extract_if(.., |job| job.other).collect();
-        let containers = &self.containers;
         let close = |mut job: JobRun| {
-            job.recorder.unite_restarts(containers);
-            job.recorder.flush();
+            job.close(&self.containers);
             (job, JobEnd::Replaced)
         };
         others.into_iter().map(close).collect()
@@ -455,8 +453,7 @@ impl Pod {
             if gone && running.contains(&job.id) {
                 job.count_held(containers);
             }
-            job.recorder.unite_restarts(containers);
-            job.recorder.flush();
+            job.close(containers);
             if signs.alive.contains_key(&job.id) {
                 self.over.push(Rc::clone(&job.run));
             }
@@ -487,6 +484,12 @@ impl JobRun {
         for pass in std::mem::take(&mut self.held) {
             self.add(pass, containers);
         }
+    }
+
+    /// Records what is left to record: the job is over.
+    fn close(&mut self, containers: &Containers) {
+        self.recorder.unite_restarts(containers);
+        self.recorder.flush();
     }
 
     /// Other jobs run in its pod at the same time, so that the pod did not start for this one.
