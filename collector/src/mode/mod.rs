@@ -26,7 +26,7 @@ pub const EXIT_PUSH: u8 = 3;
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     warn_of_exposure(&config);
     match &config.mode {
-        Mode::Sidecar => sidecar::run(&config).await,
+        Mode::Sidecar => Box::pin(sidecar::run(&config)).await,
         Mode::Run { command } => run::run(&config, command).await,
         Mode::Deliver => deliver::run(&config).await,
         Mode::Node(node) => {

@@ -93,6 +93,9 @@ pub struct PidStat {
     pub start_ticks: u64,
     /// Field 24: resident set size in pages; 0 for a zombie or a kernel thread.
     pub rss_pages: u64,
+    /// Field 28: the address at which its stack starts. Each exec maps another one (`CONFIG_RANDOMIZE_VA_SPACE`). 0 for a
+    /// reader that may not trace the process.
+    pub stack_start: u64,
 }
 
 /// Why a `stat` line cannot be parsed.
@@ -134,6 +137,7 @@ impl PidStat {
         let start_ticks = fields.unsigned()?;
         fields.skip(1)?;
         let rss_pages = fields.clamped()?;
+        let stack_start = fields.skip(3).and_then(|()| fields.unsigned()).unwrap_or(0);
         Ok(Self {
             pid: narrow(number(pid).ok_or(PidStatError::NotANumber(1))?, 1)?,
             comm: Comm::new(&content[open + 1..close]),
@@ -146,6 +150,7 @@ impl PidStat {
             threads: narrow(threads, 20)?,
             start_ticks,
             rss_pages,
+            stack_start,
         })
     }
 
@@ -222,7 +227,7 @@ mod tests {
         let mut line = b"4321 (".to_vec();
         line.extend(name);
         line.extend(
-            b") S 77 4321 4321 0 -1 4194560 1 2 3 4 150 25 1000 -1 20 0 3 0 987654 1000000 2500 18446744073709551615 1 1\n",
+            b") S 77 4321 4321 0 -1 4194560 1 2 3 4 150 25 1000 -1 20 0 3 0 987654 1000000 2500 18446744073709551615 1 2 140726104813552 4 5\n",
         );
         line
     }
@@ -242,6 +247,7 @@ mod tests {
             threads: 3,
             start_ticks: 987_654,
             rss_pages: 2500,
+            stack_start: 140_726_104_813_552,
         };
         assert_eq!(stat, expected);
     }

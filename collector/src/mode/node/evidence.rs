@@ -25,13 +25,7 @@ pub(super) fn members(
     };
     for (process, place) in reading.located() {
         let Some(place) = place.filter(|place| split(place.container).is_some()) else { continue };
-        add(
-            place,
-            process.key,
-            process.ppid,
-            process.zombie,
-            environments.run_of(process, table, reading.at.monotonic),
-        );
+        add(place, process.key, process.ppid, process.zombie, environments.run_of(process, table));
     }
     for (key, Told { parent_pid, place, run }) in environments.over() {
         add(place, key, parent_pid, false, Some(run));

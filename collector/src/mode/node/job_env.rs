@@ -1,8 +1,8 @@
-//! The environments of processes in pods. Each is read when the process is new, and only the names of its job are kept.
+//! The environments of processes in pods. Each is read when the process is new and whenever it has executed a program. Only
+//! the names of its job are kept.
 
 use std::io::ErrorKind;
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
@@ -16,11 +16,6 @@ use crate::sample::environ::MAX_BYTES;
 use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
-/// How often the environment of a process is read while its name stays the same: the first read can be between fork and
-/// exec.
-const LOOKS: u8 = 2;
-/// Reads that follow each other faster count as one.
-const PAUSE: Duration = Duration::from_millis(40);
 /// How often an environment without anything in it is read again: in the middle of exec it looks like that.
 const EMPTY_LOOKS: u8 = 10;
 /// How many jobs that cannot be followed are logged.
@@ -51,13 +46,21 @@ pub(super) struct Told {
 
 #[derive(Debug)]
 struct KnownProcess {
-    comm: Comm,
-    looks: u8,
-    /// When the last read was that counts.
-    looked: Duration,
+    /// The program that it ran when its environment was read last.
+    program: ExecutedProgram,
+    /// How often the environment of this program was empty.
     empty: u8,
+    /// Whether the environment of this program has been read.
+    is_read: bool,
     pass: u64,
     run: Option<Rc<RunIdentity>>,
+}
+
+/// Tells the programs apart that a process executes one after another, also those of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ExecutedProgram {
+    comm: Comm,
+    stack_start: u64,
 }
 
 /// An environment as it was read.
@@ -94,17 +97,12 @@ impl JobEnvironments {
         std::mem::take(&mut self.told).into_iter().filter(move |(key, _)| is_over(key))
     }
 
-    /// The run that a process of this pass says it belongs to. `now`: the time of the pass, by the monotonic clock.
-    pub(super) fn run_of(
-        &mut self,
-        process: &Observation,
-        table: &ProcessTable,
-        now: Duration,
-    ) -> Option<Rc<RunIdentity>> {
+    /// The run that a process of this pass says it belongs to.
+    pub(super) fn run_of(&mut self, process: &Observation, table: &ProcessTable) -> Option<Rc<RunIdentity>> {
+        let program = ExecutedProgram { comm: process.comm, stack_start: process.stack_start };
         let known = self.known.get_mut(&process.key);
         // A zombie has no environment any more.
-        let is_known =
-            |known: &KnownProcess| process.zombie || (known.comm == process.comm && known.looks >= LOOKS);
+        let is_known = |known: &KnownProcess| process.zombie || (known.program == program && known.is_read);
         if let Some(known) = known.filter(|known| is_known(known)) {
             known.pass = self.pass;
             return known.run.clone();
@@ -112,21 +110,12 @@ impl JobEnvironments {
         let known = self.known.get(&process.key);
         let told = || self.told.get(&process.key).map(|told| Rc::clone(&told.run));
         let before = known.and_then(|known| known.run.clone()).or_else(told);
-        // Another program may have another environment.
-        let same = known.filter(|known| known.comm == process.comm);
-        let (looks, looked, empty) = same.map_or((0, now, 0), |same| (same.looks, same.looked, same.empty));
-        let mut known =
-            KnownProcess { comm: process.comm, looks, looked, empty, pass: self.pass, run: before };
-        if !process.zombie && looks < LOOKS {
+        let empty = known.filter(|known| known.program == program).map_or(0, |known| known.empty);
+        let mut known = KnownProcess { program, empty, is_read: false, pass: self.pass, run: before };
+        if !process.zombie {
             let read = self.read(process.key, table, known.run.take());
-            if read.is_empty {
-                known.empty += 1;
-            }
-            if known.empty >= EMPTY_LOOKS {
-                known.looks = LOOKS;
-            } else if !read.is_empty && (looks == 0 || now.saturating_sub(looked) >= PAUSE) {
-                (known.looks, known.looked) = (looks + 1, now);
-            }
+            known.empty += u8::from(read.is_empty);
+            known.is_read = !read.is_empty || known.empty >= EMPTY_LOOKS;
             known.run = read.run;
         }
         let run = known.run.clone();

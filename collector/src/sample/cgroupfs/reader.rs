@@ -57,6 +57,19 @@ pub struct CgroupReading {
 }
 
 impl CgroupReading {
+    /// Takes what it lacks from an earlier reading: when a container ends, its files disappear one after the other.
+    fn or_counts_of(self, earlier: &Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.or(earlier.cpu_ns),
+            throttled_ns: self.throttled_ns.or(earlier.throttled_ns),
+            oom_kills: self.oom_kills.or(earlier.oom_kills),
+            memory_peak_bytes: self.memory_peak_bytes.or(earlier.memory_peak_bytes),
+            periods: self.periods.or(earlier.periods),
+            waits: self.waits.or(earlier.waits),
+            ..self
+        }
+    }
+
     /// Adds the counts of an earlier cgroup of the same container, so that its counters continue.
     #[must_use]
     pub fn after(self, earlier: &Self) -> Self {
@@ -110,10 +123,13 @@ pub struct CgroupReader {
     memory_peak: Option<File>,
     readings: u32,
     limits: (Option<f64>, Option<u64>),
+    /// Which of the files with its own limits have been there.
+    limit_files: [bool; 4],
     bounds: Bounds,
     throttling: Throttling,
     fault_pages: FaultPages,
-    waits: Waits,
+    /// The counts of the previous reading.
+    last: CgroupReading,
 }
 
 impl CgroupReader {
@@ -135,10 +151,11 @@ impl CgroupReader {
             directories,
             readings: 0,
             limits: (None, None),
+            limit_files: [false; 4],
             bounds: Bounds::default(),
             throttling: Throttling::default(),
             fault_pages: FaultPages::read(Path::new("/sys")),
-            waits: Waits::default(),
+            last: CgroupReading::default(),
         };
         let any = [&reader.cpu_stat, &reader.cpuacct_usage, &reader.memory_usage, &reader.memory_stat];
         any.iter().any(|file| file.is_some()).then_some(reader)
@@ -147,12 +164,7 @@ impl CgroupReader {
     /// Reads it; `None` once the cgroup is gone.
     pub fn read(&mut self) -> Option<CgroupReading> {
         if self.readings < READINGS_PER_LIMITS || self.readings.is_multiple_of(READINGS_PER_LIMITS) {
-            let before = self.limits;
             self.read_limits();
-            // When a container ends, its v1 files disappear one after the other.
-            if self.readings < READINGS_PER_LIMITS {
-                self.limits = (self.limits.0.or(before.0), self.limits.1.or(before.1));
-            }
         }
         self.readings = self.readings.wrapping_add(1);
         let cpu_stat = content(self.cpu_stat.as_ref());
@@ -174,9 +186,7 @@ impl CgroupReader {
         let faulted = memory_stat.as_deref().and_then(|text| self.fault_pages.faulted(text));
         let (throttled_ns, periods) = self.throttling.read(cpu_stat);
         let peak = self.memory_peak();
-        // When a container ends, its files disappear one after the other.
         let Directories { unified, blkio, .. } = &self.directories;
-        self.waits = Waits::read(unified.as_ref(), blkio.as_ref()).or(self.waits);
         let reading = CgroupReading {
             cpu_ns: cpuacct.or_else(|| usec("usage_usec")),
             throttled_ns,
@@ -188,9 +198,13 @@ impl CgroupReader {
             memory_limit_bytes: self.limits.1,
             periods,
             bounds: self.bounds,
-            waits: self.waits,
+            waits: Waits::read(unified.as_ref(), blkio.as_ref()),
         };
-        (reading.cpu_ns.is_some() || reading.working_set_bytes.is_some()).then_some(reading)
+        if reading.cpu_ns.is_none() && reading.working_set_bytes.is_none() {
+            return None;
+        }
+        self.last = reading.or_counts_of(&self.last);
+        Some(self.last)
     }
 
     /// Whether it can read memory use.
@@ -228,6 +242,20 @@ impl CgroupReader {
         }
     }
 
+    /// The files with its own limits that are there.
+    fn limit_files(&self) -> [bool; 4] {
+        let Directories { unified, cpu, memory, .. } = &self.directories;
+        let is_there = |directory: &Option<Directory>, name| {
+            directory.as_ref().is_some_and(|one| one.read(name).is_some())
+        };
+        [
+            is_there(cpu, "cpu.cfs_quota_us"),
+            is_there(memory, "memory.limit_in_bytes"),
+            is_there(unified, "cpu.max"),
+            is_there(unified, "memory.max"),
+        ]
+    }
+
     fn read_limits(&mut self) {
         let Directories { unified, cpu, memory, mount_points, own, .. } = &self.directories;
         let levels = |directory: &Option<Directory>| Levels::of(directory.as_ref(), *own, mount_points);
@@ -236,13 +264,19 @@ impl CgroupReader {
         let (own_v1, above_v1) = v1_cpu.quotas(v1_cores);
         let (own_v2, above_v2) = v2.quotas(v2_cores);
         let (own_quota, above) = (tighter(own_v1, own_v2), tighter(above_v1, above_v2));
+        let (own_v1, above_v1) = v1_memory_levels.memory(v1_memory);
+        let (own_v2, above_v2) = v2.memory(v2_memory);
+        // When a container ends, its files disappear one after the other, and a missing file is not a missing limit.
+        let limit_files = self.limit_files();
+        if self.limit_files.iter().zip(limit_files).any(|(before, now)| *before && !now) {
+            return;
+        }
+        self.limit_files = limit_files;
         self.limits.0 = own_quota.as_ref().map(|quota| quota.cores);
         self.bounds.cpu_cores = above.as_ref().map(|quota| quota.cores);
         let everything_else = if self.cpu_stat_is_v1 { cpu } else { unified };
         self.throttling.choose(own_quota, above, everything_else.as_ref());
 
-        let (own_v1, above_v1) = v1_memory_levels.memory(v1_memory);
-        let (own_v2, above_v2) = v2.memory(v2_memory);
         self.limits.1 = own_v1.into_iter().chain(own_v2).min();
         // v1 reports the limit that applies with all cgroups above it, even if they are not mounted.
         let holds = content(self.memory_stat.as_ref())

@@ -35,6 +35,8 @@ pub struct Observation {
     pub reaped_ticks: u64,
     /// Resident set size in pages.
     pub rss_pages: u64,
+    /// The address at which its stack starts: another one means that it has executed a program.
+    pub stack_start: u64,
     /// Its cgroups; `None` if they could not be read or mean nothing (a zombie's read `/`).
     pub cgroup: Option<CgroupId>,
 }
@@ -51,6 +53,7 @@ impl Observation {
             final_ns: None,
             reaped_ticks: stat.reaped_ticks,
             rss_pages: stat.rss_pages,
+            stack_start: stat.stack_start,
             cgroup: None,
         }
     }

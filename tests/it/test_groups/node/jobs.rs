@@ -156,6 +156,24 @@ fn a_job_that_plays_at_being_another_is_itself() {
     assert!(node.runs("played").is_empty());
 }
 
+/// A runner that executes its next step's shell in place of its own: the name stays the same.
+#[test]
+fn a_shell_that_becomes_a_jobs_shell_is_the_jobs() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let pod = Pod::new(Driver::Cgroupfs);
+        let script = format!(
+            "sleep 0.7; {} exec sh -c 'i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; \"$0\" burn 200; sleep 0.5' \"$1\"",
+            assignments("becomes", "1")
+        );
+        assert!(pod.start(None, &script).wait().unwrap().success());
+        let truth = pod.end();
+        node.wait_until_over(1);
+        let payload = node.run("becomes");
+        assert_share(ebpf, &payload, attributed(&payload), truth);
+    }
+}
+
 #[test]
 fn a_docker_container_counts_with_what_it_started() {
     for ebpf in EBPF {

@@ -264,3 +264,31 @@ fn throttling_is_read_where_the_tightest_limit_is() {
         assert_eq!(own.beginning(&first).periods, Some(Periods::default()));
     }
 }
+
+#[test]
+fn a_cgroup_that_is_being_removed_keeps_its_limits() {
+    let place = format!("kubepods/burstable/pod1/{ID}");
+    for tree in Tree::both() {
+        tree.cgroup(&place, Some(0.5), Some(300));
+        let mut reader = tree.reader(&place);
+        let before = reader.read().unwrap();
+        assert_eq!((before.cpu_limit_cores, before.memory_limit_bytes), (Some(0.5), Some(300)));
+        let (cpu, memory) = if tree.v2 {
+            (format!("{place}/cpu.max"), format!("{place}/memory.max"))
+        } else {
+            (format!("cpu,cpuacct/{place}/cpu.cfs_quota_us"), format!("memory/{place}/memory.limit_in_bytes"))
+        };
+        for file in [cpu, memory] {
+            fs::remove_file(tree.root.path().join(file)).unwrap();
+            // Also once the limits are read less often.
+            for _ in 0..40 {
+                let reading = reader.read().unwrap();
+                assert_eq!((reading.cpu_limit_cores, reading.memory_limit_bytes), (Some(0.5), Some(300)));
+            }
+        }
+        // A limit that is lifted is lifted.
+        tree.cgroup(&place, None, None);
+        let last = (0..40).filter_map(|_| reader.read()).last().unwrap();
+        assert_eq!((last.cpu_limit_cores, last.memory_limit_bytes), (None, None));
+    }
+}
