@@ -94,6 +94,9 @@ impl Begun {
         let signals = Forwarded::new()?;
         let child_ended = signal(SignalKind::child())?;
         let (_, open_files_limit) = host::raise_open_files();
+        // The runtime panics where it cannot start one.
+        let thread = std::thread::Builder::new().spawn(|| ()).context("no thread can be started")?;
+        drop(thread.join());
         let writer_thread = WriterThread::start();
         // Another command of the same job is another run: the checkpoint of a killed one is delivered, not continued.
         let (publisher, _) = match RunPublisher::open(config, false) {
@@ -104,7 +107,11 @@ impl Begun {
             }
             opened => opened?,
         };
-        let run = SingleRun::start(config, CommandTree::of_collector(), open_files_limit, None)?;
+        let tree = CommandTree::of_collector(&config.proc_path).with_context(|| {
+            let path = config.proc_path.display();
+            format!("--proc-path {path} shows another PID namespace, in which this process does not exist: mount one here")
+        })?;
+        let run = SingleRun::start(config, tree, open_files_limit, None)?;
         writer_thread.settle();
         Ok(Self { signals, child_ended, publisher, run })
     }
@@ -122,6 +129,11 @@ impl Begun {
             Ok(child) => child,
             Err(error) => {
                 publisher.forget_run().await;
+                // No process may be added, as with `ulimit -u`. The command alone needs no more than this one.
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory) {
+                    let reason = format!("no process can be started beside the collector: {error}");
+                    return Ok(unmeasured(config, command, open_files, &reason));
+                }
                 return Ok(cannot_run(command, &error));
             }
         };

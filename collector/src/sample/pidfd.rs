@@ -9,7 +9,7 @@ use rustix::ioctl::{self, Updater, opcode};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::pid_stat::PidStat;
-use super::process_table::ProcessKey;
+use super::process_table::{ProcessKey, has_own_pids};
 
 /// `PIDFD_INFO_EXIT` of `include/uapi/linux/pidfd.h`: requests the exit code, or marks it as filled in.
 const INFO_EXIT: u64 = 1 << 3;
@@ -51,9 +51,13 @@ pub struct HeldProcess {
 }
 
 impl HeldProcess {
-    /// Holds a process. Fails if it is gone, or if the kernel (before 5.3) or a system call filter has no such call.
+    /// Holds a process. Fails if it is gone, if the proc tree shows another PID namespace, or if the kernel (before 5.3) or
+    /// a system call filter has no such call.
     pub fn hold(proc_path: &Path, key: ProcessKey) -> Result<Self, Errno> {
         let pid = Pid::from_raw(key.pid.cast_signed()).ok_or(Errno::SRCH)?;
+        if !has_own_pids(proc_path) {
+            return Err(Errno::NOTSUP);
+        }
         let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
         // Its PID may have been reused since, by a process that started later.
         let stat = std::fs::read(proc_path.join(format!("{}/stat", key.pid))).map_err(|_| Errno::SRCH)?;

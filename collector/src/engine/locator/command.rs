@@ -1,12 +1,13 @@
 //! A command: its descendants are one container, wherever they are.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::{Content, Event, Locator, RunLocator};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
 use crate::attribute::descendants::descendants;
-use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
+use crate::sample::process_table::{Observation, ProcessKey, ProcessTable, own_pid};
 
 const ONLY: Place = Place { container: ContainerIndex(0), nested: None };
 
@@ -21,8 +22,10 @@ pub(crate) struct CommandTree {
 
 impl CommandTree {
     /// The descendants of the collector itself, which starts the command and adopts its orphans.
-    pub(crate) fn of_collector() -> Self {
-        Self { root: std::process::id(), members: HashSet::new(), containers: Containers::single("run") }
+    /// `None` if the proc tree does not show it.
+    pub(crate) fn of_collector(proc_path: &Path) -> Option<Self> {
+        let root = own_pid(proc_path)?;
+        Some(Self { root, members: HashSet::new(), containers: Containers::single("run") })
     }
 }
 

@@ -37,11 +37,20 @@ pub(super) fn read_stat(file: &impl AsFd, buffer: &mut [u8]) -> Result<PidStat, 
     PidStat::parse(&buffer[..length]).map_err(|_| ReadError::Garbled)
 }
 
+/// The collector's own PID in a proc tree; `None` if the tree does not show the collector. Each tree shows the PIDs of the
+/// namespace that it was mounted in.
+pub fn own_pid(path: &Path) -> Option<u32> {
+    std::fs::read_link(path.join("self")).ok()?.to_str()?.parse().ok()
+}
+
+/// Whether the PIDs in a proc tree are those that system calls take.
+pub fn has_own_pids(path: &Path) -> bool {
+    own_pid(path) == Some(std::process::id())
+}
+
 /// `loadavg` describes the reader's PID namespace: it is useful only if the tree shows the same one.
 pub(super) fn own_loadavg(path: &Path) -> Option<OwnedFd> {
-    let own = std::fs::read_link(path.join("self")).ok()?;
-    let same = own.to_str()?.parse() == Ok(std::process::id());
-    same.then(|| File::open(path.join("loadavg")).ok().map(Into::into)).flatten()
+    has_own_pids(path).then(|| File::open(path.join("loadavg")).ok().map(Into::into)).flatten()
 }
 
 /// The PID in a directory's name; `None` for other directories.

@@ -22,6 +22,7 @@ use rustix::io::{Errno, pread};
 use self::cgroups::CgroupContents;
 pub use self::cgroups::CgroupId;
 use self::files::{ReadError, join_path, own_loadavg, parse_pid, read_stat};
+pub use self::files::{has_own_pids, own_pid};
 pub use self::observation::{Observation, ProcessKey};
 use super::pid_stat::PidStat;
 

@@ -1,7 +1,8 @@
 //! The collector in images with nothing else in them: users copy it into images that others made.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tests::bare::{Bare, Layout, USER};
 use tests::certificate::certificate;
@@ -160,11 +161,48 @@ fn f42_what_stands_in_the_way_of_measuring_does_not_stand_in_that_of_the_command
     let copy = directory.path().join("collector");
     std::fs::copy(&program, &copy).unwrap();
     tests::privileges::open_to_all(directory.path(), 0o755).unwrap();
-    let user = (USER + 7).to_string();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", "--nproc=1:1"]);
-    command.arg(&copy).args(["run", "--output=none", "--", "sh", "-c", "exit 7"]);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(stderr(&output).contains("nothing is measured"), "{}", stderr(&output));
+    // With two or three, this program can start and the command cannot be added to it.
+    for processes in 1..=6 {
+        let user = (USER + 10 + processes).to_string();
+        let mut command = Command::new("setpriv");
+        let limit = format!("--nproc={processes}:{processes}");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", &limit]);
+        command.arg(&copy).args(["run", "--output=none", "--", "sh", "-c", "exit 7"]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{processes}: {}", stderr(&output));
+        if processes == 1 {
+            assert!(stderr(&output).contains("nothing is measured: no thread"), "{}", stderr(&output));
+        }
+        assert!(!stderr(&output).contains("panic"), "{processes}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn f42_a_proc_tree_of_another_pid_namespace_shows_the_command_or_nothing() {
+    let program: PathBuf = path("COLLECTOR_BIN", "collector");
+    let run = |command: &mut Command, proc: &str| {
+        command.arg(&program).args(["run", "--ebpf=off", "--output=json", "--proc-path", proc]);
+        command.args(["--", "sh", "-c", "sleep 0.2; exit 7"]).output().unwrap()
+    };
+    // The tree of the namespace around it, in which the collector is another PID than 1.
+    let mut inside = Command::new("unshare");
+    let output = run(inside.args(["--pid", "--fork"]), "/proc");
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&told).expect(&told);
+    let commands = report["top_commands"].as_array().unwrap();
+    let is_its_own = |row: &serde_json::Value| row["name"] == "sh" || row["name"] == "sleep";
+    assert!(!commands.is_empty() && commands.iter().all(is_its_own), "{report:#}");
+    // The tree of a namespace in which it does not exist.
+    let mut other = Command::new("unshare");
+    other.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "echo there; exec sleep 60"]);
+    let mut other = other.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let output = run(&mut Command::new("env"), &format!("/proc/{}/root/proc", other.id()));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{told}");
+    assert!(told.contains("nothing is measured") && told.contains("another PID namespace"), "{told}");
 }
