@@ -244,6 +244,18 @@ pub struct Options {
     #[arg(long, global = true, env = "COLLECTOR_RUN_ATTEMPT")]
     pub run_attempt: Option<String>,
 
+    /// Which leg of a matrix this is, such as ${{ toJSON(matrix) }}: runs of different variants are sized apart.
+    #[arg(long, global = true, env = "COLLECTOR_VARIANT", value_name = "TEXT")]
+    pub variant: Option<String>,
+
+    /// Name of the machine, such as the Kubernetes node's.
+    #[arg(long, global = true, env = "COLLECTOR_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+
+    /// Type of the machine, as its cloud names it.
+    #[arg(long, global = true, env = "COLLECTOR_INSTANCE_TYPE", value_name = "NAME")]
+    pub instance_type: Option<String>,
+
     /// Least severe level that is logged [default: info; `run`: warn, and with --output=json nothing, since the report has
     /// the warnings].
     #[arg(long, global = true, env = "COLLECTOR_LOG_LEVEL")]

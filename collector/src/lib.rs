@@ -5,6 +5,7 @@
 //! `args` reads the environment.
 
 pub mod args;
+pub mod ci_context;
 pub mod config;
 pub mod hardening;
 pub mod host;

@@ -202,6 +202,7 @@ impl Run<'_> {
                 .take(self.top)
                 .map(|(key, run)| self.command(key, run))
                 .collect(),
+            ci: None,
             collector: Some(self.collector.clone()),
             attribution: Some(Attribution {
                 cpu_seconds: seconds(attributed_ns + unattributed_ns),

@@ -42,6 +42,7 @@ pub fn identity(variables: &[(&str, &str)]) -> RunIdentity {
         job: of("GITHUB_JOB"),
         run_id: of("GITHUB_RUN_ID"),
         run_attempt: None,
+        ci: wire::CiContext::default(),
     }
 }
 
@@ -114,6 +115,8 @@ fn write(day: &Day, spool: &Path, run: &RunIdentity) -> io::Result<()> {
         cpu_count: 2,
         memory_total_bytes: None,
         kernel: None,
+        node_name: None,
+        instance_type: None,
         warnings: Vec::new(),
     };
     // A machine that has been up for less than a day has no earlier boot time.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{CollectorInfo, ContainerUsage, CpuHistogram, Payload};
+use crate::{CiContext, CollectorInfo, ContainerUsage, CpuHistogram, Payload};
 
 /// An organization, a repository or a workflow: an element of `GET /api/v1/organizations`, `/repositories` and
 /// `/workflows`.
@@ -58,6 +58,9 @@ pub struct RunSummary {
     /// When the receiver stored the summary.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub received_at: Timestamp,
+    /// What the CI system says about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci: Option<CiContext>,
     /// Use by container.
     pub containers: Vec<ContainerSummary>,
 }

@@ -5,6 +5,7 @@
 //! sends.
 
 mod answers;
+mod ci;
 mod histogram;
 mod names;
 mod payload;
@@ -15,6 +16,7 @@ pub use answers::{
     Change, ComparedCommand, ComparedContainer, ComparedRun, Comparison, ContainerSummary, Group, Presence,
     RunSummary, Source,
 };
+pub use ci::{CiContext, MAX_URL_BYTES, RunResult, normal_variant, url_fault};
 pub use histogram::CpuHistogram;
 pub use names::{MAX_NAME_CHARS, normal_name};
 pub use payload::{

@@ -25,7 +25,7 @@ pub(crate) fn spaced(text: &str) -> String {
 }
 
 /// The second half of [`normal_name`]: the length.
-fn cut(name: String) -> String {
+pub(crate) fn cut(name: String) -> String {
     if name.chars().count() <= MAX_NAME_CHARS {
         return name;
     }

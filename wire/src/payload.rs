@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::CpuHistogram;
+use crate::{CiContext, CpuHistogram};
 
 /// Resource use of one run, from `start_time` to `end_time`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Payload {
     /// Use by command name, exited processes included.
     #[serde(default)]
     pub top_commands: Vec<CommandUsage>,
+    /// What the CI system says about the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci: Option<CiContext>,
     /// The collector, and how it measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collector: Option<CollectorInfo>,
@@ -376,6 +379,12 @@ pub struct CollectorInfo {
     /// Kernel release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
+    /// Name of the machine: the Kubernetes node's, from `--node-name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Type of the machine, as its cloud names it, from `--instance-type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<String>,
     /// Warnings and errors in the log so far, such as an invalid variable; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -29,6 +29,7 @@ pub(crate) fn run(keep: bool, command: &[OsString]) -> Result<()> {
         job: "build".to_owned(),
         run_id: format!("{}", std::process::id()),
         run_attempt: None,
+        ci: wire::CiContext::default(),
     };
     let token = receiver.push_token(&json!({
         "organization": run.organization, "repository": run.repository, "workflow": run.workflow, "job": run.job

@@ -2,6 +2,7 @@
 
 use wire::normal_name;
 
+use crate::ci_context::context;
 use crate::config::node::JobVariables;
 use crate::run_identity::RunIdentity;
 use crate::sample::environ::variable;
@@ -12,7 +13,7 @@ pub enum Named {
     /// No job.
     Nobody,
     /// A job of this run.
-    Run(RunIdentity),
+    Run(Box<RunIdentity>),
     /// A job whose run cannot be identified.
     Unusable {
         /// The run's identifier.
@@ -29,7 +30,10 @@ pub fn identity(environ: &[u8], variables: &[JobVariables]) -> Named {
         let value = |name: &str| variable(environ, name).filter(|value| !value.is_empty());
         let Some(run_id) = value(&names.run_id) else { continue };
         let why = match run_of(names, run_id, value) {
-            Ok(run) => return Named::Run(run),
+            Ok(mut run) => {
+                run.ci = context(|name| value(name).map(ToOwned::to_owned));
+                return Named::Run(Box::new(run));
+            }
             Err(why) => why,
         };
         if unusable == Named::Nobody {
@@ -74,7 +78,7 @@ mod tests {
         let environ =
             b"PATH=/bin\0A_RUN=7\0A_REPOSITORY=my-org/my-repo\0A_WORKFLOW=ci\0A_JOB=build\0A_ATTEMPT=2\0";
         let run = |environ: &[u8]| match identity(environ, &variables()) {
-            Named::Run(run) => run,
+            Named::Run(run) => *run,
             other => panic!("{other:?}"),
         };
         let found = run(environ);

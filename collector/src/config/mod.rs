@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use program::{log, quantity};
-use wire::normal_name;
+use program::{given_file, log, quantity};
+use wire::{CiContext, normal_name};
 
 use self::limits::Limits;
 use self::problems::Problems;
 use self::process_map::ProcessMap;
 use crate::args::{Args, Command, DEFAULT_PROC_PATH, Options};
+use crate::ci_context;
 use crate::run_identity::RunIdentity;
 
 /// Passes at a shorter interval would measure little but themselves.
@@ -67,6 +68,12 @@ pub struct Config {
     pub push: Option<PushTarget>,
     /// Identity of the run, if it is known. A sidecar or a command that pushes or spools always has one.
     pub run: Option<RunIdentity>,
+    /// What the CI system says about that run. In node mode, each job's own environment says it.
+    pub ci: CiContext,
+    /// Name of the machine.
+    pub node_name: Option<String>,
+    /// Type of the machine.
+    pub instance_type: Option<String>,
     /// Time between two interim summaries, if there are any.
     pub push_interval: Option<Duration>,
     /// The spool for summaries that could not be pushed, if there is one.
@@ -163,29 +170,8 @@ impl Config {
             }
             None => BTreeMap::new(),
         };
-        let mut spool = delivery::spool(&options, to_deliver.as_ref())?;
-        let mut push = delivery::push_target(&options, &mode, &mut problems)?;
-        // There is no default in node mode: the next collector could not find a spool in the container's own files.
-        if let Some(push) = &push
-            && matches!(mode, Mode::Run { .. } | Mode::Sidecar)
-            && spool.is_none()
-            && !delivery::wants_no_spool(&options)
-        {
-            spool = delivery::default_spool(&options, push);
-        }
-        let needed_by = match (&mode, &push, &spool) {
-            (Mode::Deliver, None, _) => {
-                bail!("deliver needs to know where to push: set --push-endpoint (COLLECTOR_PUSH_ENDPOINT)")
-            }
-            (Mode::Deliver | Mode::Node(_), ..) | (_, None, None) => None,
-            (_, Some(_), _) => Some("--push-endpoint"),
-            (_, None, Some(_)) => Some("--spool-dir"),
-        };
-        let run = run_identity(&options, needed_by, &mut problems)?;
-        if run.is_none() && needed_by.is_some() {
-            // The missing identity was already reported.
-            (push, spool) = (None, None);
-        }
+        let Destination { push, spool, run, ci } =
+            Destination::of(&options, &mode, to_deliver.as_ref(), &mut problems)?;
         let output_to = output_to(&options, is_run);
         let log_level = options.log_level.or(match output_to {
             _ if quiet => None,
@@ -214,6 +200,9 @@ impl Config {
             summary_file: options.summary_path(is_run).filter(|path| path != Path::new(NONE)),
             push,
             run,
+            ci,
+            node_name: name(options.node_name.as_ref()),
+            instance_type: name(options.instance_type.as_ref()),
             push_interval,
             spool,
             checkpoint_interval,
@@ -227,6 +216,53 @@ impl Config {
             proc_path: options.proc_path,
             mode,
         })
+    }
+}
+
+/// Where summaries go, and the run that they are of.
+struct Destination {
+    push: Option<PushTarget>,
+    spool: Option<SpoolConfig>,
+    run: Option<RunIdentity>,
+    ci: CiContext,
+}
+
+impl Destination {
+    fn of(
+        options: &Options,
+        mode: &Mode,
+        to_deliver: Option<&PathBuf>,
+        problems: &mut Problems<'_>,
+    ) -> Result<Self> {
+        let mut spool = delivery::spool(options, to_deliver)?;
+        let mut push = delivery::push_target(options, mode, problems)?;
+        // There is no default in node mode: the next collector could not find a spool in the container's own files.
+        if let Some(push) = &push
+            && matches!(mode, Mode::Run { .. } | Mode::Sidecar)
+            && spool.is_none()
+            && !delivery::wants_no_spool(options)
+        {
+            spool = delivery::default_spool(options, push);
+        }
+        let needed_by = match (mode, &push, &spool) {
+            (Mode::Deliver, None, _) => {
+                bail!("deliver needs to know where to push: set --push-endpoint (COLLECTOR_PUSH_ENDPOINT)")
+            }
+            (Mode::Deliver | Mode::Node(_), ..) | (_, None, None) => None,
+            (_, Some(_), _) => Some("--push-endpoint"),
+            (_, None, Some(_)) => Some("--spool-dir"),
+        };
+        let mut run = run_identity(options, needed_by, problems)?;
+        let ci =
+            if matches!(mode, Mode::Run { .. } | Mode::Sidecar) { ci(options) } else { CiContext::default() };
+        if let Some(run) = &mut run {
+            run.ci = ci.clone();
+        }
+        if run.is_none() && needed_by.is_some() {
+            // The missing identity was already reported.
+            (push, spool) = (None, None);
+        }
+        Ok(Self { push, spool, run, ci })
     }
 }
 
@@ -326,6 +362,27 @@ fn run_identity(
     let attempt = run_attempt(options, problems)?;
     let run = RunIdentity::new(Some(organization), repository, workflow, job, run_id, attempt);
     problems.state(run.map(Some), None)
+}
+
+/// A name that is only shown.
+fn name(option: Option<&String>) -> Option<String> {
+    option.map(|text| normal_name(text)).filter(|name| !name.is_empty())
+}
+
+/// What this process's variables say about the run.
+fn ci(options: &Options) -> CiContext {
+    let variable = |name: &str| match name {
+        ci_context::VARIANT => options.variant.clone(),
+        _ => std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
+    };
+    let mut ci = ci_context::context(variable);
+    if ci.fork.is_none()
+        && let Some(path) = std::env::var_os("GITHUB_EVENT_PATH").map(PathBuf::from)
+        && path.is_file()
+    {
+        ci.fork = given_file::read(&path).ok().and_then(|event| ci_context::is_fork_by_event(&event));
+    }
+    ci
 }
 
 /// The attempt of the run. An invalid value is an error only on the command line: a CI system that counts in another way must

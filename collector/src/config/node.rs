@@ -153,6 +153,7 @@ impl NodeConfig {
             ("--job", &options.job),
             ("--run-id", &options.run_id),
             ("--run-attempt", &options.run_attempt),
+            ("--variant", &options.variant),
         ];
         if let Some((flag, _)) = identity.iter().find(|(_, value)| super::given(value.as_ref()).is_some()) {
             bail!("{flag} identifies one run; node identifies each job by its environment");

@@ -358,6 +358,8 @@ fn collector_info(config: &Config, mode: &str, reason: Option<&Unavailable>) -> 
         cpu_count: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         memory_total_bytes: MemInfo::read(&config.proc_path).map(|meminfo| meminfo.total_bytes),
         kernel: Some(host::kernel_release()),
+        node_name: config.node_name.clone(),
+        instance_type: config.instance_type.clone(),
         warnings: Vec::new(),
     };
     if let Some(hidden) = &info.hidden {

@@ -14,6 +14,7 @@ use rustix::process::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
+use wire::RunResult;
 
 use crate::config::{Config, check_proc};
 use crate::engine::locator::CommandTree;
@@ -139,6 +140,7 @@ impl Begun {
         };
         let pid = Pid::from_child(&child);
         let mut failed = false;
+        let mut cancelled = false;
         let mut note = |read: std::io::Result<()>| {
             if let Err(error) = read
                 && !std::mem::replace(&mut failed, true)
@@ -153,7 +155,10 @@ impl Begun {
             tokio::select! {
                 () = run.sampler.due() => note(run.pass(false)),
                 step = publisher.next_step() => publisher.step(step, run.snapshot()),
-                signal = signals.recv() => forward(pid, signal),
+                signal = signals.recv() => {
+                    cancelled |= matches!(signal, Signal::INT | Signal::TERM);
+                    forward(pid, signal);
+                }
                 _ = child_ended.recv() => {}
             }
         }
@@ -166,6 +171,11 @@ impl Begun {
         let status = child.wait();
         note(reading.map(|reading| run.record(&reading, true)));
         let status = status.context("cannot wait for the command")?;
+        publisher.ended(match status.success() {
+            true => RunResult::Success,
+            false if cancelled => RunResult::Cancelled,
+            false => RunResult::Failure,
+        });
         run.add_memory_peak(host::largest_child_bytes());
         let again = async { while !matches!(signals.recv().await, Signal::INT | Signal::TERM) {} };
         let delivered =

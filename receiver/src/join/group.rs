@@ -79,11 +79,17 @@ fn overlap(one: &Part, other: &Part) -> Option<i128> {
 
 fn name_the_same(one: &Part, other: &Part) -> bool {
     let named = one.run_id == other.run_id || one.is_unnamed() || other.is_unnamed();
-    named && one.run_attempt.zip(other.run_attempt).is_none_or(|(one, other)| one == other)
+    let variants = one.variant().zip(other.variant());
+    named
+        && one.run_attempt.zip(other.run_attempt).is_none_or(|(one, other)| one == other)
+        && variants.is_none_or(|(one, other)| one == other)
 }
 
 fn is_one_run<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> bool {
     let names = parts.clone().filter(|part| !part.is_unnamed()).map(|part| &part.run_id);
-    let attempts = parts.filter_map(|part| part.run_attempt);
-    names.collect::<BTreeSet<_>>().len() <= 1 && attempts.collect::<BTreeSet<_>>().len() <= 1
+    let attempts = parts.clone().filter_map(|part| part.run_attempt);
+    let variants = parts.filter_map(Part::variant);
+    names.collect::<BTreeSet<_>>().len() <= 1
+        && attempts.collect::<BTreeSet<_>>().len() <= 1
+        && variants.collect::<BTreeSet<_>>().len() <= 1
 }

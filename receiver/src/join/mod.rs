@@ -109,6 +109,10 @@ impl Part {
         self.payload.collector.as_ref().map_or("", |collector| &collector.mode)
     }
 
+    fn variant(&self) -> Option<&str> {
+        self.payload.ci.as_ref()?.variant.as_deref()
+    }
+
     /// Whether the summary names no run. A manifest without the CI system's identifier uses the pod's UID as the run's.
     fn is_unnamed(&self) -> bool {
         self.payload.containers.iter().any(|container| container.pod_uid.as_ref() == Some(&self.run_id))
@@ -180,6 +184,7 @@ fn payload(parts: &[Part], order: &[usize], chosen: &[Chosen]) -> Option<Payload
         top_cpu_processes: lists.by_cpu,
         top_mem_processes: lists.by_memory,
         top_commands: lists.commands,
+        ci: all().filter_map(|payload| payload.ci.clone()).reduce(|one, other| one.or(&other)),
         attribution: attribution(parts, order, chosen),
         quantile_method: all().filter_map(|payload| payload.quantile_method).max(),
         complete: is_complete(true).or_else(|| is_complete(false)),

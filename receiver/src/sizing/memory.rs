@@ -211,6 +211,10 @@ fn reason(
             let _ = write!(reason, "; {} runs since then needed more and were not killed", kill.answered_by);
         }
     }
+    let failed = observations.iter().filter(|one| one.run.failed).count();
+    if failed > 0 {
+        let _ = write!(reason, "; {failed} of {runs} runs did not end well and can only raise this");
+    }
     let maybe_killed = observations.iter().filter(|one| one.maybe_killed).count();
     if maybe_killed > 0 {
         let _ = write!(reason, "; SIGKILL ended {maybe_killed} of {runs} runs, perhaps for want of memory");

@@ -85,12 +85,16 @@ impl<'a> Observation<'a> {
 
     /// Whether it shows only how much memory is needed at least.
     pub(super) fn is_memory_censored(&self) -> bool {
-        self.oom_killed || self.maybe_killed || self.at_memory_limit || self.at_memory_bound
+        self.run.failed
+            || self.oom_killed
+            || self.maybe_killed
+            || self.at_memory_limit
+            || self.at_memory_bound
     }
 
     /// Whether it shows only how much CPU is needed at least.
     pub(super) fn is_cpu_censored(&self) -> bool {
-        self.throttled || self.short_of_cpu || self.at_cpu_limit || self.at_cpu_bound
+        self.run.failed || self.throttled || self.short_of_cpu || self.at_cpu_limit || self.at_cpu_bound
     }
 
     /// Whether it proves how much memory is enough: nothing held it back, and the figure is the kernel's.

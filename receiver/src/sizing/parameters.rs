@@ -47,6 +47,15 @@ pub struct SizingParameters {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
+    /// Only runs of this variant. If they are too few, all runs of the job count; `basis.level` says which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Only runs of this branch or tag, such as `refs/heads/main`.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<String>,
+    /// Only runs that this event started, such as `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
     /// Minimum number of runs for a recommendation; 3 by default, at most `runs`.
     #[serde(deserialize_with = "count")]
     #[param(minimum = 1, maximum = 1000)]
@@ -127,6 +136,9 @@ impl Default for SizingParameters {
         Self {
             runs: 20,
             since: None,
+            variant: None,
+            git_ref: None,
+            event: None,
             min_runs: 3,
             cpu_percentile: 95.0,
             cpu_margin: 15.0,

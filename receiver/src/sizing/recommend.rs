@@ -155,6 +155,7 @@ fn telling<'a>(observations: &[Observation<'a>]) -> Vec<Observation<'a>> {
 
 fn whose(level: SizingLevel) -> &'static str {
     match level {
+        SizingLevel::Variant => "the variant",
         SizingLevel::Job => "the job",
         SizingLevel::Workflow => "all jobs of the workflow",
         SizingLevel::Repository => "all jobs of the repository",

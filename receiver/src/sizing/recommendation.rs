@@ -100,6 +100,8 @@ pub enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SizingLevel {
+    /// The runs of the requested variant of the job.
+    Variant,
     /// The job's own runs.
     Job,
     /// The runs of all jobs of its workflow.

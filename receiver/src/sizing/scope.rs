@@ -3,10 +3,10 @@
 use wire::Scope;
 
 use super::parameters::SizingParameters;
-use super::recommend::{is_short, recommend, recommend_at};
+use super::recommend::{is_short, recommend_at};
 use super::recommendation::{JobSizing, Savings, Sizing, SizingLevel, Window};
 use crate::store::CompleteRun;
-use crate::store::{HistoryQuery, JobHistory, Store, StoreError};
+use crate::store::{HistoryQuery, JobHistory, RunFilter, Store, StoreError};
 
 /// At most this many jobs of a workflow or repository are considered, those that ran last …
 const MAX_JOBS: u32 = 200;
@@ -24,6 +24,8 @@ pub async fn sizing(store: &Store, scope: Scope, parameters: SizingParameters) -
 /// The histories that an answer is made from.
 struct Histories {
     asked: Vec<JobHistory>,
+    /// All variants of the requested job, if a variant was requested and has too few runs.
+    every_variant: Vec<JobHistory>,
     left_out: usize,
     /// The jobs of the workflow and of the repository, if the requested jobs have too few runs.
     workflow: Vec<JobHistory>,
@@ -32,14 +34,25 @@ struct Histories {
 
 impl Histories {
     async fn read(store: &Store, scope: &Scope, parameters: &SizingParameters) -> Result<Self, StoreError> {
-        let read = async |scope: Scope, jobs: u32| {
-            let SizingParameters { runs, since, .. } = *parameters;
-            store.history(HistoryQuery { scope, jobs, runs, since }).await
+        let filter = |variant: Option<&String>| RunFilter {
+            variant: variant.cloned(),
+            git_ref: parameters.git_ref.clone(),
+            event: parameters.event.clone(),
+            result: None,
         };
+        let read_of = async |scope: Scope, jobs: u32, filter: RunFilter| {
+            let SizingParameters { runs, since, .. } = *parameters;
+            store.history(HistoryQuery { scope, jobs, runs, since, filter }).await
+        };
+        let read = async |scope: Scope, jobs: u32| read_of(scope, jobs, filter(None)).await;
         let most = MAX_JOBS.min((MAX_RUNS / parameters.runs).max(1));
-        let asked = read(scope.clone(), most).await?;
+        let asked = read_of(scope.clone(), most, filter(parameters.variant.as_ref())).await?;
         let left_out = (store.count_jobs(scope.clone()).await?).saturating_sub(asked.len());
-        let mut histories = Self { asked, left_out, workflow: Vec::new(), repository: Vec::new() };
+        let (every_variant, workflow, repository) = (Vec::new(), Vec::new(), Vec::new());
+        let mut histories = Self { asked, every_variant, left_out, workflow, repository };
+        if parameters.variant.is_some() && scope.job().is_some() && histories.is_short(parameters) {
+            histories.every_variant = read(scope.clone(), 1).await?;
+        }
         // The newest n runs of a scope belong to the n jobs that ran last.
         let most = most.min(parameters.runs);
         let mut wider = scope.clone();
@@ -63,7 +76,7 @@ impl Histories {
 
     /// The newest of the runs that were read, of a workflow or of the whole repository.
     fn newest(&self, workflow: Option<&str>, parameters: &SizingParameters) -> Vec<CompleteRun> {
-        let all = self.asked.iter().chain(&self.workflow).chain(&self.repository);
+        let all = self.asked.iter().chain(&self.every_variant).chain(&self.workflow).chain(&self.repository);
         let those = all.filter(|job| workflow.is_none_or(|workflow| job.workflow == workflow));
         let mut runs: Vec<&CompleteRun> = those.flat_map(|job| &job.runs).collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.id));
@@ -74,17 +87,20 @@ impl Histories {
 
 fn size(scope: &Scope, histories: &Histories, parameters: &SizingParameters) -> Sizing {
     let repository = histories.newest(None, parameters);
+    let own = if parameters.variant.is_some() { SizingLevel::Variant } else { SizingLevel::Job };
+    let every_variant = histories.every_variant.first().map(|job| job.runs.as_slice()).unwrap_or_default();
     let of_job = |runs: &[CompleteRun], workflow: &str| {
         let of_workflow = if is_short(runs, parameters) {
             histories.newest(Some(workflow), parameters)
         } else {
             Vec::new()
         };
-        recommend(
-            runs,
-            &[(SizingLevel::Workflow, &of_workflow), (SizingLevel::Repository, &repository)],
-            parameters,
-        )
+        let wider = [
+            (SizingLevel::Job, every_variant),
+            (SizingLevel::Workflow, &of_workflow),
+            (SizingLevel::Repository, &repository),
+        ];
+        recommend_at(own, runs, &wider, parameters)
     };
     let mut sizing = Sizing {
         organization: scope.organization().to_owned(),

@@ -35,6 +35,7 @@ fn runs(containers: Vec<ContainerSummary>) -> Vec<CompleteRun> {
         duration_seconds: 100.0,
         cpu_seconds: Some(50.0),
         received_at: Timestamp::UNIX_EPOCH,
+        failed: false,
         containers: vec![facts],
     };
     let mut runs: Vec<_> = containers.into_iter().enumerate().map(run).collect();

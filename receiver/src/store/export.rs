@@ -24,7 +24,7 @@ pub(super) const PAYLOADS: &str = "
 /// The same without any payloads.
 pub(super) const FIGURES: &str = "
     SELECT id, received_at_ms, run_id, run_attempt, is_final, complete, start_time_ms, end_time_ms, duration_seconds,
-        cpu_seconds, received_at_ms >= :since AND received_at_ms < :until
+        cpu_seconds, received_at_ms >= :since AND received_at_ms < :until, ci
     FROM runs WHERE job_id = :job AND id > :after ORDER BY id LIMIT :limit";
 
 /// What to export.
@@ -110,6 +110,7 @@ pub(super) fn figures(
             end_time: time(row.get(7)?),
             duration_seconds: row.get(8)?,
             cpu_seconds: row.get(9)?,
+            ci: runs::ci(row.get(11)?),
             containers,
         };
         let run = ExportedFigures { scope: job.scope.clone(), run };

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use wire::{ContainerSummary, RunSummary, Scope, Source};
+use wire::{CiContext, ContainerSummary, RunSummary, Scope, Source};
 
 pub use self::catalog::{JobCursor, JobQuery, JobRow, JobSort, NameLevel, NameQuery, NameRow, Within};
 use self::deferred::Deferred;
@@ -41,7 +41,7 @@ use self::health::Health;
 pub use self::integrity::OpenError;
 pub use self::received::{Place, Received};
 pub use self::retention::Deleted;
-pub use self::runs::{RunQuery, WholeRun};
+pub use self::runs::{RunFilter, RunQuery, WholeRun};
 pub use self::sizing_input::{CompleteRun, HistoryQuery, JobHistory, JobState, StaleJob, StoredFigures};
 pub use self::summaries::SummaryQuery;
 pub use self::totals::Sums;
@@ -102,6 +102,8 @@ pub struct NewRun {
     pub duration_seconds: f64,
     /// Total CPU time.
     pub cpu_seconds: Option<f64>,
+    /// What the CI system says about it.
+    pub ci: Option<CiContext>,
     /// When the summary arrived.
     pub received_at: Timestamp,
     /// SHA-256 of the body, to distinguish a repeat from a conflict.

@@ -43,6 +43,7 @@ impl NewRun {
             start_time: payload.start_time,
             end_time: payload.end_time,
             duration_seconds: payload.duration_seconds,
+            ci: payload.ci.clone(),
             cpu_seconds: payload.attribution.as_ref().map(|attribution| attribution.cpu_seconds),
             received_at: received.received_at,
             digest: received.digest,

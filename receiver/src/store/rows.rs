@@ -81,12 +81,13 @@ pub(super) fn insert_row(
 ) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO runs (id, job_id, run_id, run_attempt, summary_id, seq, is_final, complete, start_time_ms,
-             end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload, sources)
+             end_time_ms, duration_seconds, cpu_seconds, received_at_ms, digest, payload, sources, ci)
          VALUES (:id, :job, :run_id, :run_attempt, :summary_id, :seq, :is_final, :complete, :start_time_ms,
-             :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest, :payload, :sources)",
+             :end_time_ms, :duration_seconds, :cpu_seconds, :received_at_ms, :digest, :payload, :sources, :ci)",
     )?;
-    let sources = serde_json::to_string(&run.sources)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let failed = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let sources = serde_json::to_string(&run.sources).map_err(failed)?;
+    let ci = run.ci.as_ref().map(serde_json::to_string).transpose().map_err(failed)?;
     statement.execute(named_params! {
         ":id": id,
         ":job": job,
@@ -104,6 +105,7 @@ pub(super) fn insert_row(
         ":digest": run.digest,
         ":payload": run.payload,
         ":sources": (!run.sources.is_empty()).then_some(sources),
+        ":ci": ci,
     })?;
     let id = connection.last_insert_rowid();
     containers::insert(connection, id, &run.containers)?;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
-use wire::{Scope, Source, StoredRun};
+use wire::{CiContext, Scope, Source, StoredRun};
 
 /// A job by its four parts.
 pub(super) const JOB: &str = "
@@ -12,13 +12,38 @@ pub(super) const JOB: &str = "
 pub(super) const RUNS: &str = "
     SELECT id, run_id, received_at_ms, payload, sources FROM runs
     WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
+    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
+    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
     ORDER BY id DESC LIMIT :limit";
 
 /// The runs of a job with one run id, newest first.
 pub(super) const RUNS_WITH_ID: &str = "
     SELECT id, run_id, received_at_ms, payload, sources FROM runs
     WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
+    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
+    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
     ORDER BY id DESC LIMIT :limit";
+
+/// What the CI system must have said about a run; `None` does not restrict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// The variant.
+    pub variant: Option<String>,
+    /// The branch or tag.
+    pub git_ref: Option<String>,
+    /// The event.
+    pub event: Option<String>,
+    /// The result, by its name.
+    pub result: Option<String>,
+}
+
+impl RunFilter {
+    /// The parameters of a statement, by name.
+    pub(super) fn parameters(&self) -> [(&'static str, &dyn ToSql); 4] {
+        let Self { variant, git_ref, event, result } = self;
+        [(":variant", variant), (":ref", git_ref), (":event", event), (":result", result)]
+    }
+}
 
 /// Which runs of a job to return; `None` does not restrict.
 #[derive(Debug, Clone)]
@@ -33,6 +58,8 @@ pub struct RunQuery {
     pub since: Option<Timestamp>,
     /// Only runs that arrived before this time.
     pub until: Option<Timestamp>,
+    /// Only runs about which the CI system said this.
+    pub filter: RunFilter,
     /// At most this many.
     pub limit: u32,
 }
@@ -78,6 +105,11 @@ pub(super) fn job(connection: &Connection, scope: &Scope) -> rusqlite::Result<Op
     connection.prepare_cached(JOB)?.query_row(parts, |row| row.get(0)).optional()
 }
 
+/// Parses what the CI system said.
+pub(super) fn ci(text: Option<String>) -> Option<CiContext> {
+    serde_json::from_str(&text?).ok()
+}
+
 /// Parses the stored list of the collectors that measured a run.
 pub(super) fn sources(text: Option<String>) -> Vec<Source> {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
@@ -96,6 +128,7 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Resul
         ":limit": query.limit,
     };
     let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
+    parameters.extend(query.filter.parameters());
     if let Some(run_id) = &query.run_id {
         parameters.push((":run_id", run_id));
     }

@@ -61,6 +61,12 @@ const SCHEMA: &str = "
         received_at_ms INTEGER NOT NULL,
         digest BLOB NOT NULL,
         sources TEXT,
+        -- What the CI system says about the run, as JSON.
+        ci TEXT,
+        variant TEXT AS (ci ->> '$.variant') VIRTUAL,
+        ref TEXT AS (ci ->> '$.ref') VIRTUAL,
+        event TEXT AS (ci ->> '$.event') VIRTUAL,
+        result TEXT AS (ci ->> '$.result') VIRTUAL,
         payload TEXT NOT NULL
     ) STRICT;
     CREATE INDEX runs_of_job ON runs (job_id, id);

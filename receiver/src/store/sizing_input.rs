@@ -1,10 +1,11 @@
 //! The runs that recommendations are made from, and the figures of jobs that are computed from them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params, params};
-use wire::{ContainerSummary, Scope};
+use rusqlite::{Connection, Row, ToSql, named_params, params};
+use wire::{ContainerSummary, RunResult, Scope};
 
 use super::containers;
+use super::runs::RunFilter;
 
 /// The jobs of a repository that ran last.
 pub(super) const JOBS: &str = "
@@ -30,9 +31,14 @@ const COUNT: &str = "
 
 /// The last complete runs of a job, newest first.
 pub(super) const RUNS: &str = "
-    SELECT id, run_id, duration_seconds, cpu_seconds, received_at_ms FROM runs
-    WHERE job_id = ?1 AND is_final = 1 AND complete IS NOT 0 AND received_at_ms >= ?2
-    ORDER BY id DESC LIMIT ?3";
+    SELECT id, run_id, duration_seconds, cpu_seconds, received_at_ms, result FROM runs
+    WHERE job_id = :job AND is_final = 1 AND complete IS NOT 0 AND received_at_ms >= :since
+    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
+    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
+    ORDER BY id DESC LIMIT :limit";
+
+/// Results of runs that may not have done all of their work.
+const FAILED: [&str; 2] = [RunResult::Failure.name(), RunResult::Cancelled.name()];
 
 /// Jobs whose figures must be recomputed.
 pub(super) const STALE: &str = "
@@ -53,6 +59,8 @@ pub struct CompleteRun {
     pub cpu_seconds: Option<f64>,
     /// When its last summary arrived.
     pub received_at: Timestamp,
+    /// Whether the job did not end well, so that it may not have done all of its work.
+    pub failed: bool,
     /// Its containers.
     pub containers: Vec<ContainerSummary>,
 }
@@ -68,6 +76,8 @@ pub struct HistoryQuery {
     pub runs: u32,
     /// Only runs that arrived at this time or later.
     pub since: Option<Timestamp>,
+    /// Only runs about which the CI system said this.
+    pub filter: RunFilter,
 }
 
 /// The last complete runs of a job.
@@ -144,7 +154,7 @@ pub(super) fn of_scope(connection: &Connection, query: &HistoryQuery) -> rusqlit
     };
     let mut jobs: Vec<JobHistory> = statement.raw_query().mapped(job).collect::<rusqlite::Result<_>>()?;
     for job in &mut jobs {
-        job.runs = runs(connection, job.id, query.since, query.runs)?;
+        job.runs = runs(connection, job.id, query.since, &query.filter, query.runs)?;
     }
     Ok(jobs)
 }
@@ -167,7 +177,9 @@ pub(super) fn stale(
     };
     let states: Vec<JobState> =
         statement.query_map(params![after, jobs], state)?.collect::<rusqlite::Result<_>>()?;
-    let job = |state: JobState| Ok(StaleJob { state, runs: runs(connection, state.id, None, runs_of_each)? });
+    let all = RunFilter::default();
+    let job =
+        |state: JobState| Ok(StaleJob { state, runs: runs(connection, state.id, None, &all, runs_of_each)? });
     states.into_iter().map(job).collect()
 }
 
@@ -176,11 +188,15 @@ fn runs(
     connection: &Connection,
     job: i64,
     since: Option<Timestamp>,
+    filter: &RunFilter,
     limit: u32,
 ) -> rusqlite::Result<Vec<CompleteRun>> {
     let since = since.map_or(i64::MIN, Timestamp::as_millisecond);
     let mut statement = connection.prepare_cached(RUNS)?;
-    let rows = statement.query_map(params![job, since, limit], |row| {
+    let parameters = named_params! { ":job": job, ":since": since, ":limit": limit };
+    let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
+    parameters.extend(filter.parameters());
+    let rows = statement.query_map(parameters.as_slice(), |row| {
         Ok(CompleteRun {
             id: row.get(0)?,
             job_id: job,
@@ -188,6 +204,7 @@ fn runs(
             duration_seconds: row.get(2)?,
             cpu_seconds: row.get(3)?,
             received_at: Timestamp::from_millisecond(row.get(4)?).unwrap_or_default(),
+            failed: row.get::<_, Option<String>>(5)?.is_some_and(|result| FAILED.contains(&result.as_str())),
             containers: Vec::new(),
         })
     })?;

@@ -1,17 +1,20 @@
 //! Lists of runs without their payloads, and single runs with theirs.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
 use wire::{RunSummary, Scope};
 
 use super::catalog::{scope, time};
 use super::containers;
-use super::runs::{self, WholeRun};
+use super::runs::{self, RunFilter, WholeRun};
 
 /// The runs of a job without their payloads, newest first.
 pub(super) const PAGE: &str = "
     SELECT id, run_id, run_attempt, is_final, complete, start_time_ms, end_time_ms, duration_seconds, cpu_seconds,
-        received_at_ms
-    FROM runs WHERE job_id = :job AND id < :before ORDER BY id DESC LIMIT :limit";
+        received_at_ms, ci
+    FROM runs WHERE job_id = :job AND id < :before
+    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
+    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
+    ORDER BY id DESC LIMIT :limit";
 
 /// One run.
 pub(super) const RUN: &str = "
@@ -25,6 +28,8 @@ pub struct SummaryQuery {
     pub scope: Scope,
     /// Only those with a row id below this.
     pub before: Option<i64>,
+    /// Only runs about which the CI system said this.
+    pub filter: RunFilter,
     /// At most this many.
     pub limit: u32,
 }
@@ -36,12 +41,11 @@ pub(super) fn page(
 ) -> rusqlite::Result<Option<Vec<RunSummary>>> {
     let Some(job) = runs::job(connection, &query.scope)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(PAGE)?;
-    let parameters = named_params! {
-        ":job": job,
-        ":before": query.before.unwrap_or(i64::MAX),
-        ":limit": query.limit,
-    };
-    let rows = statement.query_map(parameters, |row| {
+    let before = query.before.unwrap_or(i64::MAX);
+    let parameters = named_params! { ":job": job, ":before": before, ":limit": query.limit };
+    let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
+    parameters.extend(query.filter.parameters());
+    let rows = statement.query_map(parameters.as_slice(), |row| {
         Ok(RunSummary {
             id: row.get(0)?,
             run_id: row.get(1)?,
@@ -53,6 +57,7 @@ pub(super) fn page(
             duration_seconds: row.get(7)?,
             cpu_seconds: row.get(8)?,
             received_at: time(row.get(9)?),
+            ci: runs::ci(row.get(10)?),
             containers: vec![],
         })
     })?;

@@ -12,6 +12,7 @@ fn run(seq: Option<u64>, is_final: bool, body: &str) -> NewRun {
         end_time: Timestamp::UNIX_EPOCH,
         duration_seconds: 0.0,
         cpu_seconds: None,
+        ci: None,
         received_at: Timestamp::UNIX_EPOCH,
         digest: <sha2::Sha256 as sha2::Digest>::digest(body).into(),
         payload: body.to_owned(),

@@ -2,6 +2,8 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::store::RunFilter;
+
 /// Everything but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Characters that must not be in a header.
@@ -27,6 +29,16 @@ pub(super) fn name(part: &str) -> &str {
 /// The address of a job's page.
 pub(super) fn job(parts: [&str; 4]) -> String {
     format!("/jobs/{}", parts.map(part).join("/"))
+}
+
+/// A page of a job with the runs that pass the filter, and with ids below `before`.
+pub(super) fn filtered(job: &str, filter: &RunFilter, before: Option<i64>) -> String {
+    let RunFilter { variant, git_ref, event, result } = filter;
+    let fields = [("variant", variant), ("ref", git_ref), ("event", event), ("result", result)];
+    let given = fields.into_iter().filter_map(|(name, text)| Some((name, value(text.as_ref()?))));
+    let all = given.chain(before.map(|before| ("before", before.to_string())));
+    let query: Vec<String> = all.map(|(name, value)| format!("{name}={value}")).collect();
+    if query.is_empty() { job.to_owned() } else { format!("{job}?{}", query.join("&")) }
 }
 
 /// Where to go after signing in. Only our own pages are allowed.

@@ -4,7 +4,7 @@ mod numbers;
 pub(crate) mod rules;
 mod strict;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use wire::{CpuHistogram, Payload, Scope, ScopeError, Submission};
@@ -80,22 +80,17 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], prefix: &str) -> Result<T, BodyEr
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        match inner.classify() {
-            Category::Data => {
-                let field = if path == "." {
-                    prefix.trim_end_matches('.').to_owned()
-                } else {
-                    format!("{prefix}{path}")
-                };
-                let hint = if field.ends_with("_time") {
-                    "; a time such as 2026-02-06T14:30:00Z is accepted"
-                } else {
-                    ""
-                };
-                BodyError::invalid(missing_field(&field, &inner), format!("{inner}{hint}"))
-            }
-            _ => BodyError::Malformed(format!("the body is not JSON: {inner}")),
+        // serde_json calls a number in place of a name a syntax error.
+        let is_name_missing = || inner.to_string().starts_with("expected value");
+        let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        if inner.classify() != Category::Data && !(is_name_missing() && is_json()) {
+            return BodyError::Malformed(format!("the body is not JSON: {inner}"));
         }
+        let field =
+            if path == "." { prefix.trim_end_matches('.').to_owned() } else { format!("{prefix}{path}") };
+        let hint =
+            if field.ends_with("_time") { "; a time such as 2026-02-06T14:30:00Z is accepted" } else { "" };
+        BodyError::invalid(missing_field(&field, &inner), format!("{inner}{hint}"))
     })?;
     deserializer.end().map_err(|error| BodyError::Malformed(format!("the body is not JSON: {error}")))?;
     Ok(parsed)
@@ -128,6 +123,16 @@ fn check_payload(payload: &Payload) -> Result<(), BodyError> {
         if length > most {
             let detail = format!("has {length} elements; at most {most} are accepted");
             return Err(BodyError::invalid(format!("payload.{list}"), detail));
+        }
+    }
+    if let Some(ci) = &payload.ci {
+        for (field, text) in ci.texts() {
+            if let Some(text) = text {
+                rules::name(&format!("payload.ci.{field}"), text)?;
+            }
+        }
+        if let Some(detail) = ci.url.as_deref().and_then(wire::url_fault) {
+            return Err(BodyError::invalid("payload.ci.url", detail));
         }
     }
     for (index, container) in payload.containers.iter().enumerate() {

@@ -102,3 +102,55 @@ fn few_descriptors_are_enough() {
     let payload: Result<Payload, _> = serde_json::from_slice(&output.stderr);
     assert!(payload.is_ok_and(|payload| payload.sample_count > 2), "{output:?}");
 }
+
+/// The variables of a runner of Forgejo.
+const FORGEJO: [(&str, &str); 9] = [
+    ("FORGEJO_ACTIONS", "true"),
+    ("GITHUB_ACTIONS", "true"),
+    ("GITHUB_SERVER_URL", "https://ci.example"),
+    ("GITHUB_REPOSITORY", "my-org/my-repo"),
+    ("GITHUB_RUN_NUMBER", "7"),
+    ("GITHUB_REF", "refs/heads/main"),
+    ("GITHUB_SHA", "0123abcd"),
+    ("GITHUB_EVENT_NAME", "pull_request"),
+    ("COLLECTOR_VARIANT", "{\n  \"os\": \"linux\",\n  \"go\": \"1.26\"\n}"),
+];
+
+#[test]
+fn the_summary_has_what_the_ci_system_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let event = directory.path().join("event.json");
+    let repository = |name: &str| serde_json::json!({"repo": {"full_name": name}});
+    let request = serde_json::json!({"pull_request": {"head": repository("x/my-repo"), "base": repository("my-org/my-repo")}});
+    std::fs::write(&event, request.to_string()).unwrap();
+    for (script, result) in [("exit 0", "success"), ("exit 3", "failure"), ("kill -9 $$", "failure")] {
+        let mut command = collector();
+        command.args(["run", "--ebpf=off", "--output=json", "--log-level=error"]);
+        command.envs(FORGEJO).env("GITHUB_EVENT_PATH", &event).args(["--", "sh", "-c", script]);
+        let report: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stderr).unwrap();
+        let said = serde_json::json!({
+            "system": "forgejo", "variant": "{\"go\":\"1.26\",\"os\":\"linux\"}", "ref": "refs/heads/main",
+            "sha": "0123abcd", "event": "pull_request", "fork": true,
+            "url": "https://ci.example/my-org/my-repo/actions/runs/7", "result": result,
+        });
+        assert_eq!(report["ci"], said, "{script}");
+    }
+}
+
+#[test]
+fn a_command_that_ends_by_a_signal_to_us_was_cancelled() {
+    let mut command = collector();
+    command.args([
+        "run",
+        "--ebpf=off",
+        "--output=json",
+        "--output-file=-",
+        "--log-format=json",
+        "--log-level=info",
+    ]);
+    let program = Program::start(command.args(["--", "sleep", "60"]));
+    program.wait_for("measuring from /proc alone, without eBPF");
+    let ended = program.stop();
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect(&ended.stderr);
+    assert_eq!(report["ci"], serde_json::json!({"result": "cancelled"}));
+}

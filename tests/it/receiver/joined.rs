@@ -135,6 +135,27 @@ fn two_that_measured_one_run_are_one_row_everywhere() {
 }
 
 #[test]
+fn two_legs_of_a_matrix_are_never_one_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&directory.path().join("db"));
+    let leg = |mut body: Value, variant: &str| {
+        body["payload"]["ci"] = json!({"variant": variant, "sha": "0123abcd"});
+        body
+    };
+    let sidecar = |run| summary("sidecar", run, 1, true, 15.0);
+    let node = |run| summary("node", run, 1, true, 18.0);
+    assert_eq!(push(&receiver, &leg(sidecar("1"), "linux")), (201, json!({"id": 1})));
+    assert_eq!(push(&receiver, &leg(node("1"), "macos")), (201, json!({"id": 2})));
+    assert_eq!(push(&receiver, &leg(node("2"), "linux")), (201, json!({"id": 3})));
+    // A sidecar that does not know its variant measured the run of the node's collector, which does.
+    let mut unknown = sidecar("2");
+    unknown["payload"]["ci"] = json!({"ref": "main"});
+    assert_eq!(push(&receiver, &unknown), (200, json!({"id": 3, "joined": true})));
+    let ci = get(&receiver, "/api/v1/runs/3")["payload"]["ci"].clone();
+    assert_eq!(ci, json!({"variant": "linux", "sha": "0123abcd", "ref": "main"}));
+}
+
+#[test]
 fn a_run_goes_with_all_that_was_told_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("db");

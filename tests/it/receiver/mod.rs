@@ -1,6 +1,7 @@
 //! The receiver over real sockets.
 
 mod catalog;
+mod ci;
 mod export;
 mod ingest;
 mod joined;

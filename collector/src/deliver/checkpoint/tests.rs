@@ -45,6 +45,8 @@ fn head(passes: u32) -> Head {
         cpu_count: 2,
         memory_total_bytes: None,
         kernel: None,
+        node_name: None,
+        instance_type: None,
         warnings: Vec::new(),
     };
     let reading = |seconds| CgroupReading {
@@ -63,6 +65,7 @@ fn head(passes: u32) -> Head {
             job: "j".to_owned(),
             run_id: "1".to_owned(),
             run_attempt: Some(2),
+            ci: wire::CiContext { git_ref: Some("main".to_owned()), ..wire::CiContext::default() },
         },
         mode: "sidecar".to_owned(),
         boot_id: Some("b".to_owned()),

@@ -39,6 +39,7 @@ impl RunPublisher {
     ) -> anyhow::Result<bool> {
         let summary = self.close();
         let mut payload = run.payload(self.is_whole());
+        payload.ci = Some(self.ci.clone()).filter(|ci| !ci.is_empty());
         note_warnings(&mut payload);
         let report = Report::new(config, config.run.as_ref(), &payload);
         self.deliver(report, summary, payload, deadline, again).await

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use uuid::Uuid;
-use wire::{Payload, Submission};
+use wire::{CiContext, Payload, RunResult, Submission};
 
 use self::checkpoint_writer::{CheckpointWriter, Progress};
 use self::interim_push::InterimPush;
@@ -38,6 +38,8 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct RunPublisher {
     run: Option<RunIdentity>,
+    /// What the CI system says about the collector's only run.
+    ci: CiContext,
     pusher: Option<Pusher>,
     spool: Option<Spool>,
     summary_id: String,
@@ -107,6 +109,7 @@ impl RunPublisher {
     fn new(config: &Config, run: Option<RunIdentity>, pusher: Option<Pusher>, spool: Option<Spool>) -> Self {
         Self {
             run,
+            ci: config.ci.clone(),
             summary_id: Uuid::now_v7().to_string(),
             next_seq: 1,
             recovered: false,
@@ -121,6 +124,11 @@ impl RunPublisher {
             pusher,
             spool,
         }
+    }
+
+    /// Notes how the run ended.
+    pub(crate) fn ended(&mut self, result: RunResult) {
+        self.ci.result = Some(result);
     }
 
     /// The run, and the pusher of its summaries.

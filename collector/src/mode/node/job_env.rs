@@ -161,8 +161,8 @@ impl JobEnvironments {
     ) -> Option<Rc<RunIdentity>> {
         match (named, before) {
             // Processes of the same run share one identity.
-            (Named::Run(run), Some(before)) if *before == run => Some(before),
-            (Named::Run(run), _) => Some(Rc::new(run)),
+            (Named::Run(run), Some(before)) if *before == *run => Some(before),
+            (Named::Run(run), _) => Some(Rc::from(run)),
             (Named::Nobody, _) => None,
             (Named::Unusable { run_id, why }, _) => {
                 if self.logged.len() < MAX_LOGGED && self.logged.insert(run_id.clone()) {

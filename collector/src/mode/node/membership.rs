@@ -166,15 +166,15 @@ impl Membership {
         let Some(run) = &member.run else {
             return before;
         };
-        let known = jobs.running.iter().find(|(_, known)| **known == **run).map(|(id, _)| *id);
+        let known = jobs.running.iter().find(|(_, known)| run.may_be(known)).map(|(id, _)| *id);
         if let Some(job) = known {
             return Some(Belongs { job, by_itself: true, is_orphan: false });
         }
-        if jobs.over.contains(run) {
+        if jobs.over.iter().any(|over| run.may_be(over)) {
             return None;
         }
         let since_ticks = member.key.start_ticks;
-        let job = if let Some(new) = begun.iter_mut().find(|new| new.run == *run) {
+        let job = if let Some(new) = begun.iter_mut().find(|new| run.may_be(&new.run)) {
             new.since_ticks = new.since_ticks.min(since_ticks);
             new.id
         } else {

@@ -75,8 +75,9 @@ impl NodePublisher {
 
     /// A job is over: starts the delivery of its final summary.
     fn finish(&mut self, job: JobRun, end: JobEnd, pod: &Pod, context: &RunContext) {
-        let payload = pod.snapshot(&job, context).payload(job.publisher.is_whole());
+        let mut payload = pod.snapshot(&job, context).payload(job.publisher.is_whole());
         let JobRun { run, mut publisher, .. } = job;
+        payload.ci = Some(run.ci.clone()).filter(|ci| !ci.is_empty());
         info!(
             repository = run.repository,
             workflow = run.workflow,
@@ -285,6 +286,7 @@ async fn report(config: &Config, submission: &Submission) -> bool {
         job: submission.job.clone(),
         run_id: submission.run_id.clone(),
         run_attempt: submission.run_attempt,
+        ci: submission.payload.ci.clone().unwrap_or_default(),
     };
     let report = Report::new(config, Some(&run), &submission.payload);
     matches!(report.write().await, Ok(Ok(())))

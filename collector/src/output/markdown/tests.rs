@@ -37,6 +37,7 @@ fn run() -> RunIdentity {
         job: "build".to_owned(),
         run_id: "run-123".to_owned(),
         run_attempt: None,
+        ci: wire::CiContext::default(),
     }
 }
 

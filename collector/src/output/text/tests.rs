@@ -24,6 +24,7 @@ fn the_report_is_what_a_person_likes_to_read() {
         job: "build".to_owned(),
         run_id: "run-123".to_owned(),
         run_attempt: None,
+        ci: wire::CiContext::default(),
     };
     let expected = include_str!("report.txt");
     let report = render(&payload, Some(&run), false);

@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use super::catalog::within;
 use super::parameters::Rfc3339Time;
 use super::{parse, summaries};
-use wire::ContainerSummary;
+use wire::{CiContext, ContainerSummary, RunResult};
 
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
@@ -177,7 +177,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
 }
 
 /// Names of the columns, with their units.
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 44] = [
     "run",
     "organization",
     "repository",
@@ -212,6 +212,16 @@ const COLUMNS: [&str; 34] = [
     "memory_bound_bytes",
     "oom_kills",
     "exit_status",
+    "variant",
+    "ref",
+    "sha",
+    "event",
+    "fork",
+    "result",
+    "ci_system",
+    "ci_url",
+    "runner_name",
+    "runner_labels",
 ];
 
 fn csv(page: &ExportPage<ExportedFigures>, first: bool) -> Result<Text, AppError> {
@@ -239,6 +249,8 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
     let run = &exported.run;
     let [organization, _, workflow, job] = exported.scope.names();
     let text = |text: &str| literal(text).into_owned();
+    let said =
+        |field: fn(&CiContext) -> Option<&str>| run.ci.as_ref().and_then(field).map(text).unwrap_or_default();
     let number = |figure: fn(&ContainerSummary) -> Option<f64>| shown(container.and_then(figure));
     let count = |figure: fn(&ContainerSummary) -> Option<u64>| shown(container.and_then(figure));
     [
@@ -276,6 +288,16 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         count(|container| container.memory_bound_bytes),
         count(|container| container.oom_kills),
         count(|container| container.exit_status.map(u64::from)),
+        said(|ci| ci.variant.as_deref()),
+        said(|ci| ci.git_ref.as_deref()),
+        said(|ci| ci.sha.as_deref()),
+        said(|ci| ci.event.as_deref()),
+        shown(run.ci.as_ref().and_then(|ci| ci.fork)),
+        said(|ci| ci.result.map(RunResult::name)),
+        said(|ci| ci.system.as_deref()),
+        said(|ci| ci.url.as_deref()),
+        said(|ci| ci.runner_name.as_deref()),
+        said(|ci| ci.runner_labels.as_deref()),
     ]
 }
 

@@ -9,7 +9,7 @@ use serde::de::{
     self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
-use wire::Scope;
+use wire::{RunResult, Scope};
 
 use crate::api::error::AppError;
 
@@ -96,6 +96,26 @@ pub(crate) struct RunId(pub(crate) i64);
 impl<'de> Deserialize<'de> for RunId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         value(deserializer, "the id of a run", |text| number(text).map(Self))
+    }
+}
+
+/// A result that runs can be selected by.
+#[derive(Debug, Clone, Copy, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RunResultName {
+    Success,
+    Failure,
+    Cancelled,
+}
+
+impl RunResultName {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Success => RunResult::Success,
+            Self::Failure => RunResult::Failure,
+            Self::Cancelled => RunResult::Cancelled,
+        }
+        .name()
     }
 }
 

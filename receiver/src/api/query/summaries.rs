@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::{Problem, RunSummary, Scope, StoredRun};
 
-use super::parameters::{PageLimit, RunId};
+use super::parameters::{PageLimit, RunId, RunResultName};
 use super::{NoParameters, Page, parse};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
-use crate::store::{SummaryQuery, WholeRun};
+use crate::store::{RunFilter, SummaryQuery, WholeRun};
 
 /// Query of the runs of a job.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -24,6 +24,16 @@ struct SummariesQuery {
     /// Only runs with an id below this.
     #[param(value_type = Option<i64>)]
     before: Option<RunId>,
+    /// Only runs of this variant.
+    variant: Option<String>,
+    /// Only runs of this branch or tag, such as `refs/heads/main`.
+    #[serde(rename = "ref")]
+    git_ref: Option<String>,
+    /// Only runs that this event started, such as `push`.
+    event: Option<String>,
+    /// Only runs with this result.
+    #[param(inline)]
+    result: Option<RunResultName>,
     /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -58,8 +68,10 @@ pub(crate) async fn summaries(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
-    let (SummariesQuery { before, limit: PageLimit(limit) }, parameters) = parse(query.as_deref())?;
-    let query = SummaryQuery { scope, before: before.map(|RunId(id)| id), limit: limit + 1 };
+    let (query, parameters) = parse(query.as_deref())?;
+    let SummariesQuery { before, variant, git_ref, event, result, limit: PageLimit(limit) } = query;
+    let filter = RunFilter { variant, git_ref, event, result: result.map(|result| result.name().to_owned()) };
+    let query = SummaryQuery { scope, before: before.map(|RunId(id)| id), filter, limit: limit + 1 };
     let rows = state.store.summaries(query).await?;
     let rows = rows.ok_or(AppError::Missing("no run of this job is stored".to_owned()))?;
     let page = Page::new(rows, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()));

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use wire::{CpuHistogram, Scope};
+use wire::{CiContext, CpuHistogram, RunResult, Scope};
 
 use super::super::deferred::Deferred;
 use super::super::write::{self, Insert, WriteRequest, Writer};
@@ -24,6 +24,7 @@ fn run(workflow: &str, job: &str, seq: Option<u64>, is_final: bool, complete: Op
         end_time: Timestamp::UNIX_EPOCH,
         duration_seconds: 60.0,
         cpu_seconds: None,
+        ci: None,
         received_at: Timestamp::UNIX_EPOCH,
         digest: [seq.unwrap_or(0) as u8; 32],
         payload: "{}".to_owned(),
@@ -68,7 +69,7 @@ fn histories_hold_complete_runs_newest_first() {
     insert(&mut connection, run("elsewhere", "j", None, true, None));
     let ids = |workflow: Option<&str>, job: Option<&str>, jobs: u32, runs: u32| {
         let scope = Scope::new("o", Some("r"), workflow, job).unwrap();
-        let query = HistoryQuery { scope, jobs, runs, since: None };
+        let query = HistoryQuery { scope, jobs, runs, since: None, filter: RunFilter::default() };
         let histories = of_scope(&connection, &query).unwrap();
         let of = |job: &JobHistory| job.runs.iter().map(|run| run.id).collect::<Vec<_>>();
         histories.iter().map(of).collect::<Vec<_>>()
@@ -85,7 +86,8 @@ fn histories_hold_complete_runs_newest_first() {
         [Ok(3), Ok(2), Ok(1)]
     );
     let scope = Scope::new("o", Some("r"), Some("w"), Some("j")).unwrap();
-    let late = HistoryQuery { scope, jobs: 1, runs: 9, since: Some(Timestamp::MAX) };
+    let all = HistoryQuery { scope, jobs: 1, runs: 9, since: None, filter: RunFilter::default() };
+    let late = HistoryQuery { since: Some(Timestamp::MAX), ..all };
     assert!(of_scope(&connection, &late).unwrap()[0].runs.is_empty());
     let facts = &stale(&connection, 0, 9, 9).unwrap()[0].runs[0].containers[0];
     assert_eq!((facts.cpu_periods, facts.memory_limit_bytes), (Some(u64::MAX >> 1), Some(7)));
@@ -230,4 +232,38 @@ async fn background_work_gets_its_turn_while_pushes_keep_coming() {
     }
     drop(store);
     tokio::task::spawn_blocking(|| closer.close()).await.unwrap();
+}
+
+#[test]
+fn runs_are_selected_by_what_the_ci_system_said() {
+    let (_directory, mut connection) = open();
+    let said = |variant: &str, git_ref: &str, result: Option<RunResult>| CiContext {
+        variant: Some(variant.to_owned()),
+        git_ref: Some(git_ref.to_owned()),
+        event: Some("push".to_owned()),
+        result,
+        ..CiContext::default()
+    };
+    for ci in [
+        Some(said("a", "main", Some(RunResult::Success))),
+        Some(said("b", "main", Some(RunResult::Failure))),
+        Some(said("a", "side", None)),
+        None,
+    ] {
+        insert(&mut connection, NewRun { ci, ..run("w", "j", None, true, None) });
+    }
+    let runs = |variant: Option<&str>, git_ref: Option<&str>, event: Option<&str>, result: Option<&str>| {
+        let [variant, git_ref, event, result] =
+            [variant, git_ref, event, result].map(|text| text.map(str::to_owned));
+        let filter = RunFilter { variant, git_ref, event, result };
+        let scope = Scope::new("o", Some("r"), Some("w"), Some("j")).unwrap();
+        let query = HistoryQuery { scope, jobs: 1, runs: 9, since: None, filter };
+        let runs = of_scope(&connection, &query).unwrap().remove(0).runs;
+        runs.iter().map(|run| (run.id, run.failed)).collect::<Vec<_>>()
+    };
+    assert_eq!(runs(None, None, None, None), [(4, false), (3, false), (2, true), (1, false)]);
+    assert_eq!(runs(Some("a"), None, None, None), [(3, false), (1, false)]);
+    assert_eq!(runs(Some("a"), Some("main"), Some("push"), None), [(1, false)]);
+    assert_eq!(runs(None, None, None, Some("failure")), [(2, true)]);
+    assert!(runs(None, None, Some("pull_request"), None).is_empty());
 }

@@ -182,7 +182,7 @@ fn told(basis: &Basis, recommended: bool) -> String {
         return format!("Too few runs for a recommendation: {runs} so far.");
     }
     let whose = match basis.level {
-        SizingLevel::Job => String::new(),
+        SizingLevel::Variant | SizingLevel::Job => String::new(),
         SizingLevel::Workflow => " of all jobs of the workflow, as this one has too few".to_owned(),
         SizingLevel::Repository => " of all jobs of the repository, as this one has too few".to_owned(),
     };

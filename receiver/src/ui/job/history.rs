@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 use wire::rules::is_throttled;
-use wire::{ContainerSummary, RunSummary};
+use wire::{CiContext, ContainerSummary, RunResult, RunSummary};
 
 use crate::sizing::recommendation::Sizing;
+use crate::store::RunFilter;
 use crate::ui::chart::{Chart, Unit, X};
 use crate::ui::components::Badge;
 use crate::ui::format::{self, DisplayTime};
+use crate::ui::urls;
 
 /// One container over several runs.
 pub(super) struct ContainerCourse {
@@ -29,6 +31,8 @@ pub(super) struct RunRow {
     pub(super) href: String,
     pub(super) run_id: String,
     pub(super) attempt: Option<u32>,
+    /// What the CI system says about it, each with the list of the runs that it says the same about.
+    pub(super) said: Vec<(String, String)>,
     pub(super) began: DisplayTime,
     pub(super) duration: String,
     pub(super) cpu: String,
@@ -135,12 +139,14 @@ fn row(run: &RunSummary, container: &ContainerSummary) -> CourseRow {
     }
 }
 
-pub(super) fn rows(runs: &[RunSummary], now: Timestamp) -> Vec<RunRow> {
+/// `href`: the page of the job.
+pub(super) fn rows(runs: &[RunSummary], href: &str, now: Timestamp) -> Vec<RunRow> {
     let rows = runs.iter().enumerate().map(|(at, run)| RunRow {
         id: run.id,
         href: format!("/runs/{}", run.id),
         run_id: run.run_id.clone(),
         attempt: run.run_attempt.filter(|attempt| *attempt > 1),
+        said: run.ci.as_ref().map(|ci| said(ci, href)).unwrap_or_default(),
         began: DisplayTime::new(run.start_time, now),
         duration: format::seconds(run.duration_seconds),
         cpu: run.cpu_seconds.map_or_else(|| "–".to_owned(), format::seconds),
@@ -157,6 +163,17 @@ pub(super) fn rows(runs: &[RunSummary], now: Timestamp) -> Vec<RunRow> {
     rows.collect()
 }
 
+fn said(ci: &CiContext, href: &str) -> Vec<(String, String)> {
+    let all = RunFilter::default;
+    let link = |text: &Option<String>, filter: RunFilter| {
+        text.clone().map(|text| (text, format!("{}#runs", urls::filtered(href, &filter, None))))
+    };
+    let variant = link(&ci.variant, RunFilter { variant: ci.variant.clone(), ..all() });
+    let git_ref = link(&ci.git_ref, RunFilter { git_ref: ci.git_ref.clone(), ..all() });
+    let event = link(&ci.event, RunFilter { event: ci.event.clone(), ..all() });
+    [variant, git_ref, event].into_iter().flatten().collect()
+}
+
 fn badges(run: &RunSummary) -> Vec<Badge> {
     let mut badges = vec![];
     let killed: u64 = run.containers.iter().filter_map(|container| container.oom_kills).sum();
@@ -166,6 +183,11 @@ fn badges(run: &RunSummary) -> Vec<Badge> {
     let share = |container: &ContainerSummary| container.throttled_share(run.duration_seconds);
     if run.containers.iter().filter_map(share).any(is_throttled) {
         badges.push(Badge { kind: "warn", text: "throttled".to_owned() });
+    }
+    match run.ci.as_ref().and_then(|ci| ci.result) {
+        Some(RunResult::Failure) => badges.push(Badge { kind: "bad", text: "failed".to_owned() }),
+        Some(RunResult::Cancelled) => badges.push(Badge { kind: "warn", text: "cancelled".to_owned() }),
+        _ => {}
     }
     if run.complete == Some(false) || !run.is_final {
         badges.push(Badge { kind: "warn", text: "not the whole run".to_owned() });

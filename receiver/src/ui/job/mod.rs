@@ -25,7 +25,7 @@ use crate::sizing::format::{Format, Target};
 use crate::sizing::job_figures::JobFigures;
 use crate::sizing::parameters::SizingParameters;
 use crate::sizing::sizing;
-use crate::store::{JobRow, SummaryQuery};
+use crate::store::{JobRow, RunFilter, SummaryQuery};
 
 /// Number of runs on a page, and in a chart.
 const PAGE: u32 = 50;
@@ -42,6 +42,7 @@ struct JobPage {
     basis: String,
     courses: Vec<ContainerCourse>,
     runs: Vec<RunRow>,
+    selected: Vec<Selected>,
     first: Option<String>,
     next: Option<String>,
 }
@@ -50,6 +51,32 @@ struct JobPage {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RunsPageQuery {
     before: Option<String>,
+    variant: Option<String>,
+    #[serde(rename = "ref")]
+    git_ref: Option<String>,
+    event: Option<String>,
+    result: Option<String>,
+}
+
+impl RunsPageQuery {
+    /// The filter; an empty value, as from an empty field, does not restrict.
+    fn filter(&self) -> RunFilter {
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        RunFilter {
+            variant: given(&self.variant),
+            git_ref: given(&self.git_ref),
+            event: given(&self.event),
+            result: given(&self.result),
+        }
+    }
+}
+
+/// A selected value of a field by which runs are filtered.
+struct Selected {
+    name: &'static str,
+    value: String,
+    /// The page without this filter.
+    without: String,
 }
 
 type Names = (String, String, String, String);
@@ -67,14 +94,17 @@ pub(super) async fn job(
     Query(asked): Query<RunsPageQuery>,
 ) -> Result<Response, PageError> {
     let scope = scope(&names)?;
+    let filter = asked.filter();
     let before = asked.before.map(|before| before.parse());
     let before =
         before.transpose().map_err(|_| PageError::Invalid("before is not the id of a run".to_owned()))?;
-    let query = SummaryQuery { scope: scope.clone(), before, limit: PAGE + 1 };
+    let query = SummaryQuery { scope: scope.clone(), before, filter: filter.clone(), limit: PAGE + 1 };
     let (row, runs) = tokio::try_join!(state.store.job(scope.clone()), state.store.summaries(query))?;
     let (Some(row), Some(runs)) = (row, runs) else { return Err(PageError::NotFound) };
-    let sizing = sizing(&state.store, scope, SizingParameters::default()).await?;
-    page(&view(&row, runs, &sizing, before.is_some(), Timestamp::now()))
+    let RunFilter { variant, git_ref, event, .. } = filter.clone();
+    let parameters = SizingParameters { variant, git_ref, event, ..SizingParameters::default() };
+    let sizing = sizing(&state.store, scope, parameters).await?;
+    page(&view(&row, runs, &sizing, &filter, before.is_some(), Timestamp::now()))
 }
 
 /// `GET /ui/sizing/{organization}/{repository}/{workflow}/{job}/{format}`: the recommendation as a file.
@@ -97,6 +127,7 @@ fn view(
     row: &JobRow,
     mut runs: Vec<wire::RunSummary>,
     sizing: &crate::sizing::recommendation::Sizing,
+    filter: &RunFilter,
     later_page: bool,
     now: Timestamp,
 ) -> JobPage {
@@ -104,7 +135,8 @@ fn view(
     let href = urls::job(names);
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
-    let next = runs.last().filter(|_| more).map(|last| format!("{href}?before={}#runs", last.id));
+    let next = runs.last().filter(|_| more);
+    let next = next.map(|last| format!("{}#runs", urls::filtered(&href, filter, Some(last.id))));
     let figures: Option<JobFigures> = row.figures.as_deref().and_then(|json| serde_json::from_str(json).ok());
     JobPage {
         crumbs: Crumbs::new(names),
@@ -114,10 +146,25 @@ fn view(
         written: advice::written(sizing, &href),
         basis: advice::basis(sizing),
         courses: history::courses(&runs, sizing),
-        runs: history::rows(&runs, now),
-        first: later_page.then(|| format!("{href}#runs")),
+        runs: history::rows(&runs, &href, now),
+        selected: selected(&href, filter),
+        first: later_page.then(|| format!("{}#runs", urls::filtered(&href, filter, None))),
         next,
     }
+}
+
+fn selected(href: &str, filter: &RunFilter) -> Vec<Selected> {
+    let RunFilter { variant, git_ref, event, result } = filter.clone();
+    let without = |filter: RunFilter| urls::filtered(href, &filter, None);
+    let fields = [
+        ("variant", variant, without(RunFilter { variant: None, ..filter.clone() })),
+        ("ref", git_ref, without(RunFilter { git_ref: None, ..filter.clone() })),
+        ("event", event, without(RunFilter { event: None, ..filter.clone() })),
+        ("result", result, without(RunFilter { result: None, ..filter.clone() })),
+    ];
+    let some =
+        |(name, value, without): (_, Option<String>, _)| Some(Selected { name, value: value?, without });
+    fields.into_iter().filter_map(some).collect()
 }
 
 fn tiles(

@@ -60,6 +60,9 @@ struct RunPage {
     commands: Vec<CommandRow>,
     processes: Vec<(&'static str, Vec<Process>)>,
     overhead: Option<String>,
+    /// What the CI system says about the run, and its page there.
+    ci: Vec<(&'static str, String)>,
+    ci_url: Option<String>,
     quality: Vec<(&'static str, String)>,
 }
 
@@ -113,8 +116,29 @@ fn view(loaded: &LoadedRun, now: Timestamp) -> RunPage {
         commands: commands(payload),
         processes: processes(payload),
         overhead: payload.pod_overhead.as_ref().map(overhead),
+        ci: payload.ci.as_ref().map(said).unwrap_or_default(),
+        // What was stored before it was checked would not become a link.
+        ci_url: payload
+            .ci
+            .as_ref()
+            .and_then(|ci| ci.url.clone())
+            .filter(|url| wire::url_fault(url).is_none()),
         quality: quality(payload, &run.sources),
     }
+}
+
+/// What the CI system says, for people.
+fn said(ci: &wire::CiContext) -> Vec<(&'static str, String)> {
+    let names = ["CI system", "Variant", "Ref", "Commit", "Event", "Runner", "Labels"];
+    let texts = names.into_iter().zip(ci.texts());
+    let mut said: Vec<_> = texts.filter_map(|(name, (_, text))| Some((name, text?.to_owned()))).collect();
+    if let Some(fork) = ci.fork {
+        said.push(("From a fork", if fork { "yes" } else { "no" }.to_owned()));
+    }
+    if let Some(result) = ci.result {
+        said.push(("Result", result.name().to_owned()));
+    }
+    said
 }
 
 fn overhead(overhead: &wire::PodOverhead) -> String {
@@ -168,6 +192,11 @@ fn badges(payload: &Payload) -> Vec<Badge> {
     let killed: u64 = payload.containers.iter().filter_map(|container| container.oom_kills).sum();
     if killed > 0 {
         badges.push(Badge { kind: "bad", text: format!("{killed} OOM-killed") });
+    }
+    match payload.ci.as_ref().and_then(|ci| ci.result) {
+        Some(wire::RunResult::Failure) => badges.push(Badge { kind: "bad", text: "failed".to_owned() }),
+        Some(wire::RunResult::Cancelled) => badges.push(Badge { kind: "warn", text: "cancelled".to_owned() }),
+        _ => {}
     }
     match payload.complete {
         Some(false) => badges.push(Badge { kind: "warn", text: "not the whole run".to_owned() }),

@@ -60,11 +60,13 @@ pub(super) fn quality(payload: &Payload, sources: &[Source]) -> Vec<(&'static st
     }
     if let Some(collector) = &payload.collector {
         let memory = collector.memory_total_bytes.map(|bytes| format!(", {}", format::bytes(bytes as f64)));
+        let machine = [&collector.node_name, &collector.instance_type].into_iter().flatten();
+        let machine: String = machine.map(|name| format!("{name}, ")).collect();
         let kernel = collector.kernel.as_ref().map(|kernel| format!(", Linux {kernel}"));
         quality.push((
             "Host",
             format!(
-                "{} CPUs{}{}",
+                "{machine}{} CPUs{}{}",
                 collector.cpu_count,
                 memory.unwrap_or_default(),
                 kernel.unwrap_or_default()

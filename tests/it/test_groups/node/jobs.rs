@@ -175,6 +175,45 @@ fn a_shell_that_becomes_a_jobs_shell_is_the_jobs() {
 }
 
 #[test]
+fn legs_of_a_matrix_in_one_container_are_told_apart_by_their_variant() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}"), "--node-name=worker-7"]);
+        let pod = Pod::new(Driver::Cgroupfs);
+        let leg = |variant: &str, ms: u32| {
+            let names = format!(
+                "{} GITHUB_REF=refs/heads/main COLLECTOR_VARIANT={variant}",
+                assignments("legs", "1")
+            );
+            format!("({names} sh -c '\"$0\" burn {ms}; sleep 0.6' \"$1\") &")
+        };
+        let script = format!("sleep 0.3; {} {} wait; sleep 0.3", leg("a", 300), leg("b", 600));
+        assert!(pod.start(None, &script).wait().unwrap().success());
+        pod.end();
+        node.wait_until_over(2);
+        let mut legs: Vec<(String, Payload)> = node
+            .runs("legs")
+            .into_iter()
+            .map(|run| {
+                let payload: Payload = serde_json::from_value(run["payload"].clone()).unwrap();
+                let ci = payload.ci.clone().unwrap();
+                assert_eq!(ci.git_ref.as_deref(), Some("refs/heads/main"));
+                assert_eq!(payload.collector.as_ref().unwrap().node_name.as_deref(), Some("worker-7"));
+                (ci.variant.unwrap(), payload)
+            })
+            .collect();
+        legs.sort_by(|one, other| one.0.cmp(&other.0));
+        let used = |at: usize| attributed(&legs[at].1);
+        assert_eq!((legs.len(), legs[0].0.as_str(), legs[1].0.as_str()), (2, "a", "b"));
+        assert!(
+            (0.28..0.37).contains(&used(0)) && (0.57..0.68).contains(&used(1)),
+            "{} {}",
+            used(0),
+            used(1)
+        );
+    }
+}
+
+#[test]
 fn a_docker_container_counts_with_what_it_started() {
     for ebpf in EBPF {
         let node = Node::start(&[&format!("--ebpf={ebpf}")]);

@@ -146,6 +146,7 @@ fn record(programs: &Programs, workload: &Workload, at: usize) -> Result<(Past, 
     let hold = ((workload.hold_mib)(at) * MIB) as f64;
     let need_bytes = if workload.files { working_set } else { charged }.max(hold);
     let run = CompleteRun {
+        failed: false,
         id: at as i64 + 1,
         job_id: 1,
         run_id: (at + 1).to_string(),
