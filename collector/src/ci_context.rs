@@ -79,7 +79,7 @@ fn url(system: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Optio
 
 /// The part of a pull request's event that says where its code is from.
 #[derive(Debug, Deserialize)]
-struct Event {
+struct PullRequestEvent {
     pull_request: Option<PullRequest>,
 }
 
@@ -101,7 +101,7 @@ struct Repository {
 
 /// Whether a pull request is a fork's, by the event that the CI system wrote to a file (`GITHUB_EVENT_PATH`).
 pub fn is_fork_by_event(event: &[u8]) -> Option<bool> {
-    let request = serde_json::from_slice::<Event>(event).ok()?.pull_request?;
+    let request = serde_json::from_slice::<PullRequestEvent>(event).ok()?.pull_request?;
     // The repository of a deleted fork is null.
     let name =
         |side: Option<Side>| side.and_then(|side| side.repo).and_then(|repository| repository.full_name);

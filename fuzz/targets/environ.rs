@@ -28,5 +28,11 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
         &run.run_id,
         attempt,
     );
-    assert_eq!(again.expect("an identity"), run);
+    let mut again = again.expect("an identity");
+    again.ci = run.ci.clone();
+    assert_eq!(again, *run);
+    for text in run.ci.texts().into_iter().filter_map(|(_, text)| text) {
+        assert_eq!(wire::name_fault(text), None);
+    }
+    assert_eq!(run.ci.url.as_deref().and_then(wire::url_fault), None);
 });
