@@ -193,7 +193,7 @@ fn reason(observations: &[Observation<'_>], figure: f64, used: f64, parameters: 
             parameters.throttled_above
         ),
     );
-    add(count(|one| one.run.failed), "not ended well and can only raise this");
+    add(count(|one| one.run.failed), "failed or cancelled and can only raise this");
     add(count(|one| one.short_of_cpu), "short of CPU because of others and can only raise this");
     add(count(|one| one.at_cpu_limit), "at the CPU limit and can only raise this");
     let bound: Vec<_> = observations.iter().filter_map(Observation::cpu_bound_met).collect();

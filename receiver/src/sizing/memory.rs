@@ -213,7 +213,7 @@ fn reason(
     }
     let failed = observations.iter().filter(|one| one.run.failed).count();
     if failed > 0 {
-        let _ = write!(reason, "; {failed} of {runs} runs did not end well and can only raise this");
+        let _ = write!(reason, "; {failed} of {runs} runs failed or were cancelled and can only raise this");
     }
     let maybe_killed = observations.iter().filter(|one| one.maybe_killed).count();
     if maybe_killed > 0 {

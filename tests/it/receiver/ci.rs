@@ -155,7 +155,7 @@ fn a_run_that_failed_shows_only_what_is_needed_at_least() {
     let memory = &sizing["containers"][0]["memory"];
     assert_eq!(memory["change"], "keep", "{sizing:#}");
     assert_eq!(sizing["containers"][0]["basis"]["censored_runs"], 3);
-    assert!(memory["reasons"].to_string().contains("3 of 3 runs did not end well"), "{sizing:#}");
+    assert!(memory["reasons"].to_string().contains("3 of 3 runs failed or were cancelled"), "{sizing:#}");
     for at in 0..3 {
         push(&receiver, &run(&format!("g{at}"), &ci("a", "main", "success"), 200));
     }

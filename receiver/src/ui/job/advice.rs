@@ -3,6 +3,7 @@
 use wire::MemoryFigure;
 
 use crate::sizing::format::{Format, Target};
+use crate::sizing::parameters::SizingParameters;
 use crate::sizing::recommendation::{Basis, Change, ContainerSizing, Sizing, SizingLevel, Status};
 use crate::ui::components::Badge;
 use crate::ui::format;
@@ -69,11 +70,17 @@ fn indented(json: &str) -> Option<String> {
 /// Which runs the recommendation is based on.
 pub(super) fn basis(sizing: &Sizing) -> String {
     let runs = sizing.window.runs;
+    let SizingParameters { variant, git_ref, event, .. } = &sizing.parameters;
+    let selected = [("variant", variant), ("ref", git_ref), ("event", event)];
+    let selected = selected.into_iter().filter_map(|(name, text)| Some(format!("{name} {}", text.as_ref()?)));
+    let selected = selected.collect::<Vec<_>>().join(" and ");
+    let with = if selected.is_empty() { String::new() } else { format!(" with {selected}") };
     match runs {
-        0 => "No complete run is stored yet.".to_owned(),
-        1 => "From one complete run.".to_owned(),
+        0 if with.is_empty() => "No complete run is stored yet.".to_owned(),
+        0 => format!("No complete run{with} is stored."),
+        1 => format!("From one complete run{with}."),
         _ => format!(
-            "From the last {runs} complete runs, {} measured in total.",
+            "From the last {runs} complete runs{with}, {} measured in total.",
             format::seconds(sizing.window.seconds)
         ),
     }
