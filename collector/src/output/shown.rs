@@ -87,6 +87,18 @@ pub(super) fn memory_bound(usage: &ContainerUsage) -> Option<f64> {
     usage.memory_limit_bytes.is_none_or(|own| bound < own).then_some(bound as f64)
 }
 
+/// The memory that the container needed at its highest use, without page cache, as far as it is known.
+pub(super) fn memory_needed(usage: &ContainerUsage) -> Option<String> {
+    let known = |figure: Option<u64>| figure.map(|figure| bytes(figure as f64));
+    let (least, most) = (known(usage.memory_needed_at_least_bytes), known(usage.memory_needed_at_most_bytes));
+    match (least, most) {
+        (Some(least), Some(most)) if least != most => Some(format!("{least} to {most}")),
+        (_, Some(most)) => Some(most),
+        (Some(least), None) => Some(format!("{least} or more")),
+        (None, None) => None,
+    }
+}
+
 /// Its own limit, and a tighter one above it.
 pub(super) fn limit(own: Option<String>, bound: Option<String>) -> Option<String> {
     match (own, bound) {

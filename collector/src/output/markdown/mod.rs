@@ -8,7 +8,9 @@ use std::fmt::Write;
 
 use wire::{CommandUsage, ContainerUsage, Payload};
 
-use super::shown::{BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, seconds};
+use super::shown::{
+    BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, memory_needed, seconds,
+};
 use crate::run_identity::RunIdentity;
 
 /// Maximum size of a section, for any names in it. GitHub shows no summary at all of a step with more than 1 MiB.
@@ -117,7 +119,7 @@ fn containers(markdown: &mut String, payload: &Payload) {
     if shown.is_empty() {
         return;
     }
-    let columns: [Column<ContainerUsage>; 17] = [
+    let columns: [Column<ContainerUsage>; 18] = [
         names("container", |usage| Some(escape::name(&usage.name))),
         figures("CPU cores p95", |usage| usage.cpu_cores.p95.map(cores)),
         figures("peak", |usage| Some(cores(usage.cpu_cores.peak))),
@@ -125,6 +127,7 @@ fn containers(markdown: &mut String, payload: &Payload) {
         figures("limit", |usage| limit(usage.cpu_limit_cores.map(cores), cpu_bound(usage).map(cores))),
         figures("memory peak", |usage| Some(bytes(usage.memory_bytes.peak))),
         figures("working set", |usage| usage.working_set_bytes.map(|set| bytes(set.peak))),
+        figures("needed", memory_needed),
         figures("request", |usage| usage.memory_request_bytes.map(whole)),
         figures("limit", |usage| limit(usage.memory_limit_bytes.map(whole), memory_bound(usage).map(bytes))),
         figures("CPU time", |usage| usage.cpu_seconds.map(seconds)),

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use wire::{ContainerSummary, ContainerUsage, Payload};
 
 use super::shown::{
-    BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, name, plain, seconds,
+    BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, memory_needed, name, plain, seconds,
 };
 use crate::run_identity::RunIdentity;
 
@@ -18,6 +18,7 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     if payload.containers.iter().any(|it| cpu_bound(it).is_some() || memory_bound(it).is_some()) {
         let _ = writeln!(report, "{BOUND_NOTE}");
     }
+    needed(&mut report, payload);
     disk(&mut report, payload);
     overhead(&mut report, payload);
     section(&mut report, "Commands by CPU", commands(payload), colour);
@@ -133,6 +134,15 @@ fn containers(payload: &Payload) -> Option<Table> {
         table.add_row(row);
     }
     Some(table)
+}
+
+/// The memory that each container needed, if its account could be read.
+fn needed(report: &mut String, payload: &Payload) {
+    for usage in &payload.containers {
+        if let Some(needed) = memory_needed(usage) {
+            let _ = writeln!(report, "Memory without page cache: {} needed {needed}", name(&usage.name));
+        }
+    }
 }
 
 /// The disk I/O of each container that had some.

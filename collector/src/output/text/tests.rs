@@ -91,3 +91,20 @@ fn colour_is_for_terminals() {
     assert!(render(&golden(), None, true).contains("\u{1b}[1mContainers\u{1b}[0m"));
     assert!(!render(&golden(), None, false).contains('\u{1b}'));
 }
+
+#[test]
+fn the_memory_that_was_needed_is_between_its_bounds() {
+    for (least, most, expected) in [
+        (Some(100 << 20), Some(120 << 20), "runner needed 100 MiB to 120 MiB\n"),
+        (Some(100 << 20), Some(100 << 20), "runner needed 100 MiB\n"),
+        (Some(100 << 20), None, "runner needed 100 MiB or more\n"),
+        (None, None, ""),
+    ] {
+        let mut payload = golden();
+        let usage = &mut payload.containers[0];
+        (usage.memory_needed_at_least_bytes, usage.memory_needed_at_most_bytes) = (least, most);
+        let report = render(&payload, None, false);
+        let shown = report.split("Memory without page cache: ").nth(1).unwrap_or_default();
+        assert!(shown.starts_with(expected) && shown.is_empty() == expected.is_empty(), "{report}");
+    }
+}
