@@ -113,11 +113,10 @@ impl CiContext {
 /// What is wrong with the address of a run; `None` if it may become a link.
 pub fn url_fault(url: &str) -> Option<String> {
     let is_web = url.starts_with("https://") || url.starts_with("http://");
-    let is_clean = !url.chars().any(|c| c.is_control() || c.is_whitespace());
-    if is_web && is_clean && url.len() <= MAX_URL_BYTES {
+    if is_web && url.bytes().all(|byte| byte.is_ascii_graphic()) && url.len() <= MAX_URL_BYTES {
         return None;
     }
-    Some(format!("is not an http:// or https:// URL of at most {MAX_URL_BYTES} bytes without blanks"))
+    Some(format!("is not an http:// or https:// URL of at most {MAX_URL_BYTES} printable ASCII characters"))
 }
 
 /// Normalises the name of a variant. JSON objects and lists lose the blanks between their values, and keys are sorted, so that
@@ -169,7 +168,9 @@ mod tests {
             assert_eq!(url_fault(url), None, "{url}");
         }
         let long = format!("https://{}", "x".repeat(MAX_URL_BYTES));
-        for url in ["javascript:alert(1)", "", "//x", "https://x y", "https://x\n", "HTTPS://x", &long] {
+        for url in
+            ["javascript:alert(1)", "", "//x", "https://x y", "https://x\n", "https://ü", "HTTPS://x", &long]
+        {
             assert!(url_fault(url).is_some(), "{url}");
         }
     }

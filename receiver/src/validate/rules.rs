@@ -22,6 +22,9 @@ pub(crate) const LISTS: [List; 4] = [
 pub(crate) const NAME: &str =
     "^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f][^\\x00-\\x1f\\x7f-\\x9f]*$";
 
+/// A regular expression for what [`wire::url_fault`] accepts, except for the length.
+pub(crate) const URL: &str = "^https?://[\\x21-\\x7e]*$";
+
 /// Checks a name of a push, which is stored as it is.
 pub(super) fn name(field: &str, text: &str) -> Result<(), BodyError> {
     match wire::name_fault(text) {

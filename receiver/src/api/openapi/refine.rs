@@ -8,7 +8,7 @@ use wire::MAX_NAME_CHARS;
 
 use crate::auth::MAX_TOKEN_SECONDS;
 use crate::sizing::parameters::{CPU, MEMORY};
-use crate::validate::rules::{LISTS, MAX_INTEGER, NAME};
+use crate::validate::rules::{LISTS, MAX_INTEGER, NAME, URL};
 
 /// Text that is a name after normalisation: not only whitespace and control characters.
 const ANY_NAME: &str = "[^\\s\\x00-\\x1f\\x7f-\\x9f]";
@@ -37,6 +37,14 @@ pub(super) fn refine(document: &mut Value) {
             for (field, property) in properties {
                 if request && NAMES.contains(&field.as_str()) || name == "ContainerUsage" && field == "name" {
                     extend(property, &name_of(name == "TokenRequest"));
+                }
+                match field.as_str() {
+                    "url" if name == "CiContext" => {
+                        extend(property, &json!({"maxLength": wire::MAX_URL_BYTES, "pattern": URL}));
+                    }
+                    "fork" | "result" => {}
+                    _ if name == "CiContext" => extend(property, &name_of(false)),
+                    _ => {}
                 }
                 quantity(property, of_payload.contains(name));
             }
