@@ -6,7 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, ExitStatus};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use program::stream::tell;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid,
@@ -95,10 +95,12 @@ impl Begun {
         let signals = Forwarded::new()?;
         let child_ended = signal(SignalKind::child())?;
         let (_, open_files_limit) = host::raise_open_files();
-        // The runtime panics where it cannot start one.
-        let thread = std::thread::Builder::new().spawn(|| ()).context("no thread can be started")?;
-        drop(thread.join());
-        let writer_thread = WriterThread::start();
+        // The runtime panics if it cannot start a thread. A message of that would be in the build's log.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let writer_thread = catch_unwind(WriterThread::start);
+        std::panic::set_hook(hook);
+        let writer_thread = writer_thread.map_err(|_| anyhow!("no thread can be started"))?;
         // Another command of the same job is another run: the checkpoint of a killed one is delivered, not continued.
         let (publisher, _) = match RunPublisher::open(config, false) {
             Err(error) if config.spool.is_some() => {
