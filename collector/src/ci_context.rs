@@ -30,7 +30,7 @@ pub fn context(variable: impl Fn(&str) -> Option<String>) -> CiContext {
     let event =
         first(&["FORGEJO_EVENT_NAME", "GITHUB_EVENT_NAME", "CI_PIPELINE_SOURCE", "CI_PIPELINE_EVENT"]);
     CiContext {
-        variant: variable(VARIANT).and_then(|text| normal_variant(&text)).or_else(|| parallel(value)),
+        variant: variant(&variable),
         git_ref: first(&["FORGEJO_REF", "GITHUB_REF", "CI_COMMIT_REF", "CI_COMMIT_REF_NAME"]),
         sha: first(&["FORGEJO_SHA", "GITHUB_SHA", "CI_COMMIT_SHA"]),
         fork: is_fork(event.as_deref(), value),
@@ -43,10 +43,16 @@ pub fn context(variable: impl Fn(&str) -> Option<String>) -> CiContext {
     }
 }
 
-/// GitLab's `parallel`: which of several equal jobs this is.
-fn parallel(value: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let (index, total) = (value("CI_NODE_INDEX")?, value("CI_NODE_TOTAL")?);
-    (total != "1").then(|| format!("{index}/{total}"))
+/// The variant alone: with the names of a job, it identifies a run.
+pub fn variant(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    // GitLab's `parallel`: which of several equal jobs this is.
+    let parallel = || {
+        let value =
+            |name: &str| variable(name).map(|value| normal_name(&value)).filter(|value| !value.is_empty());
+        let (index, total) = (value("CI_NODE_INDEX")?, value("CI_NODE_TOTAL")?);
+        (total != "1").then(|| format!("{index}/{total}"))
+    };
+    variable(VARIANT).and_then(|text| normal_variant(&text)).or_else(parallel)
 }
 
 /// Whether the code is a fork's, as far as variables say it.

@@ -1,5 +1,7 @@
 //! What identifies a run.
 
+use std::hash::{Hash, Hasher};
+
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use wire::{CiContext, Payload, Scope, Submission, normal_name};
@@ -47,6 +49,12 @@ impl PartialEq for RunIdentity {
 }
 
 impl Eq for RunIdentity {}
+
+impl Hash for RunIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.names(), &self.ci.variant).hash(state);
+    }
+}
 
 impl RunIdentity {
     /// Checks and [normalises](normal_name) the names. By default, the organization is the part of the repository before the

@@ -31,8 +31,10 @@ libfuzzer_sys::fuzz_target!(|content: &[u8]| {
     let mut again = again.expect("an identity");
     again.ci = run.ci.clone();
     assert_eq!(again, *run);
-    for text in run.ci.texts().into_iter().filter_map(|(_, text)| text) {
+    let context = collector::attribute::ci_job::context(content);
+    assert_eq!(context.variant, run.ci.variant);
+    for text in context.texts().into_iter().filter_map(|(_, text)| text) {
         assert_eq!(wire::name_fault(text), None);
     }
-    assert_eq!(run.ci.url.as_deref().and_then(wire::url_fault), None);
+    assert_eq!(context.url.as_deref().and_then(wire::url_fault), None);
 });

@@ -1,8 +1,8 @@
 //! Which CI job a pod runs, according to the environments of its processes. Each pass decides. Pure.
 
-use wire::normal_name;
+use wire::{CiContext, normal_name};
 
-use crate::ci_context::context;
+use crate::ci_context;
 use crate::config::node::JobVariables;
 use crate::run_identity::RunIdentity;
 use crate::sample::environ::variable;
@@ -23,7 +23,12 @@ pub enum Named {
     },
 }
 
-/// Reads the job of a process from its environment.
+/// What an environment says about its run. It takes more than [`identity`] does: once for each run is enough.
+pub fn context(environ: &[u8]) -> CiContext {
+    ci_context::context(|name| variable(environ, name).map(ToOwned::to_owned))
+}
+
+/// Reads the job of a process from its environment; of the run's context only the variant.
 pub fn identity(environ: &[u8], variables: &[JobVariables]) -> Named {
     let mut unusable = Named::Nobody;
     for names in variables {
@@ -31,7 +36,7 @@ pub fn identity(environ: &[u8], variables: &[JobVariables]) -> Named {
         let Some(run_id) = value(&names.run_id) else { continue };
         let why = match run_of(names, run_id, value) {
             Ok(mut run) => {
-                run.ci = context(|name| value(name).map(ToOwned::to_owned));
+                run.ci.variant = ci_context::variant(|name| value(name).map(ToOwned::to_owned));
                 return Named::Run(Box::new(run));
             }
             Err(why) => why,

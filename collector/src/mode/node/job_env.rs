@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
-use crate::attribute::ci_job::{Named, identity};
+use crate::attribute::ci_job::{Named, context, identity};
 use crate::attribute::containers::Place;
 use crate::config::node::JobVariables;
 use crate::engine::pass::Beginning;
@@ -26,6 +26,8 @@ const MAX_LOGGED: usize = 100;
 pub(super) struct JobEnvironments {
     variables: Vec<JobVariables>,
     known: FxHashMap<ProcessKey, KnownProcess>,
+    /// The runs that processes name. All processes of a run share one identity.
+    runs: FxHashSet<Rc<RunIdentity>>,
     /// The runs of processes that began a container since the last pass, as reported by the eBPF program.
     told: FxHashMap<ProcessKey, Told>,
     space: Vec<u8>,
@@ -71,19 +73,19 @@ struct EnvironmentRead {
 
 impl JobEnvironments {
     pub(super) fn new(variables: Vec<JobVariables>) -> Self {
-        let (known, space) = (FxHashMap::default(), vec![0; MAX_BYTES]);
+        let (known, runs, space) = (FxHashMap::default(), FxHashSet::default(), vec![0; MAX_BYTES]);
         let (told, logged) = (FxHashMap::default(), FxHashSet::default());
-        Self { variables, known, told, space, pass: 0, logged, forbidden: 0 }
+        Self { variables, known, runs, told, space, pass: 0, logged, forbidden: 0 }
     }
 
     /// Takes the eBPF program's reports of processes that began a container.
     pub(super) fn hear(&mut self, begun: Vec<Beginning>) {
         for Beginning { key, parent_pid, place, mut environment } in begun {
-            let named = identity(&environment, &self.variables);
+            let run = self.run_named(key, &environment);
             // It holds the job's secrets.
             environment.fill(0);
             // The last program that it executed counts.
-            match self.run_named(key, named, None) {
+            match run {
                 Some(run) => self.told.insert(key, Told { parent_pid, place, run }),
                 None => self.told.remove(&key),
             };
@@ -133,10 +135,12 @@ impl JobEnvironments {
             // It may name its run in a moment.
             Ok(0) => EnvironmentRead { run: before, is_empty: true },
             Ok(length) => {
-                let named = identity(&self.space[..length], &self.variables);
+                let mut space = std::mem::take(&mut self.space);
+                let run = self.run_named(key, &space[..length]);
                 // It holds the job's secrets.
-                self.space[..length].fill(0);
-                EnvironmentRead { run: self.run_named(key, named, before), is_empty: false }
+                space[..length].fill(0);
+                self.space = space;
+                EnvironmentRead { run, is_empty: false }
             }
             Err(error) => {
                 if error.kind() == ErrorKind::PermissionDenied {
@@ -152,19 +156,20 @@ impl JobEnvironments {
         }
     }
 
-    /// The run that a process names; logs one that cannot be followed.
-    fn run_named(
-        &mut self,
-        key: ProcessKey,
-        named: Named,
-        before: Option<Rc<RunIdentity>>,
-    ) -> Option<Rc<RunIdentity>> {
-        match (named, before) {
-            // Processes of the same run share one identity.
-            (Named::Run(run), Some(before)) if *before == *run => Some(before),
-            (Named::Run(run), _) => Some(Rc::from(run)),
-            (Named::Nobody, _) => None,
-            (Named::Unusable { run_id, why }, _) => {
+    /// The run that an environment names; logs one that cannot be followed.
+    fn run_named(&mut self, key: ProcessKey, environment: &[u8]) -> Option<Rc<RunIdentity>> {
+        match identity(environment, &self.variables) {
+            Named::Nobody => None,
+            Named::Run(mut run) => {
+                if let Some(known) = self.runs.get(&*run) {
+                    return Some(Rc::clone(known));
+                }
+                run.ci = context(environment);
+                let run: Rc<RunIdentity> = Rc::from(run);
+                self.runs.insert(Rc::clone(&run));
+                Some(run)
+            }
+            Named::Unusable { run_id, why } => {
                 if self.logged.len() < MAX_LOGGED && self.logged.insert(run_id.clone()) {
                     let pid = key.pid;
                     warn!(run_id, pid, why, "a process belongs to a job that cannot be followed");
@@ -178,6 +183,7 @@ impl JobEnvironments {
     pub(super) fn end_pass(&mut self) {
         let pass = self.pass;
         self.known.retain(|_, known| known.pass == pass);
+        self.runs.retain(|run| Rc::strong_count(run) > 1);
         self.pass += 1;
     }
 }
