@@ -313,11 +313,13 @@ impl Run<'_> {
 
     fn process_cpu(&self, run: &ProcessRun) -> ProcessCpu {
         let avg = (run.seen_seconds > 0.0).then(|| 100.0 * seconds(run.cpu_ns) / run.seen_seconds);
+        // A process that lived for less than an interval used it all in less than one.
+        let peak = (100.0 * run.peak_cores).max(avg.unwrap_or_default());
         ProcessCpu {
             pid: run.key.pid,
             name: run.comm.to_string(),
             container: self.container_name(run.container),
-            peak_cpu_percent: rounded(100.0 * run.peak_cores),
+            peak_cpu_percent: rounded(peak),
             avg_cpu_percent: avg.map(rounded),
             cpu_seconds: Some(seconds(run.cpu_ns)),
         }

@@ -303,7 +303,7 @@ pub struct ProcessCpu {
     /// Name of its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Highest use in one interval; 100 % is one core.
+    /// Highest use in one interval, or over its life if that was shorter; 100 % is one core.
     pub peak_cpu_percent: f64,
     /// Mean use over the time in which it was seen; 100 % is one core.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,5 @@
-//! Passes on the output of `cargo test` as it comes, and collects the failures in it.
+//! Passes on the output of `cargo test` as it comes, collects the failures in it, and gives tests of a live machine a second
+//! try.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -11,8 +12,50 @@ use crate::command::announced;
 /// The closing table shows at most this much of a test's message.
 const MAX_CHARS: usize = 400;
 
+/// More failures than this are no accident of timing.
+const MAX_AGAIN: usize = 3;
+
 /// Runs tests. The error names each test that failed, with its first message.
 pub(crate) fn told(test: &mut Command) -> Result<()> {
+    let failures = failures(test)?;
+    ensure!(failures.of.is_empty(), "{}", failures.tell());
+    Ok(())
+}
+
+/// The same for tests that `filter`, one of the command's arguments, selects, and that compare figures on a live machine. A
+/// few tests that fail get a second try. Returns what is to be told of those that passed only then.
+pub(crate) fn told_twice(test: &mut Command, filter: &str) -> Result<Option<String>> {
+    let first = failures(test)?;
+    if first.of.is_empty() {
+        return Ok(None);
+    }
+    ensure!(first.of.len() <= MAX_AGAIN, "{}", first.tell());
+    println!("Second try for what failed: {}", first.tell());
+    told(&mut with_names(test, filter, first.of.keys()))?;
+    Ok(Some(format!("at the second try; at the first, {}", first.tell())))
+}
+
+/// A command that runs the tests of these names in place of those that a filter selects.
+fn with_names<'a>(test: &Command, filter: &str, names: impl Iterator<Item = &'a String> + Clone) -> Command {
+    let mut again = Command::new(test.get_program());
+    for word in test.get_args() {
+        if word == filter {
+            again.arg("--exact").args(names.clone());
+        } else {
+            again.arg(word);
+        }
+    }
+    for (name, value) in test.get_envs() {
+        match value {
+            Some(value) => again.env(name, value),
+            None => again.env_remove(name),
+        };
+    }
+    again
+}
+
+/// Runs tests and returns what failed. It is an error if the command fails without a failed test.
+fn failures(test: &mut Command) -> Result<Failures> {
     let line = announced(test);
     let mut child = test.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {line}"))?;
     let output = child.stdout.take().context("no standard output")?;
@@ -24,11 +67,10 @@ pub(crate) fn told(test: &mut Command) -> Result<()> {
         failures.read(&text);
     }
     let status = child.wait()?;
-    ensure!(failures.of.is_empty(), "{}", failures.tell());
-    if !status.success() {
+    if failures.of.is_empty() && !status.success() {
         bail!("{line}: {status}");
     }
-    Ok(())
+    Ok(failures)
 }
 
 /// Failed tests by name, with each one's message.
@@ -94,6 +136,21 @@ fn ends_message(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_try_runs_what_failed_and_nothing_else() {
+        let mut test = Command::new("nsenter");
+        test.args(["cargo", "test", "--", "groups::x::", "--skip", "alone::"]).env("A", "b");
+        let names = ["groups::x::one".to_owned(), "groups::x::two".to_owned()];
+        let again = with_names(&test, "groups::x::", names.iter());
+        let words: Vec<_> = again.get_args().collect();
+        assert_eq!(
+            words,
+            ["cargo", "test", "--", "--exact", "groups::x::one", "groups::x::two", "--skip", "alone::"]
+        );
+        assert_eq!(again.get_program(), "nsenter");
+        assert_eq!(again.get_envs().count(), 1);
+    }
 
     #[test]
     fn each_failure_is_told_with_its_message() {

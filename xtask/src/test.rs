@@ -78,6 +78,11 @@ impl Group {
         matches!(self, Self::Kernel | Self::Bpf | Self::Node | Self::Faults | Self::Docker | Self::Cluster)
     }
 
+    /// The module of its tests, or one below it.
+    fn module(self, below: &str) -> String {
+        format!("{GROUPS}{}::{below}", self.name())
+    }
+
     /// `cargo test` with only this group's tests.
     fn tests(self, test: impl Fn() -> Command) -> Result<Command> {
         self.tests_below("", test)
@@ -85,7 +90,7 @@ impl Group {
 
     /// The same, with only the tests below a module of the group.
     fn tests_below(self, below: &str, test: impl Fn() -> Command) -> Result<Command> {
-        let module = format!("{GROUPS}{}::{below}", self.name());
+        let module = self.module(below);
         let mut tests = test();
         tests.args(["--test=it", "--", &module]);
         let mut list = test();
@@ -130,24 +135,36 @@ pub(crate) fn run(groups: &[Group], long: bool) -> Result<()> {
     Ok(())
 }
 
+/// What is to be told of tests that passed.
+type Note = Option<String>;
+
 /// The result of each group: passed or failed after how long, or not run and why.
 #[derive(Debug, Default)]
 struct Table(Vec<(Group, Outcome)>);
 
 #[derive(Debug)]
 enum Outcome {
-    NotRun { why: String },
-    Passed { seconds: u64 },
-    Failed { seconds: u64, error: String },
+    NotRun {
+        why: String,
+    },
+    /// `note`: what is to be told of it nevertheless.
+    Passed {
+        seconds: u64,
+        note: Note,
+    },
+    Failed {
+        seconds: u64,
+        error: String,
+    },
 }
 
 impl Outcome {
-    fn of(test: impl FnOnce() -> Result<()>) -> Self {
+    fn of(test: impl FnOnce() -> Result<Note>) -> Self {
         let began = Instant::now();
         let result = test();
         let seconds = began.elapsed().as_secs();
         match result {
-            Ok(()) => Self::Passed { seconds },
+            Ok(note) => Self::Passed { seconds, note },
             Err(error) => Self::Failed { seconds, error: format!("{error:#}") },
         }
     }
@@ -159,12 +176,12 @@ impl Table {
     }
 
     /// Runs a group and records its result. A failed group does not stop the others.
-    fn run(&mut self, group: Group, test: impl FnOnce() -> Result<()>) {
+    fn run(&mut self, group: Group, test: impl FnOnce() -> Result<Note>) {
         self.0.push((group, Outcome::of(test)));
     }
 
     /// The same for several groups side by side.
-    fn run_at_once(&mut self, groups: &[Group], test: &(impl Fn(Group) -> Result<()> + Sync)) {
+    fn run_at_once(&mut self, groups: &[Group], test: &(impl Fn(Group) -> Result<Note> + Sync)) {
         std::thread::scope(|scope| {
             let running: Vec<_> =
                 groups.iter().map(|group| (*group, scope.spawn(|| Outcome::of(|| test(*group))))).collect();
@@ -186,7 +203,10 @@ impl Table {
             let name = group.name();
             match outcome {
                 Outcome::NotRun { why } => println!("{name:<8} not run: {why}"),
-                Outcome::Passed { seconds } => println!("{name:<8} passed after {seconds} s"),
+                Outcome::Passed { seconds, note: None } => println!("{name:<8} passed after {seconds} s"),
+                Outcome::Passed { seconds, note: Some(note) } => {
+                    println!("{name:<8} passed after {seconds} s {note}");
+                }
                 Outcome::Failed { seconds, error } => println!("{name:<8} FAILED after {seconds} s: {error}"),
             }
         }
@@ -197,7 +217,7 @@ fn run_each(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
     if groups.contains(&Group::Lint) {
         table.run(Group::Lint, || {
             setup::ensure(For::Lint)?;
-            lint::run()
+            lint::run().map(|()| None)
         });
     }
     let fuzzed = OnceLock::new();
@@ -211,7 +231,7 @@ fn run_each(groups: &[Group], long: bool, table: &mut Table) -> Result<()> {
 }
 
 fn fuzz() -> Outcome {
-    Outcome::of(|| fuzz::run(FUZZ_SECONDS, &[]))
+    Outcome::of(|| fuzz::run(FUZZ_SECONDS, &[]).map(|()| None))
 }
 
 /// Runs the groups that need the programs. `fuzzed` is the result of the group `fuzz`, if it ran beside another group.
@@ -244,18 +264,18 @@ fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<O
         test
     };
     let run = |group: Group| match group {
-        Group::Lint | Group::Fuzz => Ok(()),
-        Group::Unit => failures::told(test().args(["--", "--skip", GROUPS])),
-        Group::Api => api::run(&programs, long),
+        Group::Lint | Group::Fuzz => Ok(None),
+        Group::Unit => failures::told(test().args(["--", "--skip", GROUPS])).map(|()| None),
+        Group::Api => api::run(&programs, long).map(|()| None),
         Group::Browser => {
             // Node.js looks there for the modules that tests/browser imports.
             let modules = setup::browser()?;
             let mut test = group.tests(test)?;
-            failures::told(test.env("BROWSER_MODULES", modules).arg("--nocapture"))
+            failures::told(test.env("BROWSER_MODULES", modules).arg("--nocapture")).map(|()| None)
         }
         Group::Deploy => {
             let mut test = group.tests(test)?;
-            failures::told(test.env("DEPLOY_TOOLS", setup::deploy_tools()?))
+            failures::told(test.env("DEPLOY_TOOLS", setup::deploy_tools()?)).map(|()| None)
         }
         Group::Cluster => in_cluster(test, || {
             if groups.contains(&Group::Fuzz) {
@@ -275,7 +295,7 @@ fn programs(groups: &[Group], long: bool, table: &mut Table, fuzzed: &OnceLock<O
     Ok(())
 }
 
-fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
+fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<Note> {
     if group == Group::Bpf {
         ebpf::check_reproducible()?;
     }
@@ -287,17 +307,18 @@ fn as_root(group: Group, test: impl Fn() -> Command, long: bool) -> Result<()> {
     test.arg("--test-threads=1");
     match group {
         Group::Docker => in_engines(&test),
-        _ => failures::told(&mut test),
+        _ => failures::told_twice(&mut test, &group.module("")),
     }
 }
 
 /// The tests that only add jobs run first, several at once: in a cluster other processes always run. The tests that change
 /// the deployment follow one at a time. They leave the machine time for `meanwhile`.
-fn in_cluster(test: impl Fn() -> Command, meanwhile: impl FnOnce() + Send) -> Result<()> {
+fn in_cluster(test: impl Fn() -> Command, meanwhile: impl FnOnce() + Send) -> Result<Note> {
     // Tests that pass report the known failures in their output.
     let run = |below: &str, words: &[&str]| {
         let mut tests = Group::Cluster.tests_below(below, &test)?;
-        failures::told(cluster::tell(&mut tests)?.arg("--show-output").args(words))
+        let tests = cluster::tell(&mut tests)?.arg("--show-output").args(words);
+        failures::told_twice(tests, &Group::Cluster.module(below))
     };
     cluster::with(|| {
         let together = run("", &["--test-threads=4", "--skip", ALONE]);
@@ -310,19 +331,25 @@ fn in_cluster(test: impl Fn() -> Command, meanwhile: impl FnOnce() + Send) -> Re
         });
         match (together, alone) {
             (Err(one), Err(other)) => bail!("{one:#}\n{other:#}"),
-            (one, other) => one.and(other),
+            (one, other) => Ok(notes([one?, other?])),
         }
     })
 }
 
+fn notes(each: impl IntoIterator<Item = Note>) -> Note {
+    each.into_iter().flatten().reduce(|one, other| format!("{one}\n{other}"))
+}
+
 /// Runs the tests of the images with Debian 12's engine and with a newer one.
-fn in_engines(test: &Command) -> Result<()> {
+fn in_engines(test: &Command) -> Result<Note> {
     images::prepare(false)?;
+    let mut told = Vec::new();
     for (release, compose) in [(Release::Installed, "docker-compose"), (Release::Newer, "docker compose")] {
         let engine = Engine::start(release)?;
         println!("{}", engine.versions(compose)?);
         images::build(|| engine.docker(), "latest")?;
-        failures::told(engine.inside(test)?.env("COMPOSE", compose))?;
+        let mut test = engine.inside(test)?;
+        told.push(failures::told_twice(test.env("COMPOSE", compose), &Group::Docker.module(""))?);
     }
-    Ok(())
+    Ok(notes(told))
 }

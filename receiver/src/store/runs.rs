@@ -8,21 +8,30 @@ use wire::{CiContext, Scope, Source, StoredRun};
 pub(super) const JOB: &str = "
     SELECT id FROM jobs WHERE organization = ?1 AND repository = ?2 AND workflow = ?3 AND job = ?4";
 
+/// Completes a statement that selects runs by the condition of a [`RunFilter`].
+macro_rules! with_filter {
+    ($select:literal) => {
+        concat!(
+            $select,
+            " AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
+              AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
+              ORDER BY id DESC LIMIT :limit"
+        )
+    };
+}
+pub(super) use with_filter;
+
 /// The runs of a job, newest first.
-pub(super) const RUNS: &str = "
-    SELECT id, run_id, received_at_ms, payload, sources FROM runs
-    WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
-    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
-    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
-    ORDER BY id DESC LIMIT :limit";
+pub(super) const RUNS: &str = with_filter!(
+    "SELECT id, run_id, received_at_ms, payload, sources FROM runs
+     WHERE job_id = :job AND id < :before AND received_at_ms >= :since AND received_at_ms < :until"
+);
 
 /// The runs of a job with one run id, newest first.
-pub(super) const RUNS_WITH_ID: &str = "
-    SELECT id, run_id, received_at_ms, payload, sources FROM runs
-    WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until
-    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
-    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
-    ORDER BY id DESC LIMIT :limit";
+pub(super) const RUNS_WITH_ID: &str = with_filter!(
+    "SELECT id, run_id, received_at_ms, payload, sources FROM runs
+     WHERE job_id = :job AND run_id = :run_id AND id < :before AND received_at_ms >= :since AND received_at_ms < :until"
+);
 
 /// What the CI system must have said about a run; `None` does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,10 +47,12 @@ pub struct RunFilter {
 }
 
 impl RunFilter {
-    /// The parameters of a statement, by name.
-    pub(super) fn parameters(&self) -> [(&'static str, &dyn ToSql); 4] {
+    /// The parameters of a statement with this filter, by name. `others`: those of the rest of the statement.
+    pub(super) fn with<'a>(&'a self, others: &[(&'a str, &'a dyn ToSql)]) -> Vec<(&'a str, &'a dyn ToSql)> {
         let Self { variant, git_ref, event, result } = self;
-        [(":variant", variant), (":ref", git_ref), (":event", event), (":result", result)]
+        let own: [(&str, &dyn ToSql); 4] =
+            [(":variant", variant), (":ref", git_ref), (":event", event), (":result", result)];
+        [others, &own].concat()
     }
 }
 
@@ -127,8 +138,7 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> rusqlite::Resul
         ":until": until,
         ":limit": query.limit,
     };
-    let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
-    parameters.extend(query.filter.parameters());
+    let mut parameters = query.filter.with(parameters);
     if let Some(run_id) = &query.run_id {
         parameters.push((":run_id", run_id));
     }

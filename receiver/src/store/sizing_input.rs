@@ -1,11 +1,11 @@
 //! The runs that recommendations are made from, and the figures of jobs that are computed from them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, ToSql, named_params, params};
+use rusqlite::{Connection, Row, named_params, params};
 use wire::{ContainerSummary, RunResult, Scope};
 
 use super::containers;
-use super::runs::RunFilter;
+use super::runs::{RunFilter, with_filter};
 
 /// The jobs of a repository that ran last.
 pub(super) const JOBS: &str = "
@@ -30,12 +30,10 @@ const COUNT: &str = "
     AND (?3 IS NULL OR workflow = ?3) AND (?4 IS NULL OR job = ?4)";
 
 /// The last complete runs of a job, newest first.
-pub(super) const RUNS: &str = "
-    SELECT id, run_id, duration_seconds, cpu_seconds, received_at_ms, result FROM runs
-    WHERE job_id = :job AND is_final = 1 AND complete IS NOT 0 AND received_at_ms >= :since
-    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
-    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
-    ORDER BY id DESC LIMIT :limit";
+pub(super) const RUNS: &str = with_filter!(
+    "SELECT id, run_id, duration_seconds, cpu_seconds, received_at_ms, result FROM runs
+     WHERE job_id = :job AND is_final = 1 AND complete IS NOT 0 AND received_at_ms >= :since"
+);
 
 /// Results of runs that may not have done all of their work.
 const FAILED: [&str; 2] = [RunResult::Failure.name(), RunResult::Cancelled.name()];
@@ -194,9 +192,7 @@ fn runs(
     let since = since.map_or(i64::MIN, Timestamp::as_millisecond);
     let mut statement = connection.prepare_cached(RUNS)?;
     let parameters = named_params! { ":job": job, ":since": since, ":limit": limit };
-    let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
-    parameters.extend(filter.parameters());
-    let rows = statement.query_map(parameters.as_slice(), |row| {
+    let rows = statement.query_map(filter.with(parameters).as_slice(), |row| {
         Ok(CompleteRun {
             id: row.get(0)?,
             job_id: job,

@@ -1,20 +1,18 @@
 //! Lists of runs without their payloads, and single runs with theirs.
 
-use rusqlite::{Connection, OptionalExtension, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 use wire::{RunSummary, Scope};
 
 use super::catalog::{scope, time};
 use super::containers;
-use super::runs::{self, RunFilter, WholeRun};
+use super::runs::{self, RunFilter, WholeRun, with_filter};
 
 /// The runs of a job without their payloads, newest first.
-pub(super) const PAGE: &str = "
-    SELECT id, run_id, run_attempt, is_final, complete, start_time_ms, end_time_ms, duration_seconds, cpu_seconds,
-        received_at_ms, ci
-    FROM runs WHERE job_id = :job AND id < :before
-    AND (:variant IS NULL OR variant = :variant) AND (:ref IS NULL OR ref = :ref)
-    AND (:event IS NULL OR event = :event) AND (:result IS NULL OR result = :result)
-    ORDER BY id DESC LIMIT :limit";
+pub(super) const PAGE: &str = with_filter!(
+    "SELECT id, run_id, run_attempt, is_final, complete, start_time_ms, end_time_ms, duration_seconds, cpu_seconds,
+         received_at_ms, ci
+     FROM runs WHERE job_id = :job AND id < :before"
+);
 
 /// One run.
 pub(super) const RUN: &str = "
@@ -43,9 +41,7 @@ pub(super) fn page(
     let mut statement = connection.prepare_cached(PAGE)?;
     let before = query.before.unwrap_or(i64::MAX);
     let parameters = named_params! { ":job": job, ":before": before, ":limit": query.limit };
-    let mut parameters: Vec<(&str, &dyn ToSql)> = parameters.to_vec();
-    parameters.extend(query.filter.parameters());
-    let rows = statement.query_map(parameters.as_slice(), |row| {
+    let rows = statement.query_map(query.filter.with(parameters).as_slice(), |row| {
         Ok(RunSummary {
             id: row.get(0)?,
             run_id: row.get(1)?,

@@ -1,5 +1,7 @@
 //! Parts that pages share.
 
+use wire::{CiContext, RunResult};
+
 use super::urls;
 
 /// Breadcrumbs: where a page is.
@@ -36,6 +38,23 @@ impl Crumbs {
 pub(super) struct Badge {
     pub(super) kind: &'static str,
     pub(super) text: String,
+}
+
+impl Badge {
+    /// How a run ended, if not well.
+    pub(super) fn of_result(ci: Option<&CiContext>) -> Option<Self> {
+        let (kind, text) = match ci?.result? {
+            RunResult::Success | RunResult::Unknown => return None,
+            RunResult::Failure => ("bad", "failed"),
+            RunResult::Cancelled => ("warn", "cancelled"),
+        };
+        Some(Self { kind, text: text.to_owned() })
+    }
+
+    /// For a run that was not measured to its end.
+    pub(super) fn partial() -> Self {
+        Self { kind: "warn", text: "not the whole run".to_owned() }
+    }
 }
 
 /// A key figure at the top of a page.

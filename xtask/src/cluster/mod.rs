@@ -203,7 +203,7 @@ fn restart(daemon: &str) -> Result<()> {
 }
 
 /// Runs `what` in the running cluster. If there is none, brings one up for it and ends it afterwards.
-pub(crate) fn with(what: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn with<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
     if let Some(state) = State::read()? {
         let node = Node::of(state)?;
         if node.state.up && node.is_alive() {

@@ -54,6 +54,8 @@ pub struct Container {
     /// The id of the collector's own container, which no cgroup path shows.
     pub(super) own_id: Option<String>,
     pub(super) name_tries: u8,
+    /// The same for processes of its runtime.
+    pub(super) runtime_tries: u8,
     pub(super) log_tries: u8,
     /// Whether its cgroup is in a pod, as far as its path shows.
     pub(super) in_pod: bool,
@@ -82,6 +84,7 @@ impl Container {
             role: None,
             own_id: None,
             name_tries: 0,
+            runtime_tries: 0,
             log_tries: 0,
             in_pod: false,
             evidence: Evidence::default(),

@@ -15,6 +15,8 @@ use crate::sample::process_table::{Observation, ProcessKey};
 
 /// At most this many processes of a container are searched for its name.
 const MAX_NAME_TRIES: u8 = 3;
+/// A container's runtime is asked for its name this often, since it mounts what shows it while it is looked at.
+const MAX_RUNTIME_TRIES: u8 = 100;
 /// The logs are searched for a name in this many passes in a row, then only in every `LATER_LOG_TRIES`th pass.
 const LOG_TRIES: u8 = 8;
 const LATER_LOG_TRIES: u8 = 16;
@@ -30,21 +32,46 @@ impl Containers {
         mountinfo: impl FnOnce(ProcessKey) -> Vec<u8>,
     ) {
         self.runs(place, process.comm, settled);
-        if self.wants_mountinfo(place, process.comm) {
-            self.learn(place.container, &mountinfo(process.key));
+        if !self.wants_mountinfo(place, process.comm) {
+            return;
+        }
+        let content = mountinfo(process.key);
+        if process.comm.is_runtimes() {
+            self.learn_from_runtime(place.container, &content);
+        } else {
+            self.learn(place.container, &content);
         }
     }
 
     /// Whether the `mountinfo` of a process of this container, named `comm`, could show the name of the container.
     pub fn wants_mountinfo(&self, place: Place, comm: Comm) -> bool {
         let container = &self[place.container];
+        let is_untried = if comm.is_runtimes() {
+            container.runtime_tries < MAX_RUNTIME_TRIES
+        } else {
+            container.name_tries < MAX_NAME_TRIES
+        };
         place.nested.is_none()
-            && container.name_tries < MAX_NAME_TRIES
+            && is_untried
             && container.pod_name.is_none()
             && !container.is_certainly(Part::Sandbox)
             && matches!(container.key, ContainerKey::Id(_) | ContainerKey::Own)
-            // A runtime's process still has the node's mounts.
-            && !comm.is_runtimes()
+    }
+
+    /// Learns the name of a container from the `mountinfo` of a process of its runtime, which prepares it and then becomes
+    /// its program. So a program that ends at once has a name, too. The mounts may still be the node's, which show other
+    /// pods, but not the files that the kubelet mounts into one container.
+    fn learn_from_runtime(&mut self, index: ContainerIndex, content: &[u8]) {
+        let container = &mut self.list[index.0 as usize];
+        container.runtime_tries += 1;
+        let Some(mount) = mountinfo::pod_mount(content) else { return };
+        if container.pod_uid.as_ref().is_some_and(|known| *known != mount.pod_uid) {
+            return;
+        }
+        container.evidence.is_asked_for();
+        container.pod_uid = Some(mount.pod_uid);
+        container.pod_name = Some(mount.container);
+        self.unsettled = true;
     }
 
     /// Learns from the `mountinfo` of one of its processes.

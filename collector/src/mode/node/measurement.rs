@@ -9,7 +9,8 @@ use tracing::debug;
 
 use super::evidence::members;
 use super::job_env::JobEnvironments;
-use super::pod::{JobEnd, JobRun, PodContext, PodKey};
+use super::job_run::{JobEnd, JobRun};
+use super::pod::{PodContext, PodKey};
 use super::pods::{PodNumber, Pods};
 use crate::config::{Config, NodeConfig};
 use crate::deliver::push::Pusher;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tracing::error;
 
+use super::job_run::{JobEnd, JobRun};
 use super::measurement::NodeMeasurement;
-use super::pod::{JobEnd, JobRun, Pod};
+use super::pod::Pod;
 use super::publisher::NodePublisher;
 use crate::accumulate::seconds;
 use crate::attribute::containers::Container;

@@ -1,11 +1,12 @@
 //! Node mode: follows every CI job of a node and publishes a summary of each.
 //!
 //! `measurement` reads the node once each interval and splits the figures by pod; `membership` decides to which job of its
-//! pod each process belongs, and `shares` splits a pod's figures by job; `pod` follows the jobs of a pod; `publisher` sends
+//! pod each process belongs, and `shares` splits a pod's figures by job; `pod` follows the jobs of a pod, each with its `job_run`; `publisher` sends
 //! summaries and writes checkpoints.
 
 mod evidence;
 mod job_env;
+mod job_run;
 mod measurement;
 mod membership;
 mod metrics;

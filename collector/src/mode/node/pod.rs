@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use tracing::{info, warn};
 
+use super::job_run::{JobEnd, JobRun, LEAD};
 use super::membership::{JobId, KnownJobs, Member, Membership, NewJob, Signs};
 use super::shares::{JobShare, Sharing};
-
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
 use crate::config::node::PodFacts;
@@ -26,13 +26,8 @@ use crate::engine::recorder::{RunContext, RunRecorder, RunSnapshot};
 use crate::run_identity::RunIdentity;
 use crate::sample::pod_logs::PodName;
 
-/// How long a pod's usage is kept for a job that may begin in it. A pod that waits longer is a runner for many jobs: its
-/// job begins with the job's first process.
-const LEAD: Duration = Duration::from_mins(10);
 /// A pod is over after this many passes without a process: the exit records of its processes come after they are gone.
 const EMPTY_PASSES: u32 = 2;
-/// How many passes are held for a job without a live process.
-const MAX_HELD: usize = 4096;
 /// How many ended jobs each pod remembers.
 const MAX_OVER: usize = 64;
 /// How many jobs of a pod are followed at most, those included that may be over.
@@ -79,51 +74,6 @@ pub(super) struct Pod {
     /// Where the use of what belongs to no job is reported, once jobs have run in the pod at the same time.
     shared: Option<ContainerIndex>,
     over: Vec<Rc<RunIdentity>>,
-}
-
-/// A job that is being measured.
-#[derive(Debug)]
-pub(super) struct JobRun {
-    pub(super) id: JobId,
-    pub(super) run: Rc<RunIdentity>,
-    /// The start of its first process.
-    since_ticks: u64,
-    pub(super) recorder: RunRecorder,
-    /// The same without what the pod used before the job began. The pod's start is the job's if the pod is there for this
-    /// job alone, which is certain only later.
-    alone: Option<Box<RunRecorder>>,
-    pub(super) publisher: RunPublisher,
-    /// When a process of it was last seen alive.
-    alive_at: Duration,
-    /// Whether none of its processes was alive at the last pass.
-    quiet: bool,
-    /// Passes since then, except for the first. They count only if the job continues.
-    held: Vec<Pass>,
-    /// Whether it is not a CI job.
-    other: bool,
-}
-
-/// Why a job is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum JobEnd {
-    /// Its pod is gone.
-    Gone,
-    /// None of its processes has been alive for the idle time.
-    Idle,
-    /// Another job began in its pod.
-    Replaced,
-}
-
-impl JobEnd {
-    pub(super) const ALL: [Self; 3] = [Self::Gone, Self::Idle, Self::Replaced];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::Idle => "idle",
-            Self::Replaced => "replaced",
-        }
-    }
 }
 
 /// What the node provides to each of its pods.
@@ -462,71 +412,5 @@ impl Pod {
         self.over.drain(..excess);
         let end = if gone { JobEnd::Gone } else { JobEnd::Idle };
         ended.into_iter().map(|job| (job, end)).collect()
-    }
-}
-
-impl JobRun {
-    fn new(
-        id: JobId,
-        run: Rc<RunIdentity>,
-        since_ticks: u64,
-        recorder: RunRecorder,
-        publisher: RunPublisher,
-        now: Duration,
-    ) -> Self {
-        let (quiet, held, other) = (false, Vec::new(), false);
-        let alone = None;
-        Self { id, run, since_ticks, alone, recorder, publisher, alive_at: now, quiet, held, other }
-    }
-
-    /// Adds the held passes: the job continues, or its pod is over.
-    fn count_held(&mut self, containers: &Containers) {
-        for pass in std::mem::take(&mut self.held) {
-            self.add(pass, containers);
-        }
-    }
-
-    /// Records what is left to record: the job is over.
-    fn close(&mut self, containers: &Containers) {
-        self.recorder.unite_restarts(containers);
-        self.recorder.flush();
-    }
-
-    /// Other jobs run in its pod at the same time, so that the pod did not start for this one.
-    fn share_pod(&mut self) {
-        if let Some(alone) = self.alone.take() {
-            self.recorder = *alone;
-        }
-    }
-
-    fn add(&mut self, pass: Pass, containers: &Containers) {
-        if self.recorder.duration() > LEAD {
-            self.alone = None;
-        }
-        if let Some(alone) = &mut self.alone {
-            alone.add(pass.clone(), containers);
-        }
-        self.recorder.add(pass, containers);
-    }
-
-    /// Takes its share of a pass. `alive`: one of its processes was seen.
-    fn take(&mut self, pass: Pass, alive: bool, containers: &Containers, now: Duration) {
-        if alive {
-            self.count_held(containers);
-            self.add(pass, containers);
-            (self.alive_at, self.quiet) = (now, false);
-        } else if !self.quiet {
-            // Its last usage lies between the previous pass and this one.
-            self.quiet = !pass.between;
-            self.add(pass, containers);
-        } else {
-            match self.held.last_mut() {
-                Some(before) if before.between => before.absorb(pass),
-                _ => self.held.push(pass),
-            }
-            if self.held.len() >= MAX_HELD {
-                self.count_held(containers);
-            }
-        }
     }
 }

@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{error, info, warn};
 use wire::Submission;
 
+use super::job_run::{JobEnd, JobRun};
 use super::measurement::NodeMeasurement;
 use super::membership::JobId;
-use super::pod::{JobEnd, JobRun, Pod};
+use super::pod::Pod;
 use super::pods::{PodNumber, Pods};
 use crate::config::{Config, Output};
 use crate::deliver::backlog::Backlog;

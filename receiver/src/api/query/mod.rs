@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::sizing::job_figures::JobFigures;
 use crate::store::JobRow;
 
-pub(crate) use self::parameters::{NoParameters, QueryParameters, fields, parse};
+pub(crate) use self::parameters::{NoParameters, QueryParameters, fields, parse, parse_two};
 
 /// A job with its stored figures.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -12,6 +12,7 @@ use serde::forward_to_deserialize_any;
 use wire::{RunResult, Scope};
 
 use crate::api::error::AppError;
+use crate::store::RunFilter;
 
 /// Parameters and their values, in order. Each name occurs once.
 #[derive(Debug)]
@@ -25,6 +26,15 @@ pub(crate) struct NoParameters {}
 pub(crate) fn parse<T: DeserializeOwned>(query: Option<&str>) -> Result<(T, QueryParameters), AppError> {
     let parameters = QueryParameters::parse(query, &fields::<T>())?;
     Ok((parameters.read()?, parameters))
+}
+
+/// The same for the fields of two types.
+pub(crate) fn parse_two<T: DeserializeOwned, U: DeserializeOwned>(
+    query: Option<&str>,
+) -> Result<(T, U, QueryParameters), AppError> {
+    let known = [fields::<T>(), fields::<U>()].concat();
+    let parameters = QueryParameters::parse(query, &known)?;
+    Ok((parameters.read()?, parameters.read()?, parameters))
 }
 
 /// The names of the fields of a struct, as serde sees them.
@@ -96,6 +106,29 @@ pub(crate) struct RunId(pub(crate) i64);
 impl<'de> Deserialize<'de> for RunId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         value(deserializer, "the id of a run", |text| number(text).map(Self))
+    }
+}
+
+/// What the CI system must have said about the runs of a list.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FilterQuery {
+    /// Only runs of this variant.
+    variant: Option<String>,
+    /// Only runs of this branch or tag, such as `refs/heads/main`.
+    #[serde(rename = "ref")]
+    git_ref: Option<String>,
+    /// Only runs that this event started, such as `push`.
+    event: Option<String>,
+    /// Only runs with this result.
+    #[param(inline)]
+    result: Option<RunResultName>,
+}
+
+impl From<FilterQuery> for RunFilter {
+    fn from(query: FilterQuery) -> Self {
+        let FilterQuery { variant, git_ref, event, result } = query;
+        Self { variant, git_ref, event, result: result.map(|result| result.name().to_owned()) }
     }
 }
 

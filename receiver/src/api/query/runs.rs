@@ -8,13 +8,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use wire::{Scope, StoredRun};
 
-use super::parameters::{PageLimit, Rfc3339Time, RunId, RunResultName, check_name};
+use super::parameters::{FilterQuery, PageLimit, Rfc3339Time, RunId, check_name};
 use super::summaries::whole;
-use super::{Page, parse};
+use super::{Page, parse_two};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
-use crate::store::{RunFilter, RunQuery};
+use crate::store::RunQuery;
 
 /// Query of the runs of a job.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -31,16 +31,6 @@ struct RunsQuery {
     /// Only runs received before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Rfc3339Time>,
-    /// Only runs of this variant.
-    variant: Option<String>,
-    /// Only runs of this branch or tag, such as `refs/heads/main`.
-    #[serde(rename = "ref")]
-    git_ref: Option<String>,
-    /// Only runs that this event started, such as `push`.
-    event: Option<String>,
-    /// Only runs with this result.
-    #[param(inline)]
-    result: Option<RunResultName>,
     /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -57,6 +47,7 @@ struct RunsQuery {
         ("workflow" = String, Path, description = "Workflow"),
         ("job" = String, Path, description = "Job"),
         RunsQuery,
+        FilterQuery,
     ),
     responses(
         (status = OK, description = "A page; empty if there is no such job", body = [StoredRun], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))),
@@ -72,9 +63,8 @@ pub(crate) async fn runs(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
-    let (query, parameters) = parse(query.as_deref())?;
-    let RunsQuery { run_id, before, since, until, variant, git_ref, event, result, limit: PageLimit(limit) } =
-        query;
+    let (query, filter, parameters): (_, FilterQuery, _) = parse_two(query.as_deref())?;
+    let RunsQuery { run_id, before, since, until, limit: PageLimit(limit) } = query;
     check_name("run_id", run_id.as_ref())?;
     let query = RunQuery {
         scope,
@@ -82,7 +72,7 @@ pub(crate) async fn runs(
         before: before.map(|RunId(id)| id),
         since: since.map(|Rfc3339Time(time)| time),
         until: until.map(|Rfc3339Time(time)| time),
-        filter: RunFilter { variant, git_ref, event, result: result.map(|result| result.name().to_owned()) },
+        filter: filter.into(),
         limit: limit + 1,
     };
     let rows = state.store.runs(query).await?;

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::{Problem, RunSummary, Scope, StoredRun};
 
-use super::parameters::{PageLimit, RunId, RunResultName};
-use super::{NoParameters, Page, parse};
+use super::parameters::{FilterQuery, PageLimit, RunId};
+use super::{NoParameters, Page, parse, parse_two};
 use crate::api::error::AppError;
 use crate::api::openapi::ReadProblems;
 use crate::api::state::AppState;
-use crate::store::{RunFilter, SummaryQuery, WholeRun};
+use crate::store::{SummaryQuery, WholeRun};
 
 /// Query of the runs of a job.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -24,16 +24,6 @@ struct SummariesQuery {
     /// Only runs with an id below this.
     #[param(value_type = Option<i64>)]
     before: Option<RunId>,
-    /// Only runs of this variant.
-    variant: Option<String>,
-    /// Only runs of this branch or tag, such as `refs/heads/main`.
-    #[serde(rename = "ref")]
-    git_ref: Option<String>,
-    /// Only runs that this event started, such as `push`.
-    event: Option<String>,
-    /// Only runs with this result.
-    #[param(inline)]
-    result: Option<RunResultName>,
     /// At most this many; 100 by default.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -52,6 +42,7 @@ struct SummariesQuery {
         ("workflow" = String, Path, description = "Workflow"),
         ("job" = String, Path, description = "Job"),
         SummariesQuery,
+        FilterQuery,
     ),
     responses(
         (status = OK, description = "A page", body = [RunSummary], headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))),
@@ -68,10 +59,10 @@ pub(crate) async fn summaries(
 ) -> Result<Response, AppError> {
     state.authorize_reader(&headers)?;
     let scope = Scope::new(&organization, Some(&repository), Some(&workflow), Some(&job))?;
-    let (query, parameters) = parse(query.as_deref())?;
-    let SummariesQuery { before, variant, git_ref, event, result, limit: PageLimit(limit) } = query;
-    let filter = RunFilter { variant, git_ref, event, result: result.map(|result| result.name().to_owned()) };
-    let query = SummaryQuery { scope, before: before.map(|RunId(id)| id), filter, limit: limit + 1 };
+    let (query, filter, parameters): (_, FilterQuery, _) = parse_two(query.as_deref())?;
+    let SummariesQuery { before, limit: PageLimit(limit) } = query;
+    let query =
+        SummaryQuery { scope, before: before.map(|RunId(id)| id), filter: filter.into(), limit: limit + 1 };
     let rows = state.store.summaries(query).await?;
     let rows = rows.ok_or(AppError::Missing("no run of this job is stored".to_owned()))?;
     let page = Page::new(rows, limit, |last| parameters.next(uri.path(), "before", &last.id.to_string()));

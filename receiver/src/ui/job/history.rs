@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use wire::rules::is_throttled;
-use wire::{CiContext, ContainerSummary, RunResult, RunSummary};
+use wire::{CiContext, ContainerSummary, RunSummary};
 
 use crate::sizing::recommendation::Sizing;
 use crate::store::RunFilter;
@@ -184,13 +184,9 @@ fn badges(run: &RunSummary) -> Vec<Badge> {
     if run.containers.iter().filter_map(share).any(is_throttled) {
         badges.push(Badge { kind: "warn", text: "throttled".to_owned() });
     }
-    match run.ci.as_ref().and_then(|ci| ci.result) {
-        Some(RunResult::Failure) => badges.push(Badge { kind: "bad", text: "failed".to_owned() }),
-        Some(RunResult::Cancelled) => badges.push(Badge { kind: "warn", text: "cancelled".to_owned() }),
-        _ => {}
-    }
+    badges.extend(Badge::of_result(run.ci.as_ref()));
     if run.complete == Some(false) || !run.is_final {
-        badges.push(Badge { kind: "warn", text: "not the whole run".to_owned() });
+        badges.push(Badge::partial());
     }
     badges
 }

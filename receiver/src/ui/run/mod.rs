@@ -193,13 +193,9 @@ fn badges(payload: &Payload) -> Vec<Badge> {
     if killed > 0 {
         badges.push(Badge { kind: "bad", text: format!("{killed} OOM-killed") });
     }
-    match payload.ci.as_ref().and_then(|ci| ci.result) {
-        Some(wire::RunResult::Failure) => badges.push(Badge { kind: "bad", text: "failed".to_owned() }),
-        Some(wire::RunResult::Cancelled) => badges.push(Badge { kind: "warn", text: "cancelled".to_owned() }),
-        _ => {}
-    }
+    badges.extend(Badge::of_result(payload.ci.as_ref()));
     match payload.complete {
-        Some(false) => badges.push(Badge { kind: "warn", text: "not the whole run".to_owned() }),
+        Some(false) => badges.push(Badge::partial()),
         Some(true) => badges.push(Badge { kind: "good", text: "complete".to_owned() }),
         None => {}
     }

@@ -110,13 +110,18 @@ pub(super) fn receiver(method: &str, path: &str, body: &str) -> Answer {
 
 /// Polls until there is an answer.
 #[track_caller]
-pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(super) fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    poll(ask).unwrap_or_else(|| panic!("{what}: not within {} s", PATIENCE.as_secs()))
+}
+
+/// Polls until there is an answer, or until it is too late for one.
+fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + PATIENCE;
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || Instant::now() > end {
             return answer;
         }
-        assert!(Instant::now() < end, "{what}: not within {} s", PATIENCE.as_secs());
         std::thread::sleep(Duration::from_millis(250));
     }
 }
@@ -201,13 +206,25 @@ pub(super) fn pod_if_there(name: &str) -> Option<Value> {
 #[track_caller]
 pub(super) fn until_over(name: &str) -> Value {
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    until(&format!("the end of the pod {name}"), || {
+    let over = poll(|| {
         let mut pod = pod(name);
         for (container, id) in told_ids(&pod) {
             seen.entry(container).or_default().insert(id);
         }
         pod["seen"] = json!(seen);
         matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")).then_some(pod)
+    });
+    over.unwrap_or_else(|| {
+        let events = format!("--field-selector=involvedObject.name={name}");
+        let status = &pod(name)["status"];
+        panic!(
+            "the pod {name} has not ended within {} s: {} {}\n{status}\n{}\n{}",
+            PATIENCE.as_secs(),
+            status["phase"],
+            status["containerStatuses"][0]["state"],
+            kube(&["--namespace", NAMESPACE, "get", "events", &events]),
+            on_node("ps axo pid,ppid,stat,etimes,wchan:30,args --forest | grep -v '\\]$'"),
+        )
     })
 }
 

@@ -143,6 +143,22 @@ fn a_sandbox_alone_tells_what_it_is() {
 }
 
 #[test]
+fn a_containers_runtime_shows_its_name_before_its_program_runs() {
+    let mut scene = Scene::new(layouts()[0]);
+    let job = scene.place(&id('b'));
+    let prepared = scene.mounts("build", &id('a'));
+    let of_node = line("/var/lib/kubelet/pods/another/volumes/kubernetes.io~projected/token", "/x");
+    let of_another = prepared.replace(UID, "another");
+    assert!(scene.containers.wants_mountinfo(job, Comm::new(b"runc:[2:INIT]")));
+    for mounts in [&of_node, &of_another] {
+        scene.containers.learn_from_runtime(job.container, mounts.as_bytes());
+        assert_eq!(scene.names(), [("bbbbbbbbbbbb", false)], "{mounts}");
+    }
+    scene.containers.learn_from_runtime(job.container, (of_node + &prepared).as_bytes());
+    assert_eq!(scene.names(), [("build", false)]);
+}
+
+#[test]
 fn a_container_in_no_pod_is_one_whoever_keeps_its_files() {
     let layout = Layout { cgroup: |id| format!("/docker/{id}"), ..layouts()[3] };
     let mut scene = Scene::new(layout);
