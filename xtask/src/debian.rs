@@ -38,6 +38,8 @@ pub(crate) fn unpack(name: &str, from: From, packages: &[&str]) -> Result<PathBu
     checked(apt_get().args(["update", "--quiet", "--quiet"]))?;
     checked(apt_get().args(["download", "--quiet", "--quiet"]).args(packages).current_dir(directory.path()))?;
     let unpacking = root.with_extension("unpacking");
+    // dpkg makes the last directory of a path only.
+    fs::create_dir_all(&unpacking).with_context(|| unpacking.display().to_string())?;
     for entry in fs::read_dir(directory.path())? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
