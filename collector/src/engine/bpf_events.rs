@@ -27,6 +27,8 @@ const LAST_RECORDS_TIMEOUT: Duration = Duration::from_millis(250);
 const LAST_RECORDS_POLL: Duration = Duration::from_micros(500);
 /// A process that ended longer ago and is not in `/proc` counts as freed, even without a record.
 const OVERDUE_NS: u64 = 3_000_000_000;
+/// Up to this many processes of an interval, and one in this many, may lack the report that they were freed.
+const FEW_UNFREED: u64 = 16;
 
 /// The program, and the records that it wrote since the last pass.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ struct Batch {
     /// Processes that were reaped but not freed yet.
     in_flight: Vec<Exit>,
     ended: u64,
-    /// Processes reaped in this interval whose record was lost or incomplete.
+    /// Processes reaped in this interval whose record was lost, and incomplete records if they are many.
     lost: u64,
 }
 
@@ -170,7 +172,11 @@ impl BpfEvents {
         // The reaper's growth includes all CPU time of a process that was reaped in this interval. The others were reaped
         // earlier.
         let of_now = missed.iter().filter(|exit| !self.in_flight.contains(&exit.key)).count() as u64;
-        let unsettled = growth.lost + growth.missed + of_now;
+        let unfreed = growth.missed + of_now;
+        // They have a record from when they ended, which lacks at most a tick of the scheduler. That is less than the
+        // rounding of the reaper's growth, unless there are many of them.
+        let are_many = unfreed > FEW_UNFREED + growth.ended / FEW_UNFREED;
+        let unsettled = growth.lost + if are_many { unfreed } else { 0 };
         self.waiting.exits.extend(missed);
         if lost > 0 && self.lost == 0 {
             warn!(
