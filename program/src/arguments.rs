@@ -87,21 +87,22 @@ fn parse_from<T: Parser>(
     typed: &[OsString],
     tolerates: impl Fn(&T) -> bool,
 ) -> Result<Parsed<T>, clap::Error> {
-    let command = only(T::command(), &|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let refused = match read(&command, typed) {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let refused = match read(only(T::command(), &is_set), typed) {
         Ok((args, sources)) => return Ok(Parsed { args, sources, left_out: Vec::new() }),
         // Help also names the variables that are not set.
         Err(error) if !error.use_stderr() => {
-            return Err(read::<T>(&T::command(), typed).err().unwrap_or(error));
+            return Err(read::<T>(T::command(), typed).err().unwrap_or(error));
         }
         Err(error) => error,
     };
+    let command = only(T::command(), &is_set);
     // If it fails without any variable, the command line itself is invalid.
-    let Ok((without, _)) = read::<T>(&only(command.clone(), &|_| false), typed) else { return Err(refused) };
+    let Ok((without, _)) = read::<T>(only(command.clone(), &|_| false), typed) else { return Err(refused) };
     let mut wrong = BTreeMap::new();
     for name in variables(&command) {
         let alone = only(command.clone(), &|other| other == name.as_str());
-        if let Err(error) = read::<T>(&alone, typed)
+        if let Err(error) = read::<T>(alone, typed)
             && matches!(
                 error.kind(),
                 ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::InvalidUtf8
@@ -113,11 +114,11 @@ fn parse_from<T: Parser>(
     let is_tolerated = tolerates(&without);
     if is_tolerated {
         let good = only(command.clone(), &|name| !wrong.contains_key(name));
-        if let Ok((args, sources)) = read(&good, typed) {
+        if let Ok((args, sources)) = read(good, typed) {
             return Ok(Parsed { args, sources, left_out: wrong.into_values().collect() });
         }
         // They do not go together, and it is unknown which of them is meant.
-        let (args, sources) = read(&only(command, &|_| false), typed)?;
+        let (args, sources) = read(only(command, &|_| false), typed)?;
         return Ok(Parsed { args, sources, left_out: vec![format!("all variables are ignored: {refused}")] });
     }
     if wrong.is_empty() {
@@ -127,8 +128,7 @@ fn parse_from<T: Parser>(
     Err(command.clone().error(ErrorKind::ValueValidation, all.join("\n")))
 }
 
-fn read<T: Parser>(command: &Command, typed: &[OsString]) -> Result<(T, Sources), clap::Error> {
-    let mut command = command.clone();
+fn read<T: Parser>(mut command: Command, typed: &[OsString]) -> Result<(T, Sources), clap::Error> {
     let matches = command.try_get_matches_from_mut(typed)?;
     let mut sources = BTreeMap::new();
     Sources::of(&command, &matches, &mut sources);

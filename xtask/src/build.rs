@@ -59,9 +59,9 @@ pub(crate) fn programs(release: bool, object: Object) -> Result<Programs> {
     programs_by(None, release, object)
 }
 
-/// The same programs as the tests use, linked statically. They replace the dynamically linked ones.
-pub(crate) fn static_programs() -> Result<Programs> {
-    programs_by(Some(&root().join("xtask/src/dist/static.sh")), false, Object::Required)
+/// The programs, linked statically as they are shipped. They replace the dynamically linked ones.
+pub(crate) fn static_programs(release: bool, object: Object) -> Result<Programs> {
+    programs_by(Some(&root().join("xtask/src/dist/static.sh")), release, object)
 }
 
 /// `wrapper` is the program that cargo calls instead of rustc for the crates of the workspace.

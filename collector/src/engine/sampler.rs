@@ -210,8 +210,13 @@ impl Sampler {
         let at = Moment::now();
         self.has_begun = false;
         let elapsed = self.last.map_or(Duration::ZERO, |last| at.monotonic.saturating_sub(last.monotonic));
-        let read = match self.root.filter(|_| self.last.is_none()) {
-            Some(root) => self.table.pass_of(root, at.monotonic),
+        let of_root = match self.root {
+            Some(root) if self.last.is_none() => Some(self.table.pass_of(root, at.monotonic)),
+            Some(root) => self.table.pass_of_ended_children(root, at.monotonic),
+            None => None,
+        };
+        let read = match of_root {
+            Some(read) => read,
             None => self.table.pass(at.monotonic)?,
         };
         if read.forbidden + read.garbled > 0 && !std::mem::replace(&mut self.warned_of_unreadable, true) {

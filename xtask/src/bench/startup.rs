@@ -1,4 +1,4 @@
-//! How much longer a command takes under `collector run`, from its start to its end.
+//! How much longer a command takes under `collector run`, from its start to its end, with the program as it is shipped.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -56,7 +56,7 @@ pub(crate) fn run(rounds: usize, collector: Option<&Path>) -> Result<()> {
     }
     let collector = match collector {
         Some(built) => built.to_owned(),
-        None => build::programs(true, Object::IfPossible)?.collector,
+        None => build::static_programs(true, Object::IfPossible)?.collector,
     };
     let mut forms = vec![
         Form::new("true", None, None),

@@ -11,7 +11,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 
 use super::arch::Arch;
-use crate::build::{self, Programs};
+use crate::build::{self, Object, Programs};
 use crate::command::{cargo, checked, root};
 use crate::ebpf;
 use crate::setup::{self, For};
@@ -28,7 +28,7 @@ pub(crate) struct Statics {
 /// Builds them, the collector with the BPF object in it, and checks that they need no library.
 pub(crate) fn build(arch: Arch, release: bool) -> Result<Statics> {
     if !release && arch == Arch::native()? {
-        let Programs { collector, receiver, workload, .. } = build::static_programs()?;
+        let Programs { collector, receiver, workload, .. } = build::static_programs(false, Object::Required)?;
         [&collector, &receiver, &workload].into_iter().try_for_each(|program| check(program))?;
         return Ok(Statics { collector, receiver, workload });
     }

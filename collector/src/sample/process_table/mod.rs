@@ -112,6 +112,35 @@ impl ProcessTable {
         pass
     }
 
+    /// Reads only a process and its children, if it is the only one known so far and all of its children have ended. Then
+    /// it has no other descendants, and nobody else need be read. `None` if that is not so, or not known.
+    pub fn pass_of_ended_children(&mut self, pid: u32, now: Duration) -> Option<TablePass> {
+        if self.entries.len() != 1 || self.entries[0].last.key.pid != pid {
+            return None;
+        }
+        let children = self.children(pid)?;
+        let mut pass = TablePass { observations: vec![self.observe(0, now).ok()?], ..TablePass::default() };
+        for child in children {
+            let child = self.discover(child, now).ok()?;
+            if !child.zombie {
+                return None;
+            }
+            pass.observations.push(child);
+        }
+        Some(pass)
+    }
+
+    /// The children of all threads of a process (`/proc/[pid]/task/[tid]/children`). The kernel may leave some out while
+    /// others are reaped (`proc_pid_children(5)`), which is up to the caller. `None` if the kernel has no such file.
+    fn children(&self, pid: u32) -> Option<Vec<u32>> {
+        let mut children = Vec::new();
+        for thread in std::fs::read_dir(self.path.join(format!("{pid}/task"))).ok()? {
+            let list = std::fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+            children.extend(list.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        Some(children)
+    }
+
     /// Reads every process once. `now` only has to grow from pass to pass.
     pub fn pass(&mut self, now: Duration) -> io::Result<TablePass> {
         let mut listed = if self.nothing_began() { None } else { Some(self.list()?) };
@@ -407,6 +436,39 @@ impl TablePass {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_whose_children_have_all_ended_is_read_with_them_alone() {
+        // Tests run at once, and each may have children: this process is read for a child of its own that has none.
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "true & read line; sleep 60 & read line; kill $!"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (pid, mut stdin) = (shell.id(), shell.stdin.take().unwrap());
+        let open = || {
+            let mut table = ProcessTable::open(Path::new("/proc"), 1024).unwrap().without_cgroups();
+            table.pass_of(pid, Duration::ZERO);
+            table
+        };
+        let read = |mut table: ProcessTable| table.pass_of_ended_children(pid, Duration::from_secs(1));
+        let until = |is_so: &dyn Fn(&Option<TablePass>) -> bool| {
+            (0..500).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                is_so(&read(open()))
+            })
+        };
+        let ended = |pass: &Option<TablePass>| {
+            let observed = pass.as_ref().map(|pass| &pass.observations[..]);
+            matches!(observed, Some([shell, child]) if !shell.zombie && child.zombie && child.ppid == shell.key.pid)
+        };
+        assert!(until(&ended));
+        assert!(read(ProcessTable::open(Path::new("/proc"), 1024).unwrap()).is_none(), "it is not known");
+        io::Write::write_all(&mut stdin, b"\n").unwrap();
+        assert!(until(&|pass| pass.is_none()), "a child lives");
+        drop(stdin);
+        shell.wait().unwrap();
+    }
 
     #[test]
     fn cgroups_are_read_unless_nobody_asks_for_them() {
