@@ -31,12 +31,16 @@ pub(crate) fn told_twice(test: &mut Command, filter: &str) -> Result<Option<Stri
     }
     ensure!(first.of.len() <= MAX_AGAIN, "{}", first.tell());
     println!("Second try for what failed: {}", first.tell());
-    told(&mut with_names(test, filter, first.of.keys()))?;
+    told(&mut with_names(test, filter, &first.of.keys()))?;
     Ok(Some(format!("at the second try; at the first, {}", first.tell())))
 }
 
 /// A command that runs the tests of these names in place of those that a filter selects.
-fn with_names<'a>(test: &Command, filter: &str, names: impl Iterator<Item = &'a String> + Clone) -> Command {
+fn with_names<'a>(
+    test: &Command,
+    filter: &str,
+    names: &(impl Iterator<Item = &'a String> + Clone),
+) -> Command {
     let mut again = Command::new(test.get_program());
     for word in test.get_args() {
         if word == filter {
@@ -142,7 +146,7 @@ mod tests {
         let mut test = Command::new("nsenter");
         test.args(["cargo", "test", "--", "groups::x::", "--skip", "alone::"]).env("A", "b");
         let names = ["groups::x::one".to_owned(), "groups::x::two".to_owned()];
-        let again = with_names(&test, "groups::x::", names.iter());
+        let again = with_names(&test, "groups::x::", &names.iter());
         let words: Vec<_> = again.get_args().collect();
         assert_eq!(
             words,
