@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use wire::{
     Attribution, Certainty, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
-    ProcessCpu, ProcessMemory, QuantileMethod,
+    PodUsage, ProcessCpu, ProcessMemory, QuantileMethod,
 };
 
 use crate::accumulate::distribution::Distribution;
@@ -181,6 +181,7 @@ impl Run<'_> {
             sample_count: self.accumulator.passes(),
             cpu_total_percent: self.accumulator.host_cpu().map(Distribution::stats),
             mem_used_bytes: self.accumulator.host_memory().map(Distribution::stats),
+            pod: self.pod().filter(|_| containers.len() > 1),
             containers,
             pod_overhead: self.pod_overhead(),
             top_cpu_processes: processes
@@ -221,6 +222,15 @@ impl Run<'_> {
     /// Whether it is the pod's overhead, which only `pod_overhead` reports.
     fn is_overhead(&self, index: Option<ContainerIndex>) -> bool {
         index.is_some_and(|index| self.containers.is_overhead(index))
+    }
+
+    /// Use of all containers at the same time, if there is nothing else.
+    fn pod(&self) -> Option<PodUsage> {
+        let together = self.accumulator.together()?;
+        let mut all = self.accumulator.containers();
+        let pod = PodUsage { cpu_cores: together.cpu.stats(), memory_bytes: together.memory.stats() };
+        all.all(|(index, _)| self.containers[index].is_in_container() || self.is_overhead(Some(index)))
+            .then_some(pod)
     }
 
     /// Use of the pod outside of its containers.
@@ -348,7 +358,12 @@ impl Run<'_> {
     fn quantile_method(&self) -> QuantileMethod {
         let host = [self.accumulator.host_cpu(), self.accumulator.host_memory()].into_iter().flatten();
         let containers = self.accumulator.containers().flat_map(|(_, run)| [&run.cpu, &run.memory]);
-        host.chain(containers).map(Distribution::method).max().unwrap_or(QuantileMethod::Exact)
+        let together = self.accumulator.together().into_iter().flat_map(|both| [&both.cpu, &both.memory]);
+        host.chain(containers)
+            .chain(together)
+            .map(Distribution::method)
+            .max()
+            .unwrap_or(QuantileMethod::Exact)
     }
 }
 

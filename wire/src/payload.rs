@@ -30,6 +30,9 @@ pub struct Payload {
     /// Use by container, most CPU first.
     #[serde(default)]
     pub containers: Vec<ContainerUsage>,
+    /// Use of all containers at the same time; absent if there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodUsage>,
     /// Use of the pod outside of its containers; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_overhead: Option<PodOverhead>,
@@ -57,6 +60,17 @@ pub struct Payload {
     /// False for an interim summary, and for one recovered after the collector was killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+}
+
+/// Use of all containers of a pod or job at the same time, `pod_overhead` included. Its peak is at most the sum of the
+/// containers' peaks, which come at different times.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PodUsage {
+    /// CPU use in cores.
+    pub cpu_cores: Stats,
+    /// Sum of the resident set sizes (RSS) of all processes, in bytes. The peak is the highest sum seen.
+    pub memory_bytes: Stats,
 }
 
 /// Use of a pod outside of its containers: the runtime's sandbox (`pause`), which holds the namespaces, and processes in the

@@ -115,6 +115,8 @@ pub struct Accumulator {
     host_memory: Option<Distribution>,
     #[serde(skip)]
     containers: BTreeMap<ContainerIndex, ContainerRun>,
+    /// All containers at the same time, once there are several.
+    together: Option<Together>,
     processes: Processes,
     unattributed_ns: u64,
     exited_ns: u64,
@@ -137,6 +139,15 @@ pub struct ContainerRun {
     pub processes_ns: u64,
     /// Containers inside it.
     pub nested: BTreeMap<u32, NestedRun>,
+}
+
+/// The use of all containers at the same time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Together {
+    /// CPU use in cores.
+    pub cpu: Distribution,
+    /// Sum of RSS in bytes.
+    pub memory: Distribution,
 }
 
 /// A container inside another.
@@ -170,6 +181,7 @@ impl Accumulator {
             host_cpu: None,
             host_memory: None,
             containers: BTreeMap::new(),
+            together: None,
             processes: Processes::new(top),
             unattributed_ns: 0,
             exited_ns: 0,
@@ -240,12 +252,41 @@ impl Accumulator {
         for (container, bytes) in ended {
             intervals.entry(container).or_default().see_peak(bytes);
         }
+        self.add_together(&intervals, elapsed, moment);
         for (container, used) in intervals {
             let looked_at = pass.used.and_then(|all| all.get(&container)).map(|used| used.seconds);
             let elapsed = ages.get(&container).copied().or(looked_at).map_or(elapsed, |age| age.min(elapsed));
             self.container(container).add(&used, pass.at_seconds, elapsed, elapsed.min(moment));
         }
         self.processes.end_pass(elapsed, interval, if pass.exited.is_some() { RECORD_PATIENCE } else { 0 });
+    }
+
+    /// Adds the sum over the containers. As long as there is only one, its figures are the sum.
+    fn add_together(&mut self, intervals: &BTreeMap<ContainerIndex, Interval>, elapsed: f64, moment: f64) {
+        let interval = self.interval_seconds;
+        let is_new = |index: &&ContainerIndex| !self.containers.contains_key(index);
+        if self.together.is_none() && self.containers.len() + intervals.keys().filter(is_new).count() < 2 {
+            return;
+        }
+        let only = self.containers.values().next();
+        let together = self.together.get_or_insert_with(|| match only {
+            Some(only) => Together { cpu: only.cpu.clone(), memory: only.memory.clone() },
+            None => Together {
+                cpu: Distribution::new(CPU_SCALE, interval),
+                memory: Distribution::new(MEMORY_SCALE, interval),
+            },
+        });
+        let core_seconds = intervals.values().map(|used| seconds(used.cpu_ns)).sum();
+        if intervals.values().all(|used| used.is_account) {
+            together.cpu.add_measured(core_seconds, elapsed);
+        } else {
+            together.cpu.add_used(core_seconds, elapsed);
+        }
+        let bytes: u64 = intervals.values().map(|used| used.rss_bytes).sum();
+        together.memory.add(bytes as f64, moment);
+        // The peaks of several containers may come at different moments of the interval.
+        let above = intervals.values().map(|used| used.peak_rss_bytes.saturating_sub(used.rss_bytes)).max();
+        together.memory.add((bytes + above.unwrap_or_default()) as f64, 0.0);
     }
 
     /// Adds a reading of a container's working set.
@@ -300,10 +341,11 @@ impl Accumulator {
             index.0 < containers && run.nested.keys().all(|inner| *inner < nested)
         };
         let host = [&self.host_cpu, &self.host_memory];
+        let together = self.together.iter().flat_map(|both| [&both.cpu, &both.memory]);
         let charged = self.containers.values().map(|run| run.cpu_ns).chain([self.unattributed_ns]);
         self.interval_seconds.is_finite()
             && self.interval_seconds > 0.0
-            && host.into_iter().flatten().all(Distribution::is_sound)
+            && host.into_iter().flatten().chain(together).all(Distribution::is_sound)
             && adds_up(charged)
             && self.containers.iter().all(inside)
             && self.processes.is_sound(containers, nested)
@@ -333,6 +375,11 @@ impl Accumulator {
     /// The containers seen.
     pub fn containers(&self) -> impl Iterator<Item = (ContainerIndex, &ContainerRun)> {
         self.containers.iter().map(|(index, run)| (*index, run))
+    }
+
+    /// All containers at the same time, if there were several.
+    pub fn together(&self) -> Option<&Together> {
+        self.together.as_ref()
     }
 
     /// The processes seen.

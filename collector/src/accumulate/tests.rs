@@ -45,6 +45,24 @@ fn memory_peaks_as_a_sum_and_not_as_a_sum_of_peaks() {
 }
 
 #[test]
+fn several_containers_peak_together_and_not_each_at_its_time() {
+    let mut run = Accumulator::new(1.0, 10);
+    let beside = |kib: u64| Present { container: Some(ContainerIndex(1)), ..present(2, "b", kib * 4096) };
+    let first = present(1, "a", 700 * 4096);
+    run.add(&pass(1.0, 1.0, &[first], &[charge(&first, 100)]));
+    assert!(run.together().is_none());
+    for (at, one, two) in [(2.0, 600, 200), (3.0, 100, 650)] {
+        let (one, two) = (present(1, "a", one * 4096), beside(two));
+        run.add(&pass(at, 1.0, &[one, two], &[charge(&one, 50), charge(&two, 25)]));
+    }
+    let together = run.together().unwrap();
+    let (cpu, memory) = (together.cpu.stats(), together.memory.stats());
+    assert_eq!((cpu.peak, cpu.p50), (1.0, Some(0.75)));
+    assert!((cpu.avg - 2.5 / 3.0).abs() < 1e-9, "{cpu:?}");
+    assert_eq!((memory.peak, memory.p50), (800.0 * 4096.0, Some(750.0 * 4096.0)));
+}
+
+#[test]
 fn a_process_counts_by_its_last_name_and_its_peak_by_interval() {
     let mut run = Accumulator::new(1.0, 10);
     let shell = present(7, "sh", 4096);

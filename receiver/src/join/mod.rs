@@ -180,6 +180,7 @@ fn payload(parts: &[Part], order: &[usize], chosen: &[Chosen]) -> Option<Payload
         duration_seconds: base.duration_seconds.max(seconds),
         cpu_total_percent: all().find_map(|payload| payload.cpu_total_percent),
         mem_used_bytes: all().find_map(|payload| payload.mem_used_bytes),
+        pod: all().find_map(|payload| payload.pod),
         containers: chosen.iter().map(|chosen| chosen.usage(parts, start_time)).collect(),
         top_cpu_processes: lists.by_cpu,
         top_mem_processes: lists.by_memory,

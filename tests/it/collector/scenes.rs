@@ -147,6 +147,9 @@ fn what_a_pod_used_before_its_sidecar_came_counts_over_the_time_in_which_it_did(
     assert_eq!(payload.pod_overhead.as_ref().unwrap().cpu_seconds, 0.01);
     let attribution = payload.attribution.as_ref().unwrap();
     assert_eq!((attribution.cpu_seconds, attribution.unattributed_cpu_seconds), (55.01, 0.0));
+    let pod = payload.pod.unwrap();
+    assert!((pod.cpu_cores.avg * payload.duration_seconds - 55.01).abs() < 0.01, "{pod:?}");
+    assert!(pod.memory_bytes.peak > job.memory_bytes.peak, "{pod:?}, {:?}", job.memory_bytes);
     assert!((600.0..601.0).contains(&payload.duration_seconds), "{}", payload.duration_seconds);
     let names: Vec<_> = payload.containers.iter().map(|usage| usage.name.as_str()).collect();
     assert_eq!(names, ["2b1801045111", "collector"]);
@@ -187,7 +190,7 @@ fn docker_in_docker_counts_for_the_container_that_holds_it() {
     let out = Process { pid: 50, ppid: 20, comm: b"make", cgroup, own: 400, start: NEW, ..PROCESS };
     let payload = play(&[], &[], &[&[dockerd], &[dockerd, out]]);
     assert_eq!(container(&payload, "runner").cpu_seconds, Some(4.0));
-    assert_eq!(payload.containers.len(), 1);
+    assert_eq!((payload.containers.len(), payload.pod), (1, None));
 }
 
 #[test]

@@ -79,6 +79,13 @@ fn fields_that_cannot_be_are_named() {
             "payload.pod_overhead.memory_bytes",
             "missing",
         ),
+        (
+            "/payload",
+            "pod",
+            json!({"cpu_cores": {"peak": 1, "avg": 1}, "memory_bytes": {"peak": 1, "avg": -1}}),
+            "payload.pod.memory_bytes.avg",
+            "0 or more",
+        ),
     ] {
         let mut body = submission();
         body.pointer_mut(at).unwrap()[name] = value;

@@ -119,6 +119,14 @@ impl Container {
         }
     }
 
+    /// Whether it is a container, and not the machine's processes, kernel threads or a whole command.
+    pub fn is_in_container(&self) -> bool {
+        matches!(
+            self.key,
+            ContainerKey::Id(_) | ContainerKey::Own | ContainerKey::Pod(_) | ContainerKey::Shared
+        )
+    }
+
     /// The cgroup whose own files cover this container and nothing else.
     pub fn cgroup(&self) -> CgroupKind<'_> {
         match &self.key {

@@ -9,7 +9,7 @@ mod files;
 mod observation;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,12 @@ const CGROUP_TRUST: Duration = Duration::from_secs(30);
 const ARRIVAL: Duration = Duration::from_secs(1);
 /// How many passes in a row may skip listing the tree.
 const PASSES_PER_LISTING: u32 = 15;
+/// At most this much of a file is read that a job can make as large as it likes, such as `mountinfo` with its own mounts. A
+/// node with a thousand pods has half of it.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// At most this many threads of a process are looked at for one that still runs. A job can leave thousands that have ended,
+/// if it traces them.
+const MAX_THREADS: usize = 64;
 
 /// The result of one pass.
 #[derive(Debug, Default)]
@@ -188,7 +194,7 @@ impl ProcessTable {
         self.cgroups.get(id)
     }
 
-    /// Reads any other file of a process, such as `mountinfo`; `None` if it cannot be read.
+    /// Reads any other file of a process, such as `mountinfo`, up to [`MAX_FILE_BYTES`]; `None` if it cannot be read.
     pub fn read_file(&self, key: ProcessKey, name: &str) -> Option<Vec<u8>> {
         let mut content = Vec::new();
         let file = openat(
@@ -197,7 +203,7 @@ impl ProcessTable {
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        io::Read::read_to_end(&mut File::from(file.ok()?), &mut content).ok()?;
+        File::from(file.ok()?).take(MAX_FILE_BYTES).read_to_end(&mut content).ok()?;
         Some(content)
     }
 
@@ -355,7 +361,7 @@ impl ProcessTable {
     fn remaining_thread(&mut self, index: usize) -> Option<u64> {
         let entry = &mut self.entries[index];
         let tasks = std::fs::read_dir(self.path.join(format!("{}/task", entry.last.key.pid))).ok()?;
-        for thread in tasks.flatten() {
+        for thread in tasks.flatten().take(MAX_THREADS) {
             let stat = std::fs::read(thread.path().join("stat")).ok();
             let Some(stat) = stat.and_then(|content| PidStat::parse(&content).ok()) else { continue };
             if stat.is_zombie() {
@@ -468,6 +474,17 @@ mod tests {
         assert!(until(&|pass| pass.is_none()), "a child lives");
         drop(stdin);
         shell.wait().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_a_job_made_large_is_read_in_part() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("7")).unwrap();
+        let large = vec![b'x'; 3 * MAX_FILE_BYTES as usize];
+        std::fs::write(tree.path().join("7/mountinfo"), &large).unwrap();
+        let table = ProcessTable::open(tree.path(), 1024).unwrap();
+        let key = ProcessKey { pid: 7, start_ticks: 0 };
+        assert_eq!(table.read_file(key, "mountinfo").unwrap(), large[..MAX_FILE_BYTES as usize]);
     }
 
     #[test]

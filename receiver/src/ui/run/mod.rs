@@ -225,6 +225,13 @@ fn tiles(payload: &Payload) -> Vec<Tile> {
             detail: format!("of {}", most.name),
         });
     }
+    if let Some(pod) = &payload.pod {
+        tiles.push(Tile {
+            name: "All containers at once",
+            value: format!("{}, {}", format::cores(pod.cpu_cores.peak), format::bytes(pod.memory_bytes.peak)),
+            detail: "at most, each at its time".to_owned(),
+        });
+    }
     if let Some(attribution) = &payload.attribution {
         let exited = attribution.exited_cpu_seconds / attribution.cpu_seconds.max(1e-9);
         tiles.push(Tile {
