@@ -63,7 +63,8 @@ fn ask(receiver: &Receiver, token: &str, directory: &Path, long: bool) -> Result
     let seed = std::env::var("SCHEMATHESIS_SEED").unwrap_or_else(|_| seed.to_string());
     println!("schemathesis is seeded with {seed}; SCHEMATHESIS_SEED={seed} repeats it.");
     let mut schemathesis = Command::new(schemathesis::program());
-    schemathesis.args(["run", "--checks=all", "--no-color", "--continue-on-failure", "--workers=2"]);
+    // One worker: several share what its generator keeps of source lines, and now and then one fails on it (`KeyError`).
+    schemathesis.args(["run", "--checks=all", "--no-color", "--continue-on-failure", "--workers=1"]);
     schemathesis.args(["--seed", &seed, "--max-examples", if long { LONG_EXAMPLES } else { EXAMPLES }]);
     schemathesis.arg(format!("{}/openapi.json", receiver.base));
     // In the temporary directory, because state that schemathesis keeps between runs would change the next run.
