@@ -228,8 +228,8 @@ fn tiles(payload: &Payload) -> Vec<Tile> {
     if let Some(pod) = &payload.pod {
         tiles.push(Tile {
             name: "All containers at once",
-            value: format!("{}, {}", format::cores(pod.cpu_cores.peak), format::bytes(pod.memory_bytes.peak)),
-            detail: "at most, each at its time".to_owned(),
+            value: format::cores(pod.cpu_cores.peak),
+            detail: format!("and {}, each at its peak", format::bytes(pod.memory_bytes.peak)),
         });
     }
     if let Some(attribution) = &payload.attribution {
