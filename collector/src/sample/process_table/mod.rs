@@ -194,7 +194,7 @@ impl ProcessTable {
         self.cgroups.get(id)
     }
 
-    /// Reads any other file of a process, such as `mountinfo`, up to [`MAX_FILE_BYTES`]; `None` if it cannot be read.
+    /// Reads any other file of a process, such as `mountinfo`, up to a MiB of it; `None` if it cannot be read.
     pub fn read_file(&self, key: ProcessKey, name: &str) -> Option<Vec<u8>> {
         let mut content = Vec::new();
         let file = openat(
