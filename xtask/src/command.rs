@@ -58,14 +58,19 @@ pub(crate) fn announced(command: &Command) -> String {
 /// Appends a command to one that runs its last arguments, such as `nsenter … COMMAND`.
 pub(crate) fn within(mut outer: Command, command: &Command) -> Command {
     outer.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
+    take_surroundings(&mut outer, command);
+    outer
+}
+
+/// Gives a command another one's changes to the environment, and its directory.
+pub(crate) fn take_surroundings(to: &mut Command, of: &Command) {
+    for (name, value) in of.get_envs() {
         match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
         };
     }
-    if let Some(directory) = command.get_current_dir() {
-        outer.current_dir(directory);
+    if let Some(directory) = of.get_current_dir() {
+        to.current_dir(directory);
     }
-    outer
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::announced;
+use crate::command::{announced, take_surroundings};
 
 /// The closing table shows at most this much of a test's message.
 const MAX_CHARS: usize = 400;
@@ -49,12 +49,7 @@ fn with_names<'a>(
             again.arg(word);
         }
     }
-    for (name, value) in test.get_envs() {
-        match value {
-            Some(value) => again.env(name, value),
-            None => again.env_remove(name),
-        };
-    }
+    take_surroundings(&mut again, test);
     again
 }
 
@@ -144,7 +139,7 @@ mod tests {
     #[test]
     fn a_second_try_runs_what_failed_and_nothing_else() {
         let mut test = Command::new("nsenter");
-        test.args(["cargo", "test", "--", "groups::x::", "--skip", "alone::"]).env("A", "b");
+        test.args(["cargo", "test", "--", "groups::x::", "--skip", "alone::"]).env("A", "b").current_dir("/");
         let names = ["groups::x::one".to_owned(), "groups::x::two".to_owned()];
         let again = with_names(&test, "groups::x::", &names.iter());
         let words: Vec<_> = again.get_args().collect();
@@ -154,6 +149,7 @@ mod tests {
         );
         assert_eq!(again.get_program(), "nsenter");
         assert_eq!(again.get_envs().count(), 1);
+        assert_eq!(again.get_current_dir(), test.get_current_dir());
     }
 
     #[test]
