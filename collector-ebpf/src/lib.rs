@@ -50,6 +50,10 @@ pub struct ExitRecord {
     pub reaped_ns: u64,
     /// Highest resident set size in pages (`signal_struct.maxrss`), including that of the image before an exec.
     pub max_rss_pages: u64,
+    /// Bytes that it caused to be read from disks (`signal_struct.ioac.read_bytes`); 0 if the kernel does not count them.
+    pub disk_read_bytes: u64,
+    /// Bytes that it caused to be written to disks (`ioac.write_bytes`: pages that it made dirty).
+    pub disk_written_bytes: u64,
     /// Its cgroups.
     pub cgroups: CgroupIds,
     /// Command name at its end.
@@ -153,6 +157,8 @@ pub struct Config {
     pub signal_maxrss: u32,
     /// Of `signal_struct.thread_head`.
     pub signal_thread_head: u32,
+    /// Of `signal_struct.ioac.read_bytes`, which `write_bytes` follows; 0 if there is none (`CONFIG_TASK_IO_ACCOUNTING`).
+    pub signal_disk: u32,
     /// Of `css_set.dfl_cgrp`.
     pub css_set_dfl_cgrp: u32,
     /// Of the element of `css_set.subsys` whose controller accounts CPU; 0 if there is none.
@@ -215,6 +221,8 @@ pub struct TaskOffsets {
     pub sum_exec_runtime: u32,
     /// Of `mm`.
     pub mm: u32,
+    /// Of `ioac.read_bytes`, like `signal_disk`.
+    pub disk: u32,
 }
 
 impl Config {
@@ -232,12 +240,14 @@ impl Config {
             thread_node: 0,
             sum_exec_runtime: 0,
             mm: 0,
+            disk: 0,
         },
         signal_live: 0,
         signal_sum_sched_runtime: 0,
         signal_cutime: 0,
         signal_maxrss: 0,
         signal_thread_head: 0,
+        signal_disk: 0,
         css_set_dfl_cgrp: 0,
         css_set_cpu: 0,
         css_cgroup: 0,
@@ -281,10 +291,10 @@ pub struct Counters {
 }
 
 const _: () = {
-    assert!(size_of::<ExitRecord>() == 88);
+    assert!(size_of::<ExitRecord>() == 104);
     assert!(size_of::<CgroupIds>() == 16);
     assert!(size_of::<CgroupRecord>() == 16 + (8 + NAME_LEN) * PATH_DEPTH);
-    assert!(size_of::<Config>() == 132);
+    assert!(size_of::<Config>() == 140);
     assert!(size_of::<MoveRecord>() == 48);
     assert!(size_of::<BeginRecord>() == 40);
     assert!(size_of::<EnvironmentRecord>() == 16 + ENVIRONMENT_CHUNK);

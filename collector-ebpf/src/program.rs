@@ -368,6 +368,7 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
         }
         None => comm(leader).unwrap_or([0; 2]),
     };
+    let disk = disk_until_now(task, leader, signal);
     let record = ExitRecord {
         kind: kind::EXIT,
         pid,
@@ -379,6 +380,8 @@ fn keep_identity(context: &BtfTracePointContext, task: Address) -> Option<()> {
         cpu_ns: used_until_now(task, leader, signal),
         reaped_ns: reaped(signal),
         max_rss_pages: signal.load(offset(&config.signal_maxrss)),
+        disk_read_bytes: disk[0],
+        disk_written_bytes: disk[1],
         cgroups,
         // SAFETY: both are 16 bytes of which any value is valid.
         comm: unsafe { core::mem::transmute::<Name, [u8; COMM_LEN]>(name) },
@@ -418,6 +421,27 @@ fn used_until_now(last: Address, leader: Address, signal: Address) -> u64 {
     used
 }
 
+/// Bytes that tasks which were released, and these two, read from and wrote to disks.
+fn disk_until_now(last: Address, leader: Address, signal: Address) -> [u64; 2] {
+    let task = offset(&config().task.disk);
+    let [mut read, mut written] = disk_released(signal);
+    if task != 0 {
+        read += last.load::<u64>(task);
+        written += last.load::<u64>(task + 8);
+        if last.0 != leader.0 {
+            read += leader.load::<u64>(task);
+            written += leader.load::<u64>(task + 8);
+        }
+    }
+    [read, written]
+}
+
+/// Bytes that the released tasks of a process read from and wrote to disks. The two are adjacent.
+fn disk_released(signal: Address) -> [u64; 2] {
+    let at = offset(&config().signal_disk);
+    if at == 0 { [0; 2] } else { [signal.load(at), signal.load(at + 8)] }
+}
+
 /// CPU time of the children that a process waited for.
 fn reaped(signal: Address) -> u64 {
     // User and system time are adjacent.
@@ -449,6 +473,10 @@ fn last_word(context: &BtfTracePointContext, task: Address) -> Option<()> {
     record.cpu_ns = own.max(signal.load(offset(&config.signal_sum_sched_runtime)));
     record.max_rss_pages = signal.load(offset(&config.signal_maxrss));
     record.reaped_ns = reaped(signal);
+    // The counts of a leader that no parent waits for are in the sum, too, once it is released.
+    let [read, disk_written] = disk_released(signal);
+    record.disk_read_bytes = read.max(record.disk_read_bytes);
+    record.disk_written_bytes = disk_written.max(record.disk_written_bytes);
     let written = write(record);
     if written {
         count(|counters| &mut counters.records);

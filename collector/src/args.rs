@@ -13,6 +13,8 @@ use program::{duration, log, quantity};
 
 /// Variables that no other process may see.
 pub const SECRET_VARIABLES: [&str; 1] = ["COLLECTOR_PUSH_TOKEN"];
+/// The variable that `step` sets for its command.
+pub const STEP_VARIABLE: &str = "COLLECTOR_STEP";
 /// Where proc is mounted, almost always.
 pub const DEFAULT_PROC_PATH: &str = "/proc";
 /// OpenSSL's variables for the certificates to trust: a file, and directories.
@@ -60,6 +62,17 @@ pub enum Command {
         /// No report and no warnings on standard error.
         #[arg(long, short, env = "COLLECTOR_QUIET", value_parser = BoolishValueParser::new())]
         quiet: bool,
+
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Run a command as a step of the job: collectors that can read its environment report what each step used. Adds
+    /// COLLECTOR_STEP to the environment and executes the command in place of itself; nothing else changes.
+    Step {
+        /// The step's name.
+        #[arg(value_name = "NAME")]
+        name: String,
 
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -295,7 +308,7 @@ pub enum EbpfArg {
 impl Args {
     /// Whether mistakes in the environment must not fail a build.
     pub fn is_tolerant(&self) -> bool {
-        matches!(self.command, Some(Command::Run { strict: false, .. }))
+        matches!(self.command, Some(Command::Run { strict: false, .. } | Command::Step { .. }))
     }
 }
 

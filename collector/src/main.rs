@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use collector::args::{Args, SECRET_VARIABLES};
+use collector::args::{Args, Command, SECRET_VARIABLES};
+use collector::mode::step;
 use collector::{commands, hardening, inherited};
 use program::arguments;
 
@@ -16,6 +17,9 @@ fn main() -> ExitCode {
     let shut = hardening::shut();
     inherited::outlive_file_limits();
     let parsed = arguments::parse(Args::is_tolerant);
+    if let Some(Command::Step { name, command }) = &parsed.args.command {
+        return step::run(name, command);
+    }
     // SAFETY: there is no other thread yet.
     unsafe {
         hardening::forget_variables(&SECRET_VARIABLES);

@@ -6,11 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use wire::{
     Attribution, Certainty, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
-    PodUsage, ProcessCpu, ProcessMemory, QuantileMethod,
+    PodUsage, ProcessCpu, ProcessMemory, QuantileMethod, StepUsage,
 };
 
 use crate::accumulate::distribution::Distribution;
 use crate::accumulate::processes::{CommandKey, CommandRun, ProcessReport, ProcessRun};
+use crate::accumulate::steps::StepRun;
 use crate::accumulate::{Accumulator, ContainerRun, seconds};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
@@ -203,6 +204,7 @@ impl Run<'_> {
                 .take(self.top)
                 .map(|(key, run)| self.command(key, run))
                 .collect(),
+            steps: self.accumulator.steps().all().into_iter().map(step).collect(),
             ci: None,
             collector: Some(self.collector.clone()),
             attribution: Some(Attribution {
@@ -277,6 +279,7 @@ impl Run<'_> {
             Some(Ending::Killed(signal)) => (None, Some(signal)),
             None => (None, None),
         };
+        let untold = run.processes_memory.filter(|_| figures.need.at_least().is_none());
         let stalled = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
         let cpu_seconds = seconds(run.cpu_ns);
         let unnamed_ns = run.cpu_ns.saturating_sub(run.processes_ns);
@@ -312,6 +315,8 @@ impl Run<'_> {
             memory_needed_at_least_bytes: figures.need.at_least(),
             memory_needed_at_most_bytes: figures.need.at_most(),
             memory_certainty: Some(memory_certainty(&figures.need)),
+            processes_memory_bytes: untold.map(|memory| memory.seen_bytes),
+            processes_memory_at_most_bytes: untold.map(|memory| memory.at_most_bytes),
             exit_code,
             exit_signal,
             working_set_bytes: run.working_set.as_ref().map(Distribution::stats),
@@ -345,6 +350,7 @@ impl Run<'_> {
     }
 
     fn command(&self, (container, comm): &CommandKey, run: &CommandRun) -> CommandUsage {
+        let disk = Some(run.disk_bytes).filter(|[read, written]| read | written > 0);
         CommandUsage {
             name: comm.to_string(),
             container: self.container_name(*container),
@@ -352,6 +358,9 @@ impl Run<'_> {
             cpu_seconds: seconds(run.cpu_ns),
             unseen_children_cpu_seconds: (run.children_ns > 0).then(|| seconds(run.children_ns)),
             peak_mem_bytes: run.peak_rss_bytes,
+            peak_process_count: Some(run.at_once).filter(|count| *count > 0),
+            disk_read_bytes: disk.map(|[read, _]| read),
+            disk_written_bytes: disk.map(|[_, written]| written),
         }
     }
 
@@ -364,6 +373,17 @@ impl Run<'_> {
             .map(Distribution::method)
             .max()
             .unwrap_or(QuantileMethod::Exact)
+    }
+}
+
+fn step(run: &StepRun) -> StepUsage {
+    StepUsage {
+        name: run.name.clone(),
+        begin_seconds: rounded(run.began_seconds),
+        end_seconds: rounded(run.ended_seconds),
+        cpu_seconds: seconds(run.cpu_ns),
+        peak_mem_bytes: run.peak_rss_bytes,
+        process_count: run.processes,
     }
 }
 

@@ -54,7 +54,15 @@ fn a_day_of_a_hundred_containers_fits() {
             });
             let comm = Comm::new(format!("command-{}", pid % 3_000).as_bytes());
             let rss_bytes = (noise % 500_000) * 4096;
-            present.push(Present { key, comm, container, nested: None, rss_bytes, age_seconds: 1.0 });
+            present.push(Present {
+                key,
+                parent_pid: 1,
+                comm,
+                container,
+                nested: None,
+                rss_bytes,
+                age_seconds: 1.0,
+            });
         }
         let charges = ledger.advance(&seen, None);
         run.add(&PassFacts {

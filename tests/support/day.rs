@@ -162,6 +162,7 @@ fn add(accumulator: &mut Accumulator, pass: u32, step: f64, places: &[Place]) {
         let key = ProcessKey { pid: 1_000 + at, start_ticks: u64::from(pass / 100) };
         let present = Present {
             key,
+            parent_pid: 1,
             comm: Comm::new(format!("cmd-{}", (pass / 100 + at) % 2_000).as_bytes()),
             container: Some(place.container),
             nested: None,
@@ -214,6 +215,7 @@ fn add_varied(accumulator: &mut Accumulator, pass: u32, step: f64, places: &[Pla
         let key = ProcessKey { pid: 3_999_000 + at, start_ticks: u64::from(pass / 100) };
         let present = Present {
             key,
+            parent_pid: 1,
             comm: Comm::new(format!("compiler-{:06}", noise(pass / 100, at) % 300_000).as_bytes()),
             container: Some(place.container),
             nested: None,

@@ -114,6 +114,12 @@ pub struct ContainerSummary {
     /// Upper bound of its memory use without page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_needed_bytes: Option<u64>,
+    /// Highest memory of its processes, without mapped files and with each page counted once as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_memory_bytes: Option<u64>,
+    /// The same with shared memory of the machine that may be its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_memory_at_most_bytes: Option<u64>,
     /// Memory request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_request_bytes: Option<u64>,
@@ -162,6 +168,8 @@ impl ContainerSummary {
             working_set_peak_bytes: usage.working_set_bytes.map(|stats| stats.peak),
             cgroup_memory_peak_bytes: usage.memory_peak_bytes,
             memory_needed_bytes: usage.memory_needed_at_most_bytes,
+            processes_memory_bytes: usage.processes_memory_bytes,
+            processes_memory_at_most_bytes: usage.processes_memory_at_most_bytes,
             memory_request_bytes: usage.memory_request_bytes,
             memory_limit_bytes: usage.memory_limit_bytes,
             memory_bound_bytes: usage.memory_bound_bytes,

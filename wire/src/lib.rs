@@ -21,7 +21,7 @@ pub use histogram::CpuHistogram;
 pub use names::{MAX_NAME_CHARS, normal_name};
 pub use payload::{
     Attribution, Certainty, CollectorInfo, CommandUsage, ContainerUsage, NestedUsage, Payload, PodOverhead,
-    PodUsage, ProcessCpu, ProcessMemory, QuantileMethod, Series, Stats,
+    PodUsage, ProcessCpu, ProcessMemory, QuantileMethod, Series, Stats, StepUsage,
 };
 pub use rules::MemoryFigure;
 pub use scope::{Scope, ScopeError, name_fault};

@@ -45,6 +45,10 @@ pub struct Payload {
     /// Use by command name, exited processes included.
     #[serde(default)]
     pub top_commands: Vec<CommandUsage>,
+    /// Use by step of the job, in the order of their beginnings, if steps name themselves. Use that belongs to no step is in none
+    /// of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepUsage>,
     /// What the CI system says about the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci: Option<CiContext>,
@@ -250,6 +254,15 @@ pub struct ContainerUsage {
     /// [`Certainty::Sampled`] if the kernel reports no peak, so that there are only samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_certainty: Option<Certainty>,
+    /// The highest memory of its processes, in bytes, if the memory of its cgroup cannot be read: anonymous and shared memory
+    /// (`RssAnon`, `RssShmem` and `VmHWM` of `/proc/[pid]/status`), without mapped files, and without what a forked process
+    /// shares with its parent, as far as page faults tell (`min_flt` of `/proc/[pid]/stat`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_memory_bytes: Option<u64>,
+    /// The same, in bytes, with the growth of the machine's shared memory that no visible process has mapped (`Shmem` of
+    /// `/proc/meminfo`): files in `/dev/shm` are in no process's memory, and may be this container's or another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_memory_at_most_bytes: Option<u64>,
     /// Exit status of its first process, if the kernel reports it (`PIDFD_GET_INFO`, Linux 6.15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(maximum = 255))]
@@ -362,6 +375,34 @@ pub struct CommandUsage {
     /// Highest resident set size of one of them, in bytes. With eBPF it is an upper bound: the kernel's `signal->maxrss` of a
     /// process (which `getrusage` reports to its parent) includes the image that it had before it executed another.
     pub peak_mem_bytes: u64,
+    /// The most of them that were seen at the same time. With eBPF, those between two looks count, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_process_count: Option<u64>,
+    /// Bytes that they caused to be read from disks, by the records of those that ended (eBPF; `ioac.read_bytes` of the kernel's
+    /// `signal_struct`). Absent if there were none, or if they were not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_read_bytes: Option<u64>,
+    /// Bytes that they caused to be written to disks, likewise (`ioac.write_bytes`: pages that they made dirty).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_written_bytes: Option<u64>,
+}
+
+/// Use of one step of the job: of the processes whose environment names it, and of their descendants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StepUsage {
+    /// Its name: `COLLECTOR_STEP` (set by `collector step`), `GITHUB_ACTION` or `CI_STEP_NAME`.
+    pub name: String,
+    /// When its first process began, in seconds since `start_time`.
+    pub begin_seconds: f64,
+    /// When a process of it was last seen, in seconds since `start_time`.
+    pub end_seconds: f64,
+    /// CPU time in seconds.
+    pub cpu_seconds: f64,
+    /// Highest sum of the resident set sizes of its processes, in bytes.
+    pub peak_mem_bytes: u64,
+    /// Number of its processes that were seen.
+    pub process_count: u64,
 }
 
 /// The collector, and how it measured.

@@ -31,6 +31,8 @@ pub enum MemoryFigure {
     Needed,
     /// Highest working set of the cgroup: use minus inactive page cache.
     WorkingSet,
+    /// Highest memory of its processes, each page counted once as far as that is known.
+    Processes,
     /// Highest sum of resident set sizes.
     Rss,
     /// The cgroup's own peak, if the sum of resident set sizes is higher because it counts shared pages twice.
@@ -95,14 +97,18 @@ impl ContainerSummary {
     /// The memory that it needed, in bytes, and which figure that is.
     ///
     /// It is the upper bound from the kernel's account, if there is one. Else it is the working set: the kernel could not have
-    /// reclaimed it without harm, and counts each of its pages once. Else it is the sum of resident set sizes, which counts a
-    /// shared page once for each process that has it, but at most what the kernel ever charged to the cgroup.
+    /// reclaimed it without harm, and counts each of its pages once. Else it is the memory of its processes without mapped files.
+    /// Else it is the sum of resident set sizes, which counts a shared page once for each process that has it, but at most what
+    /// the kernel ever charged to the cgroup.
     pub fn memory_needed(&self) -> (f64, MemoryFigure) {
         if let Some(needed) = self.memory_needed_bytes {
             return (needed as f64, MemoryFigure::Needed);
         }
         if let Some(working_set) = self.working_set_peak_bytes {
             return (working_set, MemoryFigure::WorkingSet);
+        }
+        if let Some(processes) = self.processes_memory_bytes {
+            return (processes as f64, MemoryFigure::Processes);
         }
         match self.cgroup_memory_peak_bytes {
             Some(peak) if (peak as f64) < self.memory_peak_bytes => (peak as f64, MemoryFigure::CgroupPeak),

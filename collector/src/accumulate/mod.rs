@@ -3,6 +3,8 @@
 mod checkpoint_codec;
 pub mod distribution;
 pub mod processes;
+pub mod shared_pages;
+pub mod steps;
 pub mod time_series;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use self::distribution::Distribution;
 use self::processes::Processes;
+use self::shared_pages::LookedAt;
+use self::steps::{StepLook, Steps};
 use self::time_series::TimeSeries;
 use crate::attribute::ContainerIndex;
 use crate::attribute::cpu::{Charge, Source};
@@ -33,6 +37,8 @@ const PERCENT_SCALE: f64 = 1e4;
 pub struct Present {
     /// Which process.
     pub key: ProcessKey,
+    /// Its parent's PID; 0 if that is not visible.
+    pub parent_pid: u32,
     /// Command name now.
     pub comm: Comm,
     /// Its container; `None` if it is unknown.
@@ -62,6 +68,14 @@ pub struct Exited {
     pub peak_rss_bytes: u64,
     /// Seconds from its start to its end, without the time before measuring began.
     pub lived_seconds: f64,
+    /// Its start and its end, in nanoseconds since boot.
+    pub from_ns: u64,
+    /// See `from_ns`.
+    pub until_ns: u64,
+    /// Bytes that it caused to be read from disks.
+    pub disk_read_bytes: u64,
+    /// Bytes that it caused to be written to disks.
+    pub disk_written_bytes: u64,
     /// Whether this is its final record: the kernel has freed it.
     pub last: bool,
 }
@@ -118,6 +132,7 @@ pub struct Accumulator {
     /// All containers at the same time, once there are several.
     together: Option<Together>,
     processes: Processes,
+    steps: Steps,
     unattributed_ns: u64,
     exited_ns: u64,
 }
@@ -131,6 +146,8 @@ pub struct ContainerRun {
     pub memory: Distribution,
     /// Working set in bytes, if its cgroup could be read.
     pub working_set: Option<Distribution>,
+    /// Highest memory of its processes, if only they tell it.
+    pub processes_memory: Option<ProcessesMemory>,
     /// Its use over the time of the run.
     pub time_series: TimeSeries,
     /// CPU time charged to it.
@@ -139,6 +156,15 @@ pub struct ContainerRun {
     pub processes_ns: u64,
     /// Containers inside it.
     pub nested: BTreeMap<u32, NestedRun>,
+}
+
+/// The highest memory of a container's processes, without mapped files and with each page counted once.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+pub struct ProcessesMemory {
+    /// Seen, in bytes.
+    pub seen_bytes: u64,
+    /// The same with shared memory of the machine that may be the container's.
+    pub at_most_bytes: u64,
 }
 
 /// The use of all containers at the same time.
@@ -183,6 +209,7 @@ impl Accumulator {
             containers: BTreeMap::new(),
             together: None,
             processes: Processes::new(top),
+            steps: Steps::default(),
             unattributed_ns: 0,
             exited_ns: 0,
         }
@@ -218,9 +245,7 @@ impl Accumulator {
                 interval.nested.entry(nested).or_default().1 += process.rss_bytes;
             }
         }
-        for process in pass.exited.unwrap_or_default() {
-            self.processes.end(process);
-        }
+        self.processes.end_all(pass.exited.unwrap_or_default());
         for charge in pass.charges {
             let ns = charge.ns;
             let nested = self.processes.charge(charge);
@@ -299,6 +324,28 @@ impl Accumulator {
         series.add(bytes as f64, elapsed_seconds);
     }
 
+    /// Adds a look at the memory of a container's processes.
+    pub fn add_processes_memory(&mut self, container: ContainerIndex, looked_at: LookedAt) {
+        let LookedAt { bytes, unseen_bytes } = looked_at;
+        let memory = self.container(container).processes_memory.get_or_insert_default();
+        memory.take(ProcessesMemory { seen_bytes: bytes, at_most_bytes: bytes + unseen_bytes });
+    }
+
+    /// Adds what a look says about the steps of the job.
+    pub fn add_steps(&mut self, look: &StepLook<'_>) {
+        self.steps.look(look);
+    }
+
+    /// The steps seen.
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// Counts the processes that are present at the same time. Looks between samples count them, too.
+    pub fn count_at_once(&mut self, present: &[Present]) {
+        self.processes.count_at_once(present);
+    }
+
     /// Adds a memory peak of a container, whether or not a pass saw it.
     pub fn add_memory_peak(&mut self, container: ContainerIndex, bytes: u64) {
         self.container(container).memory.add(bytes as f64, 0.0);
@@ -320,6 +367,7 @@ impl Accumulator {
             cpu: Distribution::new(CPU_SCALE, interval),
             memory: Distribution::new(MEMORY_SCALE, interval),
             working_set: None,
+            processes_memory: None,
             time_series: TimeSeries::new(interval),
             cpu_ns: 0,
             processes_ns: 0,
@@ -349,6 +397,7 @@ impl Accumulator {
             && adds_up(charged)
             && self.containers.iter().all(inside)
             && self.processes.is_sound(containers, nested)
+            && self.steps.is_sound()
     }
 
     /// The container after this one in the order of [`Self::containers`]; the first one for `None`.
@@ -395,6 +444,13 @@ impl Accumulator {
     /// CPU time that no pass saw: of processes, or of the last moments of processes, that had ended by the next one.
     pub fn exited_ns(&self) -> u64 {
         self.exited_ns
+    }
+}
+
+impl ProcessesMemory {
+    fn take(&mut self, other: Self) {
+        self.seen_bytes = self.seen_bytes.max(other.seen_bytes);
+        self.at_most_bytes = self.at_most_bytes.max(other.at_most_bytes);
     }
 }
 
@@ -449,6 +505,9 @@ impl ContainerRun {
         if let Some(more) = &other.working_set {
             let new = || Distribution::new(MEMORY_SCALE, self.cpu.usual_weight());
             self.working_set.get_or_insert_with(new).absorb(more);
+        }
+        if let Some(more) = other.processes_memory {
+            self.processes_memory.get_or_insert_default().take(more);
         }
         self.time_series.absorb(&other.time_series);
         self.cpu_ns += other.cpu_ns;

@@ -1,6 +1,7 @@
 //! Processes over the run: the live ones, the heaviest of those that ended, and all of them by command name.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,12 @@ pub struct ProcessRun {
     pub seen_seconds: f64,
     /// Highest resident set size.
     pub peak_rss_bytes: u64,
+    /// Bytes that it caused to be read from disks, and written, if its final record has come.
+    pub disk_bytes: [u64; 2],
     interval_ns: u64,
     pass: u64,
+    /// Whether a record of its end has come.
+    has_ended: bool,
     /// Whether its final record has come.
     ended: bool,
 }
@@ -57,6 +62,10 @@ pub struct CommandRun {
     pub children_ns: u64,
     /// Highest resident set size of one of them.
     pub peak_rss_bytes: u64,
+    /// The most of them that were seen at the same time.
+    pub at_once: u64,
+    /// Bytes that they caused to be read from disks, and written, as far as their final records have come.
+    pub disk_bytes: [u64; 2],
 }
 
 /// A command name in a container.
@@ -69,6 +78,9 @@ pub struct Processes {
     pass: u64,
     live: FxHashMap<ProcessKey, ProcessRun>,
     ended: EndedProcesses,
+    /// The most processes of each command at the same time. A process that is about to execute another program has its
+    /// parent's name, so some of these commands never have a process of their own.
+    at_once: HashMap<CommandKey, u64>,
 }
 
 /// The data kept of ended processes.
@@ -96,7 +108,13 @@ pub struct ProcessReport {
 impl Processes {
     /// Keeps the `top` processes of each kind.
     pub fn new(top: usize) -> Self {
-        Self { top, pass: 0, live: FxHashMap::default(), ended: EndedProcesses::default() }
+        Self {
+            top,
+            pass: 0,
+            live: FxHashMap::default(),
+            ended: EndedProcesses::default(),
+            at_once: HashMap::new(),
+        }
     }
 
     /// Adds a process that is present in this pass.
@@ -110,8 +128,49 @@ impl Processes {
         run.pass = self.pass;
     }
 
-    /// Adds a process that ended, whether a pass saw it or not.
-    pub(super) fn end(&mut self, process: &Exited) {
+    /// Counts the processes of each command that are present at the same time.
+    pub(super) fn count_at_once(&mut self, present: &[Present]) {
+        let mut counts: FxHashMap<CommandKey, u64> = FxHashMap::default();
+        for process in present {
+            *counts.entry((process.container, process.comm)).or_default() += 1;
+        }
+        for (command, count) in counts {
+            self.were_at_once(command, count);
+        }
+    }
+
+    fn were_at_once(&mut self, command: CommandKey, count: u64) {
+        let is_full = self.at_once.len() >= MAX_COMMANDS;
+        match self.at_once.entry(command) {
+            Entry::Occupied(mut most) => *most.get_mut() = count.max(*most.get()),
+            Entry::Vacant(most) if !is_full => drop(most.insert(count)),
+            Entry::Vacant(_) => {}
+        }
+    }
+
+    /// Adds processes that ended, whether a pass saw them or not.
+    pub(super) fn end_all(&mut self, exited: &[Exited]) {
+        let mut lives: FxHashMap<CommandKey, Vec<(u64, i64)>> = FxHashMap::default();
+        for process in exited {
+            let command = (process.container, process.comm);
+            if self.end(process) && process.from_ns < process.until_ns {
+                lives.entry(command).or_default().extend([(process.from_ns, 1), (process.until_ns, -1)]);
+            }
+        }
+        for (command, mut changes) in lives {
+            // An end at the same moment as a start comes first: the two were not at once.
+            changes.sort_unstable();
+            let (mut now, mut most) = (0, 0);
+            for (_, change) in changes {
+                now += change;
+                most = now.max(most);
+            }
+            self.were_at_once(command, most.unsigned_abs());
+        }
+    }
+
+    /// Adds a process that ended. Returns whether this is its first record.
+    fn end(&mut self, process: &Exited) -> bool {
         let run = self.live.entry(process.key).or_insert_with(|| ProcessRun {
             nested: process.nested,
             ..ProcessRun::new(process.key, process.comm)
@@ -120,10 +179,12 @@ impl Processes {
         run.container = process.container.or(run.container);
         run.peak_rss_bytes = run.peak_rss_bytes.max(process.peak_rss_bytes);
         run.seen_seconds = run.seen_seconds.max(process.lived_seconds);
+        run.disk_bytes = [process.disk_read_bytes, process.disk_written_bytes];
         run.ended = process.last;
         if !process.last {
             run.pass = self.pass;
         }
+        !std::mem::replace(&mut run.has_ended, true)
     }
 
     /// Charges CPU time to a process and returns its nested container.
@@ -153,7 +214,7 @@ impl Processes {
 
     /// Moves everything of one container to another.
     pub(super) fn relabel(&mut self, from: ContainerIndex, to: ContainerIndex) {
-        let EndedProcesses { by_cpu, by_memory, commands, nested } = &mut self.ended;
+        let EndedProcesses { by_cpu, by_memory, commands, .. } = &mut self.ended;
         for run in self.live.values_mut().chain(by_cpu).chain(by_memory) {
             run.container = run.container.map(|container| if container == from { to } else { container });
         }
@@ -166,7 +227,15 @@ impl Processes {
             command.cpu_ns += run.cpu_ns;
             command.children_ns += run.children_ns;
             command.peak_rss_bytes = command.peak_rss_bytes.max(run.peak_rss_bytes);
+            add_disk(command, run.disk_bytes);
         }
+        let of_it: Vec<CommandKey> =
+            self.at_once.keys().filter(|(container, _)| *container == Some(from)).copied().collect();
+        for key in of_it {
+            let count = self.at_once.remove(&key).unwrap_or_default();
+            self.were_at_once((Some(to), key.1), count);
+        }
+        let nested = &mut self.ended.nested;
         let of_it: Vec<u32> =
             nested.keys().filter(|(container, _)| *container == from).map(|(_, inner)| *inner).collect();
         for inner in of_it {
@@ -211,6 +280,8 @@ impl Processes {
             && super::adds_up(self.live.values().flat_map(|run| [run.cpu_ns, run.children_ns]))
             && super::adds_up(counts.values().copied())
             && commands.keys().all(|(container, _)| place(*container, None))
+            && self.at_once.len() <= MAX_COMMANDS
+            && self.at_once.keys().all(|(container, _)| place(*container, None))
             && counts.keys().all(|(container, inner)| place(Some(*container), Some(*inner)))
     }
 
@@ -221,6 +292,9 @@ impl Processes {
             all.add(run, self.top);
         }
         all.trim(self.top);
+        for (key, command) in &mut all.commands {
+            command.at_once = self.at_once.get(key).copied().unwrap_or_default().min(command.processes);
+        }
         let mut commands: Vec<_> = all.commands.into_iter().collect();
         commands.sort_unstable_by_key(|(key, run)| (std::cmp::Reverse(run.cpu_ns + run.children_ns), *key));
         ProcessReport { by_cpu: all.by_cpu, by_memory: all.by_memory, commands, nested: all.nested }
@@ -239,11 +313,18 @@ impl ProcessRun {
             peak_cores: 0.0,
             seen_seconds: 0.0,
             peak_rss_bytes: 0,
+            disk_bytes: [0; 2],
             interval_ns: 0,
             pass: 0,
+            has_ended: false,
             ended: false,
         }
     }
+}
+
+fn add_disk(command: &mut CommandRun, disk_bytes: [u64; 2]) {
+    let sum = command.disk_bytes.iter_mut().zip(disk_bytes);
+    sum.for_each(|(sum, bytes)| *sum = sum.saturating_add(bytes));
 }
 
 impl EndedProcesses {
@@ -257,6 +338,7 @@ impl EndedProcesses {
         command.cpu_ns += run.cpu_ns;
         command.children_ns += run.children_ns;
         command.peak_rss_bytes = command.peak_rss_bytes.max(run.peak_rss_bytes);
+        add_disk(command, run.disk_bytes);
         if let (Some(container), Some(nested)) = (run.container, run.nested) {
             *self.nested.entry((container, nested)).or_default() += 1;
         }

@@ -6,6 +6,7 @@ const A: ContainerIndex = ContainerIndex(0);
 fn present(pid: u32, comm: &str, rss_bytes: u64) -> Present {
     Present {
         key: ProcessKey { pid, start_ticks: 1 },
+        parent_pid: 1,
         comm: Comm::new(comm.as_bytes()),
         container: Some(A),
         nested: None,
@@ -117,6 +118,10 @@ fn what_the_kernel_tells_of_an_exit_counts_once_however_late_it_comes() {
         nested: None,
         peak_rss_bytes,
         lived_seconds: 0.5,
+        from_ns: 0,
+        until_ns: 0,
+        disk_read_bytes: 0,
+        disk_written_bytes: 0,
         last: true,
     };
     let last = |pid, ticks| Charge {
@@ -142,4 +147,38 @@ fn what_the_kernel_tells_of_an_exit_counts_once_however_late_it_comes() {
     assert_eq!(run.exited_ns(), 70 * TICK_NS);
     let short = report.by_cpu.iter().find(|run| run.key.pid == 8).unwrap();
     assert_eq!((short.peak_cores, short.seen_seconds), (0.4, 0.5));
+}
+
+#[test]
+fn processes_at_the_same_time_are_counted_and_their_disk_bytes_added() {
+    let mut run = Accumulator::new(1.0, 10);
+    let exit = |pid, from_ns, until_ns, last| Exited {
+        key: ProcessKey { pid, start_ticks: 1 },
+        parent_pid: 1,
+        comm: Comm::new(b"cc1"),
+        container: Some(A),
+        nested: None,
+        peak_rss_bytes: 4096,
+        lived_seconds: 0.1,
+        from_ns,
+        until_ns,
+        disk_read_bytes: 512,
+        disk_written_bytes: 1024,
+        last,
+    };
+    // One after the other, and two at once.
+    let exits =
+        [exit(8, 0, 10, true), exit(9, 10, 20, true), exit(10, 12, 19, true), exit(11, 20, 25, false)];
+    run.add(&PassFacts { exited: Some(&exits), ..pass(1.0, 1.0, &[], &[]) });
+    let command = |run: &Accumulator| run.processes().report().commands[0].1;
+    assert_eq!((command(&run).processes, command(&run).at_once), (4, 2));
+    // Its final record is not another process.
+    let late = [exit(11, 20, 25, true), exit(12, 22, 26, true), exit(13, 22, 26, true)];
+    run.add(&PassFacts { exited: Some(&late), ..pass(2.0, 1.0, &[], &[]) });
+    assert_eq!((command(&run).processes, command(&run).at_once), (6, 2));
+    assert_eq!(command(&run).disk_bytes, [6 * 512, 6 * 1024]);
+    let three = [14, 15, 16].map(|pid| present(pid, "cc1", 4096));
+    run.count_at_once(&three);
+    run.add(&pass(3.0, 1.0, &three, &[]));
+    assert_eq!((command(&run).processes, command(&run).at_once), (9, 3));
 }

@@ -2,6 +2,7 @@
 
 use wire::{CiContext, normal_name};
 
+use crate::args::STEP_VARIABLE;
 use crate::ci_context;
 use crate::config::node::JobVariables;
 use crate::run_identity::RunIdentity;
@@ -26,6 +27,25 @@ pub enum Named {
 /// What an environment says about its run. It takes more than [`identity`] does: once for each run is enough.
 pub fn context(environ: &[u8]) -> CiContext {
     ci_context::context(|name| variable(environ, name).map(ToOwned::to_owned))
+}
+
+/// The variables that name a step of a job: those of `collector step`, of GitHub, Forgejo and Gitea, and of Woodpecker.
+const STEP_VARIABLES: [&str; 3] = [STEP_VARIABLE, "GITHUB_ACTION", "CI_STEP_NAME"];
+
+/// The step of its job that an environment names.
+pub fn step(environ: &[u8]) -> Option<String> {
+    let name = STEP_VARIABLES
+        .iter()
+        .find_map(|name| variable(environ, name).map(normal_name).filter(|step| !step.is_empty()))?;
+    // GitHub's name of the second step with `run:` that has no id of its own.
+    let unnamed = name.strip_prefix("__run").map(|number| number.trim_start_matches('_').to_owned());
+    Some(match unnamed {
+        Some(number) if number.is_empty() => "run 1".to_owned(),
+        Some(number) => format!("run {number}"),
+        // Gitea's and Forgejo's number of a step without an id.
+        None if name.bytes().all(|byte| byte.is_ascii_digit()) => format!("step {name}"),
+        None => name,
+    })
 }
 
 /// Reads the job of a process from its environment; of the run's context only the variant.
@@ -65,6 +85,21 @@ fn run_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_named_by_whoever_is_nearest_to_it() {
+        for (environ, expected) in [
+            (&b"GITHUB_ACTION=build\0"[..], Some("build")),
+            (b"GITHUB_ACTION=__run\0", Some("run 1")),
+            (b"GITHUB_ACTION=__run_4\0", Some("run 4")),
+            (b"GITHUB_ACTION=2\0", Some("step 2")),
+            (b"GITHUB_ACTION=build\0COLLECTOR_STEP=link\nall\0", Some("link all")),
+            (b"COLLECTOR_STEP=\0CI_STEP_NAME=test\0", Some("test")),
+            (b"GITHUB_ACTIONS=true\0", None),
+        ] {
+            assert_eq!(step(environ).as_deref(), expected);
+        }
+    }
 
     fn variables() -> Vec<JobVariables> {
         let names = |prefix: &str, organization: Option<&str>, attempt: Option<&str>| JobVariables {

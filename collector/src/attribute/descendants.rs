@@ -59,6 +59,7 @@ mod tests {
             final_ns: None,
             reaped_ticks: 7,
             rss_pages: 9,
+            minor_faults: 0,
             stack_start: 0,
             cgroup: None,
         }

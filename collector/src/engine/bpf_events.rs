@@ -326,6 +326,10 @@ impl BpfEvents {
                 container: place.map(|place| place.container),
                 nested: place.and_then(|place| place.nested),
                 peak_rss_bytes: exit.peak_rss_pages * host.page_bytes,
+                from_ns: exit.start_ns,
+                until_ns: exit.end_ns,
+                disk_read_bytes: exit.disk_read_bytes,
+                disk_written_bytes: exit.disk_written_bytes,
                 lived_seconds: exit.end_ns.saturating_sub(start_ns) as f64 / 1e9,
                 last,
             });

@@ -295,6 +295,19 @@ impl CgroupStats {
         self.reasons.iter().find(|(index, _)| !containers.is_overhead(**index)).map(|(_, reason)| *reason)
     }
 
+    /// Whether the account of a container tells its memory, or that of the command in it.
+    pub(crate) fn tells_memory(&self, index: ContainerIndex) -> bool {
+        let tells =
+            |open: &OpenCgroup| open.shared.is_none_or(Shared::grows_by_us) && open.reader.tells_memory();
+        self.open.get(&index).is_some_and(tells)
+    }
+
+    /// Whether there is a container whose memory is not told. Overhead containers do not count.
+    pub(crate) fn lacks_memory(&self, containers: &Containers) -> bool {
+        let mut all = (0..containers.len() as u32).map(ContainerIndex);
+        all.any(|index| !containers.is_overhead(index) && !self.tells_memory(index))
+    }
+
     /// `is_new`: the container began while the collector watched, or everything that it counted is part of the run.
     fn open(&mut self, containers: &Containers, index: ContainerIndex, is_new: bool) {
         let container = &containers[index];

@@ -2,10 +2,13 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::accumulate::shared_pages::LookedAt;
+use crate::accumulate::steps::StepNames;
 use crate::accumulate::{Exited, Present};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{Containers, Place};
@@ -30,6 +33,10 @@ pub(crate) struct Pass {
     pub(crate) host_cpu_percent: Option<f64>,
     pub(crate) host_memory_bytes: Option<u64>,
     pub(crate) cost: Cost,
+    /// The steps of jobs that processes name.
+    pub(crate) steps: Rc<StepNames>,
+    /// The memory of each container's processes, if passes follow it.
+    pub(crate) memory: BTreeMap<ContainerIndex, LookedAt>,
     /// The age of each container in seconds, for a first pass that counts CPU time from before it.
     pub(crate) ages: BTreeMap<ContainerIndex, f64>,
 }
@@ -71,6 +78,7 @@ impl Pass {
             exited: self.exited.is_some().then(Vec::new),
             host_cpu_percent: self.host_cpu_percent,
             host_memory_bytes: self.host_memory_bytes,
+            steps: Rc::clone(&self.steps),
             cost,
             ..Self::default()
         }
@@ -78,7 +86,13 @@ impl Pass {
 
     /// Merges the next pass into this one. The result has the processes of both, each with its larger RSS.
     pub(crate) fn absorb(&mut self, next: Self) {
-        let Self { at, between, elapsed_seconds, present, exited, charges, .. } = next;
+        let Self { at, between, elapsed_seconds, present, exited, charges, steps, .. } = next;
+        if self.steps.is_empty() {
+            self.steps = steps;
+        } else if !steps.is_empty() && !Rc::ptr_eq(&self.steps, &steps) {
+            let all = self.steps.iter().chain(steps.iter());
+            self.steps = Rc::new(all.map(|(key, step)| (*key, Rc::clone(step))).collect());
+        }
         (self.at, self.between) = (at, between);
         self.elapsed_seconds += elapsed_seconds;
         let mut known: FxHashMap<ProcessKey, usize> =

@@ -9,6 +9,8 @@ use wire::{CollectorInfo, Payload};
 use super::cgroup_stats::CgroupStats;
 use super::clock::Clock;
 use super::pass::{Cost, Pass};
+use crate::accumulate::shared_pages::LookedAt;
+use crate::accumulate::steps::StepLook;
 use crate::accumulate::{Accumulator, PassFacts, Used};
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::Containers;
@@ -202,6 +204,14 @@ impl RunRecorder {
         let there: Vec<_> = there.collect();
         pass.unite_restarts(containers);
         self.look(&pass, &there, containers);
+        self.accumulator.count_at_once(&pass.present);
+        self.accumulator.add_steps(&StepLook {
+            at_seconds: pass.at.saturating_sub(self.started).as_secs_f64(),
+            names: &pass.steps,
+            present: &pass.present,
+            exited: pass.exited.as_deref().unwrap_or_default(),
+            charges: &pass.charges,
+        });
         self.last = pass.at;
         self.cost += std::mem::take(&mut pass.cost);
         let between = pass.between;
@@ -291,12 +301,34 @@ impl RunRecorder {
             used.rss_byte_seconds += rss as f64 * elapsed;
             used.peak_rss_bytes = used.peak_rss_bytes.max(rss);
         }
+        self.look_at_processes(pass, containers);
         self.memory =
             rss.into_iter().map(|(index, rss)| (index, (rss, working_sets.get(&index).copied()))).collect();
         let moment = if pass.ages.is_empty() { elapsed } else { elapsed.min(self.interval_seconds) };
         for (container, bytes) in working_sets {
             self.accumulator.add_working_set(container, bytes, if pass.between { 0.0 } else { moment });
         }
+    }
+
+    /// Adds the memory of processes, in containers whose cgroups do not tell theirs.
+    fn look_at_processes(&mut self, pass: &Pass, containers: &Containers) {
+        let mut sums: BTreeMap<ContainerIndex, LookedAt> = BTreeMap::new();
+        for (index, looked_at) in &pass.memory {
+            if self.cgroups.tells_memory(*index) {
+                continue;
+            }
+            let sum = sums.entry(containers.root(*index)).or_default();
+            sum.bytes += looked_at.bytes;
+            sum.unseen_bytes = looked_at.unseen_bytes.max(sum.unseen_bytes);
+        }
+        for (container, sum) in sums {
+            self.accumulator.add_processes_memory(container, sum);
+        }
+    }
+
+    /// Whether the memory of some container is known only by its processes.
+    pub(crate) fn lacks_memory(&self, containers: &Containers) -> bool {
+        self.cgroups.lacks_memory(containers)
     }
 
     /// Makes a sample of the looks since the last one, if there were any.

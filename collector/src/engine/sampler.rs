@@ -17,6 +17,7 @@ use super::bpf_events::{BpfEvents, Located, PassTimes};
 use super::clock::Clock;
 use super::endings::Endings;
 use super::locator::{Earlier, Locator};
+use super::memory_follower::MemoryFollower;
 use super::pass::{Cost, Pass};
 use super::reading::Reading;
 use super::ticker::Ticker;
@@ -84,6 +85,8 @@ pub(crate) struct Sampler {
     missed: u64,
     lost_records: u64,
     warned_of_unreadable: bool,
+    /// Follows the memory of processes, if the cgroup of some container cannot be read.
+    memory: Option<MemoryFollower>,
 }
 
 impl Sampler {
@@ -129,6 +132,7 @@ impl Sampler {
             missed: 0,
             lost_records: 0,
             warned_of_unreadable: false,
+            memory: None,
         };
         Ok((sampler, info))
     }
@@ -185,6 +189,13 @@ impl Sampler {
         self.next_wake = now + excess.mul_f64(1.0 / WAKES_SHARE).min(self.interval);
         if something_starts {
             self.next_look = self.next_look.min(self.next_wake.max(now + LOOK_AT_START));
+        }
+    }
+
+    /// Whether passes read the memory of processes one by one from now on.
+    pub(crate) fn follow_memory(&mut self, wanted: bool) {
+        if wanted != self.memory.is_some() {
+            self.memory = wanted.then(MemoryFollower::new);
         }
     }
 
@@ -259,6 +270,10 @@ impl Sampler {
             reading.located().map(|(process, place)| seen(process, *place, tick_ns)).collect();
         let charges = self.ledger.advance(&seen, events.as_ref().map(|events| &events.kernel));
         let present = self.present(reading, locator);
+        let memory = self
+            .memory
+            .as_mut()
+            .map(|memory| memory.look(&reading.processes, &present, &self.table, &self.proc_path));
         let between = !std::mem::take(&mut self.sample_is_due) && !last && self.last.is_some();
         let (host_cpu_percent, host_memory_bytes) = if between { (None, None) } else { self.read_host() };
         let cost = self.take_cost();
@@ -281,6 +296,7 @@ impl Sampler {
             host_cpu_percent,
             host_memory_bytes,
             cost,
+            memory: memory.unwrap_or_default(),
             ..Pass::default()
         }
     }
@@ -292,6 +308,7 @@ impl Sampler {
         let counted = reading.located().filter(|(process, _)| locator.counts(process));
         let present = counted.map(|(process, place)| Present {
             key: process.key,
+            parent_pid: process.ppid,
             comm: process.comm,
             container: place.map(|place| place.container).or_else(|| self.ledger.container_of(process.key)),
             nested: place.and_then(|place| place.nested),

@@ -7,12 +7,15 @@ use anyhow::Context;
 use tracing::{debug, info};
 
 use super::cgroup_stats::{CgroupAccess, CgroupStats};
+use super::environments::Environments;
 use super::locator::RunLocator;
 use super::pass::Cost;
 use super::reading::Reading;
 use super::recorder::{RunContext, RunRecorder, RunSnapshot};
 use super::sampler::Sampler;
+use crate::accumulate::steps::StepNames;
 use crate::attribute::ContainerIndex;
+use crate::attribute::ci_job::step;
 use crate::config::Config;
 use crate::deliver::checkpoint::Checkpoint;
 use crate::sample::cgroupfs::Hierarchies;
@@ -24,6 +27,8 @@ pub(crate) struct SingleRun<L> {
     locator: L,
     recorder: RunRecorder,
     context: RunContext,
+    /// The steps that the environments of processes name.
+    steps: Environments<Option<Rc<str>>>,
 }
 
 impl<L: RunLocator> SingleRun<L> {
@@ -53,8 +58,15 @@ impl<L: RunLocator> SingleRun<L> {
                 RunRecorder::resume(checkpoint, cgroups, config.interval, now)
             }
         };
+        sampler.follow_memory(true);
         recorder.add_cost(Cost { collector_cpu: sampler.own_cpu(), ..Cost::default() });
-        let mut run = Self { sampler, locator, recorder, context: RunContext::new(config, info) };
+        let mut run = Self {
+            sampler,
+            locator,
+            recorder,
+            context: RunContext::new(config, info),
+            steps: Environments::new(),
+        };
         run.first_pass(is_new).with_context(|| format!("cannot list {}", config.proc_path.display()))?;
         Ok(run)
     }
@@ -105,12 +117,16 @@ impl<L: RunLocator> SingleRun<L> {
     }
 
     fn add(&mut self, mut pass: super::pass::Pass, reading: &Reading) {
+        let steps = self.named_steps(reading);
         let own = self.locator.own_container();
         let containers = self.locator.containers_mut();
         pass.apply_pod_rules(containers, own);
+        pass.steps = Rc::new(steps);
         let (exits, elapsed_seconds) = (pass.exited.as_ref().map(Vec::len), pass.elapsed_seconds);
         let charged_ns = pass.charges.iter().map(|charge| charge.ns).sum::<u64>();
         self.recorder.add(pass, containers);
+        let lacks_memory = self.recorder.lacks_memory(containers);
+        self.sampler.follow_memory(lacks_memory);
         debug!(
             pass = self.snapshot().accumulator().passes(),
             processes = reading.processes.len(),
@@ -119,6 +135,19 @@ impl<L: RunLocator> SingleRun<L> {
             elapsed_seconds,
             "pass"
         );
+    }
+
+    /// The steps that the environments of processes name, as far as they can be read.
+    fn named_steps(&mut self, reading: &Reading) -> StepNames {
+        let Self { steps, sampler, .. } = self;
+        let table = sampler.table();
+        let named = reading.located().filter_map(|(process, _)| {
+            let named = steps.of(process, table, None, |environment| step(environment).map(Rc::from));
+            Some((process.key, named?))
+        });
+        let named = named.collect();
+        steps.end_pass();
+        named
     }
 
     /// The run up to the last pass.

@@ -4,6 +4,7 @@ mod deliver;
 mod node;
 pub mod run;
 mod sidecar;
+pub mod step;
 mod stop_signals;
 
 use std::process::ExitCode;

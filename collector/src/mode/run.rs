@@ -57,13 +57,13 @@ pub fn unmeasured(config: &Config, command: &[OsString], open_files: Rlimit, rea
     cannot_run(command, &error)
 }
 
-fn cannot_run(command: &[OsString], error: &std::io::Error) -> ExitCode {
+pub(super) fn cannot_run(command: &[OsString], error: &std::io::Error) -> ExitCode {
     tell(&format!("collector: cannot run {}: {error}", command[0].display()));
     ExitCode::from(if error.kind() == ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN })
 }
 
 /// The command, set up to start as it would without the collector.
-fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
+pub(super) fn as_alone(command: &[OsString], open_files: Rlimit) -> Command {
     let mut child = Command::new(&command[0]);
     child.args(&command[1..]).envs(hardening::empty_variables().iter().map(|name| (name, "")));
     // SAFETY: only plain system calls are made between fork and exec, and the thread that executes the program is the only

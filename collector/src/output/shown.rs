@@ -95,7 +95,7 @@ pub(super) fn memory_needed(usage: &ContainerUsage) -> Option<String> {
         (Some(least), Some(most)) if least != most => Some(format!("{least} to {most}")),
         (_, Some(most)) => Some(most),
         (Some(least), None) => Some(format!("{least} or more")),
-        (None, None) => None,
+        (None, None) => known(usage.processes_memory_bytes).map(|seen| format!("{seen} seen")),
     }
 }
 

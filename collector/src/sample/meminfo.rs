@@ -9,6 +9,8 @@ pub struct MemInfo {
     pub total_bytes: u64,
     /// `MemAvailable`, in bytes; on kernels before 3.14, `MemFree` + `Buffers` + `Cached`.
     pub available_bytes: u64,
+    /// `Shmem`, in bytes: shared memory, including the files of all tmpfs mounts; 0 if the kernel does not report it.
+    pub shmem_bytes: u64,
 }
 
 impl MemInfo {
@@ -27,7 +29,11 @@ impl MemInfo {
         let available = bytes("MemAvailable").or_else(|| {
             Some(bytes("MemFree")? + bytes("Buffers").unwrap_or(0) + bytes("Cached").unwrap_or(0))
         });
-        Some(Self { total_bytes: bytes("MemTotal")?, available_bytes: available? })
+        Some(Self {
+            total_bytes: bytes("MemTotal")?,
+            available_bytes: available?,
+            shmem_bytes: bytes("Shmem").unwrap_or(0),
+        })
     }
 
     /// Memory that is not available.
@@ -42,9 +48,10 @@ mod tests {
 
     #[test]
     fn used_is_what_is_not_available() {
-        let content = b"MemTotal:       24606748 kB\nMemFree:        20000000 kB\nMemAvailable:   23000000 kB\nCached: 5 kB\n";
+        let content = b"MemTotal:       24606748 kB\nMemFree:        20000000 kB\nMemAvailable:   23000000 kB\nCached: 5 kB\nShmem: 3 kB\n";
         let meminfo = MemInfo::parse(content).unwrap();
         assert_eq!(meminfo.used_bytes(), (24_606_748 - 23_000_000) * 1024);
+        assert_eq!(meminfo.shmem_bytes, 3072);
         let old = b"MemTotal: 100 kB\nMemFree: 10 kB\nBuffers: 20 kB\nCached: 30 kB\n";
         assert_eq!(MemInfo::parse(old).unwrap().used_bytes(), 40 * 1024);
         for bad in [b"".as_slice(), b"MemTotal: 100 kB\n", b"MemTotal: x kB\nMemAvailable: 1 kB\n", b"\xff"] {

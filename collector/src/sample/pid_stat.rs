@@ -83,6 +83,8 @@ pub struct PidStat {
     pub kernel_thread: bool,
     /// Whether field 9 has `PF_EXITING`: it, or its first thread, is about to become a zombie.
     pub exiting: bool,
+    /// Field 10: page faults that needed no I/O, by all of its threads, the ended ones included.
+    pub minor_faults: u64,
     /// Fields 14 and 15, `utime` + `stime`, in clock ticks: the whole process, exited threads included.
     pub own_ticks: u64,
     /// Fields 16 and 17, `cutime` + `cstime`, in clock ticks: the children that it waited for, and theirs.
@@ -128,7 +130,8 @@ impl PidStat {
         let ppid = fields.unsigned()?;
         fields.skip(4)?;
         let flags = fields.unsigned()?;
-        fields.skip(4)?;
+        let minor_faults = fields.unsigned()?;
+        fields.skip(3)?;
         let own_ticks = fields.unsigned()?.saturating_add(fields.unsigned()?);
         let reaped_ticks = fields.clamped()?.saturating_add(fields.clamped()?);
         fields.skip(2)?;
@@ -145,6 +148,7 @@ impl PidStat {
             ppid: narrow(ppid, 4)?,
             kernel_thread: flags & PF_KTHREAD != 0,
             exiting: flags & PF_EXITING != 0,
+            minor_faults,
             own_ticks,
             reaped_ticks,
             threads: narrow(threads, 20)?,
@@ -242,6 +246,7 @@ mod tests {
             ppid: 77,
             kernel_thread: false,
             exiting: false,
+            minor_faults: 1,
             own_ticks: 175,
             reaped_ticks: 1000,
             threads: 3,

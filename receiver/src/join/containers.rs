@@ -142,6 +142,10 @@ impl Chosen {
             memory_peak_bytes: all().filter_map(|usage| usage.memory_peak_bytes).max(),
             memory_needed_at_least_bytes: all().filter_map(|usage| usage.memory_needed_at_least_bytes).max(),
             memory_needed_at_most_bytes: all().filter_map(|usage| usage.memory_needed_at_most_bytes).max(),
+            processes_memory_bytes: all().filter_map(|usage| usage.processes_memory_bytes).max(),
+            processes_memory_at_most_bytes: all()
+                .filter_map(|usage| usage.processes_memory_at_most_bytes)
+                .max(),
             exit_code: all().find_map(|usage| usage.exit_code),
             exit_signal: all().find_map(|usage| usage.exit_signal),
             oom_kills: all().filter_map(|usage| usage.oom_kills).max(),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use wire::{CommandUsage, ProcessCpu, ProcessMemory};
+use jiff::Timestamp;
+use wire::{CommandUsage, ProcessCpu, ProcessMemory, StepUsage};
 
 use super::containers::Chosen;
 use super::{Part, descending};
@@ -52,6 +53,20 @@ pub(super) fn lists(parts: &[Part], base: usize, chosen: &[Chosen]) -> Lists {
             .then_with(|| (&one.name, &one.container).cmp(&(&other.name, &other.container)))
     });
     Lists { by_cpu: first(by_cpu), by_memory: first(by_memory), commands: first(commands) }
+}
+
+/// The steps of the part that found the most, from the beginning of the joined run.
+pub(super) fn steps(parts: &[Part], order: &[usize], start: Timestamp) -> Vec<StepUsage> {
+    // Of equal ones the first, whose figures are the best.
+    let best = order.iter().rev().max_by_key(|at| parts[**at].payload.steps.len());
+    let Some(payload) = best.map(|at| &parts[*at].payload) else { return Vec::new() };
+    let late = payload.start_time.duration_since(start).as_secs_f64().max(0.0);
+    let later = |step: &StepUsage| StepUsage {
+        begin_seconds: step.begin_seconds + late,
+        end_seconds: step.end_seconds + late,
+        ..step.clone()
+    };
+    payload.steps.iter().map(later).collect()
 }
 
 /// For each container whose figures are taken from a part, its name there and its name in the joined run.

@@ -185,6 +185,7 @@ fn payload(parts: &[Part], order: &[usize], chosen: &[Chosen]) -> Option<Payload
         top_cpu_processes: lists.by_cpu,
         top_mem_processes: lists.by_memory,
         top_commands: lists.commands,
+        steps: lists::steps(parts, order, start_time),
         ci: all().filter_map(|payload| payload.ci.clone()).reduce(|one, other| one.or(&other)),
         attribution: attribution(parts, order, chosen),
         quantile_method: all().filter_map(|payload| payload.quantile_method).max(),

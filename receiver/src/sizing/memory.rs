@@ -179,6 +179,7 @@ fn reason(
         let what = match highest.memory_figure {
             MemoryFigure::Needed => "without page cache, by the kernel's account",
             MemoryFigure::WorkingSet => "working set",
+            MemoryFigure::Processes => "of its processes, without mapped files",
             MemoryFigure::Rss => "sum of RSS",
             MemoryFigure::CgroupPeak => "peak of the cgroup, page cache included",
         };
@@ -195,6 +196,14 @@ fn reason(
                 highest.run.run_id
             );
         }
+    }
+    let unmapped = observations.iter().map(|one| one.unmapped_bytes).fold(0.0, f64::max);
+    if unmapped > 0.0 {
+        let _ = write!(
+            reason,
+            "; {} of it are shared memory that the machine used in each run, perhaps for files of this container in /dev/shm",
+            say_bytes(unmapped)
+        );
     }
     let killed: Vec<_> = observations.iter().filter(|one| one.oom_killed).collect();
     if let Some(at) = killed.iter().filter_map(|one| one.killed_at()).reduce(f64::max) {

@@ -6,6 +6,9 @@ use wire::{ContainerSummary, CpuHistogram, MemoryFigure};
 use super::parameters::SizingParameters;
 use crate::store::CompleteRun;
 
+/// A machine's shared memory always changes a little. Less than this, in bytes, is nobody's file.
+const LEAST_UNMAPPED: f64 = 4.0 * 1024.0 * 1024.0;
+
 /// One container in one run.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a finding of its own, and any of them may be")]
@@ -15,6 +18,8 @@ pub(super) struct Observation<'a> {
     /// The memory that it needed, or that was seen before it was stopped.
     pub(super) memory_bytes: f64,
     pub(super) memory_figure: MemoryFigure,
+    /// The part of it that is shared memory of the machine, which was there in each run and may be this container's.
+    pub(super) unmapped_bytes: f64,
     /// Its CPU use, and whether that is a histogram of all samples.
     pub(super) cpu: CpuHistogram,
     pub(super) sampled: bool,
@@ -63,6 +68,7 @@ impl<'a> Observation<'a> {
             facts,
             memory_bytes,
             memory_figure,
+            unmapped_bytes: 0.0,
             cpu,
             sampled,
             oom_killed,
@@ -130,6 +136,21 @@ impl<'a> Observation<'a> {
         self.cpu_ceiling.filter(|ceiling| {
             throttled_by == Some(ceiling.whose) || self.at_cpu_bound && ceiling.whose != Whose::Own
         })
+    }
+}
+
+/// Adds the files in shared memory that processes may have written without mapping them. They are known only as a growth of
+/// the machine's shared memory, to which others contribute. What came in every run is taken for the container's own.
+pub(super) fn add_unmapped(observations: &mut [Observation<'_>]) {
+    let by_processes = |one: &Observation<'_>| one.memory_figure == MemoryFigure::Processes;
+    let unmapped = |one: &Observation<'_>| {
+        one.facts.processes_memory_at_most_bytes.map_or(0.0, |most| (most as f64 - one.memory_bytes).max(0.0))
+    };
+    let least = observations.iter().filter(|one| by_processes(one)).map(unmapped).reduce(f64::min);
+    let Some(least) = least.filter(|least| *least >= LEAST_UNMAPPED) else { return };
+    for one in observations.iter_mut().filter(|one| by_processes(one)) {
+        one.memory_bytes += least;
+        one.unmapped_bytes = least;
     }
 }
 

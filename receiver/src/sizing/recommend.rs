@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::MemoryFigure;
 
-use super::observation::Observation;
+use super::observation::{Observation, add_unmapped};
 use super::parameters::SizingParameters;
 use super::quantity::GIB;
 use super::recommendation::{
@@ -95,7 +95,7 @@ fn container(
     fallbacks: &Fallbacks<'_>,
     parameters: &SizingParameters,
 ) -> ContainerSizing {
-    let own_observations = observations(own, name, parameters);
+    let mut own_observations = observations(own, name, parameters);
     let mine = runs_with(own, name);
     let enough = |runs: usize| runs >= parameters.min_runs as usize;
     let mut basis = (level, own_observations.clone());
@@ -109,7 +109,9 @@ fn container(
         let others = others.into_iter().filter(|one| !known.contains(&one.run.id));
         basis = (*step, own_observations.iter().cloned().chain(others).collect());
     }
-    let (level, basis) = basis;
+    let (level, mut basis) = basis;
+    add_unmapped(&mut basis);
+    add_unmapped(&mut own_observations);
     let runs = runs_of(&basis);
     let now = CurrentRequests::of(&own_observations);
     let (cpu_current, memory_current) = now.highest();
@@ -181,8 +183,13 @@ fn describe(level: SizingLevel, observations: &[Observation<'_>]) -> Basis {
         those.collect::<BTreeSet<_>>().len()
     };
     let of = |figure| observations.iter().filter(|one| one.memory_figure == figure).count();
-    let figures =
-        [MemoryFigure::CgroupPeak, MemoryFigure::Rss, MemoryFigure::WorkingSet, MemoryFigure::Needed];
+    let figures = [
+        MemoryFigure::CgroupPeak,
+        MemoryFigure::Rss,
+        MemoryFigure::Processes,
+        MemoryFigure::WorkingSet,
+        MemoryFigure::Needed,
+    ];
     Basis {
         level,
         runs: runs_of(observations),

@@ -132,7 +132,7 @@ pub struct Basis {
     pub at_cpu_bound_runs: usize,
     /// Runs that show only how much is needed at least, for CPU or for memory: any of the six above.
     pub censored_runs: usize,
-    /// The memory figure that most runs have: `needed`, `working_set`, `rss` or `cgroup_peak`.
+    /// The memory figure that most runs have: `needed`, `working_set`, `processes`, `rss` or `cgroup_peak`.
     pub memory_figure: MemoryFigure,
 }
 

@@ -8,8 +8,8 @@ macro_rules! columns {
     () => {
         "name, cpu_seconds, cpu_peak_cores, cpu_p95_cores, cpu_request_cores, cpu_limit_cores, cpu_bound_cores,
         cpu_throttled_seconds, cpu_periods, cpu_throttled_periods, cpu_stalled_seconds, memory_peak_bytes, memory_p95_bytes,
-        working_set_peak_bytes, cgroup_memory_peak_bytes, memory_needed_bytes, memory_request_bytes, memory_limit_bytes,
-        memory_bound_bytes, oom_kills, exit_status, machine_cpus, machine_memory_bytes"
+        working_set_peak_bytes, cgroup_memory_peak_bytes, memory_needed_bytes, processes_memory_bytes,
+        processes_memory_at_most_bytes, memory_request_bytes, memory_limit_bytes, memory_bound_bytes, oom_kills, exit_status, machine_cpus, machine_memory_bytes"
     };
 }
 
@@ -25,7 +25,7 @@ const INSERT: &str = concat!(
     "INSERT INTO containers (",
     columns!(),
     ", cpu_cores_histogram, run, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-        ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
+        ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)"
 );
 
 pub(super) fn insert(
@@ -53,6 +53,8 @@ pub(super) fn insert(
             container.working_set_peak_bytes,
             container.cgroup_memory_peak_bytes.map(u64::cast_signed),
             container.memory_needed_bytes.map(u64::cast_signed),
+            container.processes_memory_bytes.map(u64::cast_signed),
+            container.processes_memory_at_most_bytes.map(u64::cast_signed),
             container.memory_request_bytes.map(u64::cast_signed),
             container.memory_limit_bytes.map(u64::cast_signed),
             container.memory_bound_bytes.map(u64::cast_signed),
@@ -79,7 +81,7 @@ pub(super) fn select(
 
 fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
     let count = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(i64::cast_unsigned));
-    let histogram: Option<String> = row.get(23)?;
+    let histogram: Option<String> = row.get(25)?;
     Ok(ContainerSummary {
         name: row.get(0)?,
         cpu_seconds: row.get(1)?,
@@ -97,13 +99,15 @@ fn container(row: &Row<'_>) -> rusqlite::Result<ContainerSummary> {
         working_set_peak_bytes: row.get(13)?,
         cgroup_memory_peak_bytes: count(14)?,
         memory_needed_bytes: count(15)?,
-        memory_request_bytes: count(16)?,
-        memory_limit_bytes: count(17)?,
-        memory_bound_bytes: count(18)?,
-        oom_kills: count(19)?,
-        exit_status: row.get(20)?,
-        machine_cpus: row.get(21)?,
-        machine_memory_bytes: count(22)?,
+        processes_memory_bytes: count(16)?,
+        processes_memory_at_most_bytes: count(17)?,
+        memory_request_bytes: count(18)?,
+        memory_limit_bytes: count(19)?,
+        memory_bound_bytes: count(20)?,
+        oom_kills: count(21)?,
+        exit_status: row.get(22)?,
+        machine_cpus: row.get(23)?,
+        machine_memory_bytes: count(24)?,
         // Only sound histograms are stored. If one is not sound, the container is treated as one without a histogram.
         cpu_cores_histogram: histogram
             .and_then(|text| serde_json::from_str::<CpuHistogram>(&text).ok())

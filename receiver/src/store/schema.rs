@@ -92,6 +92,8 @@ const SCHEMA: &str = "
         working_set_peak_bytes REAL,
         cgroup_memory_peak_bytes INTEGER,
         memory_needed_bytes INTEGER,
+        processes_memory_bytes INTEGER,
+        processes_memory_at_most_bytes INTEGER,
         memory_request_bytes INTEGER,
         memory_limit_bytes INTEGER,
         memory_bound_bytes INTEGER,

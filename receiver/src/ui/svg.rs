@@ -72,6 +72,16 @@ pub(super) fn share(part: f64) -> String {
     )
 }
 
+/// The part of a whole from one share of it to another.
+pub(super) fn span(from: f64, to: f64) -> String {
+    let from = (from * 100.0).clamp(0.0, 99.0);
+    let width = (to * 100.0 - from).clamp(1.0, 100.0 - from);
+    format!(
+        "<svg class=\"share\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
+         <rect class=\"track\" width=\"100\" height=\"10\" rx=\"2\"/><rect class=\"part\" x=\"{from:.1}\" width=\"{width:.1}\" height=\"10\" rx=\"2\"/></svg>"
+    )
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
@@ -83,21 +93,22 @@ mod tests {
     #[test]
     fn figures_are_drawn_without_style_or_script() {
         let bullet = Bullet { used: Some(1.0), request: Some(2.0), limit: Some(4.0), recommended: None };
-        let drawn = [spark(&[1.0, 3.0, 2.0], "<b \"x\">"), bullet.draw(), share(0.5)];
+        let drawn = [span(0.5, 0.75), spark(&[1.0, 3.0, 2.0], "<b \"x\">"), bullet.draw(), share(0.5)];
         for svg in &drawn {
             assert!(!svg.contains("style=") && !svg.contains("<b"), "{svg}");
         }
         assert!(
-            drawn[0].contains("M2.0 17.7L47.5 3.0L93.0 10.3") && drawn[0].contains("&lt;b &quot;x&quot;"),
-            "{}",
-            drawn[0]
-        );
-        assert!(
-            drawn[1].contains("class=\"used\" y=\"3\" width=\"41.0\"") && drawn[1].contains("M80.0 0"),
+            drawn[1].contains("M2.0 17.7L47.5 3.0L93.0 10.3") && drawn[1].contains("&lt;b &quot;x&quot;"),
             "{}",
             drawn[1]
         );
-        assert!(drawn[2].contains("width=\"50.0\""));
+        assert!(
+            drawn[2].contains("class=\"used\" y=\"3\" width=\"41.0\"") && drawn[2].contains("M80.0 0"),
+            "{}",
+            drawn[2]
+        );
+        assert!(drawn[0].contains("x=\"50.0\" width=\"25.0\""), "{}", drawn[0]);
+        assert!(drawn[3].contains("width=\"50.0\""));
     }
 
     #[test]

@@ -10,12 +10,13 @@ pub(crate) const MAX_INTEGER: u64 = i64::MAX.cast_unsigned();
 /// A list of a payload: its field, its maximum length, and a function that returns its length.
 pub(crate) type List = (&'static str, usize, fn(&Payload) -> usize);
 
-/// Lists of a payload with a maximum length. No pod has more containers, and no collector lists more processes or commands.
-pub(crate) const LISTS: [List; 4] = [
+/// Lists of a payload with a maximum length. No pod has more containers, and no collector lists more processes, commands or steps.
+pub(crate) const LISTS: [List; 5] = [
     ("containers", 1000, |payload| payload.containers.len()),
     ("top_cpu_processes", 10_000, |payload| payload.top_cpu_processes.len()),
     ("top_mem_processes", 10_000, |payload| payload.top_mem_processes.len()),
     ("top_commands", 10_000, |payload| payload.top_commands.len()),
+    ("steps", 1000, |payload| payload.steps.len()),
 ];
 
 /// A regular expression for what [`name`] accepts, except for the length: no control characters, and not only whitespace.

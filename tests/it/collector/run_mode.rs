@@ -1,9 +1,9 @@
 //! `collector run`.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use rustix::process::Signal;
-use tests::program::{Program, collector, workload};
+use tests::program::{Program, collector, path, workload};
 use wire::Payload;
 
 fn run(arguments: &[&str]) -> Output {
@@ -52,6 +52,56 @@ fn everything_that_the_command_started_is_in_it_orphans_included() {
 }
 
 #[test]
+fn a_step_is_its_command_with_one_variable_more() {
+    let env = |command: &mut Command| {
+        let output = command.env("COLLECTOR_PUSH_TOKEN", "secret").env("SSL_CERT_FILE", "").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let mut alone = Command::new("env");
+    let mut expected = env(alone.env("COLLECTOR_SPOOL_DIR", "none").env("COLLECTOR_STEP", "link: all"));
+    expected.retain(|line| !line.starts_with("_="));
+    assert_eq!(env(collector().args(["step", "link: all", "--", "env"])), expected);
+    let code =
+        |arguments: &[&str]| collector().args(["step", "x"]).args(arguments).output().unwrap().status.code();
+    assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(
+        (code(&["/nowhere/program"]), code(&["/etc/passwd"]), code(&[])),
+        (Some(127), Some(126), Some(2))
+    );
+    // A wrong variable of the collector is no concern of a step.
+    let mut wrong = collector();
+    wrong.args(["step", "x", "true"]).env("COLLECTOR_INTERVAL", "never");
+    assert!(wrong.output().unwrap().status.success());
+}
+
+#[test]
+fn steps_are_told_apart() {
+    let (workload, collector) = (workload(), path("COLLECTOR_BIN", "collector"));
+    let [burn, step] = [&workload, &collector].map(|path| path.display());
+    let script = format!(
+        "{burn} burn 150; {step} step compile -- sh -c '{burn} burn 300; {burn} touch 52428800'
+         {step} step 'unit tests' sh -c '{burn} burn 200 & {burn} burn 200; wait; {step} step one {burn} burn 100'; sleep 0.2"
+    );
+    let output = run(&["sh", "-c", &script]);
+    let payload: Payload = serde_json::from_slice(&output.stderr).unwrap();
+    let names: Vec<_> = payload.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["compile", "unit tests", "one"]);
+    let [compile, tests, one] = &payload.steps[..] else { unreachable!() };
+    for (step, least) in [(compile, 0.3), (tests, 0.4), (one, 0.1)] {
+        assert!((least..least + 0.15).contains(&step.cpu_seconds), "{step:?}");
+        assert!(step.begin_seconds < step.end_seconds && step.peak_mem_bytes > 0, "{step:?}");
+    }
+    assert!(compile.end_seconds <= tests.begin_seconds + 0.1 && one.end_seconds <= tests.end_seconds + 0.1);
+    let all: f64 = payload.steps.iter().map(|step| step.cpu_seconds).sum();
+    let rest = payload.containers[0].cpu_seconds.unwrap() - all;
+    assert!((0.14..0.35).contains(&rest), "what is in no step: {rest} s");
+}
+
+#[test]
 fn signals_are_passed_on() {
     let mut command = collector();
     command.args([
@@ -92,11 +142,11 @@ fn the_report_can_go_to_a_file_as_text() {
 
 #[test]
 fn few_descriptors_are_enough() {
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command
         .arg("-c")
         .arg("ulimit -n 32; exec \"$0\" run --interval=20ms --output=json --log-level=error -- sleep 0.2");
-    command.arg(tests::program::path("COLLECTOR_BIN", "collector"));
+    command.arg(path("COLLECTOR_BIN", "collector"));
     let output = tests::program::without_inherited(&mut command).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let payload: Result<Payload, _> = serde_json::from_slice(&output.stderr);

@@ -18,7 +18,15 @@ fn pass(accumulator: &mut Accumulator, at: u32) {
     accumulator.add(&PassFacts {
         at_seconds: f64::from(at),
         elapsed_seconds: if at > 0 { 1.0 } else { 0.0 },
-        present: &[Present { key, comm, container, nested: None, rss_bytes, age_seconds: 1.0 }],
+        present: &[Present {
+            key,
+            parent_pid: 1,
+            comm,
+            container,
+            nested: None,
+            rss_bytes,
+            age_seconds: 1.0,
+        }],
         exited: None,
         charges: &[Charge {
             container,

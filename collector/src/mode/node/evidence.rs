@@ -1,21 +1,22 @@
-//! The processes of each pod that runs a job, with the jobs that they name.
+//! The processes of each pod that runs a job, with the jobs and steps that they name.
 
 use rustc_hash::FxHashMap;
 
 use super::job_env::{JobEnvironments, Told};
 use super::membership::Member;
 use super::pods::{PodNumber, Pods, split};
+use crate::accumulate::steps::StepNames;
 use crate::attribute::containers::Place;
 use crate::engine::reading::Reading;
 use crate::sample::process_table::{ProcessKey, ProcessTable};
 
-/// Returns the members of each pod that has a job, or in which a process names one.
+/// Returns the members of each pod that has a job, or in which a process names one, and the steps that processes name.
 pub(super) fn members(
     reading: &Reading,
     pods: &Pods,
     environments: &mut JobEnvironments,
     table: &ProcessTable,
-) -> FxHashMap<PodNumber, Vec<Member>> {
+) -> (FxHashMap<PodNumber, Vec<Member>>, StepNames) {
     let mut members: FxHashMap<PodNumber, Vec<Member>> = FxHashMap::default();
     let mut add = |place: Place, key: ProcessKey, parent_pid, is_zombie, run| {
         if let Some((number, container)) = split(place.container) {
@@ -30,10 +31,10 @@ pub(super) fn members(
     for (key, Told { parent_pid, place, run }) in environments.over() {
         add(place, key, parent_pid, false, Some(run));
     }
-    environments.end_pass();
+    let steps = environments.end_pass();
     members.retain(|number, members| {
         pods.get(*number).is_some_and(|pod| !pod.jobs.is_empty())
             || members.iter().any(|one| one.run.is_some())
     });
-    members
+    (members, steps)
 }

@@ -1,41 +1,48 @@
-//! The environments of processes in pods. Each is read when the process is new and whenever it has executed a program. Only
-//! the names of its job are kept.
+//! The jobs that the environments of processes in pods name, and the steps of these jobs.
 
-use std::io::ErrorKind;
 use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
-use crate::attribute::ci_job::{Named, context, identity};
+use crate::accumulate::steps::StepNames;
+use crate::attribute::ci_job::{Named, context, identity, step};
 use crate::attribute::containers::Place;
 use crate::config::node::JobVariables;
+use crate::engine::environments::Environments;
 use crate::engine::pass::Beginning;
 use crate::run_identity::RunIdentity;
-use crate::sample::environ::MAX_BYTES;
-use crate::sample::pid_stat::Comm;
 use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
 
-/// How often an environment without anything in it is read again: in the middle of exec it looks like that.
-const EMPTY_LOOKS: u8 = 10;
 /// How many jobs that cannot be followed are logged.
 const MAX_LOGGED: usize = 100;
 
 /// The jobs that processes say they belong to.
 #[derive(Debug)]
 pub(super) struct JobEnvironments {
-    variables: Vec<JobVariables>,
-    known: FxHashMap<ProcessKey, KnownProcess>,
-    /// The runs that processes name. All processes of a run share one identity.
-    runs: FxHashSet<Rc<RunIdentity>>,
+    environments: Environments<Found>,
+    names: JobNames,
     /// The runs of processes that began a container since the last pass, as reported by the eBPF program.
     told: FxHashMap<ProcessKey, Told>,
-    space: Vec<u8>,
-    pass: u64,
+    /// The steps that the processes of this pass name.
+    steps: StepNames,
+}
+
+/// What an environment says.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    run: Option<Rc<RunIdentity>>,
+    step: Option<Rc<str>>,
+}
+
+/// Finds runs in environments.
+#[derive(Debug)]
+struct JobNames {
+    variables: Vec<JobVariables>,
+    /// The runs that processes name. All processes of a run share one identity.
+    runs: FxHashSet<Rc<RunIdentity>>,
     /// Runs that cannot be followed and were logged.
     logged: FxHashSet<String>,
-    /// How many environments could not be read.
-    pub(super) forbidden: u64,
 }
 
 /// The eBPF program's report of a process that names a run.
@@ -46,42 +53,21 @@ pub(super) struct Told {
     pub(super) run: Rc<RunIdentity>,
 }
 
-#[derive(Debug)]
-struct KnownProcess {
-    /// The program that it ran when its environment was read last.
-    program: ExecutedProgram,
-    /// How often the environment of this program was empty.
-    empty: u8,
-    /// Whether the environment of this program has been read.
-    is_read: bool,
-    pass: u64,
-    run: Option<Rc<RunIdentity>>,
-}
-
-/// Tells the programs apart that a process executes one after another, also those of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ExecutedProgram {
-    comm: Comm,
-    stack_start: u64,
-}
-
-/// An environment as it was read.
-struct EnvironmentRead {
-    run: Option<Rc<RunIdentity>>,
-    is_empty: bool,
-}
-
 impl JobEnvironments {
     pub(super) fn new(variables: Vec<JobVariables>) -> Self {
-        let (known, runs, space) = (FxHashMap::default(), FxHashSet::default(), vec![0; MAX_BYTES]);
-        let (told, logged) = (FxHashMap::default(), FxHashSet::default());
-        Self { variables, known, runs, told, space, pass: 0, logged, forbidden: 0 }
+        let names = JobNames { variables, runs: FxHashSet::default(), logged: FxHashSet::default() };
+        Self {
+            environments: Environments::new(),
+            names,
+            told: FxHashMap::default(),
+            steps: StepNames::default(),
+        }
     }
 
     /// Takes the eBPF program's reports of processes that began a container.
     pub(super) fn hear(&mut self, begun: Vec<Beginning>) {
         for Beginning { key, parent_pid, place, mut environment } in begun {
-            let run = self.run_named(key, &environment);
+            let run = self.names.run_named(key, &environment);
             // It holds the job's secrets.
             environment.fill(0);
             // The last program that it executed counts.
@@ -94,68 +80,44 @@ impl JobEnvironments {
 
     /// The processes that named a run when they executed a program, and have ended since.
     pub(super) fn over(&mut self) -> impl Iterator<Item = (ProcessKey, Told)> {
-        let (known, pass) = (&self.known, self.pass);
-        let is_over = move |key: &ProcessKey| known.get(key).is_none_or(|known| known.pass != pass);
-        std::mem::take(&mut self.told).into_iter().filter(move |(key, _)| is_over(key))
+        let environments = &self.environments;
+        std::mem::take(&mut self.told).into_iter().filter(move |(key, _)| !environments.is_present(*key))
     }
 
     /// The run that a process of this pass says it belongs to.
     pub(super) fn run_of(&mut self, process: &Observation, table: &ProcessTable) -> Option<Rc<RunIdentity>> {
-        let program = ExecutedProgram { comm: process.comm, stack_start: process.stack_start };
-        let known = self.known.get_mut(&process.key);
-        // A zombie has no environment any more.
-        let is_known = |known: &KnownProcess| process.zombie || (known.program == program && known.is_read);
-        if let Some(known) = known.filter(|known| is_known(known)) {
-            known.pass = self.pass;
-            return known.run.clone();
+        let Self { environments, names, told, steps } = self;
+        let told = told.get(&process.key).map(|told| Found { run: Some(Rc::clone(&told.run)), step: None });
+        let forbidden = environments.forbidden;
+        let found = environments.of(process, table, told, |environment| Found {
+            run: names.run_named(process.key, environment),
+            step: step(environment).map(Rc::from),
+        });
+        if forbidden == 0 && environments.forbidden > 0 {
+            warn!(
+                "the environment of other users' processes cannot be read, so their jobs are not found: CAP_SYS_PTRACE is needed"
+            );
         }
-        let known = self.known.get(&process.key);
-        let told = || self.told.get(&process.key).map(|told| Rc::clone(&told.run));
-        let before = known.and_then(|known| known.run.clone()).or_else(told);
-        let empty = known.filter(|known| known.program == program).map_or(0, |known| known.empty);
-        let mut known = KnownProcess { program, empty, is_read: false, pass: self.pass, run: before };
-        if !process.zombie {
-            let read = self.read(process.key, table, known.run.take());
-            known.empty += u8::from(read.is_empty);
-            known.is_read = !read.is_empty || known.empty >= EMPTY_LOOKS;
-            known.run = read.run;
+        if let Some(step) = found.step {
+            steps.insert(process.key, step);
         }
-        let run = known.run.clone();
-        self.known.insert(process.key, known);
-        run
+        found.run
     }
 
-    fn read(
-        &mut self,
-        key: ProcessKey,
-        table: &ProcessTable,
-        before: Option<Rc<RunIdentity>>,
-    ) -> EnvironmentRead {
-        match table.read_beginning(key, "environ", &mut self.space) {
-            // It may name its run in a moment.
-            Ok(0) => EnvironmentRead { run: before, is_empty: true },
-            Ok(length) => {
-                let mut space = std::mem::take(&mut self.space);
-                let run = self.run_named(key, &space[..length]);
-                // It holds the job's secrets.
-                space[..length].fill(0);
-                self.space = space;
-                EnvironmentRead { run, is_empty: false }
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::PermissionDenied {
-                    if self.forbidden == 0 {
-                        warn!(
-                            "the environment of other users' processes cannot be read, so their jobs are not found: CAP_SYS_PTRACE is needed"
-                        );
-                    }
-                    self.forbidden += 1;
-                }
-                EnvironmentRead { run: before, is_empty: false }
-            }
-        }
+    /// How many environments could not be read.
+    pub(super) fn forbidden(&self) -> u64 {
+        self.environments.forbidden
     }
 
+    /// Forgets the processes that were not in the pass. Returns the steps that the others name.
+    pub(super) fn end_pass(&mut self) -> StepNames {
+        self.environments.end_pass();
+        self.names.runs.retain(|run| Rc::strong_count(run) > 1);
+        std::mem::take(&mut self.steps)
+    }
+}
+
+impl JobNames {
     /// The run that an environment names; logs one that cannot be followed.
     fn run_named(&mut self, key: ProcessKey, environment: &[u8]) -> Option<Rc<RunIdentity>> {
         match identity(environment, &self.variables) {
@@ -177,13 +139,5 @@ impl JobEnvironments {
                 None
             }
         }
-    }
-
-    /// Forgets the processes that were not in the pass.
-    pub(super) fn end_pass(&mut self) {
-        let pass = self.pass;
-        self.known.retain(|_, known| known.pass == pass);
-        self.runs.retain(|run| Rc::strong_count(run) > 1);
-        self.pass += 1;
     }
 }

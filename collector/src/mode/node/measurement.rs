@@ -96,7 +96,8 @@ impl NodeMeasurement {
         let reading = sampler.read(pods)?;
         let mut pass = sampler.account(&reading, pods, last);
         environments.hear(std::mem::take(&mut pass.begun));
-        let members = members(&reading, pods, environments, sampler.table());
+        let (members, steps) = members(&reading, pods, environments, sampler.table());
+        pass.steps = Rc::new(steps);
         totals.missed_passes += pass.cost.missed_samples;
         totals.lost_records += pass.cost.lost_records;
         let (shares, unattributed_ns) = pods.share_out(pass);
@@ -119,7 +120,7 @@ impl NodeMeasurement {
         totals.passes += 1;
         totals.processes = reading.processes.len();
         totals.last_pass = Moment::now().monotonic.saturating_sub(reading.at.monotonic);
-        totals.forbidden = environments.forbidden;
+        totals.forbidden = environments.forbidden();
         for (_, _, end) in &ended {
             *totals.ended.entry(*end).or_default() += 1;
         }

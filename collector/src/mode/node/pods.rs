@@ -377,6 +377,7 @@ mod tests {
             final_ns: None,
             reaped_ticks: 0,
             rss_pages: 0,
+            minor_faults: 0,
             stack_start: 0,
             cgroup,
         }

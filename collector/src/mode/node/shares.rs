@@ -195,6 +195,7 @@ mod tests {
         let container = Some(ContainerIndex(container));
         Present {
             key: key(pid),
+            parent_pid: 1,
             comm: Comm::new(b"x"),
             container,
             nested: None,
@@ -216,6 +217,10 @@ mod tests {
             nested: None,
             peak_rss_bytes: 1,
             lived_seconds: 0.1,
+            from_ns: 0,
+            until_ns: 0,
+            disk_read_bytes: 0,
+            disk_written_bytes: 0,
             last: true,
         }
     }

@@ -6,7 +6,7 @@ mod warnings;
 
 use std::fmt::Write;
 
-use wire::{CommandUsage, ContainerUsage, Payload};
+use wire::{CommandUsage, ContainerUsage, Payload, StepUsage};
 
 use super::shown::{
     BOUND_NOTE, bytes, cores, cpu_bound, duration, limit, memory_bound, memory_needed, seconds,
@@ -19,6 +19,7 @@ pub const MAX_BYTES: usize = 128 << 10;
 const MAX_CONTAINERS: usize = 30;
 const MAX_COMMANDS: usize = 15;
 const MAX_CHARTS: usize = 3;
+const MAX_STEPS: usize = 40;
 const MAX_WARNINGS: usize = 30;
 
 /// Renders the report as a section of its own.
@@ -32,6 +33,7 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>) -> String {
     for usage in charted.take(MAX_CHARTS) {
         chart::draw(&mut markdown, usage, payload.duration_seconds);
     }
+    steps(&mut markdown, payload);
     commands(&mut markdown, payload);
     source(&mut markdown, payload);
     markdown
@@ -150,17 +152,37 @@ fn containers(markdown: &mut String, payload: &Payload) {
     }
 }
 
+/// The steps, if there are several: a single one is the run.
+fn steps(markdown: &mut String, payload: &Payload) {
+    if payload.steps.len() < 2 {
+        return;
+    }
+    let shown = &payload.steps[..payload.steps.len().min(MAX_STEPS)];
+    let columns: [Column<StepUsage>; 6] = [
+        names("step", |step| Some(escape::name(&step.name))),
+        figures("began", |step| Some(duration(step.begin_seconds))),
+        figures("took", |step| Some(duration(step.end_seconds - step.begin_seconds))),
+        figures("CPU time", |step| Some(seconds(step.cpu_seconds))),
+        figures("memory", |step| Some(whole(step.peak_mem_bytes))),
+        figures("processes", |step| Some(step.process_count.to_string())),
+    ];
+    markdown.push_str("\nSteps:\n");
+    table(markdown, shown, &columns);
+    left_out(markdown, payload.steps.len() - shown.len(), "steps");
+}
+
 fn commands(markdown: &mut String, payload: &Payload) {
     let shown = &payload.top_commands[..payload.top_commands.len().min(MAX_COMMANDS)];
     if shown.is_empty() {
         return;
     }
-    let columns: [Column<CommandUsage>; 6] = [
+    let columns: [Column<CommandUsage>; 7] = [
         names("command", |command| Some(escape::name(&command.name))),
         names("container", |command| command.container.as_deref().map(escape::name)),
         figures("CPU time", |command| Some(seconds(command.cpu_seconds))),
         figures("its short-lived children", |command| command.unseen_children_cpu_seconds.map(seconds)),
         figures("processes", |command| Some(command.process_count.to_string())),
+        figures("at once", |command| command.peak_process_count.map(|count| count.to_string())),
         figures("largest", |command| Some(whole(command.peak_mem_bytes))),
     ];
     let several = payload.containers.len() > 1;

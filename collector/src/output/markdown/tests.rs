@@ -102,7 +102,7 @@ fn another_program_finds_the_same_tables_in_it() {
     let seen = seen(&render(&golden(), Some(&run())));
     assert_eq!(seen.headings, ["Resources used by build, run run-123"]);
     assert_eq!((seen.html.len(), seen.others.len()), (0, 0), "{seen:?}");
-    let [containers, commands] = seen.tables.as_slice() else { panic!("{seen:?}") };
+    let [containers, steps, commands] = seen.tables.as_slice() else { panic!("{seen:?}") };
     let width = containers[0].len();
     assert!(containers.iter().all(|row| row.len() == width), "{containers:?}");
     let of = |row: usize, head: &str| {
@@ -113,7 +113,8 @@ fn another_program_finds_the_same_tables_in_it() {
     assert_eq!((of(1, "request"), of(1, "limit"), of(1, "memory peak")), ("1.00", "2.00", "954 MiB"));
     assert_eq!((of(1, "CPU time"), of(1, "processes"), of(1, "OOM kills")), ("30.1 s", "894", "0"));
     assert_eq!((of(2, "container"), of(2, "request"), of(2, "throttled")), ("cache", "", ""));
-    assert_eq!(commands[1], ["cc1", "runner", "7.60 s", "1.50 s", "300", "40.0 KiB"]);
+    assert_eq!(commands[1], ["cc1", "runner", "7.60 s", "1.50 s", "300", "4", "40.0 KiB"]);
+    assert_eq!(steps[2], ["run 2", "3.1s", "17s", "27.5 s", "40.0 KiB", "800"]);
     let [block] = seen.blocks.as_slice() else { panic!("{seen:?}") };
     assert!(block.contains("CPU in cores, limit 2.00") && block.contains('█'), "{block}");
     assert!(block.lines().all(|line| line.chars().count() < 80), "{block}");
@@ -244,6 +245,8 @@ fn hostile_names_are_text_and_nothing_else() {
     let template = payload.top_commands[0].clone();
     payload.top_commands =
         HOSTILE.map(|name| CommandUsage { name: name.to_owned(), ..template.clone() }).into();
+    let template = payload.steps[0].clone();
+    payload.steps = HOSTILE.map(|name| StepUsage { name: name.to_owned(), ..template.clone() }).into();
     payload.containers[0].name = HOSTILE.concat();
     payload.containers[1].name = "\u{1f4a3}|\u{1f4a3}".to_owned();
     payload.collector.as_mut().unwrap().source_reason = Some(HOSTILE.join(" "));
@@ -260,8 +263,10 @@ fn hostile_names_are_text_and_nothing_else() {
         );
         let shown = crate::output::shown::name(name);
         assert_eq!(seen.headings, [format!("Resources used by {shown}, run run-123")]);
-        let [containers, commands] = seen.tables.as_slice() else { panic!("{markdown}") };
+        let [containers, steps, commands] = seen.tables.as_slice() else { panic!("{markdown}") };
         let names: Vec<_> = commands[1..].iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(names, HOSTILE.map(crate::output::shown::name), "{markdown}");
+        let names: Vec<_> = steps[1..].iter().map(|row| row[0].as_str()).collect();
         assert_eq!(names, HOSTILE.map(crate::output::shown::name), "{markdown}");
         assert_eq!(containers[2][0], "\u{1f4a3}|\u{1f4a3}");
         assert!(containers.iter().all(|row| row.len() == containers[0].len()));
@@ -280,6 +285,8 @@ fn the_worst_names_do_not_make_it_large() {
     payload.top_commands[0].name = "\u{10fffd}".repeat(300);
     payload.top_commands[0].container = Some("\u{10fffd}".repeat(300));
     payload.top_commands = vec![payload.top_commands[0].clone(); 1_000];
+    payload.steps[0].name = "\u{10fffd}".repeat(300);
+    payload.steps = vec![payload.steps[0].clone(); 1_000];
     payload.collector.as_mut().unwrap().source_reason = Some("|".repeat(100_000));
     payload.collector.as_mut().unwrap().hidden = Some("|".repeat(100_000));
     let name = "\u{10fffd}".repeat(300);

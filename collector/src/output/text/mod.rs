@@ -21,6 +21,7 @@ pub fn render(payload: &Payload, run: Option<&RunIdentity>, colour: bool) -> Str
     needed(&mut report, payload);
     disk(&mut report, payload);
     overhead(&mut report, payload);
+    section(&mut report, "Steps", steps(payload), colour);
     section(&mut report, "Commands by CPU", commands(payload), colour);
     section(&mut report, "Processes by memory", memory(payload), colour);
     quality(&mut report, payload);
@@ -187,17 +188,39 @@ fn troubles(usage: &ContainerUsage, duration_seconds: f64) -> String {
     troubles.join(", ")
 }
 
+/// The steps, if there are several: a single one is the run.
+fn steps(payload: &Payload) -> Option<Table> {
+    if payload.steps.len() < 2 {
+        return None;
+    }
+    let mut table = table(&["step", "began", "took", "CPU", "memory", "processes"]);
+    for step in &payload.steps {
+        table.add_row(vec![
+            name(&step.name),
+            duration(step.begin_seconds),
+            duration(step.end_seconds - step.begin_seconds),
+            seconds(step.cpu_seconds),
+            bytes(step.peak_mem_bytes as f64),
+            step.process_count.to_string(),
+        ]);
+    }
+    Some(table)
+}
+
 fn commands(payload: &Payload) -> Option<Table> {
     if payload.top_commands.is_empty() {
         return None;
     }
     let unseen = payload.top_commands.iter().any(|command| command.unseen_children_cpu_seconds.is_some());
+    let at_once = payload.top_commands.iter().any(|command| command.peak_process_count.is_some());
     let several = payload.containers.len() > 1;
     let mut heads = vec!["command"];
     heads.extend(several.then_some("container"));
     heads.push("CPU");
     heads.extend(unseen.then_some("+ its short-lived children"));
-    heads.extend(["processes", "largest"]);
+    heads.push("processes");
+    heads.extend(at_once.then_some("at once"));
+    heads.push("largest");
     let mut table = table(&heads);
     for command in &payload.top_commands {
         let mut row = vec![name(&command.name)];
@@ -208,7 +231,11 @@ fn commands(payload: &Payload) -> Option<Table> {
         if unseen {
             row.push(command.unseen_children_cpu_seconds.map_or(String::new(), seconds));
         }
-        row.extend([command.process_count.to_string(), bytes(command.peak_mem_bytes as f64)]);
+        row.push(command.process_count.to_string());
+        if at_once {
+            row.push(command.peak_process_count.map_or(String::new(), |count| count.to_string()));
+        }
+        row.push(bytes(command.peak_mem_bytes as f64));
         table.add_row(row);
     }
     Some(table)
@@ -278,7 +305,7 @@ fn table(heads: &[&str]) -> Table {
     table.set_header(heads);
     for (head, column) in heads.iter().zip(table.column_iter_mut()) {
         // Names to the left, figures to the right.
-        let text = ["container", "command", "process", "trouble"].contains(head);
+        let text = ["container", "command", "process", "step", "trouble"].contains(head);
         column.set_cell_alignment(if text { CellAlignment::Left } else { CellAlignment::Right });
     }
     table

@@ -102,6 +102,8 @@ pub struct Exit {
     pub in_parents_cgroups: bool,
     /// Command name at its end.
     pub comm: Comm,
+    /// From boot to its start in nanoseconds.
+    pub start_ns: u64,
     /// From boot to its end in nanoseconds, in the clock of its start.
     pub end_ns: u64,
     /// CPU time of all its threads in nanoseconds.
@@ -110,6 +112,10 @@ pub struct Exit {
     pub reaped_ns: u64,
     /// Highest resident set size in pages.
     pub peak_rss_pages: u64,
+    /// Bytes that it caused to be read from disks.
+    pub disk_read_bytes: u64,
+    /// Bytes that it caused to be written to disks.
+    pub disk_written_bytes: u64,
     /// Its cgroups.
     pub cgroups: CgroupIds,
 }
@@ -388,10 +394,13 @@ fn exit(clock: StartClock, record: &ExitRecord) -> Exit {
         parent_pid: record.parent_pid,
         in_parents_cgroups: record.in_parents_cgroups == 1,
         comm: Comm::new(record.comm.split(|&byte| byte == 0).next().unwrap_or_default()),
+        start_ns: record.start_boottime_ns.saturating_add_signed(clock.offset_ns),
         end_ns: record.end_boottime_ns.saturating_add_signed(clock.offset_ns),
         own_ns: record.cpu_ns,
         reaped_ns: record.reaped_ns,
         peak_rss_pages: record.max_rss_pages,
+        disk_read_bytes: record.disk_read_bytes,
+        disk_written_bytes: record.disk_written_bytes,
         cgroups: record.cgroups,
     }
 }

@@ -16,8 +16,9 @@ pub struct Missing {
 const CONTROLLERS: [&str; 3] = ["cpuacct_cgrp_id", "cpu_cgrp_id", "memory_cgrp_id"];
 
 /// The types that offsets are looked up in.
-const STRUCTS: [&str; 12] = [
+const STRUCTS: [&str; 13] = [
     "task_struct",
+    "task_io_accounting",
     "sched_entity",
     "signal_struct",
     "css_set",
@@ -47,6 +48,11 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
         let [first, second] = names.map(|name| btf.offset(structure, name));
         first.filter(|first| second == Some(first + size)).ok_or(Missing { structure, names })
     };
+    // Kernels without CONFIG_TASK_IO_ACCOUNTING have none.
+    let disk = |structure: &str| {
+        let [read, written] = ["ioac.read_bytes", "ioac.write_bytes"].map(|name| btf.offset(structure, name));
+        read.filter(|read| written == Some(read + 8)).unwrap_or(0)
+    };
     let controller = CONTROLLERS.iter().find_map(|name| btf.enumerator("cgroup_subsys_id", name));
     Ok(Config {
         task: TaskOffsets {
@@ -62,12 +68,14 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Config, Missing> {
             thread_node: field("task_struct", &["thread_node"])?,
             sum_exec_runtime: field("task_struct", &["se.sum_exec_runtime"])?,
             mm: field("task_struct", &["mm"])?,
+            disk: disk("task_struct"),
         },
         signal_live: field("signal_struct", &["live.counter", "live"])?,
         signal_sum_sched_runtime: field("signal_struct", &["sum_sched_runtime"])?,
         signal_cutime: pair("signal_struct", &["cutime", "cstime"], 8)?,
         signal_maxrss: field("signal_struct", &["maxrss"])?,
         signal_thread_head: field("signal_struct", &["thread_head"])?,
+        signal_disk: disk("signal_struct"),
         css_set_dfl_cgrp: field("css_set", &["dfl_cgrp"])?,
         css_set_cpu: match controller {
             Some(index) => field("css_set", &["subsys"])? + 8 * index,
@@ -144,7 +152,7 @@ mod tests {
         let without = whole.reduced(&["task_struct", "sched_entity", "signal_struct", "css_set"], &[]);
         let missing = resolve(&Btf::parse(&without).unwrap()).unwrap_err();
         assert_eq!(missing.to_string(), "the kernel's BTF has no cgroup_subsys_state.cgroup");
-        let parts = whole.reduced(&STRUCTS[..6], &[]);
+        let parts = whole.reduced(&STRUCTS[..7], &[]);
         let missing = resolve(&Btf::parse(&parts).unwrap()).unwrap_err();
         assert_eq!(missing.to_string(), "the kernel's BTF has no kernfs_node.id");
     }

@@ -2,7 +2,6 @@
 //! (Documentation/admin-guide/cgroup-v1/) or, on a hybrid host, some of each.
 
 mod directory;
-mod fault_pages;
 mod files;
 mod hierarchies;
 mod levels;

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::directory::Directory;
-use super::fault_pages::FaultPages;
-use super::files::{content, keyed};
+use super::files::content;
 use super::levels::{Levels, Own, tighter, v1_cores, v1_limit, v1_memory, v2_cores, v2_memory};
 use super::need::{MemoryLook, MemoryNeed};
 use super::throttling::{Periods, Throttling};
 use super::waits::Waits;
+use crate::sample::fault_pages::FaultPages;
+use crate::sample::keyed::keyed;
 
 /// Limits rarely change: they are read again after this many readings, and at each of the first ones, because a runtime
 /// sets them after it has put the first process into the cgroup.

@@ -6,8 +6,9 @@ use std::fs::File;
 use serde::{Deserialize, Serialize};
 
 use super::directory::Directory;
-use super::files::{content, keyed};
+use super::files::content;
 use super::levels::Quota;
+use crate::sample::keyed::keyed;
 
 /// Enforcement periods of a CPU limit since the cgroup was created; the kernel counts none while there is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,8 @@ pub struct Observation {
     pub reaped_ticks: u64,
     /// Resident set size in pages.
     pub rss_pages: u64,
+    /// Page faults that needed no I/O: each added one page, or a huge one.
+    pub minor_faults: u64,
     /// The address at which its stack starts: another one means that it has executed a program.
     pub stack_start: u64,
     /// Its cgroups; `None` if they could not be read or mean nothing (a zombie's read `/`).
@@ -53,6 +55,7 @@ impl Observation {
             final_ns: None,
             reaped_ticks: stat.reaped_ticks,
             rss_pages: stat.rss_pages,
+            minor_faults: stat.minor_faults,
             stack_start: stat.stack_start,
             cgroup: None,
         }

@@ -177,7 +177,7 @@ fn ndjson(page: ExportPage<WholeRun>) -> Result<Text, AppError> {
 }
 
 /// Names of the columns, with their units.
-const COLUMNS: [&str; 44] = [
+const COLUMNS: [&str; 46] = [
     "run",
     "organization",
     "repository",
@@ -207,6 +207,8 @@ const COLUMNS: [&str; 44] = [
     "working_set_peak_bytes",
     "cgroup_memory_peak_bytes",
     "memory_needed_bytes",
+    "processes_memory_bytes",
+    "processes_memory_at_most_bytes",
     "memory_request_bytes",
     "memory_limit_bytes",
     "memory_bound_bytes",
@@ -283,6 +285,8 @@ fn record(exported: &ExportedFigures, container: Option<&ContainerSummary>) -> [
         number(|container| container.working_set_peak_bytes),
         count(|container| container.cgroup_memory_peak_bytes),
         count(|container| container.memory_needed_bytes),
+        count(|container| container.processes_memory_bytes),
+        count(|container| container.processes_memory_at_most_bytes),
         count(|container| container.memory_request_bytes),
         count(|container| container.memory_limit_bytes),
         count(|container| container.memory_bound_bytes),

@@ -196,6 +196,7 @@ fn told(basis: &Basis, recommended: bool) -> String {
     let memory = match basis.memory_figure {
         MemoryFigure::Needed => "memory without page cache",
         MemoryFigure::WorkingSet => "the working set",
+        MemoryFigure::Processes => "that of the processes, without mapped files",
         MemoryFigure::Rss => "the sum of resident sets",
         MemoryFigure::CgroupPeak => "the cgroup's peak",
     };

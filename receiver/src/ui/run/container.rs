@@ -119,7 +119,10 @@ fn facts(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
 /// The memory that the container needed: exactly, or as bounds.
 fn needed(usage: &ContainerUsage) -> Option<String> {
     let bytes = |value: u64| format::bytes(value as f64);
-    let (least, most) = (usage.memory_needed_at_least_bytes?, usage.memory_needed_at_most_bytes);
+    let Some(least) = usage.memory_needed_at_least_bytes else {
+        return usage.processes_memory_bytes.map(|seen| format!("{} seen", bytes(seen)));
+    };
+    let most = usage.memory_needed_at_most_bytes;
     Some(match most {
         Some(most) if usage.memory_certainty == Some(Certainty::Exact) => bytes(most),
         Some(most) => format!("{} to {}", bytes(least), bytes(most)),

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use wire::Payload;
+use wire::{Payload, StepUsage};
 
 pub(super) use self::container::places;
 use self::container::{ContainerSection, container};
@@ -57,13 +57,27 @@ struct RunPage {
     badges: Vec<Badge>,
     tiles: Vec<Tile>,
     containers: Vec<ContainerSection>,
+    steps: Vec<StepRow>,
     commands: Vec<CommandRow>,
+    /// Whether the disk use of a command is known.
+    has_disk: bool,
     processes: Vec<(&'static str, Vec<Process>)>,
     overhead: Option<String>,
     /// What the CI system says about the run, and its page there.
     ci: Vec<(&'static str, String)>,
     ci_url: Option<String>,
     quality: Vec<(&'static str, String)>,
+}
+
+struct StepRow {
+    name: String,
+    began: String,
+    took: String,
+    /// When, as a part of the run.
+    bar: String,
+    cpu: String,
+    memory: String,
+    processes: String,
 }
 
 struct CommandRow {
@@ -73,6 +87,10 @@ struct CommandRow {
     cpu: String,
     share: String,
     bar: String,
+    /// The most at the same time.
+    at_once: Option<String>,
+    /// Read and written.
+    disk: Option<String>,
     memory: String,
 }
 
@@ -113,7 +131,9 @@ fn view(loaded: &LoadedRun, now: Timestamp) -> RunPage {
         badges: badges(payload),
         tiles: tiles(payload),
         containers: payload.containers.iter().map(container).collect(),
+        steps: payload.steps.iter().map(|step| step_row(step, payload.duration_seconds)).collect(),
         commands: commands(payload),
+        has_disk: payload.top_commands.iter().any(|command| command.disk_read_bytes.is_some()),
         processes: processes(payload),
         overhead: payload.pod_overhead.as_ref().map(overhead),
         ci: payload.ci.as_ref().map(said).unwrap_or_default(),
@@ -243,6 +263,19 @@ fn tiles(payload: &Payload) -> Vec<Tile> {
     tiles
 }
 
+fn step_row(step: &StepUsage, duration_seconds: f64) -> StepRow {
+    let share = |at: f64| if duration_seconds > 0.0 { at / duration_seconds } else { 0.0 };
+    StepRow {
+        name: step.name.clone(),
+        began: format::seconds(step.begin_seconds),
+        took: format::seconds((step.end_seconds - step.begin_seconds).max(0.0)),
+        bar: svg::span(share(step.begin_seconds), share(step.end_seconds)),
+        cpu: format::seconds(step.cpu_seconds),
+        memory: format::bytes(step.peak_mem_bytes as f64),
+        processes: format::count(step.process_count),
+    }
+}
+
 fn commands(payload: &Payload) -> Vec<CommandRow> {
     // This includes children whose names were never seen: their time is part of the total.
     let total: f64 = cpu_seconds(payload).unwrap_or(0.0);
@@ -255,6 +288,10 @@ fn commands(payload: &Payload) -> Vec<CommandRow> {
             cpu: format::seconds(command.cpu_seconds),
             share: format::percent(share),
             bar: svg::share(share),
+            at_once: command.peak_process_count.map(format::count),
+            disk: command.disk_read_bytes.zip(command.disk_written_bytes).map(|(read, written)| {
+                format!("{} / {}", format::bytes(read as f64), format::bytes(written as f64))
+            }),
             memory: format::bytes(command.peak_mem_bytes as f64),
         }
     });

@@ -76,6 +76,43 @@ fn jobs_one_after_another_in_a_pod_are_runs_of_their_own() {
     }
 }
 
+/// Steps of a job as a runner executes them: one after another, each named in its environment.
+#[test]
+fn steps_of_a_job_are_told_apart() {
+    for ebpf in EBPF {
+        let node = Node::start(&[&format!("--ebpf={ebpf}")]);
+        let pod = Pod::new(Driver::Cgroupfs);
+        let step = |name: &str, script: &str| {
+            format!("{} GITHUB_ACTION={name} sh -c '{script}' \"$1\"", assignments("build", "1"))
+        };
+        let short = "i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done";
+        // Without eBPF what a process used since the last pass goes with it, so each sleeps at its end.
+        let script = format!(
+            "{}; {}; sleep 0.6",
+            step("__run", &format!("{short}; \"$0\" burn 400; sleep 0.6")),
+            step(
+                "test",
+                "\"$0\" burn 300; COLLECTOR_STEP=slow sh -c \"\\\"$0\\\" burn 200; sleep 0.6\" \"$0\"; sleep 0.6"
+            )
+        );
+        assert!(pod.start(None, &script).wait().unwrap().success());
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        pod.end();
+        node.wait_until_over(1);
+        let run = node.run("build");
+        let names: Vec<_> = run.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["run 1", "test", "slow"], "{ebpf}");
+        let [first, test, slow] = &run.steps[..] else { unreachable!() };
+        for (step, least, most) in [(first, 0.4, 1.2), (test, 0.29, 0.4), (slow, 0.19, 0.3)] {
+            assert!((least..most).contains(&step.cpu_seconds), "{ebpf}: {step:?}");
+        }
+        if ebpf == "require" {
+            assert!((102..=104).contains(&first.process_count), "{first:?}");
+        }
+        assert!(first.end_seconds <= test.begin_seconds + 0.3, "{ebpf}: {:?}", run.steps);
+    }
+}
+
 /// A runner that runs several jobs at once in its own container, as in host mode, and works itself meanwhile.
 #[test]
 fn jobs_at_once_in_one_container_are_runs_of_their_own() {

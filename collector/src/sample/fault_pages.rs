@@ -2,24 +2,28 @@
 
 use std::path::Path;
 
-use super::files::keyed;
+use super::keyed::keyed;
 
 /// Directory of the page size settings for anonymous memory.
 const SETTINGS: &str = "kernel/mm/transparent_hugepage";
 
 /// The sizes of the pages that faults add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FaultPages {
-    /// Single pages, except for huge ones of `huge_bytes` that the kernel counts or, if `always_huge`, uses wherever it
-    /// can.
-    Counted { huge_bytes: u64, always_huge: bool },
+pub enum FaultPages {
+    /// Single pages, except for huge ones, which the kernel counts or, if `always_huge`, uses wherever it can.
+    Counted {
+        /// Size of a huge page.
+        huge_bytes: u64,
+        /// Whether the kernel uses huge pages without being asked.
+        always_huge: bool,
+    },
     /// Pages of several sizes; the kernel does not count which.
     Unknown,
 }
 
 impl FaultPages {
     /// Reads the settings below `/sys`.
-    pub(super) fn read(sys: &Path) -> Self {
+    pub fn read(sys: &Path) -> Self {
         let settings = sys.join(SETTINGS);
         let read = |name: &str| std::fs::read_to_string(settings.join(name)).ok();
         let huge_bytes = read("hpage_pmd_size").and_then(|text| text.trim().parse::<u64>().ok());
@@ -38,7 +42,7 @@ impl FaultPages {
     }
 
     /// The most that faults can have added to a cgroup, in bytes, from its `memory.stat`.
-    pub(super) fn faulted(self, stat: &str) -> Option<u64> {
+    pub fn faulted(self, stat: &str) -> Option<u64> {
         let Self::Counted { huge_bytes, always_huge } = self else { return None };
         let faults = keyed(stat, "total_pgfault").or_else(|| keyed(stat, "pgfault"))?;
         // v1 does not count huge pages. There were none if there are none now and the kernel does not always use them. The
@@ -50,6 +54,13 @@ impl FaultPages {
         })?;
         let page = rustix::param::page_size() as u64;
         Some(faults.saturating_mul(page).saturating_add(huge.saturating_mul(huge_bytes)))
+    }
+
+    /// The memory of all huge pages that faults and collapses ever added on the machine, in bytes, from `/proc/vmstat`.
+    pub fn huge_on_machine(self, vmstat: &str) -> Option<u64> {
+        let Self::Counted { huge_bytes, .. } = self else { return None };
+        let huge = keyed(vmstat, "thp_fault_alloc")?.saturating_add(keyed(vmstat, "thp_collapse_alloc")?);
+        Some(huge.saturating_mul(huge_bytes))
     }
 }
 
@@ -84,5 +95,8 @@ mod tests {
         assert_eq!(settings(single, "always [inherit] madvise never").faulted(v2), None);
         assert_eq!(settings(single, never).faulted("file 1\n"), None);
         assert_eq!(FaultPages::read(Path::new("/nonexistent")), FaultPages::Unknown);
+        assert_eq!(settings(single, never).huge_on_machine(v2), Some(4 << 21));
+        assert_eq!(settings(single, "always [inherit] madvise never").huge_on_machine(v2), None);
+        assert_eq!(settings(single, never).huge_on_machine("pgfault 10\n"), None);
     }
 }
