@@ -62,8 +62,7 @@ fn a_step_is_its_command_with_one_variable_more() {
         lines
     };
     let mut alone = Command::new("env");
-    let mut expected = env(alone.env("COLLECTOR_SPOOL_DIR", "none").env("COLLECTOR_STEP", "link: all"));
-    expected.retain(|line| !line.starts_with("_="));
+    let expected = env(alone.env("COLLECTOR_SPOOL_DIR", "none").env("COLLECTOR_STEP", "link: all"));
     assert_eq!(env(collector().args(["step", "link: all", "--", "env"])), expected);
     let code =
         |arguments: &[&str]| collector().args(["step", "x"]).args(arguments).output().unwrap().status.code();

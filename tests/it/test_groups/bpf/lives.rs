@@ -8,6 +8,20 @@ fn short_processes_are_charged_counted_and_named() {
         assert_eq!(measured.usage(0).process_count, Some(501));
         assert_eq!(measured.command("true").process_count, 500);
         assert_eq!(measured.command("sh").process_count, 1);
+        assert_eq!(measured.command("true").peak_process_count, Some(1), "one after another");
+    });
+}
+
+#[test]
+fn what_ran_at_once_and_what_was_written_is_known_of_the_shortest_processes() {
+    let script =
+        "for i in 1 2 3 4 5; do sleep 0.03 & done; wait; sleep 0.03; head -c 8388608 /dev/zero > \"$3/x\"";
+    at_all_intervals(script, |measured| {
+        let sleep = measured.command("sleep");
+        assert_eq!((sleep.process_count, sleep.peak_process_count), (6, Some(5)));
+        assert_eq!(sleep.disk_written_bytes, None);
+        let head = measured.command("head").disk_written_bytes;
+        assert!(head.is_some_and(|bytes| (8 << 20..9 << 20).contains(&bytes)), "{head:?}");
     });
 }
 
