@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::endings::Endings;
 use super::first_process::FirstProcess;
+use super::watched_cgroup::WatchedCgroup;
 
 use crate::attribute::ContainerIndex;
 use crate::attribute::containers::{CgroupKind, Containers};
@@ -110,7 +111,7 @@ impl Shared {
 
 #[derive(Debug)]
 struct OpenCgroup {
-    reader: CgroupReader,
+    reader: WatchedCgroup,
     shared: Option<Shared>,
     first: CgroupReading,
     last: CgroupReading,
@@ -285,7 +286,16 @@ impl CgroupStats {
             let CgroupAccess { proc_path, endings, .. } = &*self.access;
             if !is_runtime(proc_path, key.pid) {
                 self.firsts.entry(index).or_default().hold(key, proc_path, endings);
+                self.read_at_end(index);
             }
+        }
+    }
+
+    /// Has the account of a container read at the moment at which its first process ends, if both are known.
+    fn read_at_end(&self, index: ContainerIndex) {
+        let first = self.firsts.get(&index).and_then(FirstProcess::waited_for);
+        if let Some((open, first)) = self.open.get(&index).zip(first) {
+            self.access.endings.read_at_end(first, open.reader.end_reader());
         }
     }
 
@@ -338,10 +348,11 @@ impl CgroupStats {
     fn begin(
         &mut self,
         index: ContainerIndex,
-        mut reader: CgroupReader,
+        reader: CgroupReader,
         shared: Option<Shared>,
         from_zero: bool,
     ) {
+        let reader = WatchedCgroup::new(reader);
         let Some(reading) = reader.read() else { return };
         let look = reading.memory;
         let shared = shared.or(self.disowned.contains(&index).then_some(Shared::Jobs));
@@ -386,6 +397,7 @@ impl CgroupStats {
             gone: false,
         };
         self.open.insert(index, open);
+        self.read_at_end(index);
     }
 
     /// Other runs use this container, too: nothing but its limits, and what they did, counts for this run. Returns whether
@@ -444,7 +456,7 @@ fn is_runtime(proc_path: &Path, pid: u32) -> bool {
 
 impl OpenCgroup {
     /// Continues with another cgroup of the same container.
-    fn begin_again(&mut self, reader: CgroupReader, reading: &CgroupReading) {
+    fn begin_again(&mut self, reader: WatchedCgroup, reading: &CgroupReading) {
         self.reader = reader;
         self.earlier = self.last;
         self.last = reading.after(&self.earlier);
@@ -462,7 +474,7 @@ impl OpenCgroup {
         let moved = || is_ours && self.reader.memory_peak().is_some_and(|peak| self.need.has_moved(peak));
         let mut working_set_bytes = None;
         if all || moved() {
-            let reading = self.reader.read();
+            let reading = if at_end { self.reader.read_at_end() } else { self.reader.read() };
             self.gone = reading.is_none();
             if let Some(reading) = reading {
                 self.last = self.shared.map_or(reading, |shared| shared.part(&reading)).after(&self.earlier);

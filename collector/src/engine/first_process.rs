@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::endings::Endings;
+use super::endings::{Endings, WaitedFor};
 use crate::sample::pidfd::{Ending, HeldProcess};
 use crate::sample::process_table::ProcessKey;
 
@@ -16,6 +16,8 @@ const MAX_LOOKS: u8 = 20;
 #[derive(Debug, Default)]
 pub(super) struct FirstProcess {
     held: Option<HeldProcess>,
+    /// Its number among the processes whose end is waited for.
+    waited_for: Option<WaitedFor>,
     /// The last process that was held. It may be in `/proc` for a while after its end.
     last_held: Option<ProcessKey>,
     /// The held process that ended, with the number of looks since.
@@ -35,7 +37,7 @@ impl FirstProcess {
     pub(super) fn hold(&mut self, key: ProcessKey, proc_path: &Path, endings: &Endings) {
         match HeldProcess::hold(proc_path, key) {
             Ok(held) => {
-                endings.add(&held);
+                self.waited_for = Some(endings.add(&held));
                 (self.held, self.last_held) = (Some(held), Some(key));
             }
             // It has ended. There may be another one at the next look.
@@ -45,6 +47,11 @@ impl FirstProcess {
                 self.is_refused = true;
             }
         }
+    }
+
+    /// The number of the held process among those whose end is waited for.
+    pub(super) fn waited_for(&self) -> Option<WaitedFor> {
+        self.waited_for.filter(|_| self.held.is_some())
     }
 
     /// Looks at it. Returns whether it has ended since the last look.

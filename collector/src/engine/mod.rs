@@ -19,4 +19,5 @@ pub(crate) mod recorder;
 pub(crate) mod sampler;
 pub(crate) mod single_run;
 pub(crate) mod ticker;
+mod watched_cgroup;
 pub(crate) mod writer_thread;

@@ -54,6 +54,8 @@ struct Account {
     kernel: u64,
     /// CPU time of its processes, as far as passes saw them.
     processes: u64,
+    /// The same at the last time that the kernel's count was known to be whole.
+    processes_then: u64,
     /// CPU time recorded so far.
     recorded: u64,
 }
@@ -70,7 +72,9 @@ impl Account {
     }
 
     /// Adds both figures of the same time and returns the CPU time to record. `kernel`: the kernel's figure, and whether it
-    /// is whole. A whole figure counts alone. If the cgroup's end was missed, the larger total counts.
+    /// is whole. A whole figure counts alone. If the cgroup's end was missed, the processes tell the rest. Their sum can be too
+    /// high, by what a runtime used before it came into the cgroup, and so can its growth, by what was counted before for
+    /// processes that are only seen now.
     fn add(&mut self, kernel: Option<(u64, bool)>, processes: u64) -> u64 {
         self.processes += processes;
         let total = match kernel {
@@ -78,7 +82,11 @@ impl Account {
             None => self.processes.max(self.recorded),
             Some((ns, is_whole)) => {
                 self.kernel += ns;
-                if is_whole { self.kernel } else { self.kernel.max(self.processes) }
+                if is_whole {
+                    self.processes_then = self.processes;
+                }
+                let since = self.processes.saturating_sub(self.processes_then);
+                self.kernel.max(self.processes.min(self.kernel + since))
             }
         };
         let more = total.saturating_sub(self.recorded);

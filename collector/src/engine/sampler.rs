@@ -168,7 +168,7 @@ impl Sampler {
                     self.sample_is_due = true;
                     return;
                 }
-                () = ending(&self.endings, self.next_wake) => return,
+                () = self.endings.wait(self.next_wake) => return,
                 () = sleep_until(self.next_wake), if self.has_begun => return,
                 () = sleep_until(self.next_look) => return,
                 begun = relieve(self.events.as_mut()) => self.has_begun = begun,
@@ -340,12 +340,6 @@ impl Sampler {
         (self.lost_records, self.own_cpu) = (lost, own_cpu);
         cost
     }
-}
-
-/// Waits until `after`, then for the end of a container's first process.
-async fn ending(endings: &Endings, after: tokio::time::Instant) {
-    sleep_until(after).await;
-    endings.wait().await;
 }
 
 /// Waits until the buffer of the eBPF program should be emptied, and empties it.

@@ -19,7 +19,7 @@ pub(super) struct Within {
 }
 
 /// The smallest difference that can be checked: a machine with two CPUs reads the kernel's account every 10 ms.
-pub(super) const EXACT: Within = Within { share: 0.02, least: 0.02 };
+pub(super) const EXACT: Within = Within { share: 0.005, least: 0.005 };
 /// The difference for jobs of a second that are seen by a pass every 2 s.
 pub(super) const SAMPLED: Within = Within { share: 0.15, least: 0.1 };
 

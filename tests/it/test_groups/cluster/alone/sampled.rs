@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::asked::{COLLECTOR, kube, until};
 use super::super::kinds;
 use super::super::known::Cases;
-use super::super::measured::{SAMPLED, with_identity};
+use super::super::measured::{EXACT, with_identity};
 use super::super::node::{DELIVERY, follow};
 use super::super::ways;
 
@@ -19,16 +19,16 @@ fn without_ebpf_every_container_has_most_of_the_cpu_time_that_the_kernel_charged
     });
     let result = std::panic::catch_unwind(|| {
         let mut cases = Cases::default();
-        follow(&mut cases, "node-proc", &kinds::all(), SAMPLED);
+        follow(&mut cases, "node-proc", &kinds::all(), EXACT);
         cases.finish();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut cases = Cases::default();
-                ways::all(&mut cases, "node-proc", &with_identity, SAMPLED, DELIVERY);
+                ways::all(&mut cases, "node-proc", &with_identity, EXACT, DELIVERY);
                 cases.finish();
             });
             let mut cases = Cases::default();
-            follow(&mut cases, "node-proc", &kinds::crowd(), SAMPLED);
+            follow(&mut cases, "node-proc", &kinds::crowd(), EXACT);
             cases.finish();
         });
     });
