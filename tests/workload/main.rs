@@ -33,13 +33,14 @@ fn main() {
         Some("alias") => alias(&args[1], number(2)),
         Some("rusage") => rusage(&args[1..]),
         Some("touch") => drop(std::hint::black_box(vec![1u8; number(1) as usize])),
+        Some("share") => share(number(1) as usize, number(2), number(3)),
         Some("idle") => idle(number(1), number(2) as usize),
         Some("as") => stress::named(&args[1], &args[2..]),
         _ => {
             eprintln!(
                 "burn MS | orphans N MS | daemon MS | deaf N MS | mover DIR DIR ROUNDS MS | threads N MS | bursts N US | \
                  headless MS BYTES | thread-exec COMMAND… | vforks N | exits PER_SECOND SECONDS | alias NAME MS | rusage COMMAND… | touch BYTES | \
-                 idle N BYTES | as NAME WHAT…"
+                 share BYTES N MS | idle N BYTES | as NAME WHAT…"
             );
             exit(2);
         }
@@ -81,6 +82,19 @@ fn orphans(count: u64, ms: &str) {
         }
         wait_for_any();
     }
+}
+
+/// Children that have this process's memory and use none of it.
+fn share(bytes: usize, count: u64, ms: u64) {
+    let memory = vec![1u8; bytes];
+    for _ in 0..count {
+        if fork().is_none() {
+            std::thread::sleep(Duration::from_millis(ms));
+            exit(0);
+        }
+    }
+    (0..count).for_each(|_| wait_for_any());
+    drop(std::hint::black_box(memory));
 }
 
 /// A grandchild in a session of its own, whose parents end at once.

@@ -43,6 +43,24 @@ fn a_program_whose_first_thread_has_ended_is_not_lost() {
     assert!(usage.memory_bytes.peak > 50e6, "{:?}", usage.memory_bytes);
 }
 
+/// Where no account of the container can be read, its memory is that of its processes: a page that several of them share counts
+/// once. A file in shared memory may be this container's.
+#[test]
+fn memory_without_an_account_counts_each_page_once() {
+    const MIB: u64 = 1 << 20;
+    let no_cgroups = tempfile::tempdir().unwrap();
+    let cgroup_path = format!("--cgroup-path={}", no_cgroups.path().display());
+    let script = "head -c 62914560 /dev/zero > /dev/shm/collector-test-$$; \"$4\" share 104857600 5 600; rm /dev/shm/collector-test-$$";
+    let measured = beside::measure(Capabilities::None, &["--interval=500ms", &cgroup_path], script);
+    let usage = measured.usage(0);
+    assert_eq!((usage.memory_needed_at_least_bytes, usage.memory_needed_at_most_bytes), (None, None));
+    assert!(usage.memory_bytes.peak > 600e6, "each process has all of it: {:?}", usage.memory_bytes);
+    let seen = usage.processes_memory_bytes.unwrap() / MIB;
+    assert!((100..125).contains(&seen), "{seen} MiB");
+    let at_most = usage.processes_memory_at_most_bytes.unwrap() / MIB;
+    assert!((seen + 59..seen + 75).contains(&at_most), "{seen} to {at_most} MiB");
+}
+
 #[test]
 fn a_process_that_moves_is_charged_where_it_ran() {
     // The shell stays, so that the moved child does not count as a container inside its parent's.

@@ -18,10 +18,8 @@ pub(super) struct Within {
     pub(super) least: f64,
 }
 
-/// The smallest difference that can be checked: a machine with two CPUs reads the kernel's account every 10 ms.
+/// The allowed difference wherever the kernel's account of a container can be read.
 pub(super) const EXACT: Within = Within { share: 0.005, least: 0.005 };
-/// The difference for jobs of a second that are seen by a pass every 2 s.
-pub(super) const SAMPLED: Within = Within { share: 0.15, least: 0.1 };
 
 /// The variables that identify a job, as a runner sets them for its processes.
 pub(super) fn identity(job: &str, run_id: &str) -> Value {
