@@ -143,6 +143,7 @@ function draw(figure) {
     series: [{}, ...series],
     hooks: {
       setCursor: [tell],
+      draw: [marks],
       setScale: [(plot, key) => { if (key === "x") zoomed(plot); }],
     },
   };
@@ -178,11 +179,42 @@ function draw(figure) {
   function tell(plot) {
     const index = plot.cursor.idx;
     const known = index !== null && index !== undefined;
-    at.textContent = known ? `at ${showX(chart.xs[index])}` : "";
+    const x = chart.xs[index];
+    const steps = known && chart.steps ? chart.steps.filter((step) => step.begin <= x && x <= step.end) : [];
+    const named = steps.map((step) => `, ${step.name}`).join("");
+    at.textContent = known ? `at ${showX(x)}${named}` : "";
     chart.series.forEach((one, which) => {
       const value = known ? one.values[index] : null;
       values[which].textContent = value === null || value === undefined ? "" : show(value);
     });
+  }
+
+  // Where the steps of the job begin. A name that would cover another one is left out: the table has all.
+  function marks(plot) {
+    if (!chart.steps) return;
+    const { ctx, bbox } = plot;
+    const [ratio, right] = [devicePixelRatio, bbox.left + bbox.width];
+    ctx.save();
+    ctx.font = `${11 * ratio}px ${style("sans")}`;
+    ctx.fillStyle = style("muted");
+    ctx.strokeStyle = style("muted");
+    ctx.lineWidth = ratio;
+    ctx.setLineDash([2 * ratio, 3 * ratio]);
+    let free = bbox.left;
+    for (const step of chart.steps) {
+      const x = Math.round(plot.valToPos(step.begin, "x", true));
+      if (x < bbox.left || x > right) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      const width = ctx.measureText(step.name).width + 8 * ratio;
+      if (x >= free && x + width <= right) {
+        ctx.fillText(step.name, x + 4 * ratio, bbox.top + 11 * ratio);
+        free = x + width;
+      }
+    }
+    ctx.restore();
   }
 
   function zoomed(plot) {

@@ -14,8 +14,8 @@ const EMPTY_LOOKS: u8 = 10;
 
 /// What was found in the environment of each process.
 #[derive(Debug)]
-pub(crate) struct Environments<T> {
-    known: FxHashMap<ProcessKey, KnownProcess<T>>,
+pub(crate) struct ProcessEnvironments<T> {
+    known: FxHashMap<ProcessKey, ReadEnvironment<T>>,
     space: Vec<u8>,
     pass: u64,
     /// How many environments could not be read, for lack of a permission.
@@ -23,7 +23,7 @@ pub(crate) struct Environments<T> {
 }
 
 #[derive(Debug)]
-struct KnownProcess<T> {
+struct ReadEnvironment<T> {
     /// The program that it ran when its environment was read last.
     program: ExecutedProgram,
     /// How often the environment of this program was empty.
@@ -41,7 +41,7 @@ struct ExecutedProgram {
     stack_start: u64,
 }
 
-impl<T: Clone + Default> Environments<T> {
+impl<T: Clone + Default> ProcessEnvironments<T> {
     /// Knows no process yet.
     pub(crate) fn new() -> Self {
         Self { known: FxHashMap::default(), space: vec![0; MAX_BYTES], pass: 0, forbidden: 0 }
@@ -65,7 +65,7 @@ impl<T: Clone + Default> Environments<T> {
         let known = self.known.get_mut(&process.key);
         // A zombie has no environment any more.
         let is_known =
-            |known: &KnownProcess<T>| process.zombie || (known.program == program && known.is_read);
+            |known: &ReadEnvironment<T>| process.zombie || (known.program == program && known.is_read);
         if let Some(known) = known.filter(|known| is_known(known)) {
             known.pass = self.pass;
             return known.found.clone();
@@ -73,7 +73,7 @@ impl<T: Clone + Default> Environments<T> {
         let known = self.known.get(&process.key);
         let before = known.map(|known| known.found.clone()).or(told).unwrap_or_default();
         let empty = known.filter(|known| known.program == program).map_or(0, |known| known.empty);
-        let mut known = KnownProcess { program, empty, is_read: false, pass: self.pass, found: before };
+        let mut known = ReadEnvironment { program, empty, is_read: false, pass: self.pass, found: before };
         if !process.zombie {
             match table.read_beginning(process.key, "environ", &mut self.space) {
                 // There may be something in a moment.

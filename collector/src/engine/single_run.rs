@@ -7,7 +7,7 @@ use anyhow::Context;
 use tracing::{debug, info};
 
 use super::cgroup_stats::{CgroupAccess, CgroupStats};
-use super::environments::Environments;
+use super::environments::ProcessEnvironments;
 use super::locator::RunLocator;
 use super::pass::Cost;
 use super::reading::Reading;
@@ -28,7 +28,7 @@ pub(crate) struct SingleRun<L> {
     recorder: RunRecorder,
     context: RunContext,
     /// The steps that the environments of processes name.
-    steps: Environments<Option<Rc<str>>>,
+    steps: ProcessEnvironments<Option<Rc<str>>>,
 }
 
 impl<L: RunLocator> SingleRun<L> {
@@ -65,7 +65,7 @@ impl<L: RunLocator> SingleRun<L> {
             locator,
             recorder,
             context: RunContext::new(config, info),
-            steps: Environments::new(),
+            steps: ProcessEnvironments::new(),
         };
         run.first_pass(is_new).with_context(|| format!("cannot list {}", config.proc_path.display()))?;
         Ok(run)

@@ -8,14 +8,14 @@ use crate::sample::cgroupfs::{CgroupReader, CgroupReading};
 
 /// The account, shared by its run and by [`Endings`](super::endings::Endings).
 #[derive(Debug)]
-pub(super) struct WatchedCgroup(Rc<RefCell<Watched>>);
+pub(super) struct WatchedCgroup(Rc<RefCell<WatchedReader>>);
 
 /// What [`Endings`](super::endings::Endings) has of it.
 #[derive(Debug)]
-pub(crate) struct EndReader(Weak<RefCell<Watched>>);
+pub(crate) struct EndReader(Weak<RefCell<WatchedReader>>);
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedReader {
     reader: CgroupReader,
     /// The reading of when its first process ended, until the next look takes it.
     at_end: Option<CgroupReading>,
@@ -23,7 +23,7 @@ struct Watched {
 
 impl WatchedCgroup {
     pub(super) fn new(reader: CgroupReader) -> Self {
-        Self(Rc::new(RefCell::new(Watched { reader, at_end: None })))
+        Self(Rc::new(RefCell::new(WatchedReader { reader, at_end: None })))
     }
 
     pub(super) fn end_reader(&self) -> EndReader {

@@ -1,6 +1,7 @@
 //! Charts that the script draws. Their figures are in an attribute of the page, which also has them in a table.
 
 use serde::Serialize;
+use wire::StepUsage;
 
 use super::format;
 
@@ -17,6 +18,17 @@ pub(super) struct Chart {
     pub(super) sync: Option<&'static str>,
     xs: Vec<f64>,
     series: Vec<Line>,
+    /// The steps of the job, which are marked where they begin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<ChartStep>,
+}
+
+/// When a step of the job ran, in seconds since the beginning of the run.
+#[derive(Debug, Clone, Serialize)]
+struct ChartStep {
+    name: String,
+    begin: f64,
+    end: f64,
 }
 
 /// Unit of the values.
@@ -54,7 +66,19 @@ struct Line {
 impl Chart {
     pub(super) fn new(label: &str, unit: Unit, x: X, xs: Vec<f64>) -> Self {
         let label = format::sentence(label);
-        Self { label, unit, x, sync: None, xs, series: vec![] }
+        Self { label, unit, x, sync: None, xs, series: vec![], steps: vec![] }
+    }
+
+    /// Marks the steps of the job.
+    #[must_use]
+    pub(super) fn steps(mut self, steps: &[StepUsage]) -> Self {
+        let step = |step: &StepUsage| ChartStep {
+            name: step.name.clone(),
+            begin: step.begin_seconds,
+            end: step.end_seconds,
+        };
+        self.steps = steps.iter().map(step).collect();
+        self
     }
 
     /// Adds a line of measured values.

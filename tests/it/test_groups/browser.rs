@@ -53,6 +53,12 @@ fn hostile(receiver: &Receiver) {
         payload["top_commands"][0]["name"] = json!(names[3].chars().take(15).collect::<String>());
         payload["top_commands"][0]["container"] = json!(names[0]);
         payload["collector"]["source_reason"] = json!(names[1]);
+        let step = |name: &str, begin: f64| {
+            json!({"name": name, "begin_seconds": begin, "end_seconds": begin + 3.5, "cpu_seconds": 1.5, "peak_mem_bytes": 5_000_000,
+                "process_count": 12})
+        };
+        payload["steps"] =
+            json!([step(names[0], 0.0), step(names[1], 3.5), step(names[2], 3.6), step(names[3], 90.0)]);
         let token = receiver.token(&json!({"organization": names[0]}));
         for number in 0..4 {
             body["summary_id"] = json!(format!("hostile-{number}"));
@@ -74,7 +80,10 @@ fn measured(receiver: &Receiver) {
             .env("GITHUB_WORKFLOW", "ci.yml")
             .env("GITHUB_JOB", "loop");
         command.env("GITHUB_RUN_ID", format!("real-{number}"));
-        let script = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; sort /proc/self/maps >/dev/null; sleep 0.3";
+        // Two steps, named as a runner names them.
+        let script =
+            "GITHUB_ACTION=configure sh -c 'i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done'
+            GITHUB_ACTION=__run_2 sh -c 'sort /proc/self/maps >/dev/null; sleep 0.3'; true";
         let status = command.args(["--", "/bin/sh", "-c", script]).status().unwrap();
         assert!(status.success());
     }

@@ -9,7 +9,7 @@ use crate::accumulate::steps::StepNames;
 use crate::attribute::ci_job::{Named, context, identity, step};
 use crate::attribute::containers::Place;
 use crate::config::node::JobVariables;
-use crate::engine::environments::Environments;
+use crate::engine::environments::ProcessEnvironments;
 use crate::engine::pass::Beginning;
 use crate::run_identity::RunIdentity;
 use crate::sample::process_table::{Observation, ProcessKey, ProcessTable};
@@ -20,7 +20,7 @@ const MAX_LOGGED: usize = 100;
 /// The jobs that processes say they belong to.
 #[derive(Debug)]
 pub(super) struct JobEnvironments {
-    environments: Environments<Found>,
+    environments: ProcessEnvironments<Found>,
     names: JobNames,
     /// The runs of processes that began a container since the last pass, as reported by the eBPF program.
     told: FxHashMap<ProcessKey, Told>,
@@ -57,7 +57,7 @@ impl JobEnvironments {
     pub(super) fn new(variables: Vec<JobVariables>) -> Self {
         let names = JobNames { variables, runs: FxHashSet::default(), logged: FxHashSet::default() };
         Self {
-            environments: Environments::new(),
+            environments: ProcessEnvironments::new(),
             names,
             told: FxHashMap::default(),
             steps: StepNames::default(),

@@ -2,7 +2,7 @@
 
 use wire::Certainty;
 use wire::rules::{Whose, is_throttled};
-use wire::{ContainerSummary, ContainerUsage, Stats};
+use wire::{ContainerSummary, ContainerUsage, Stats, StepUsage};
 
 use super::unknown;
 use crate::ui::chart::{Chart, Unit, X};
@@ -17,7 +17,8 @@ pub(super) struct ContainerSection {
     pub(super) charts: Vec<Chart>,
     pub(super) stats: Vec<StatRow>,
     pub(super) facts: Vec<(&'static str, String)>,
-    pub(super) steps: Vec<[String; 3]>,
+    /// The time series as a table: when, CPU and memory.
+    pub(super) course: Vec<[String; 3]>,
     pub(super) nested: Vec<[String; 4]>,
 }
 
@@ -27,8 +28,10 @@ pub(super) struct StatRow {
     pub(super) values: Vec<(&'static str, String)>,
 }
 
-pub(super) fn container(usage: &ContainerUsage) -> ContainerSection {
-    let (charts, steps) = usage.series.as_ref().map(|series| course(usage, series)).unwrap_or_default();
+/// `steps`: those of the job, which are marked in the charts.
+pub(super) fn container(usage: &ContainerUsage, steps: &[StepUsage]) -> ContainerSection {
+    let (charts, course) = usage.series.as_ref().map(|series| course(usage, series)).unwrap_or_default();
+    let charts = charts.into_iter().map(|chart| chart.steps(steps)).collect();
     let detail = [usage.runtime.clone(), usage.id.as_ref().map(|id| id.chars().take(12).collect())];
     let mut badges = vec![];
     if let Some(kills) = usage.oom_kills.filter(|kills| *kills > 0) {
@@ -72,7 +75,7 @@ pub(super) fn container(usage: &ContainerUsage) -> ContainerSection {
         charts,
         stats,
         facts: facts(usage),
-        steps,
+        course,
         nested: nested.collect(),
     }
 }
@@ -216,7 +219,7 @@ mod tests {
                 working_set_bytes: Some(Stats { peak: 4e9, ..usage.memory_bytes }),
                 ..usage.clone()
             };
-            let of_it = container(&usage);
+            let of_it = container(&usage, &[]);
             let limit = of_it.facts.into_iter().find(|(name, _)| *name == "Memory limit");
             let badge = of_it.badges.into_iter().find(|badge| badge.text.contains("memory limit"));
             (limit.map(|(_, value)| value), badge.map(|badge| badge.text))

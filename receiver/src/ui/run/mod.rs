@@ -130,7 +130,7 @@ fn view(loaded: &LoadedRun, now: Timestamp) -> RunPage {
         began: DisplayTime::new(payload.start_time, now),
         badges: badges(payload),
         tiles: tiles(payload),
-        containers: payload.containers.iter().map(container).collect(),
+        containers: payload.containers.iter().map(|usage| container(usage, &payload.steps)).collect(),
         steps: payload.steps.iter().map(|step| step_row(step, payload.duration_seconds)).collect(),
         commands: commands(payload),
         has_disk: payload.top_commands.iter().any(|command| command.disk_read_bytes.is_some()),
