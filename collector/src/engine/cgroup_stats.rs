@@ -31,6 +31,9 @@ const MAX_TRIES: u8 = 20;
 /// after the other.
 const SETTLING: Duration = Duration::from_millis(500);
 
+/// After this time no hierarchy is waited for any more: a container that is made otherwise is in some of them only.
+const SETTLING_AT_MOST: Duration = Duration::from_secs(30);
+
 /// Access to the counters, shared by all runs.
 #[derive(Debug)]
 pub(crate) struct CgroupAccess {
@@ -234,7 +237,12 @@ impl CgroupStats {
                 std::fs::read(access.proc_path.join(format!("{}/cgroup", key.pid))).unwrap_or_default();
             let lines = CgroupLines::parse(&content);
             let is_settled = is_settled(lines, id);
-            if !is_settled && unopened.since.elapsed() < SETTLING {
+            // It was opened with what there was, and is opened again once the rest is there.
+            let is_open = self.open.get(index).is_some_and(|open| !open.gone);
+            if !is_settled && (is_open || unopened.since.elapsed() < SETTLING) {
+                if unopened.since.elapsed() > SETTLING_AT_MOST {
+                    self.closed.remove(index);
+                }
                 continue;
             }
             let mounted = access.hierarchies.container(lines, id);
@@ -248,12 +256,18 @@ impl CgroupStats {
             let is_mounted = mounted.is_some();
             match mounted.map_or_else(|| through(&access.proc_path, key.pid, lines, id), Ok) {
                 Ok(reader) => {
-                    self.closed.remove(index);
+                    if is_settled || !is_mounted || !is_new {
+                        self.closed.remove(index);
+                    }
                     self.reasons.remove(index);
                     if !is_mounted && !reader.tells_memory() {
                         self.reasons.insert(*index, Closed::WithoutMemory);
                     }
-                    self.begin(*index, reader, None, is_new);
+                    if is_open {
+                        self.complete(*index, reader);
+                    } else {
+                        self.begin(*index, reader, None, is_new);
+                    }
                 }
                 Err(reason) => {
                     debug!(id, pid = key.pid, %reason, "the cgroup of a container cannot be read");
@@ -265,6 +279,15 @@ impl CgroupStats {
                     }
                 }
             }
+        }
+    }
+
+    /// Opens the account of a new container again, from which some files were missing.
+    fn complete(&mut self, index: ContainerIndex, reader: CgroupReader) {
+        let returned_ns = self.open.remove(&index).map(|open| open.returned_ns);
+        self.begin(index, reader, None, true);
+        if let Some((open, returned_ns)) = self.open.get_mut(&index).zip(returned_ns) {
+            open.returned_ns = returned_ns;
         }
     }
 

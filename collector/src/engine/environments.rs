@@ -41,7 +41,7 @@ struct ExecutedProgram {
     stack_start: u64,
 }
 
-impl<T: Clone + Default> ProcessEnvironments<T> {
+impl<T: Clone + Default + PartialEq> ProcessEnvironments<T> {
     /// Knows no process yet.
     pub(crate) fn new() -> Self {
         Self { known: FxHashMap::default(), space: vec![0; MAX_BYTES], pass: 0, forbidden: 0 }
@@ -71,7 +71,8 @@ impl<T: Clone + Default> ProcessEnvironments<T> {
             return known.found.clone();
         }
         let known = self.known.get(&process.key);
-        let before = known.map(|known| known.found.clone()).or(told).unwrap_or_default();
+        let before = known.map(|known| known.found.clone()).filter(|found| *found != T::default());
+        let before = before.or(told).unwrap_or_default();
         let empty = known.filter(|known| known.program == program).map_or(0, |known| known.empty);
         let mut known = ReadEnvironment { program, empty, is_read: false, pass: self.pass, found: before };
         if !process.zombie {

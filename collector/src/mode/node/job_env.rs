@@ -29,7 +29,7 @@ pub(super) struct JobEnvironments {
 }
 
 /// What an environment says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Found {
     run: Option<Rc<RunIdentity>>,
     step: Option<Rc<str>>,

@@ -14,7 +14,7 @@ use super::asked::{
 };
 use super::kinds::{BURN, container, spec, with};
 use super::known::Cases;
-use super::measured::{EXACT, kernel, start};
+use super::measured::{BUSY, kernel, start};
 
 /// A job ends when its container is gone. If its pod continues, the job ends a minute after its last process.
 const DELIVERY: Duration = Duration::from_secs(90);
@@ -77,7 +77,7 @@ fn wrong(rows: &[Run], account: &Account) -> Vec<String> {
         let ours = row.cpu_seconds.unwrap_or_default();
         match charged {
             None => wrong.push(format!("{}: no container that the kernel knows", row.name)),
-            Some(charged) if !EXACT.agree(ours, charged.cpu_seconds) => {
+            Some(charged) if !BUSY.agree(ours, charged.cpu_seconds) => {
                 wrong.push(format!("{}: {ours:.3} of {:.3} s", row.name, charged.cpu_seconds));
             }
             Some(_) => {}

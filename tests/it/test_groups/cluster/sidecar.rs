@@ -9,7 +9,7 @@ use super::account::Account;
 use super::asked::{NAMESPACE, kube, log, namespace, project, rows_of, run_id, told, until, until_over};
 use super::kinds::{self, Kind};
 use super::known::Cases;
-use super::measured::{EXACT, Within, identity, kernel, start, wrong_cpu};
+use super::measured::{BUSY, Within, identity, kernel, start, wrong_cpu};
 use super::ways;
 
 /// A collector that may not read the job's account sees its processes every 50 ms. It loses the last moments of the first
@@ -148,7 +148,7 @@ fn thirty_pods_at_once_with_a_sidecar_in_each_are_told_apart_and_right() {
     let modes = [
         ("native", "sidecar", OTHER_USER),
         ("classic", "sidecar-classic", OTHER_USER),
-        ("same-user", "sidecar-same-user", EXACT),
+        ("same-user", "sidecar-same-user", BUSY),
     ];
     let modes = modes.map(|(mode, directory, within)| (mode, shipped(directory), within));
     let crowd = kinds::crowd();
@@ -169,7 +169,7 @@ fn a_native_sidecar_tells_most_of_what_the_kernel_charged_to_each_container() {
 
 #[test]
 fn a_native_sidecar_of_the_jobs_user_tells_what_the_kernel_charged_to_each_container() {
-    every_kind("sidecar-same-user", "same-user", EXACT);
+    every_kind("sidecar-same-user", "same-user", BUSY);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn what_a_sidecar_and_the_nodes_collector_tell_of_one_pod_is_one_run() {
     of_job.remove("collector");
     let mut summary = row.payload;
     summary.containers.retain(|one| one.name != "collector");
-    let wrong = wrong_cpu(&summary, &of_job, EXACT);
+    let wrong = wrong_cpu(&summary, &of_job, BUSY);
     assert!(wrong.is_empty(), "{wrong:?}");
     kube(&["--namespace", NAMESPACE, "delete", "pod", &name, "--wait=false"]);
 }
