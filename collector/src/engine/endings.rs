@@ -71,6 +71,11 @@ impl Endings {
         readers.insert(process.0, reader);
     }
 
+    /// A pass begins, which sees whatever has ended so far.
+    pub(super) fn are_seen(&self) {
+        self.has_ended.set(false);
+    }
+
     /// Waits until one of the processes has ended, and at least until `after`. Meanwhile it reads the accounts of those that
     /// end. Cancel-safe.
     pub(crate) async fn wait(&self, after: Instant) {

@@ -220,6 +220,7 @@ impl Sampler {
     pub(crate) fn read(&mut self, locator: &mut impl Locator) -> io::Result<Reading> {
         let at = Moment::now();
         self.has_begun = false;
+        self.endings.are_seen();
         let elapsed = self.last.map_or(Duration::ZERO, |last| at.monotonic.saturating_sub(last.monotonic));
         let of_root = match self.root {
             Some(root) if self.last.is_none() => Some(self.table.pass_of(root, at.monotonic)),
