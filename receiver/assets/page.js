@@ -198,6 +198,8 @@ function draw(figure) {
     ctx.font = `${11 * ratio}px ${style("sans")}`;
     ctx.fillStyle = style("muted");
     ctx.strokeStyle = style("muted");
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
     ctx.lineWidth = ratio;
     ctx.setLineDash([2 * ratio, 3 * ratio]);
     let free = bbox.left;
