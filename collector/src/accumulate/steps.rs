@@ -96,6 +96,10 @@ impl Steps {
             // The others were counted when they were seen.
             self.all[usize::from(*step)].processes += u64::from(!before.contains_key(key));
         }
+        // The final record of such a process comes later. It is the same process.
+        for process in look.exited.iter().filter(|process| !process.last) {
+            self.of.extend(ended.get(&process.key).map(|step| (process.key, *step)));
+        }
     }
 
     /// Finds the step of each process that is there.
@@ -283,6 +287,19 @@ mod tests {
 
     fn look<'a>(names: &'a StepNames, present: &'a [Present]) -> StepLook<'a> {
         StepLook { at_seconds: 1.0, names, present, exited: &[], charges: &[] }
+    }
+
+    #[test]
+    fn a_process_whose_final_record_comes_later_counts_once() {
+        let mut steps = Steps::default();
+        let (none, runner) = (StepNames::default(), [present(1, 0, 1)]);
+        let both = [runner[0], present(2, 1, 1)];
+        steps.look(&look(&names(&[(2, "build")]), &both));
+        let ended = [exited(2, 1), exited(3, 2)].map(|record| Exited { last: false, ..record });
+        steps.look(&StepLook { exited: &ended, ..look(&none, &runner) });
+        let last = [2, 3].map(|pid| exited(pid, 1));
+        steps.look(&StepLook { exited: &last, charges: &[charge(3, 7)], ..look(&none, &runner) });
+        assert_eq!(told(&steps), [("build", 7, 1, 2)]);
     }
 
     #[test]
